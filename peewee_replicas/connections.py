@@ -1,0 +1,316 @@
+"""A peewee database that has several nodes, and so may have several connections in one thread.
+
+Nothing here decides a route: this is opening, finding and closing connections, with the meaning that
+peewee's own members have.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import peewee
+from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__
+from playhouse.pool import MaxConnectionsExceeded
+
+from .arguments import OWN_ARGUMENTS, NodeSpec, checked, overlay
+from .errors import ConfigurationError, ReadOnlyViolation
+from .failures import is_connection_failure
+from .replicas import Replica
+from .replication import PRIMARY, Replication
+from .routing import REPLICA
+from .scopes import innermost
+
+_NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
+
+
+class Connections(peewee.Database):  # type: ignore[misc]  # peewee is untyped here
+    """One connection per node and thread, over any of peewee's database classes.
+
+    The object itself is the primary: its connection, its pool, its parameters. Each node that serves reads
+    is another instance of the same class, without routing (`_node` says which), so that a subclass's own
+    ``_connect()`` and ``_initialize_connection()`` open replicas too.
+    """
+
+    _node: Replica | None = None
+    _replication: Replication
+    _at_primary = False
+    _guarded = False
+
+    def __init__(self, database: str | None, *args: Any, **kwargs: Any) -> None:
+        self._own: dict[str, Any] = {}
+        plain = {name: value for name, value in kwargs.items() if name not in OWN_ARGUMENTS}
+        self._plain: tuple[tuple[Any, ...], dict[str, Any]] = (args, plain)
+        super().__init__(database, *args, **kwargs)
+
+    def init(self, database: str | None, **kwargs: Any) -> None:
+        """As peewee's; takes the routing arguments too. Raises `ConfigurationError` and changes nothing
+        when one of them cannot work."""
+        if self._node is not None:
+            super().init(database, **kwargs)
+            return
+        own = {name: kwargs.pop(name) for name in OWN_ARGUMENTS if name in kwargs}
+        given = {**self._own, **own}
+        settings = checked(given, ConfigurationError)
+        parameters = {**getattr(self, "connect_params", {}), **kwargs}
+        specs = self._node_specs(given.get("replicas", ()), parameters)
+        super().init(database, **kwargs)
+        self._own = given
+        self._plain[1].update(kwargs)
+        hooks = self._replication.route_hooks if "_replication" in vars(self) else []
+        self._replication = self._assemble(settings, specs)
+        self._replication.route_hooks = hooks
+
+    # Nodes
+
+    def _node_specs(self, replicas: Any, parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
+        raise NotImplementedError
+
+    def _assemble(self, settings: Any, specs: tuple[NodeSpec, ...]) -> Replication:
+        raise NotImplementedError
+
+    def _make_node(self, replica: Replica) -> Any:
+        node: Any = object.__new__(type(self))
+        node._node = replica
+        node._guarded = True
+        args, kwargs = self._plain
+        super(Connections, node).__init__(self.database, *args, **kwargs)
+        node._by_itself = frozenset(vars(node))
+        return node
+
+    def _adopt(self, owner: Connections, replica: Replica) -> None:
+        """Take over what a subclass keeps on its instance, and the parameters as they are now."""
+        for name, value in vars(owner).items():
+            if name not in self._by_itself:
+                setattr(self, name, value)
+        parameters = overlay(owner.connect_params, replica.overrides)
+        self.database = parameters.pop("database", owner.database)
+        self.connect_params = parameters
+
+    def _reach(self, replica: Replica) -> Any:
+        """The node's database with a connection of this thread that is not known to be dead."""
+        node = replica.database
+        state = node._state
+        if not state.closed:
+            if not state.conn.dropped():
+                return node
+            node._discard()
+        self._open_node(replica, node)
+        return node
+
+    def _open_node(self, replica: Replica, node: Any) -> None:
+        try:
+            node._adopt(self, replica)
+            super(Connections, node).connect()
+            conn = node._state.conn
+            self._check_connection(replica.label, conn, node.connect_params)
+            self._after_connect(replica.name, conn)
+        except MaxConnectionsExceeded:
+            raise  # the client's own limit says nothing about the node
+        except BaseException as exc:
+            node._discard()
+            if not isinstance(exc, PeeweeException) or is_connection_failure(type(exc).__name__, exc.args):
+                replica.failed(f"{type(exc).__name__}: {exc}")
+            else:
+                replica.breaker.let_go()
+            raise
+        replica.connected()
+        if self._state.closed:
+            self._state.closed = False
+
+    def _check_connection(self, label: str, conn: Any, parameters: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _after_connect(self, name: str, conn: Any) -> None:
+        core = self._replication
+        if self.server_version is None:
+            self._set_server_version(conn)
+        if core.dialect is None:
+            core.know_dialect(conn.flavour.DIALECT)
+        if core.replicas.all and core.needs_comparing(name):
+            core.compare(name, dict(conn.ask(conn.flavour.COMPARE)))
+        # What connecting set is how the user wants every connection to be, not state of this one.
+        conn.changes.clear()
+
+    def _discard(self) -> None:
+        """Drop this thread's connection to this node for good, whatever state it is in."""
+        conn = self._state.conn
+        self._state.reset()
+        if conn is not None:
+            self._drop(conn)
+
+    def _drop(self, conn: Any) -> None:
+        self._close(conn)
+
+    def _open_nodes(self) -> list[Any]:
+        """The databases of the nodes to which this thread has a connection."""
+        core = self._replication
+        nodes = {id(replica): replica.made for replica in (*core.replicas.all, core.reader)}
+        return [node for node in nodes.values() if node is not None and not node._state.closed]
+
+    def _retry_ejected(self) -> None:
+        """Try the ejected nodes whose pause has ended and that nobody else is trying."""
+        now = time.monotonic()
+        for replica in self._replication.replicas.ejected:
+            if replica.breaker.may_try(now):
+                node = replica.database
+                node._discard()
+                try:
+                    self._open_node(replica, node)
+                except MaxConnectionsExceeded:
+                    replica.breaker.let_go()
+                except PeeweeException:
+                    continue  # logged and remembered with the node
+
+    # peewee's members, as a database that may have several connections in one thread
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Open the node that the next plain read would use; the primary only if no replica answers.
+
+        Raises:
+            OperationalError: already open, or no node answers.
+            InterfaceError: the database is deferred and was not initialised.
+        """
+        if self._node is not None:
+            return bool(super().connect(reuse_if_open))
+        if self.deferred:
+            raise InterfaceError(_NOT_INITIALIZED)
+        state = self._state
+        if not state.closed:
+            if reuse_if_open:
+                return False
+            raise OperationalError("Connection already opened.")
+        state.reset()
+        if not self._open_for_reading():
+            self._writer()
+        return True
+
+    def _open_for_reading(self) -> bool:
+        core = self._replication
+        statement = core.classifier.classify("SELECT 1")
+        frame = innermost(core)
+        if core.decide(statement, self._state, frame, self._at_primary).target != REPLICA:
+            return False
+        if core.replicas.ejected:
+            self._retry_ejected()
+        replica = core.next_for_connect()
+        tried: set[Replica] = set()
+        while replica is not None:
+            try:
+                self._reach(replica)
+                return True
+            except PeeweeException as exc:
+                if not is_connection_failure(type(exc).__name__, exc.args):
+                    raise
+                tried.add(replica)
+                replica = core.another(frame, tried)
+        return False
+
+    def _writer(self) -> Any:
+        """The primary's own connection of this thread, opened now if this is its first use."""
+        state = self._state
+        if state.conn is not None:
+            return state.conn
+        # peewee's connect() starts a new state; what is in progress in this thread has to survive that.
+        kept = (state.closed, state.ctx, state.transactions, state.commit_callbacks)
+        state.closed = True
+        try:
+            super().connect()
+            conn = state.conn
+            self._check_connection(PRIMARY, conn, self.connect_params)
+            self._after_connect(PRIMARY, conn)
+        except BaseException:
+            conn = state.conn
+            state.conn = None
+            if conn is not None:
+                self._drop(conn)
+            raise
+        else:
+            kept = (False, *kept[1:])
+        finally:
+            state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
+        return conn
+
+    def close(self) -> bool:
+        """Close all of this thread's connections; True if there were any."""
+        if self._node is not None:
+            return bool(super().close())
+        if self.deferred:
+            raise InterfaceError(_NOT_INITIALIZED)
+        if self.in_transaction():
+            raise OperationalError("Attempting to close database while transaction is open.")
+        state = self._state
+        was_open = not state.closed
+        failures: list[Exception] = []
+        for node in self._open_nodes():
+            try:
+                super(Connections, node).close()
+            except Exception as exc:
+                failures.append(exc)
+        conn = state.conn
+        state.reset()
+        if conn is not None:
+            with __exception_wrapper__:
+                self._close(conn)
+        if failures:
+            raise failures[0]
+        return was_open
+
+    def dispose(self) -> None:
+        """Forget all of this thread's connections without closing them."""
+        super().dispose()
+        if self._node is None:
+            core = self._replication
+            for replica in {*core.replicas.all, core.reader}:
+                if replica.made is not None:
+                    super(Connections, replica.made).dispose()
+
+    def connection(self) -> Any:
+        """The primary's connection of this thread; inside ``readonly()`` that of the scope's node."""
+        if self._node is not None:
+            return super().connection()
+        if self.is_closed():
+            self.connect()
+        node = self._scope_node()
+        return self._writer() if node is None else node._state.conn
+
+    def cursor(self, named_cursor: Any = None) -> Any:
+        """A cursor of the connection that `connection` gives."""
+        state = self._state
+        if self._node is None and not (state.conn is not None and state.conn.executing):
+            self._check_open()
+            node = self._scope_node()
+            if node is not None:
+                return node.cursor()
+            self._writer()
+        return super().cursor()
+
+    def _scope_node(self) -> Any:
+        """The node of the innermost ``readonly()``, for what goes around `execute_sql`; else None."""
+        core = self._replication
+        frame = innermost(core)
+        if frame is None or frame.place != "readonly":
+            return None
+        if core.transaction(self._state):
+            raise ReadOnlyViolation(
+                "a raw cursor inside readonly() cannot be guarded while a transaction is open; "
+                "use execute_sql(), or leave readonly() with primary()"
+            )
+        replica = core.choose(frame) or core.reader
+        return self._reach(replica)
+
+    def _check_open(self) -> None:
+        if self._state.closed:
+            if self.deferred:
+                raise InterfaceError(_NOT_INITIALIZED)
+            if not self.autoconnect:
+                raise InterfaceError("Error, database connection not opened.")
+
+    def is_connection_usable(self) -> bool:
+        """Whether this thread has connections, and each of them answers."""
+        if self._node is not None or self._state.closed:
+            return bool(super().is_connection_usable())
+        connections = [node._state.conn for node in self._open_nodes()]
+        if self._state.conn is not None:
+            connections.append(self._state.conn)
+        return all(conn.answers() for conn in connections)

@@ -1,0 +1,206 @@
+"""The database classes: `execute_sql` is where every route is decided."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import peewee
+from peewee import __exception_wrapper__
+
+from .connections import Connections
+from .errors import ReadOnlyViolation
+from .events import Route, RouteHook
+from .execution import Execution
+from .replicas import Replica
+from .replication import Replication
+from .routing import REPLICA
+from .scopes import Scope, innermost
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Replicated(Connections):
+    """Routing over any of peewee's database classes."""
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
+        self._refuse_transaction()
+        super().begin(*args, **kwargs)
+
+    def push_transaction(self, transaction: Any) -> None:
+        """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
+        self._refuse_transaction()
+        super().push_transaction(transaction)
+
+    def _refuse_transaction(self) -> None:
+        frame = innermost(self._replication)
+        if frame is not None and frame.place == "readonly":
+            self._replication.counters.add("refused")
+            raise ReadOnlyViolation("a transaction cannot start inside readonly(); primary() is the way out")
+
+    def commit(self) -> None:
+        """As peewee's; where the primary was never needed there is nothing to commit."""
+        self._end_transaction(super().commit)
+
+    def rollback(self) -> None:
+        """As peewee's; where the primary was never needed there is nothing to roll back."""
+        self._end_transaction(super().rollback)
+
+    def _end_transaction(self, end: Any) -> None:
+        conn = self._state.conn
+        if conn is None:
+            if self.is_closed():
+                end()  # raises peewee's own error
+            return
+        conn.executing = True
+        try:
+            end()
+        finally:
+            conn.executing = False
+
+    # Executing
+
+    def execute(self, query: Any, **context_options: Any) -> Any:
+        """As peewee's; the server's version is known before the SQL is built."""
+        if self.server_version is None and self.autoconnect and self.is_closed() and not self.deferred:
+            self.connect()
+        return super().execute(query, **context_options)
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Run one statement on the node that its kind and the scopes in force call for.
+
+        Parameters:
+            sql: the text.
+            params: its parameters.
+
+        Raises:
+            ReadOnlyViolation: inside ``readonly()``, for anything but a read; nothing was sent.
+            NoReplicaAvailable: no replica can serve a read and ``fallback="error"``.
+        """
+        if self._node is not None:  # a subclass's _initialize_connection() on a replica
+            return super().execute_sql(sql, params)
+        core = self._replication
+        statement = core.classifier.classify(sql)
+        frame = innermost(core)
+        state = self._state
+        decision = core.decide(statement, state, frame, self._at_primary)
+        if decision.refusal:
+            core.counters.add("refused")
+            raise ReadOnlyViolation(f"{decision.refusal} ({sql[:200]})")
+        if state.closed:
+            self._check_open()
+        if core.replicas.ejected and decision.target == REPLICA:
+            self._retry_ejected()
+        self._log_query(sql, params)
+        execution = Execution(self, core, statement, decision, frame, sql, params)
+        if not self.query_hooks and not core.route_hooks:
+            return execution.run()
+        started = time.perf_counter()
+        try:
+            cursor = execution.run()
+        except Exception as exc:
+            execution.report(started, exc)
+            raise
+        execution.report(started, None)
+        return cursor
+
+    def _send(self, sql: str, params: Any) -> Any:
+        with __exception_wrapper__:
+            cursor = self.cursor()
+            cursor.execute(sql, params or ())
+        return cursor
+
+    # Scopes and routes
+
+    def readonly(self) -> Scope[Self]:
+        """A scope, and a decorator, in which all reads go to one replica and nothing can be written.
+
+        Raises on entry:
+            ReadOnlyViolation: a transaction is open and ``readonly_in_transaction="error"``.
+        """
+        return Scope(self, "readonly", self._enter_readonly)
+
+    def primary(self) -> Scope[Self]:
+        """A scope, and a decorator, in which everything goes to the primary; the way out of ``readonly()``."""
+        return Scope(self, "primary", lambda: self._replication)
+
+    def _enter_readonly(self) -> Replication:
+        core = self._replication
+        transaction = core.transaction(self._state)
+        if transaction and core.settings.readonly_in_transaction == "error":
+            raise ReadOnlyViolation(
+                f"readonly() inside a transaction ({transaction}); "
+                'readonly_in_transaction="join" lets its reads stay in the transaction'
+            )
+        return core
+
+    @property
+    def on_primary(self) -> Self:
+        """The same database and the same connections, always at its primary. A place, never a permission."""
+        twin: Any = vars(self).get("_on_primary")
+        if twin is None:
+            twin = object.__new__(_at_primary_class(type(self)))
+            twin.__dict__ = self.__dict__
+            self._on_primary = twin
+        return twin  # type: ignore[no-any-return]  # an instance of a subclass made at run time
+
+    @property
+    def Model(self) -> Any:  # peewee's name
+        """As peewee's: a base class for models bound to this database."""
+        if not self._at_primary:
+            return super().Model
+        if "_primary_model" not in vars(self):
+            meta = type("Meta", (), {"database": self})
+            self._primary_model = type("BaseModel", (peewee.Model,), {"Meta": meta})
+        return self._primary_model
+
+    def explain_route(self, sql_or_query: Any) -> Route:
+        """The `Route` that a statement would take now; sends nothing and advances nothing.
+
+        Parameters:
+            sql_or_query: a text, or a peewee query.
+
+        Raises:
+            ReadOnlyViolation: as executing it would.
+        """
+        core = self._replication
+        at_primary = self._at_primary
+        if isinstance(sql_or_query, str):
+            sql = sql_or_query
+        else:
+            sql = self.get_sql_context().sql(sql_or_query).query()[0]
+            bound = getattr(sql_or_query, "_database", None)
+            if isinstance(bound, Replicated) and bound._replication is core:
+                at_primary = at_primary or bound._at_primary
+        statement = core.classifier.classify(sql)
+        frame = innermost(core)
+        decision = core.decide(statement, self._state, frame, at_primary)
+        if decision.refusal:
+            raise ReadOnlyViolation(f"{decision.refusal} ({sql[:200]})")
+        return core.route(decision, statement, frame)
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """The nodes that serve reads, in the order they were given."""
+        return self._replication.replicas.all
+
+    @property
+    def route_hooks(self) -> list[RouteHook]:
+        """Callables that are given one `RouteEvent` per execution."""
+        return self._replication.route_hooks
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the database was made, by name."""
+        return self._replication.stats()
+
+
+def _at_primary_class(cls: type[Replicated]) -> type[Replicated]:
+    made: type[Replicated] | None = vars(cls).get("_at_primary_class")
+    if made is None:
+        if cls._at_primary:
+            return cls
+        made = type(cls.__name__, (cls,), {"_at_primary": True, "__module__": cls.__module__})
+        cls._at_primary_class = made  # type: ignore[attr-defined]  # one per class, kept with it
+    return made

@@ -1,0 +1,17 @@
+"""The errors of this package; each is one of peewee's own, so ``except peewee.X`` goes on catching it."""
+
+from __future__ import annotations
+
+from peewee import ImproperlyConfigured, OperationalError, ProgrammingError
+
+
+class ConfigurationError(ImproperlyConfigured, ValueError):
+    """An argument, a URL or a subclass cannot work; raised before anything is connected."""
+
+
+class ReadOnlyViolation(ProgrammingError):
+    """A statement, or a transaction, that ``readonly()`` does not allow; nothing was executed."""
+
+
+class NoReplicaAvailable(OperationalError):
+    """No replica could serve a read and ``fallback="error"``; the message names each node and its reason."""

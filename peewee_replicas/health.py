@@ -1,0 +1,83 @@
+"""Whether a node is in rotation: pure state, told the time by its caller."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+
+
+class Breaker:
+    """Takes a failing node out of rotation, and lets exactly one caller at a time try it again.
+
+    Parameters:
+        jitter: called without arguments, returns a number in [0, 1); spreads the pauses of many processes.
+    """
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        self._pause = 0.0
+        self._until = 0.0
+        self._trying = False
+        self.open = False
+        """Whether the node is out of rotation."""
+        self.by_hand = False
+        self.cause = ""
+
+    def fail(self, now: float, cause: str) -> bool:
+        """Take the node out of rotation until a pause has passed; True if it was in.
+
+        Parameters:
+            now: a monotonic clock's reading, in seconds.
+            cause: why, in words.
+        """
+        with self._lock:
+            was_in = not self.open
+            if was_in or self._trying:
+                # Only the failure of a try lengthens the pause; late failures of old connections do not.
+                self._pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, self._pause * 2))
+                self._until = now + self._pause * (0.5 + self._jitter() / 2)
+            self._trying = False
+            self.open = True
+            self.cause = cause
+            return was_in
+
+    def may_try(self, now: float) -> bool:
+        """Whether this caller, and it alone, may try the node now; it must then call `fail` or `succeed`."""
+        with self._lock:
+            if not self.open or self.by_hand or self._trying or now < self._until:
+                return False
+            self._trying = True
+            return True
+
+    def let_go(self) -> None:
+        """Give up a try that said nothing about the node; the next caller may try."""
+        with self._lock:
+            self._trying = False
+
+    def succeed(self) -> bool:
+        """Bring the node back after a try that worked; True if it was out."""
+        with self._lock:
+            was_out = self.open and not self.by_hand
+            if not self.by_hand:
+                self.open = self._trying = False
+                self._pause = self._until = 0.0
+                self.cause = ""
+            return was_out
+
+    def eject(self, cause: str) -> None:
+        """Take the node out of rotation by hand; it stays out until `restore`."""
+        with self._lock:
+            self.open = self.by_hand = True
+            self._trying = False
+            self.cause = cause
+
+    def restore(self) -> None:
+        """Put the node back into rotation by hand."""
+        with self._lock:
+            self.open = self.by_hand = self._trying = False
+            self._pause = self._until = 0.0
+            self.cause = ""

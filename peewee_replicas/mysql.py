@@ -1,0 +1,158 @@
+"""The database classes for MySQL and MariaDB."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from peewee import MySQLDatabase
+from playhouse.db_url import parse
+from playhouse.pool import PooledMySQLDatabase
+
+from .arguments import NodeSpec, Settings, address, endpoint, node_specs, overlay
+from .connections import Connections
+from .database import Replicated
+from .errors import ConfigurationError
+from .replicas import Replica, ReplicaSet
+from .replication import PRIMARY, Replication
+from .servers import wire
+
+# What PyMySQL's connect() takes; anything else in a replica's dict is a mistake.
+_DRIVER = frozenset(inspect.signature(wire.Connection.__mro__[1].__init__).parameters) - {"self"}
+
+
+class _MySQL(MySQLDatabase):  # type: ignore[misc]  # peewee is untyped here
+    """peewee's MySQLDatabase with connections that hear what the server reports."""
+
+    _guarded = False
+
+    def _connect(self) -> Any:
+        return wire.Connection(
+            database=self.database, autocommit=True, guard=self._guarded, **self.connect_params
+        )
+
+
+class _PooledMySQL(PooledMySQLDatabase, _MySQL):  # type: ignore[misc]  # peewee is untyped here
+    """The same, pooled."""
+
+
+class ReplicatedDatabase(Replicated, _MySQL):
+    """peewee's `MySQLDatabase`, with reads served by replicas.
+
+    Parameters:
+        database: the schema's name; None to call `init` later.
+        replicas: dicts of connection parameters laid over the primary's, or URLs, or ``"host:port"``;
+            ``name`` and ``weight`` (a whole number from 0 to 100) are ours. Listing the primary itself lets
+            it take part in reading.
+        policy: ``"round-robin"``, ``"random"``, ``"least-busy"``, or a callable that is given the usable
+            replicas and returns one of them.
+        reads: where a read outside any scope goes: ``"replica"``; ``"primary"``; ``"observe"`` (to the
+            primary, telling where it would have gone).
+        fallback: what serves a read when no replica can: ``"primary"``, or ``"error"``.
+        readonly_in_transaction: ``readonly()`` inside a transaction: ``"error"``, or ``"join"``.
+        pure_functions: names of stored functions the user vouches for as reads.
+        kwargs: as peewee's and PyMySQL's own.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    def _node_specs(self, replicas: Any, parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
+        # A subclass that connects by itself may take parameters that the driver does not know.
+        own_connect = type(self)._connect not in (_MySQL._connect, _PooledMySQL._connect)
+        known = None if own_connect else _DRIVER | set(parameters)
+        specs = []
+        seen: dict[str, str] = {}
+        for spec in node_specs(replicas, known, parse, ConfigurationError):
+            merged = overlay(parameters, spec.overrides)
+            name = spec.name or address(merged)
+            where = endpoint(merged)
+            if where in seen:
+                raise ConfigurationError(
+                    f"replicas: {seen[where]!r} and {name!r} are one endpoint, {where}; list each node once"
+                )
+            seen[where] = name
+            specs.append(spec._replace(name=name))
+        return tuple(specs)
+
+    def _assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Replication:
+        own = self.connect_params
+        nodes = []
+        for spec in specs:
+            merged = overlay(own, spec.overrides)
+            primary = endpoint(merged) == endpoint(own)
+            nodes.append(Replica(spec, address(merged), self._make_node, is_primary=primary))
+        reader = next((node for node in nodes if node.is_primary), None)
+        if reader is None:
+            reader = Replica(NodeSpec(PRIMARY, 1, {}), address(own), self._make_node, is_primary=True)
+        return Replication(settings, ReplicaSet(nodes), reader)
+
+    def _check_connection(self, label: str, conn: Any, parameters: dict[str, Any]) -> None:
+        if not isinstance(conn, wire.Connection):
+            raise ConfigurationError(
+                f"{type(self).__name__}._connect() gave a {type(conn).__name__} for {label}; "
+                "call super()._connect(), so that the server's reports are heard"
+            )
+        if conn.unix_socket and not parameters.get("unix_socket"):
+            raise ConfigurationError(
+                f"{label} is given by host, but the driver took the socket {conn.unix_socket} from "
+                "read_default_file, which may lead to another server; give unix_socket or drop the file"
+            )
+
+
+class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
+    """The same over `playhouse.pool`: one pool per node, each of ``max_connections``."""
+
+    def _drop(self, conn: Any) -> None:
+        self._close(conn, close_conn=True)
+
+    def _is_closed(self, conn: Any) -> bool:
+        # A read that meets a dead connection is sent elsewhere; a write could not be, so it is pinged for.
+        if self._node is not None:
+            return bool(conn.dropped())
+        return bool(super()._is_closed(conn))
+
+    def _can_reuse(self, conn: Any) -> bool:
+        # What the next user of this connection must not meet: another's session.
+        if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
+            return False
+        return bool(super()._can_reuse(conn))
+
+    def _every_pool(self) -> list[Any]:
+        core = self._replication
+        replicas = {*core.replicas.all, core.reader}
+        return [replica.made for replica in replicas if replica.made is not None]
+
+    def manual_close(self) -> bool:
+        """Close this thread's connections to all nodes without returning them to their pools."""
+        if self.is_closed():
+            return False
+        for node in self._open_nodes():
+            node._discard()
+        conn = self._state.conn
+        self._state.conn = None
+        if conn is not None:
+            self._drop(conn)
+        self.close()
+        return True
+
+    def close_idle(self) -> None:
+        """Close the connections of every node's pool that nobody uses."""
+        super().close_idle()
+        if self._node is None:
+            for node in self._every_pool():
+                node.close_idle()
+
+    def close_stale(self, age: float = 600) -> int:
+        """Close connections, of every node, that have been in use for longer than `age` seconds."""
+        closed: int = super().close_stale(age)
+        if self._node is None:
+            closed += sum(node.close_stale(age) for node in self._every_pool())
+        return closed
+
+    def close_all(self) -> None:
+        """Close all connections of every node, those in use too."""
+        super().close_all()
+        if self._node is None:
+            for node in self._every_pool():
+                super(Connections, node).close_all()

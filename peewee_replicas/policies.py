@@ -1,0 +1,135 @@
+"""Policies: who is next among the replicas that may serve a read. Pure, and one instance per database."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+
+class Candidate(Protocol):
+    """What a policy may look at."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weight(self) -> int: ...
+    @property
+    def in_flight(self) -> int: ...
+
+
+C = TypeVar("C", bound=Candidate)
+
+
+def spread(weights: Sequence[int]) -> tuple[int, ...]:
+    """One round of turns in which index ``i`` comes ``weights[i]`` times, as evenly as can be.
+
+    Parameters:
+        weights: whole numbers; those that are 0 get no turn.
+    """
+    divisor = math.gcd(*weights) or 1
+    shares = [weight // divisor for weight in weights]
+    credit = [0] * len(shares)
+    turns = []
+    for _ in range(sum(shares)):
+        for index, share in enumerate(shares):
+            credit[index] += share
+        best = max(range(len(shares)), key=credit.__getitem__)
+        credit[best] -= sum(shares)
+        turns.append(best)
+    return tuple(turns)
+
+
+class RoundRobin:
+    """Each replica in turn, by weight. One turn per routed read, exact under threads."""
+
+    name = "round-robin"
+
+    def __init__(self) -> None:
+        self._counter = itertools.count()
+        self._taken = 0
+        self._plan: tuple[Any, tuple[int, ...]] = ((), ())
+
+    def fresh(self) -> RoundRobin:
+        """A policy of the same settings that shares no state with this one."""
+        return type(self)()
+
+    def _turns(self, replicas: Sequence[C]) -> tuple[int, ...]:
+        known, turns = self._plan
+        if known is not replicas:
+            turns = spread([replica.weight for replica in replicas])
+            self._plan = (replicas, turns)
+        return turns
+
+    def __call__(self, replicas: Sequence[C]) -> C:
+        turns = self._turns(replicas)
+        turn = next(self._counter)  # atomic, so that no two threads share a turn
+        self._taken = turn + 1
+        return replicas[turns[turn % len(turns)]]
+
+    def peek(self, replicas: Sequence[C]) -> C:
+        """Who would be next, without taking the turn."""
+        turns = self._turns(replicas)
+        return replicas[turns[self._taken % len(turns)]]
+
+
+class Random:
+    """A replica at random, by weight.
+
+    Parameters:
+        generator: a `random.Random` of your own, for a repeatable sequence.
+    """
+
+    name = "random"
+
+    def __init__(self, generator: random.Random | None = None) -> None:
+        self._generator = generator
+        self._choices = (generator or random.Random()).choices
+
+    def fresh(self) -> Random:
+        """A policy of the same settings; a generator that was given is the user's to share."""
+        return type(self)(self._generator)
+
+    def __call__(self, replicas: Sequence[C]) -> C:
+        return self._choices(replicas, [replica.weight for replica in replicas])[0]
+
+
+class LeastBusy:
+    """The replica with the least work in hand for its weight; equals take turns as in `RoundRobin`.
+
+    Work in hand is what this process has sent to it and not yet got back.
+    """
+
+    name = "least-busy"
+
+    def __init__(self) -> None:
+        self._turns = RoundRobin()
+
+    def fresh(self) -> LeastBusy:
+        """A policy that shares no state with this one."""
+        return type(self)()
+
+    def __call__(self, replicas: Sequence[C]) -> C:
+        return _least(self._turns(replicas), replicas)
+
+    def peek(self, replicas: Sequence[C]) -> C:
+        """Who would be next, without taking a turn."""
+        return _least(self._turns.peek(replicas), replicas)
+
+
+def _least(first: C, replicas: Sequence[C]) -> C:
+    if not first.in_flight:
+        return first
+    others = (replica for replica in replicas if replica is not first and replica.weight)
+    return min((first, *others), key=lambda replica: replica.in_flight / replica.weight)
+
+
+Policy = Callable[[Sequence[Any]], Any]
+
+POLICIES: dict[str, Callable[[], Policy]] = {
+    RoundRobin.name: RoundRobin,
+    Random.name: Random,
+    LeastBusy.name: LeastBusy,
+}

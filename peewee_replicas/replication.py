@@ -1,0 +1,226 @@
+"""What a database and its `on_primary` share: settings, nodes, classifier, counters. No I/O of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from .arguments import Settings
+from .errors import ConfigurationError
+from .events import Counters, Role, Route, RouteHook
+from .replicas import Replica, ReplicaSet
+from .routing import READER, REPLICA, Decision, decide
+from .scopes import Frame, innermost, pinning
+from .statements import Classifier, Statement
+
+logger = logging.getLogger("peewee.replicas")
+
+PRIMARY = "primary"
+
+# Kinds whose text says all about what they leave behind in a session.
+TELLING = frozenset({"read", "write", "locking", "transaction", "session"})
+
+
+class Replication:
+    """The routing state of one database.
+
+    Attributes:
+        settings: the checked arguments.
+        replicas: the nodes that serve reads.
+        reader: the primary, as a node for reading under the guard.
+        classifier: what tells a statement's kind; replaced once the server is known.
+        route_hooks: callables that are given one `RouteEvent` per execution.
+        rehearsal: set by the testing mode: how many open transactions belong to the test itself.
+    """
+
+    def __init__(self, settings: Settings, replicas: ReplicaSet, reader: Replica) -> None:
+        self.settings = settings
+        self.replicas = replicas
+        self.reader = reader
+        self.classifier = Classifier(None, settings.pure_functions)
+        self.dialect: str | None = None
+        self.counters = Counters("primary", "fallbacks", "retries", "reruns", "refused", "observed")
+        self.rehearsal: int | None = None
+        self.route_hooks: list[RouteHook] = []
+        self.peek = getattr(settings.policy, "peek", None)
+        self._reserved = threading.local()
+        self._compared: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def know_dialect(self, dialect: Any) -> None:
+        """Take the server's own rules into use, once it is known which server it is."""
+        self.dialect = dialect
+        self.classifier = Classifier(dialect, self.settings.pure_functions)
+
+    # Deciding
+
+    def transaction(self, state: Any) -> str:
+        """Why a transaction counts as open in this context, or ``""``."""
+        if self.rehearsal is not None:
+            return "a transaction is open" if len(state.transactions) > self.rehearsal else ""
+        if state.transactions:
+            return "a transaction is open"
+        conn = state.conn
+        return "" if conn is None else conn.transaction
+
+    def decide(self, statement: Statement, state: Any, frame: Frame | None, at_primary: bool) -> Decision:
+        """Decide one execution in this context."""
+        conn = state.conn
+        session_state = ""
+        if conn is not None:
+            session_state = conn.session_state
+            if conn.changes:
+                session_state = self.explain_changes(conn)
+        place = frame.place if frame is not None else ""
+        scoped = "primary" if place == "primary" else ""
+        return decide(
+            statement.kind,
+            statement.reason,
+            readonly=place == "readonly",
+            transaction=self.transaction(state),
+            session_state=session_state,
+            place="on_primary" if at_primary else scoped,
+            reads=self.settings.reads,
+        )
+
+    def explain_changes(self, conn: Any) -> str:
+        """Turn what the server reported as changed into what the session carries."""
+        changes, conn.changes = conn.changes, []
+        for text in changes:
+            statement = self.classifier.classify_sent(text)
+            if statement.effect:
+                self.mark(conn, statement.effect)
+            elif statement.kind not in TELLING:
+                self.mark(conn, f"what {' '.join(text.split())[:40]!r} changed in it")
+        state: str = conn.session_state
+        return state
+
+    def mark(self, conn: Any, effect: str) -> None:
+        """Remember that a connection of the primary carries something a replica does not have."""
+        if not conn.session_state:
+            conn.session_state = effect
+            logger.warning(
+                "the primary's connection now carries %s: reads stay on the primary until it is closed",
+                effect,
+            )
+
+    # Choosing
+
+    def choose(self, frame: Frame | None) -> Replica | None:
+        """The replica for a read, or None when none is usable; takes one turn of the policy."""
+        usable = self.replicas.usable
+        if frame is not None and frame.place == "readonly":
+            return self._pinned(frame, usable)
+        if self.peek is None:
+            reserved = getattr(self._reserved, "replica", None)
+            if reserved is not None:
+                self._reserved.replica = None
+                if reserved in usable:
+                    return reserved  # type: ignore[no-any-return]  # a thread-local has no types
+        return self.pick(usable)
+
+    def pick(self, usable: tuple[Replica, ...]) -> Replica | None:
+        """Ask the policy."""
+        if not usable:
+            return None
+        chosen = self.settings.policy(usable)
+        if chosen not in usable:
+            raise ConfigurationError(
+                f"the policy returned {chosen!r}, which is none of the replicas it was given: "
+                + ", ".join(replica.name for replica in usable)
+            )
+        return chosen  # type: ignore[no-any-return]  # the user's own callable
+
+    def _pinned(self, frame: Frame, usable: tuple[Replica, ...]) -> Replica | None:
+        pin = pinning(self) or frame
+        with pin.lock:
+            if pin.node is None or (pin.node not in usable and pin.node is not self.reader):
+                pin.node = self.pick(usable)
+            return pin.node  # type: ignore[no-any-return]  # frames know no nodes
+
+    def next_for_connect(self) -> Replica | None:
+        """Which replica the next plain read would use, without taking its turn."""
+        frame = innermost(self)
+        usable = self.replicas.usable
+        if not usable:
+            return None
+        if frame is not None and frame.place == "readonly":
+            return self._pinned(frame, usable)
+        if self.peek is not None:
+            peeked: Replica = self.peek(usable)
+            return peeked
+        self._reserved.replica = chosen = self.pick(usable)
+        return chosen
+
+    def another(self, frame: Frame | None, tried: set[Replica]) -> Replica | None:
+        """A usable replica that was not tried yet, for a read that failed on the others."""
+        for replica in self.replicas.usable:
+            if replica not in tried:
+                if frame is not None and frame.place == "readonly":
+                    pin = pinning(self) or frame
+                    with pin.lock:
+                        pin.node = replica
+                return replica
+        return None
+
+    # Telling
+
+    def route(self, decision: Decision, statement: Statement, frame: Frame | None) -> Route:
+        """The route of a decision, as far as it is known without asking the policy."""
+        role: Role = "primary"
+        node: str | None = PRIMARY
+        reason = decision.reason
+        if decision.target == READER:
+            node = self.reader.name
+        elif decision.target == REPLICA:
+            replica = self._foreseen(frame)
+            if replica is not None:
+                role, node = ("primary" if replica.is_primary else "replica"), replica.name
+            elif self.replicas.usable:
+                role, node = "replica", None
+            elif self.replicas.all and self.settings.fallback == "error":
+                role, node = "replica", None
+                reason = f"no replica can serve it: {self.replicas.reasons(set())}"
+            else:
+                node = self.reader.name if frame is not None else PRIMARY
+                reason = f"no replica can serve it: {self.replicas.reasons(set())}"
+        return Route(role, node, statement.kind, reason)
+
+    def _foreseen(self, frame: Frame | None) -> Replica | None:
+        usable = self.replicas.usable
+        if frame is not None and frame.place == "readonly":
+            pin = pinning(self)
+            if pin is not None and (pin.node in usable or pin.node is self.reader):
+                return pin.node  # type: ignore[no-any-return]  # frames know no nodes
+        return usable[0] if len(usable) == 1 else None
+
+    def compare(self, name: str, settings: dict[str, Any]) -> None:
+        """Say once per node which of its settings differ from the first node's that was connected."""
+        with self._lock:
+            if name in self._compared:
+                return
+            first = next(iter(self._compared), name)
+            self._compared[name] = settings
+            known = self._compared[first]
+        for setting, mine in settings.items():
+            theirs = known.get(setting)
+            if mine != theirs:
+                logger.warning(
+                    "%s differs between nodes, so the same SELECT may return different rows: "
+                    "%r on %s, %r on %s",
+                    setting, mine, name, theirs, first,
+                )  # fmt: skip
+
+    def needs_comparing(self, name: str) -> bool:
+        """Whether this node's settings have not been looked at yet."""
+        return name not in self._compared
+
+    def stats(self) -> dict[str, int]:
+        """The counters of ``db.stats()``."""
+        numbers = self.counters.snapshot()
+        nodes = {replica.name: replica for replica in (*self.replicas.all, self.reader)}
+        numbers["replicas"] = sum(replica.reads for replica in self.replicas.all)
+        for replica in nodes.values():
+            numbers.update(replica.counters())
+        return numbers

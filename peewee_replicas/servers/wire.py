@@ -1,0 +1,416 @@
+"""A PyMySQL connection that hears what the server says about its session.
+
+Every OK, EOF and error packet passes through here, whoever sent the command: ``execute_sql``, peewee's
+own ``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Nothing else in the package
+reads packets, and nothing here knows about routing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from pymysql import err
+from pymysql.charset import charset_by_name
+from pymysql.connections import Connection as _Connection
+from pymysql.connections import MySQLResult
+from pymysql.constants import CLIENT, COMMAND, ER, SERVER_STATUS
+
+from . import flavour_of
+
+_IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+_STATUS_MASK = _IN_TRANSACTION | AUTOCOMMIT
+_MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
+_SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
+
+# Numbers of the session trackers in that tail; MySQL and MariaDB agree on them.
+TRACK_VARIABLE, TRACK_SCHEMA, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 1, 2, 3, 5
+
+_FULL_PACKET = 0xFFFFFF
+_EOF_AFTER_COLUMNS = b"\xfe\x00\x00\x00\x00"
+_OVERHEARD_LIMIT = 1 << 16
+_CHANGES_KEPT = 8
+
+_contexts: dict[Any, ssl.SSLContext] = {}
+_contexts_lock = threading.Lock()
+
+
+def read_length(data: bytes, at: int) -> tuple[int, int]:
+    """Read one length-encoded integer of `data` at `at`; returns the value and the place after it.
+
+    Raises:
+        ValueError: the bytes end early or are no length.
+    """
+    first = data[at] if at < len(data) else 0xFB
+    if first < 0xFB:
+        return first, at + 1
+    size = {0xFC: 2, 0xFD: 3, 0xFE: 8}.get(first, 0)
+    end = at + 1 + size
+    if not size or end > len(data):
+        raise ValueError("malformed length in a session tracker")
+    return int.from_bytes(data[at + 1 : end], "little"), end
+
+
+def _take(data: bytes, at: int) -> tuple[bytes, int]:
+    length, start = read_length(data, at)
+    end = start + length
+    if end > len(data):
+        raise ValueError("a session tracker ends early")
+    return data[start:end], end
+
+
+def session_trackers(tail: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(type, payload)`` of each tracker in the tail of an OK packet (after its status words).
+
+    Raises:
+        ValueError: the tail is malformed.
+    """
+    _info, at = _take(tail, 0)
+    block, _ = _take(tail, at)
+    at = 0
+    while at < len(block):
+        payload, end = _take(block, at + 1)
+        yield block[at], payload
+        at = end
+
+
+class _Columns:
+    """What a result reads its column descriptions from where no EOF packet follows them."""
+
+    __slots__ = ("_connection", "decoders", "encoding", "use_unicode")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.decoders = connection.decoders
+        self.encoding = connection.encoding
+        self.use_unicode = connection.use_unicode
+
+    def _read_packet(self, packet_type: Any = None) -> Any:
+        if packet_type is None:
+            return _EOF_PACKET
+        return self._connection._read_packet(packet_type)
+
+
+class _EofPacket:
+    """The packet that DEPRECATE_EOF leaves out, for PyMySQL's check that it came."""
+
+    def is_eof_packet(self) -> bool:
+        return True
+
+
+_EOF_PACKET = _EofPacket()
+
+
+class Result(MySQLResult):
+    """A PyMySQL result that reports the packets it ends with to its connection."""
+
+    def _read_ok_packet(self, packet: Any) -> None:
+        connection = self.connection
+        super()._read_ok_packet(packet)
+        if connection is not None:
+            connection.heard(self.server_status, self.message)
+
+    def init_unbuffered_query(self) -> None:
+        # PyMySQL forgets the connection before it reads an OK packet here; we still have to hear it.
+        connection = self.connection
+        super().init_unbuffered_query()
+        if self.server_status is not None:
+            connection.heard(self.server_status, self.message)
+
+    def _get_descriptions(self) -> None:
+        connection = self.connection
+        if not connection.without_eof:
+            super()._get_descriptions()
+            return
+        self.connection = _Columns(connection)
+        try:
+            super()._get_descriptions()
+        finally:
+            self.connection = connection
+
+    def _check_packet_is_eof(self, packet: Any) -> bool:
+        data = packet.get_all_data()
+        if data[0] != 0xFE:
+            return False
+        if self.connection.without_eof:
+            # A row can begin with 0xFE too, but then its first column alone fills a packet.
+            if len(data) >= _FULL_PACKET:
+                return False
+            packet.advance(1)
+            packet.read_length_encoded_integer()
+            packet.read_length_encoded_integer()
+            status, self.warning_count = packet.read_struct("<HH")
+            tail = packet.read_all()
+        else:
+            if len(data) >= 9:
+                return False
+            self.warning_count, status = packet.read_struct("<xHH")
+            tail = b""
+        self.has_next = status & _MORE_RESULTS
+        self.server_status = status
+        self.connection.heard(status, tail)
+        return True
+
+
+class Connection(_Connection):
+    """A connection to one node.
+
+    Parameters:
+        guard: ask the server to refuse writes on this connection (``SET SESSION TRANSACTION READ ONLY``).
+        kwargs: as PyMySQL's own.
+
+    Attributes:
+        transaction: in words why the server counts this session as inside a transaction, or ``""``.
+        changes: texts after which the server reported a changed session, not yet explained.
+        session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
+        executing: True while the owner runs a statement, which is then nobody's raw cursor.
+        announced: True while that statement's text tells its effect, so that no report is needed.
+        gtid: the last position the server reported, or None.
+    """
+
+    transaction = ""
+    session_state = ""
+    announced = False
+    executing = False
+    gtid: str | None = None
+    without_eof = False
+    tracks = False
+    guarded = False
+    _ready = False
+    _sent: Any = ""
+    _tables_locked = False
+    _settings = ""
+    _poll: Any = None
+
+    def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
+        self.changes: list[str] = []
+        self.guarded = guard
+        super().__init__(**kwargs)
+
+    # Opening
+
+    def connect(self, sock: Any = None) -> None:
+        """Open the socket and the session; the handshake is bounded by ``connect_timeout`` seconds."""
+        self._ready = False
+        self.transaction = self.session_state = ""
+        self._tables_locked = False
+        limit, own = self.connect_timeout, self._read_timeout
+        # PyMySQL bounds the TCP connect only: a host that accepts and never greets would hang for ever.
+        self._read_timeout = limit if own is None or (limit and limit < own) else own
+        self._own_read_timeout = own
+        try:
+            super().connect(sock)
+        finally:
+            self._read_timeout = own
+        if self._settings:
+            self._set_session(self._settings)
+        self.changes.clear()
+        self._poll = _poll_for(self._sock)
+        self._ready = True
+
+    def _request_authentication(self) -> None:
+        offered = self.server_capabilities
+        self.client_flag |= offered & (CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF)
+        self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
+        self.tracks = bool(offered & CLIENT.SESSION_TRACK)
+        self.flavour = flavour_of(self.server_version)
+        settings = list(self.flavour.TRACKERS) if self.tracks else []
+        if self.guarded:
+            settings.append(self.flavour.READ_ONLY)
+        self._settings = ", ".join(settings)
+        super()._request_authentication()
+        self._read_timeout = self._own_read_timeout
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        """``SET NAMES``; while connecting, our own settings ride in the same round trip."""
+        if self._ready or self.init_command is not None or not self._settings:
+            # A user's init_command must meet the session as plain PyMySQL would have left it.
+            super().set_character_set(charset, collation)
+            if self._ready:
+                self._changed(f"SET NAMES {charset}")
+            return
+        encoding = charset_by_name(charset).encoding
+        names = f"NAMES {charset} COLLATE {collation}" if collation else f"NAMES {charset}"
+        self._set_session(f"{names}, {self._settings}", names)
+        self._settings = ""
+        self.charset, self.encoding, self.collation = charset, encoding, collation
+
+    def _set_session(self, settings: str, least: str = "") -> None:
+        """Send one SET; where the server lacks the trackers, go on without them, never without the guard."""
+        try:
+            self._command(f"SET {settings}")
+        except err.MySQLError as exc:
+            if not exc.args or exc.args[0] not in _NO_SUCH_SETTING:
+                raise
+            self.tracks = False
+            if least:
+                self._command(f"SET {least}")
+            if self.guarded:
+                self._command("SET SESSION TRANSACTION READ ONLY")
+
+    def _command(self, sql: str) -> None:
+        self._execute_command(COMMAND.COM_QUERY, sql)
+        self._read_ok_packet()
+
+    def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
+        # Building a TLS context costs more than the rest of connecting; files are watched for renewal.
+        if isinstance(sslp, ssl.SSLContext):
+            return sslp
+        try:
+            key = tuple(sorted((name, str(value), _changed_at(value)) for name, value in sslp.items()))
+        except TypeError:
+            context: ssl.SSLContext = super()._create_ssl_ctx(sslp)
+            return context
+        with _contexts_lock:
+            if key not in _contexts:
+                _contexts[key] = super()._create_ssl_ctx(sslp)
+            return _contexts[key]
+
+    # Hearing
+
+    def heard(self, status: int, tail: bytes) -> None:
+        """Take in the status word and the tail of a packet that ends a statement."""
+        self.server_status = status
+        if tail and self.tracks and status & _SESSION_STATE_CHANGED:
+            self._hear_trackers(tail)
+        if status & _STATUS_MASK == AUTOCOMMIT and not self._tables_locked:
+            self.transaction = ""
+        elif self._tables_locked:
+            self.transaction = "LOCK TABLES is in force"
+        elif status & _IN_TRANSACTION:
+            self.transaction = "the server reports an open transaction"
+        else:
+            self.transaction = "autocommit is off"
+
+    def _hear_trackers(self, tail: bytes) -> None:
+        for kind, payload in session_trackers(tail):
+            if kind == TRACK_CHANGE:
+                self._changed(self._sent)
+            elif kind == TRACK_TRANSACTION:
+                state, _ = _take(payload, 0)
+                self._tables_locked = state[7:8] == b"L"
+            elif kind == TRACK_GTIDS:
+                text, _ = _take(payload, 1)
+                self.gtid = text.decode("ascii")
+            elif kind == TRACK_VARIABLE:
+                name, at = _take(payload, 0)
+                value, _ = _take(payload, at)
+                if name == b"last_gtid":
+                    self.gtid = value.decode("ascii")
+
+    def _changed(self, text: Any) -> None:
+        if self._ready and not self.announced and len(self.changes) < _CHANGES_KEPT:
+            self.changes.append(text if isinstance(text, str) else bytes(text).decode("latin1"))
+
+    def query(self, sql: Any, unbuffered: bool = False) -> Any:
+        """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
+        self._sent = sql
+        if not self.executing and self._ready and len(sql) < _OVERHEARD_LIMIT and _takes_lock(sql):
+            self._changed(sql)
+        return super().query(sql, unbuffered)
+
+    def select_db(self, db: str) -> None:
+        """Change the schema of this session."""
+        self._sent = f"USE `{db}`"
+        super().select_db(db)
+
+    def _read_ok_packet(self) -> Any:
+        ok = super()._read_ok_packet()
+        self.heard(ok.server_status, ok.message)
+        return ok
+
+    def _read_query_result(self, unbuffered: bool = False) -> Any:
+        self._result = None
+        result = Result(self)
+        if unbuffered:
+            result.init_unbuffered_query()
+        else:
+            result.read()
+        self._result = result
+        return result.affected_rows
+
+    def show_warnings(self) -> Any:
+        """``SHOW WARNINGS``, as PyMySQL does."""
+        self._execute_command(COMMAND.COM_QUERY, "SHOW WARNINGS")
+        result = Result(self)
+        result.read()
+        return result.rows
+
+    # For the owner of the connection
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the server counts this session as inside a transaction (also read by playhouse's pool)."""
+        return bool(self.transaction)
+
+    @property
+    def busy(self) -> bool:
+        """Whether rows of an unbuffered result, or further results, are still to be read."""
+        result = self._result
+        return result is not None and bool(result.unbuffered_active or result.has_next)
+
+    def dropped(self) -> bool:
+        """Whether an idle connection is known to be of no more use, without a round trip.
+
+        A server says nothing on an idle connection unless it closes it, so anything readable means the end.
+        """
+        if self._sock is None:
+            return True
+        return bool(self._poll(0)) and not self.busy
+
+    def answers(self) -> bool:
+        """Whether the server answers a ping on this connection; one round trip."""
+        try:
+            self.ping(False)
+        except Exception:
+            return False
+        return True
+
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        """Run a query of the library's own; rows are tuples whatever the user's ``cursorclass`` is."""
+        self._execute_command(COMMAND.COM_QUERY, sql)
+        result = Result(self)
+        result.read()
+        return tuple(result.rows or ())
+
+    def tell(self, sql: str) -> None:
+        """Run a setting of the library's own; it leaves no mark on the session."""
+        was, self.announced = self.announced, True
+        try:
+            self._command(sql)
+        finally:
+            self.announced = was
+
+
+_NO_SUCH_SETTING = frozenset(
+    {
+        ER.UNKNOWN_SYSTEM_VARIABLE,
+        ER.WRONG_VALUE_FOR_VAR,
+        ER.PARSE_ERROR,
+        ER.SPECIFIC_ACCESS_DENIED_ERROR,
+    }
+)
+
+
+def _takes_lock(sql: Any) -> bool:
+    # The server does not report a named lock; every other change it does.
+    return (b"get_lock" if isinstance(sql, (bytes, bytearray)) else "get_lock") in sql.lower()
+
+
+def _changed_at(value: Any) -> float:
+    if isinstance(value, (str, os.PathLike)) and os.path.exists(value):
+        return os.stat(value).st_mtime
+    return 0.0
+
+
+def _poll_for(sock: Any) -> Any:
+    if not hasattr(select, "poll"):  # Windows
+        return lambda _timeout: select.select([sock], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return poll.poll

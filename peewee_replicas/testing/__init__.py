@@ -1,0 +1,8 @@
+"""Help for testing programs that read from replicas: real servers on this machine."""
+
+from peewee_replicas.testing.cluster import LocalCluster
+from peewee_replicas.testing.counts import Counts
+from peewee_replicas.testing.installations import MissingServer, available
+from peewee_replicas.testing.node import ClusterNode
+
+__all__ = ["ClusterNode", "Counts", "LocalCluster", "MissingServer", "available"]

@@ -1,0 +1,295 @@
+"""A primary and its replicas on this machine, for tests and demonstrations."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from peewee_replicas.testing.control import ADMIN, APP
+from peewee_replicas.testing.counts import Counts
+from peewee_replicas.testing.installations import Server, find
+from peewee_replicas.testing.launch import check_option_names, new_folder, remove_folder
+from peewee_replicas.testing.node import ClusterNode, ClusterSettings
+
+if TYPE_CHECKING:
+    from peewee_replicas import ReplicatedDatabase
+
+_FIRST_SYNC_SECONDS = 60.0
+_clusters: weakref.WeakSet[LocalCluster] = weakref.WeakSet()
+
+
+class LocalCluster:
+    """One real primary and real replicas of it, on free ports of this machine's loopback.
+
+    A context manager; it can be used again after it has stopped, and is then empty again::
+
+        with LocalCluster(replicas=2, server="mariadb") as cluster:
+            db = cluster.database()
+
+    The servers live in a temporary folder. They are gone when the block is left and also when this
+    process ends in any other way, be it by a signal. A forked child may connect to them but not
+    start or stop them.
+
+    Args:
+        replicas: how many, 0 or more.
+        server: ``"mariadb"`` or ``"mysql"``.
+        database: name of the database that is created on the primary.
+        options: server options by node name (``"primary"``, ``"replica-1"``, …) or ``"*"`` for all;
+            a node's own come after those for all: ``{"replica-1": {"read_only": False}}``. ``None``
+            as a value gives the bare option.
+
+    Raises:
+        ValueError: an argument is wrong.
+        MissingServer: when started, where the server is not on this machine.
+        RuntimeError: when started, where a server does not come up.
+
+    Attributes:
+        user: the application's user; has all privileges on the database and none elsewhere.
+        admin_user: has all privileges.
+        password: the password of both, another one each time.
+    """
+
+    def __init__(
+        self,
+        replicas: int = 2,
+        server: Server = "mariadb",
+        *,
+        database: str = "app",
+        options: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
+        if server not in ("mariadb", "mysql"):
+            raise ValueError(f"server must be 'mariadb' or 'mysql', not {server!r}")
+        if replicas < 0:
+            raise ValueError(f"replicas must be 0 or more, not {replicas!r}")
+        if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", database):
+            raise ValueError(f"database must be letters, digits and _, not {database!r}")
+        self.server: Server = server
+        self.user = APP
+        self.admin_user = ADMIN
+        self.password = ""
+        self.database_name = database
+        self._names = ("primary", *(f"replica-{n}" for n in range(1, replicas + 1)))
+        self._options = _checked_options(options or {}, self._names)
+        self._nodes: tuple[ClusterNode, ...] = ()
+        self._version = ""
+        self._stopping = ExitStack()
+        self._finalizer: weakref.finalize[..., LocalCluster] | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> LocalCluster:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def nodes(self) -> tuple[ClusterNode, ...]:
+        """All nodes, the primary first. Raises ``RuntimeError`` while the cluster is down."""
+        if not self._nodes:
+            raise RuntimeError("the cluster is not running: start() it or use it in a with block")
+        return self._nodes
+
+    @property
+    def primary(self) -> ClusterNode:
+        """The node that takes writes."""
+        return self.nodes[0]
+
+    @property
+    def replicas(self) -> tuple[ClusterNode, ...]:
+        """The nodes that follow it."""
+        return self.nodes[1:]
+
+    @property
+    def version(self) -> str:
+        """The servers' version, such as ``"10.11.6"``; empty before the first start."""
+        return self._version
+
+    def start(self) -> None:
+        """Start all nodes and wait until every replica follows the primary.
+
+        Raises ``MissingServer``, ``RuntimeError`` if a server does not come up or the cluster is
+        already running.
+        """
+        if self._nodes:
+            raise RuntimeError("the cluster is already running")
+        installation = find(self.server)
+        self._version = installation.version
+        self.password = secrets.token_hex(12)
+        folder = new_folder()
+        settings = ClusterSettings(installation, folder, self.database_name, self.password)
+        self._nodes = tuple(
+            ClusterNode(
+                settings,
+                name,
+                "replica" if number > 1 else "primary",
+                number,
+                {**self._options.get("*", {}), **self._options.get(name, {})},
+            )
+            for number, name in enumerate(self._names, 1)
+        )
+        self._stopping = ExitStack()
+        self._finalizer = weakref.finalize(self, _tear_down, self._nodes, folder, os.getpid())
+        _clusters.add(self)
+        try:
+            self._bring_up()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Close the databases made by ``database()``, end all servers and remove their files."""
+        with self._lock:
+            finalizer, self._finalizer = self._finalizer, None
+            self._nodes = ()
+        if finalizer is not None:
+            try:
+                self._stopping.close()
+            finally:
+                finalizer()
+
+    def database(
+        self, database_class: type[ReplicatedDatabase] | None = None, **options: Any
+    ) -> ReplicatedDatabase:
+        """A database over the cluster, closed (for the thread that stops it) with the cluster.
+
+        Args:
+            database_class: ``ReplicatedDatabase`` if not given.
+            options: passed on to it, over the cluster's own: ``policy="random"``, ``user="admin"``.
+        """
+        if database_class is None:
+            from peewee_replicas import ReplicatedDatabase
+
+            database_class = ReplicatedDatabase
+        own = self.parameters(self.primary)
+        name = options.pop("database", own.pop("database"))
+        replicas = [{"name": node.name, "host": node.host, "port": node.port} for node in self.replicas]
+        database = database_class(name, **{**own, "replicas": replicas, **options})
+        self._stopping.callback(database.close)
+        if hasattr(database, "close_all"):
+            self._stopping.callback(database.close_all)
+        return database
+
+    def parameters(self, node: ClusterNode | str) -> dict[str, Any]:
+        """What a driver needs to connect to a node, or to the node of that name, as ``user``."""
+        if isinstance(node, str):
+            node = self.node(node)
+        return {
+            "host": node.host,
+            "port": node.port,
+            "user": self.user,
+            "password": self.password,
+            "database": self.database_name,
+        }
+
+    def node(self, name: str) -> ClusterNode:
+        """The node of that name. Raises ``KeyError``."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(f"no node {name!r}: there are {', '.join(self._names)}")
+
+    def sync(self, timeout: float = 10.0) -> None:
+        """Wait until every replica that is up and not frozen has applied what the primary has now.
+
+        Args:
+            timeout: seconds, over all replicas together.
+
+        Raises:
+            TimeoutError: naming the replicas that have not, and what they are doing; at once where
+                a replica has stopped applying with an error.
+            RuntimeError: the primary is paused or down.
+        """
+        deadline = time.monotonic() + timeout
+        position = self.primary.position()
+        waited = [node for node in self.replicas if node.state == "running" and not node.frozen]
+        late = [node for node in waited if not node.wait_for(position, deadline)]
+        if late:
+            states = "; ".join(_describe(node) for node in late)
+            raise TimeoutError(f"not at the primary's {position} after {timeout:g} s: {states}")
+
+    def counts(self) -> dict[str, Counts]:
+        """What clients did on each node, by its name, since the last ``reset_counts()``."""
+        return {node.name: node.counts() for node in self.nodes}
+
+    def reset_counts(self) -> None:
+        """Count from here."""
+        for node in self.nodes:
+            node.reset_counts()
+
+    def abandon(self) -> None:
+        """In a forked child, called by itself: the servers are the parent's."""
+        self._lock = threading.Lock()
+        self._stopping.pop_all()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            self._finalizer = None
+        for node in self._nodes:
+            node.abandon()
+
+    def _bring_up(self) -> None:
+        with ThreadPoolExecutor(len(self._nodes)) as threads:
+            for started in [threads.submit(node.start) for node in self._nodes]:
+                started.result()
+        for replica in self.replicas:
+            replica.follow(self.primary)
+        # Comes to the replicas as all else will, so the first sync() shows that they follow.
+        self.primary.execute(f"CREATE DATABASE `{self.database_name}`")
+        self.sync(_FIRST_SYNC_SECONDS)
+        self.reset_counts()
+
+
+def _checked_options(
+    options: Mapping[str, Mapping[str, object]], names: tuple[str, ...]
+) -> dict[str, dict[str, object]]:
+    for name, values in options.items():
+        if name not in (*names, "*"):
+            raise ValueError(f"options are for {', '.join(names)} or '*', not {name!r}")
+        check_option_names(values)
+    return {
+        name: {option.replace("-", "_"): value for option, value in values.items()}
+        for name, values in options.items()
+    }
+
+
+def _describe(node: ClusterNode) -> str:
+    if node.state != "running":
+        return f"{node.name} is {node.state}"
+    status = node.replication_status()
+    words = {name.lower().replace("slave", "replica"): value for name, value in status.items()}
+    errors = [str(words[key]) for key in ("last_io_error", "last_sql_error") if words.get(key)]
+    text = (
+        f"{node.name} receives: {words.get('replica_io_running')}, "
+        f"applies: {words.get('replica_sql_running')}, delay {words.get('sql_delay')} s"
+    )
+    return ", ".join([text, *errors])
+
+
+def _tear_down(nodes: tuple[ClusterNode, ...], folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        for node in nodes:
+            node.destroy()
+        remove_folder(folder)
+
+
+def _abandon_all() -> None:
+    for cluster in list(_clusters):
+        cluster.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

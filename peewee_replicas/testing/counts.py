@@ -1,0 +1,150 @@
+"""What a server has counted."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["primary", "replica"]
+
+WRITES = (
+    "Com_insert",
+    "Com_insert_select",
+    "Com_update",
+    "Com_update_multi",
+    "Com_delete",
+    "Com_delete_multi",
+    "Com_replace",
+    "Com_replace_select",
+    "Com_load",
+)
+"""The counters that make up ``Counts.writes``."""
+
+# A server's global counters are exact at any time but cannot tell who sent a statement: a primary's
+# hold what its replicas ask when they connect, a replica's what it applies. Its counters by user
+# can, but move a moment after the statement was answered. Each is used for what it is good for.
+EXACT: dict[Role, tuple[str, ...]] = {
+    "primary": ("Com_select", *WRITES, "Com_begin", "Com_commit", "Com_rollback"),
+    "replica": ("Com_select",),
+}
+"""The counters that are read from the global ones."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Statements that clients sent to one node, as the server counted them.
+
+    What a replica applies from its primary is not among them, nor are the replicas' own
+    connections, the cluster's statements and those of ``ClusterNode.execute()``. A refused
+    statement counts.
+    """
+
+    reads: int = 0
+    """``SELECT``, ``TABLE``, ``VALUES`` and what a stored function selects."""
+    writes: int = 0
+    """``INSERT``, ``UPDATE``, ``DELETE``, ``REPLACE``, ``LOAD DATA``."""
+    begins: int = 0
+    commits: int = 0
+    connections: int = 0
+    """Connections that logged in."""
+    raw: Mapping[str, int] = field(default_factory=dict)
+    """Every counter that moved: ``Connections`` and the server's ``Com_call_procedure``, …"""
+
+
+def summarise(moved: Mapping[str, int]) -> Counts:
+    """The counts for counters that moved by so much."""
+    return Counts(
+        reads=moved.get("Com_select", 0),
+        writes=sum(moved.get(name, 0) for name in WRITES),
+        begins=moved.get("Com_begin", 0),
+        commits=moved.get("Com_commit", 0),
+        connections=moved.get("Connections", 0),
+        raw={name: count for name, count in moved.items() if count},
+    )
+
+
+class Ledger:
+    """Turns a server's ever growing counters into what clients did since the last reset.
+
+    It takes off what the cluster's own sessions did, and carries the sum over restarts, which set
+    a server's counters to zero.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own: Counter[str] = Counter()
+        self._baseline: Counter[str] = Counter()
+        self._carried: Counter[str] = Counter()
+        self._latest: Counter[str] = Counter()
+
+    def add_own(self, counted: Mapping[str, int]) -> None:
+        """A session of the cluster's own has ended, having moved the counters by so much."""
+        with self._lock:
+            self._own.update(counted)
+
+    def reset(self, now: Mapping[str, int] | None) -> None:
+        """Count from here; ``now`` is ``None`` where the server cannot be asked."""
+        with self._lock:
+            if now is None:
+                # What it had counted when last asked: it has not worked since.
+                self._baseline.update(self._latest)
+                self._baseline.subtract(self._carried)
+            else:
+                self._baseline = Counter(now)
+                self._baseline.subtract(self._own)
+            self._carried = Counter()
+            self._latest = Counter()
+
+    def moved(self, now: Mapping[str, int] | None) -> Mapping[str, int]:
+        """By how much clients have moved the counters; ``None`` as for ``reset``."""
+        with self._lock:
+            if now is not None:
+                self._latest = Counter(self._carried)
+                self._latest.update(now)
+                self._latest.subtract(self._own)
+                self._latest.subtract(self._baseline)
+            return dict(self._latest)
+
+    def server_started(self) -> None:
+        """The server's counters begin at zero again."""
+        with self._lock:
+            self._carried = Counter(self._latest)
+            self._own = Counter()
+            self._baseline = Counter()
+
+
+GLOBAL_COUNTERS = "SHOW GLOBAL STATUS LIKE 'Com\\_%'"
+SESSION_COUNTERS = "SHOW SESSION STATUS LIKE 'Com\\_%'"
+STATEMENTS_BY_USER = (
+    "SELECT user, event_name, count_star "
+    "FROM performance_schema.events_statements_summary_by_user_by_event_name "
+    "WHERE event_name LIKE 'statement/sql/%' AND count_star > 0 AND user IS NOT NULL"
+)
+CONNECTIONS_BY_USER = "SELECT user, total_connections FROM performance_schema.users WHERE user IS NOT NULL"
+
+
+def combine(
+    role: Role,
+    every: Mapping[str, str],
+    by_user: Iterable[tuple[str, str, int]],
+    connections: Iterable[tuple[str, int]],
+    cluster_user: str,
+    replication_user: str,
+) -> dict[str, int]:
+    """What clients, and in those of ``EXACT`` the cluster's own user, have moved counters to."""
+    others = (cluster_user, replication_user, "event_scheduler")
+    counters: Counter[str] = Counter()
+    replication: Counter[str] = Counter()
+    for user, event, count in by_user:
+        name = f"Com_{event.rpartition('/')[2]}"
+        if user == replication_user:
+            replication[name] += int(count)
+        elif user not in others:
+            counters[name] += int(count)
+    for name in EXACT[role]:
+        counters[name] = int(every[name]) - replication[name]
+    counters["Connections"] = sum(int(count) for user, count in connections if user not in others)
+    return dict(counters)

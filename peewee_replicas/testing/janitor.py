@@ -1,0 +1,138 @@
+"""A small process that outlives its parent just long enough to clean up after it.
+
+Run as a plain script in isolated mode, so it imports little and nothing from this package. It reads
+orders from its standard input, one a line, until that closes or the parent is gone; then it kills
+every server it was told of and removes their folders:
+
+    +p PID START    watch a process; START is ``start_time(PID)``
+    -p PID          forget it
+    +f HEX          watch a folder, its path as the hexadecimal digits of its bytes
+    -f HEX          forget it
+"""
+
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+
+MARK = "PEEWEE_REPLICAS_CLUSTER"
+"""Name of the environment variable that tells which folder a server belongs to."""
+
+_POLL_SECONDS = 0.25
+_GIVE_UP_SECONDS = 30.0
+_QUIET_ROUNDS = 3
+
+
+def process_status(pid: int) -> tuple[str, str]:
+    """State letter and start time of a process, each ``""`` where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return "", ""
+    return fields[0].decode(), fields[19].decode()
+
+
+def start_time(pid: int) -> str:
+    """What tells a process from a later one with the same id, ``"?"`` where it cannot be told."""
+    return process_status(pid)[1] or "?"
+
+
+def is_running(pid: int, start: str) -> bool:
+    """Whether the very process that began at ``start`` still runs (a zombie does not)."""
+    if start == "?":
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            return False
+        return True
+    state, now = process_status(pid)
+    return now == start and state not in ("Z", "X")
+
+
+def marked_processes(folders: set[bytes]) -> list[int]:
+    """Processes whose environment says that they belong to one of the folders."""
+    # Catches what was started in the moment before the parent died and never registered.
+    marks = {MARK.encode() + b"=" + folder for folder in folders}
+    found: list[int] = []
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return found
+    for name in names:
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    environment = file.read().split(b"\0")
+            except OSError:
+                continue
+            if not marks.isdisjoint(environment) and process_status(int(name))[0] not in "ZX":
+                found.append(int(name))
+    return found
+
+
+def sweep(processes: dict[int, str], folders: set[bytes]) -> None:
+    """Kill the processes, then remove the folders."""
+    deadline = time.monotonic() + _GIVE_UP_SECONDS
+    quiet = 0
+    while (processes or folders) and quiet < _QUIET_ROUNDS and time.monotonic() < deadline:
+        alive = [pid for pid, start in processes.items() if is_running(pid, start)]
+        alive += marked_processes(folders)
+        for pid in alive:
+            with suppress(OSError):  # gone since we looked
+                os.kill(pid, signal.SIGKILL)
+        quiet = 0 if alive else quiet + 1
+        time.sleep(0.02)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def obey(line: bytes, processes: dict[int, str], folders: set[bytes]) -> None:
+    """Carry out one order."""
+    order, _, rest = line.partition(b" ")
+    if order == b"+p":
+        pid, _, start = rest.partition(b" ")
+        processes[int(pid)] = start.decode()
+    elif order == b"-p":
+        processes.pop(int(rest), None)
+    elif order == b"+f":
+        folders.add(bytes.fromhex(rest.decode()))
+    elif order == b"-f":
+        folders.discard(bytes.fromhex(rest.decode()))
+
+
+def watch(parent: int, processes: dict[int, str], folders: set[bytes]) -> None:
+    """Take orders until the parent is gone or has closed the pipe."""
+    # A forked child of the parent holds the pipe open too, so its end alone is not enough.
+    watched = [0]
+    with suppress(AttributeError, OSError):
+        watched.append(os.pidfd_open(parent))
+    buffer = b""
+    while os.getppid() == parent:
+        ready = select.select(watched, [], [], _POLL_SECONDS)[0]
+        if 0 in ready:
+            chunk = os.read(0, 65536)
+            if not chunk:
+                return
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                obey(line, processes, folders)
+        elif ready:
+            return
+
+
+def main() -> None:
+    """Watch the process named by the first argument."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    processes: dict[int, str] = {}
+    folders: set[bytes] = set()
+    watch(int(sys.argv[1]), processes, folders)
+    sweep(processes, folders)
+
+
+if __name__ == "__main__":
+    main()

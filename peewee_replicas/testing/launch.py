@@ -1,0 +1,252 @@
+"""Prepare data directories and start server processes in them."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from peewee_replicas.testing.guard import guard
+from peewee_replicas.testing.installations import Installation, cache_folder
+from peewee_replicas.testing.janitor import MARK
+
+_TEMPLATE_FORMAT = "1"
+_PREPARE_SECONDS = 120.0
+_LOG_LINES = 12
+
+# Nothing here is flushed to the disk: what a server has written survives its being killed, and
+# the machine's crash is no concern of a folder that is then thrown away.
+_COMMON = (
+    "--innodb-flush-method=nosync",
+    "--innodb-flush-log-at-trx-commit=2",
+    "--sync-binlog=0",
+    "--innodb-doublewrite=0",
+    "--innodb-buffer-pool-size=32M",
+    "--innodb-use-native-aio=0",
+    "--loose-innodb-buffer-pool-load-at-startup=0",
+    "--loose-innodb-buffer-pool-dump-at-shutdown=0",
+    "--key-buffer-size=1M",
+    "--table-open-cache=200",
+    "--table-definition-cache=400",
+    # On only to count statements by user, so as small as it gets.
+    "--performance-schema=ON",
+    "--performance-schema-instrument=%=OFF",
+    "--performance-schema-instrument=statement/%=ON",
+    "--performance-schema-digests-size=0",
+    "--performance-schema-max-digest-length=0",
+    "--loose-performance-schema-max-sql-text-length=0",
+    "--loose-performance-schema-error-size=0",
+    "--loose-performance-schema-max-memory-classes=0",
+    "--performance-schema-events-statements-history-size=0",
+    "--performance-schema-events-statements-history-long-size=0",
+    "--performance-schema-events-stages-history-long-size=0",
+    "--performance-schema-events-waits-history-long-size=0",
+    "--loose-performance-schema-events-transactions-history-long-size=0",
+)
+_OWN = {
+    "mariadb": ("--innodb-log-file-size=8M", "--loose-aria-pagecache-buffer-size=1M"),
+    "mysql": ("--loose-innodb-redo-log-capacity=16M", "--loose-mysqlx=OFF"),
+}
+_REPLICATION = {
+    "mariadb": ("--binlog-format=ROW", "--gtid-strict-mode=ON", "--skip-slave-start=ON"),
+    "mysql": ("--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--loose-skip-replica-start=ON"),
+}
+_TAKEN = {"datadir", "socket", "port", "bind_address", "server_id", "user", "log_error", "pid_file"}
+
+
+def check_option_names(options: Mapping[str, object]) -> None:
+    """Raise ``ValueError`` for a server option that the cluster sets itself."""
+    taken = sorted(_TAKEN & {name.replace("-", "_") for name in options})
+    if taken:
+        raise ValueError(f"options may not set {', '.join(taken)}: the cluster does")
+
+
+def new_folder() -> Path:
+    """A new temporary folder with a path short enough for the servers' sockets."""
+    # A socket's path may have 107 bytes, of which the longest node needs about 30.
+    base = tempfile.gettempdir()
+    short = base if len(os.fsencode(base)) < 60 else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="replicas-", dir=short))
+    guard.watch_folder(folder)
+    return folder
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that ``new_folder`` made."""
+    shutil.rmtree(folder)
+    guard.forget_folder(folder)
+
+
+def _as_user() -> tuple[str, ...]:
+    # The servers refuse to run as root by accident.
+    return ("--user=root",) if os.geteuid() == 0 else ()
+
+
+def _environment(installation: Installation, folder: Path) -> dict[str, str]:
+    return {**installation.environment(), MARK: str(folder)}
+
+
+def copy_template(installation: Installation, folder: Path, datadir: Path) -> None:
+    """Make ``datadir`` a fresh data directory; ``folder`` is the cluster's.
+
+    The first use of a server version prepares one and keeps it in the cache folder. Raises
+    ``RuntimeError`` with the server's own words if that fails.
+    """
+    shutil.copytree(_template(installation, folder), datadir)
+
+
+def _template(installation: Installation, folder: Path) -> Path:
+    settings = (_TEMPLATE_FORMAT, *installation.command, *_COMMON, *_OWN[installation.server])
+    digest = hashlib.sha256("\0".join(settings).encode()).hexdigest()[:12]
+    name = f"{installation.server}-{installation.version}-{digest}"
+    templates = cache_folder() / "templates"
+    try:
+        templates.mkdir(parents=True, exist_ok=True)
+        writable = os.access(templates, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:  # nowhere to keep it: prepare one for this cluster only
+        templates = folder
+    with _locked(templates / f"{name}.lock"):
+        if not (templates / name).is_dir():
+            _prepare(installation, templates / name)
+    return templates / name
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _prepare(installation: Installation, target: Path) -> None:
+    """Make a data directory and move it into place when it is complete."""
+    work = Path(tempfile.mkdtemp(prefix="new-", dir=target.parent))
+    guard.watch_folder(work)
+    try:
+        datadir = work / "data"
+        options = (
+            "--no-defaults",
+            *installation.options,
+            f"--datadir={datadir}",
+            *_as_user(),
+            *_COMMON,
+            *_OWN[installation.server],
+            "--skip-log-bin",
+        )
+        if installation.server == "mariadb":
+            base = f"--basedir={Path(installation.installer[0]).resolve().parent.parent}"
+            root = "--auth-root-authentication-method=normal"
+            first, *rest = options
+            command = [*installation.installer, first, base, root, "--skip-test-db", *rest]
+        else:
+            command = [*installation.command, *options, "--initialize-insecure"]
+        _run(command, _environment(installation, work), work / "output")
+        (datadir / "auto.cnf").unlink(missing_ok=True)  # each node is to have an identity of its own
+        os.replace(datadir, target)
+    finally:
+        remove_folder(work)
+
+
+def _run(command: list[str], environment: dict[str, str], output: Path) -> None:
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            code: int | str = process.wait(_PREPARE_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = f"no answer within {_PREPARE_SECONDS:.0f} s"
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if code:
+        raise RuntimeError(
+            f"could not prepare a data directory with {command[0]} ({code}):\n{log_tail(output)}"
+        )
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of a server's log, those that speak of errors before all others."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return "(the server wrote no log)"
+    errors = [line for line in lines if "[ERROR]" in line]
+    return "\n".join((errors or lines)[-_LOG_LINES:])
+
+
+def start_server(
+    installation: Installation,
+    *,
+    folder: Path,
+    home: Path,
+    port: int,
+    server_id: int,
+    replica: bool,
+    extra: Mapping[str, object],
+    init_file: Path | None,
+) -> subprocess.Popen[bytes]:
+    """Start a server on the data directory ``home / "data"`` and return at once."""
+    command = [
+        *installation.command,
+        "--no-defaults",
+        *installation.options,
+        f"--datadir={home / 'data'}",
+        f"--socket={home / 'socket'}",
+        f"--pid-file={home / 'pid'}",
+        f"--log-error={home / 'log'}",
+        f"--tmpdir={home / 'tmp'}",
+        f"--secure-file-priv={home / 'files'}",
+        *_as_user(),
+        *_COMMON,
+        *_OWN[installation.server],
+        "--bind-address=127.0.0.1",
+        "--skip-name-resolve",
+        f"--port={port}",
+        f"--server-id={server_id}",
+        "--log-bin=binlog",
+        "--log-slave-updates=ON" if installation.server == "mariadb" else "--log-replica-updates=ON",
+        "--relay-log=relay",
+        *_REPLICATION[installation.server],
+        *(("--read-only=ON",) if replica else ()),
+        *(_spell(name, value) for name, value in extra.items()),
+        *((f"--init-file={init_file}",) if init_file else ()),
+    ]
+    for name in ("tmp", "files"):
+        (home / name).mkdir(exist_ok=True)
+    with (home / "log").open("ab") as log:  # for what it says before it opens the log itself
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=home,
+            env=_environment(installation, folder),
+            start_new_session=True,  # Ctrl-C in the terminal is not for the servers
+        )
+    guard.watch_process(process.pid)
+    return process
+
+
+def _spell(name: str, value: object) -> str:
+    option = f"--{name.replace('_', '-')}"
+    if value is None:
+        return option
+    if isinstance(value, bool):
+        return f"{option}={'ON' if value else 'OFF'}"
+    return f"{option}={value}"

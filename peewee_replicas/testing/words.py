@@ -1,0 +1,106 @@
+"""The statements for replication, which the servers spell differently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peewee_replicas.testing.installations import Server
+
+
+@dataclass(frozen=True)
+class Words:
+    """How one server says it."""
+
+    follow: str
+    """Takes host, port, user and password; for a replica that has never followed anybody."""
+    start: str
+    start_receiver: str
+    start_applier: str
+    stop: str
+    stop_applier: str
+    delay: str
+    """Takes whole seconds."""
+    status: str
+    position: str
+    """What a primary has: one row, one column."""
+    wait: str
+    """Takes a position and seconds (more than zero); 0 means reached."""
+
+
+WORDS: dict[Server, Words] = {
+    "mariadb": Words(
+        follow=(
+            "CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s, "
+            "MASTER_PASSWORD = %s, MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos"
+        ),
+        start="START SLAVE",
+        start_receiver="START SLAVE IO_THREAD",
+        start_applier="START SLAVE SQL_THREAD",
+        stop="STOP SLAVE",
+        stop_applier="STOP SLAVE SQL_THREAD",
+        delay="CHANGE MASTER TO MASTER_DELAY = %s",
+        status="SHOW SLAVE STATUS",
+        position="SELECT @@GLOBAL.gtid_binlog_pos",
+        wait="SELECT MASTER_GTID_WAIT(%s, %s)",
+    ),
+    "mysql": Words(
+        follow=(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, "
+            "SOURCE_PASSWORD = %s, SOURCE_CONNECT_RETRY = 1, SOURCE_AUTO_POSITION = 1, "
+            "GET_SOURCE_PUBLIC_KEY = 1"
+        ),
+        start="START REPLICA",
+        start_receiver="START REPLICA IO_THREAD",
+        start_applier="START REPLICA SQL_THREAD",
+        stop="STOP REPLICA",
+        stop_applier="STOP REPLICA SQL_THREAD",
+        delay="CHANGE REPLICATION SOURCE TO SOURCE_DELAY = %s",
+        status="SHOW REPLICA STATUS",
+        position="SELECT @@GLOBAL.gtid_executed",
+        wait="SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)",
+    ),
+}
+
+
+def accounts(
+    server: Server,
+    *,
+    database: str,
+    app: str,
+    admins: tuple[str, ...],
+    replication: str,
+    password: str,
+) -> str:
+    """The statements that give a fresh data directory its users, for the server's ``init_file``.
+
+    Names and password are the cluster's own and need no quoting beyond this.
+    """
+    pattern = database.replace("_", r"\_")
+    if server == "mariadb":
+        clear = [
+            "DELETE FROM mysql.global_priv WHERE User <> 'mariadb.sys'",
+            "FLUSH PRIVILEGES",
+        ]
+        restore = []
+    else:
+        clear = [
+            "SET @super_read_only = @@GLOBAL.super_read_only, @read_only = @@GLOBAL.read_only",
+            "SET GLOBAL super_read_only = OFF",
+            "DROP USER IF EXISTS root@localhost",
+        ]
+        restore = [
+            "SET GLOBAL read_only = @read_only",
+            "SET GLOBAL super_read_only = @super_read_only",
+        ]
+    users = [f"CREATE USER {name}@'%' IDENTIFIED BY '{password}'" for name in (app, *admins, replication)]
+    statements = [
+        # Every node makes its own, so that they are there before replication is.
+        "SET SESSION sql_log_bin = 0",
+        *clear,
+        *users,
+        *(f"GRANT ALL PRIVILEGES ON *.* TO {name}@'%' WITH GRANT OPTION" for name in admins),
+        f"GRANT ALL PRIVILEGES ON `{pattern}`.* TO {app}@'%'",
+        f"GRANT REPLICATION SLAVE ON *.* TO {replication}@'%'",
+        *restore,
+    ]
+    return "".join(f"{statement};\n" for statement in statements)

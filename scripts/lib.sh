@@ -1,0 +1,72 @@
+# Shared by the scripts beside it; sourced, never run.
+# shellcheck shell=bash disable=SC2034
+
+say() { printf '==> %s\n' "$*" >&2; }
+warn() { printf '!!! %s\n' "$*" >&2; }
+die() {
+    warn "$*"
+    exit 1
+}
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+CACHE="${PEEWEE_REPLICAS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/peewee_replicas}"
+MYSQL_DIR="$CACHE/mysql"
+VENV="$ROOT/.venv"
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1
+
+can_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+
+# as_root COMMAND...: run as root, by sudo where that asks for no password.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n DEBIAN_FRONTEND=noninteractive "$@"; fi
+}
+
+# apt_install PACKAGE...: install from the system's archive, never removing anything to make room.
+apt_install() {
+    command -v apt-get >/dev/null && can_be_root || return 1
+    if [ -z "${apt_updated:-}" ]; then
+        as_root apt-get update -qq >&2 || warn "apt-get update failed; trying with the lists at hand"
+        apt_updated=yes
+    fi
+    as_root apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends --no-remove "$@" \
+        >/dev/null
+}
+
+# python_minor PYTHON: "10 /path/to/it" of a final release of Python 3.10 or newer; else fails.
+python_minor() {
+    "$1" -c 'import sys
+v = sys.version_info
+sys.exit(v < (3, 10) or v.releaselevel != "final" or print(v.minor, sys.executable))' 2>/dev/null
+}
+
+# find_pythons: lines "MINOR PATH", one for each minor version of Python >= 3.10 on this machine.
+find_pythons() {
+    local python pyenv_root="${PYENV_ROOT:-$HOME/.pyenv}"
+    if command -v pyenv >/dev/null; then pyenv_root="$(pyenv root)"; fi
+    {
+        # -a: where the first of a name is a shim that does not work here, a later one may.
+        type -ap python3{.10,.11,.12,.13,.14,.15,.16,} || true
+        printf '%s\n' "$pyenv_root"/versions/*/bin/python3
+    } | while read -r python; do python_minor "$python" || true; done | sort -s -n -u -k 1,1
+}
+
+# make_venv: see to it that $VENV is a working virtual environment, made by any Python >= 3.10.
+make_venv() {
+    python_minor "$VENV/bin/python" >/dev/null && "$VENV/bin/python" -m pip --version >/dev/null 2>&1 &&
+        return
+    local python
+    python="$(type -p python3 || true)"
+    if [ -z "$python" ] || ! python_minor "$python" >/dev/null; then
+        python="$(find_pythons | head -n 1 | cut -d' ' -f2-)"
+    fi
+    [ -n "$python" ] || die "no Python >= 3.10 found; install one, for example: apt-get install python3"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        say "installing python3-venv"
+        apt_install python3-venv && "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+            die "$python cannot make virtual environments; run as root: apt-get install python3-venv"
+    fi
+    say "making a virtual environment in $VENV"
+    rm -rf "$VENV"
+    "$python" -m venv "$VENV"
+}
