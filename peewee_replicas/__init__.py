@@ -4,7 +4,9 @@ from .errors import ConfigurationError, NoReplicaAvailable, ReadOnlyViolation
 from .events import Route, RouteEvent
 from .mysql import PooledReplicatedDatabase, ReplicatedDatabase
 from .policies import LeastBusy, Random, RoundRobin
+from .proxy import ReplicatedDatabaseProxy
 from .replicas import Replica
+from .urls import register
 
 __all__ = [
     "ConfigurationError",
@@ -15,7 +17,15 @@ __all__ = [
     "ReadOnlyViolation",
     "Replica",
     "ReplicatedDatabase",
+    "ReplicatedDatabaseProxy",
     "RoundRobin",
     "Route",
     "RouteEvent",
 ]
+
+register(
+    {
+        "mysql+replicas": ReplicatedDatabase,
+        "mysql+replicas+pool": PooledReplicatedDatabase,
+    }
+)

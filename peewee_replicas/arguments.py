@@ -56,14 +56,15 @@ class Settings(NamedTuple):
 
 def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
     """Check the routing arguments, apart from ``replicas``."""
+    chosen = {}
     for name, allowed in _CHOICES.items():
-        value = arguments.get(name, allowed[0])
+        value = chosen[name] = arguments.get(name, allowed[0])
         if value not in allowed:
             raise fail(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
     return Settings(
-        _policy(arguments.get("policy", "round-robin"), fail),
-        *(arguments.get(name, allowed[0]) for name, allowed in _CHOICES.items()),
-        _functions(arguments.get("pure_functions", ()), fail),
+        policy=_policy(arguments.get("policy", "round-robin"), fail),
+        pure_functions=_functions(arguments.get("pure_functions", ()), fail),
+        **chosen,
     )
 
 

@@ -24,7 +24,7 @@ from .scopes import innermost
 _NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
 
 
-class Connections(peewee.Database):  # type: ignore[misc]  # peewee is untyped here
+class Connections(peewee.Database):
     """One connection per node and thread, over any of peewee's database classes.
 
     The object itself is the primary: its connection, its pool, its parameters. Each node that serves reads
@@ -36,6 +36,8 @@ class Connections(peewee.Database):  # type: ignore[misc]  # peewee is untyped h
     _replication: Replication
     _at_primary = False
     _guarded = False
+    database: Any
+    connect_params: dict[str, Any]
 
     def __init__(self, database: str | None, *args: Any, **kwargs: Any) -> None:
         self._own: dict[str, Any] = {}

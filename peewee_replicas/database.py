@@ -123,7 +123,7 @@ class Replicated(Connections):
         return Scope(self, "readonly", self._enter_readonly)
 
     def primary(self) -> Scope[Self]:
-        """A scope, and a decorator, in which everything goes to the primary; the way out of ``readonly()``."""
+        """A scope, and a decorator, in which everything goes to the primary: the way out of readonly()."""
         return Scope(self, "primary", lambda: self._replication)
 
     def _enter_readonly(self) -> Replication:
@@ -202,5 +202,5 @@ def _at_primary_class(cls: type[Replicated]) -> type[Replicated]:
         if cls._at_primary:
             return cls
         made = type(cls.__name__, (cls,), {"_at_primary": True, "__module__": cls.__module__})
-        cls._at_primary_class = made  # type: ignore[attr-defined]  # one per class, kept with it
+        cls._at_primary_class = made
     return made

@@ -21,7 +21,7 @@ from .servers import wire
 _DRIVER = frozenset(inspect.signature(wire.Connection.__mro__[1].__init__).parameters) - {"self"}
 
 
-class _MySQL(MySQLDatabase):  # type: ignore[misc]  # peewee is untyped here
+class _MySQL(MySQLDatabase):
     """peewee's MySQLDatabase with connections that hear what the server reports."""
 
     _guarded = False
@@ -32,7 +32,7 @@ class _MySQL(MySQLDatabase):  # type: ignore[misc]  # peewee is untyped here
         )
 
 
-class _PooledMySQL(PooledMySQLDatabase, _MySQL):  # type: ignore[misc]  # peewee is untyped here
+class _PooledMySQL(PooledMySQLDatabase, _MySQL):
     """The same, pooled."""
 
 

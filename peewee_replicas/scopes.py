@@ -199,7 +199,7 @@ class Scope(Generic[D]):
                         raise
                     except BaseException as exc:
                         # The consumer threw into us: the decorated generator is to see it.
-                        step, value = generator.athrow, exc  # type: ignore[assignment]
+                        step, value = generator.athrow, exc
             finally:
                 with _in_force(frame):
                     await generator.aclose()

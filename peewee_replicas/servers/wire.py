@@ -109,6 +109,8 @@ _EOF_PACKET = _EofPacket()
 class Result(MySQLResult):
     """A PyMySQL result that reports the packets it ends with to its connection."""
 
+    connection: Any
+
     def _read_ok_packet(self, packet: Any) -> None:
         connection = self.connection
         super()._read_ok_packet(packet)
@@ -186,6 +188,7 @@ class Connection(_Connection):
     _tables_locked = False
     _settings = ""
     _poll: Any = None
+    _read_timeout: float | None
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
         self.changes: list[str] = []

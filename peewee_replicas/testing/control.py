@@ -24,6 +24,7 @@ APP, ADMIN = "app", "admin"
 CLUSTER, REPLICATION = "cluster", "replication"
 
 ANSWER_SECONDS = 60.0
+_LOST = (2002, 2003, 2006, 2013)
 
 
 class Control:
@@ -35,22 +36,24 @@ class Control:
         self._socket_path = socket_path
         self._password = password
 
-    def listens(self) -> bool:
-        """Whether the server takes connections."""
+    def greet(self) -> bool:
+        """Log in once as each user; whether the server is there to let us."""
         # Asked before the driver is, because PyMySQL leaks the socket of a refused connection.
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(self._socket_path)
             except OSError:
                 return False
+        try:
+            # MySQL remembers who has logged in over a safe line; then a password needs no TLS.
+            for user in (CLUSTER, APP, ADMIN):
+                with self.session(user):
+                    pass
+        except pymysql.err.OperationalError as error:
+            if error.args[0] not in _LOST:
+                raise
+            return False
         return True
-
-    def greet(self) -> None:
-        """Log in once as each user."""
-        # MySQL remembers who has logged in over a safe line; from then on a password needs no TLS.
-        for user in (CLUSTER, APP, ADMIN):
-            with self.session(user):
-                pass
 
     def run(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """The rows of one statement."""

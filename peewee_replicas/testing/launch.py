@@ -209,7 +209,7 @@ def start_server(
         f"--datadir={home / 'data'}",
         f"--socket={home / 'socket'}",
         f"--pid-file={home / 'pid'}",
-        f"--log-error={home / 'log'}",
+        f"--log-error={home / 'error.log'}",
         f"--tmpdir={home / 'tmp'}",
         f"--secure-file-priv={home / 'files'}",
         *_as_user(),
@@ -229,7 +229,7 @@ def start_server(
     ]
     for name in ("tmp", "files"):
         (home / name).mkdir(exist_ok=True)
-    with (home / "log").open("ab") as log:  # for what it says before it opens the log itself
+    with (home / "error.log").open("ab") as log:  # for what it says before it opens the log itself
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -307,7 +307,7 @@ class ClusterNode:
             reservation.close()
 
     def _launch(self) -> None:
-        log, script = self._home / "log", self._home / "accounts.sql"
+        log, script = self._home / "error.log", self._home / "accounts.sql"
         log.unlink(missing_ok=True)
         self._control.ledger.server_started()
         self._process = start_server(
@@ -328,8 +328,7 @@ class ClusterNode:
                 self._end(signal.SIGKILL)
                 how = "did not answer in time" if code is None else f"ended with code {code}"
                 raise RuntimeError(f"{self.name} on port {self.port} {how}:\n{log_tail(log)}")
-            if self._control.listens():
-                self._control.greet()
+            if self._control.greet():
                 break
             time.sleep(0.01)
         script.unlink(missing_ok=True)

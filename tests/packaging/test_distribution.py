@@ -16,9 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOT_SOURCE = shutil.ignore_patterns(
-    ".*", "build", "dist", "_build", "*.egg-info", "__pycache__", "*.py[cod]"
-)
+NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "_build", "*.egg-info", "__pycache__", "*.py[cod]")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -39,9 +37,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources, since building leaves files behind that end up in the next wheel."""
-    return Path(
-        shutil.copytree(ROOT, tmp_path_factory.mktemp("source") / "tree", ignore=NOT_SOURCE)
-    )
+    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("source") / "tree", ignore=NOT_SOURCE))
 
 
 @pytest.fixture(scope="session")

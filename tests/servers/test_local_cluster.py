@@ -20,8 +20,7 @@ import peewee
 import pymysql
 import pytest
 
-from peewee_replicas.testing import Counts, LocalCluster, MissingServer, available
-from peewee_replicas.testing import installations, janitor
+from peewee_replicas.testing import Counts, LocalCluster, MissingServer, available, installations, janitor
 from peewee_replicas.testing.guard import guard
 
 SERVERS = ("mariadb", "mysql")
@@ -201,9 +200,7 @@ def test_sync_needs_the_primary(cluster: LocalCluster) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 @pytest.mark.parametrize("name", ["primary", "replica-1"])
-def test_a_node_that_went_down_comes_back_as_it_was(
-    cluster: LocalCluster, name: str, how: str
-) -> None:
+def test_a_node_that_went_down_comes_back_as_it_was(cluster: LocalCluster, name: str, how: str) -> None:
     node = cluster.node(name)
     insert(cluster, 1)
     cluster.sync()
@@ -413,9 +410,7 @@ def test_database_knows_every_node_and_is_closed_with_the_cluster() -> None:
         database: Any = cluster.database(FakeReplicated, connect_timeout=3)  # type: ignore[type-var]
         assert database.given == [{"name": "replica-1", "host": node.host, "port": node.port}]
         assert database.options["connect_timeout"] == 3
-        assert database.execute_sql("SELECT DATABASE(), CURRENT_USER()").fetchall() == (
-            ("my_shop", "app@%"),
-        )
+        assert database.execute_sql("SELECT DATABASE(), CURRENT_USER()").fetchall() == (("my_shop", "app@%"),)
         admin: Any = cluster.database(FakeReplicated, user="admin")  # type: ignore[type-var]
         assert admin.execute_sql("SELECT CURRENT_USER()").fetchall() == (("admin@%",),)
         assert not database.is_closed()
@@ -543,9 +538,7 @@ def test_a_missing_server_says_how_to_get_it(
         LocalCluster(server=server).start()
 
 
-def test_another_servers_program_is_not_taken_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_servers_program_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PEEWEE_REPLICAS_MYSQL", raising=False)
     monkeypatch.setenv("PEEWEE_REPLICAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))

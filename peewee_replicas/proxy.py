@@ -1,0 +1,57 @@
+"""A `DatabaseProxy` whose scopes and `on_primary` can be used before the database is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import DatabaseProxy
+
+from .database import Replicated
+from .errors import ConfigurationError
+from .scopes import Scope
+
+
+class ReplicatedDatabaseProxy(DatabaseProxy):
+    """A `DatabaseProxy` for a replicated database.
+
+    ``@proxy.readonly()``, ``@proxy.primary()`` and ``class Meta: database = proxy.on_primary`` work at import
+    time; what they stand for is looked up when they are used, after `initialize`.
+    """
+
+    __slots__ = ("_on_primary",)
+
+    def initialize(self, obj: Any) -> None:
+        """Give the proxy its database.
+
+        Raises:
+            ConfigurationError: `obj` is none of this package's databases.
+        """
+        if obj is not None and not isinstance(obj, Replicated):
+            raise ConfigurationError(
+                f"ReplicatedDatabaseProxy needs one of peewee_replicas' databases, not {obj!r}; "
+                "peewee's own DatabaseProxy takes any"
+            )
+        super().initialize(obj)
+
+    def readonly(self) -> Scope[Any]:
+        """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
+        return Scope(self, "readonly", lambda: self._database()._enter_readonly())
+
+    def primary(self) -> Scope[Any]:
+        """As `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""
+        return Scope(self, "primary", lambda: self._database()._replication)
+
+    @property
+    def on_primary(self) -> Any:
+        """A proxy for the database's own `on_primary`."""
+        if not hasattr(self, "_on_primary"):
+            self._on_primary = twin = DatabaseProxy()
+            if self.obj is not None:
+                twin.initialize(self.obj.on_primary)
+            self.attach_callback(lambda obj: twin.initialize(obj and obj.on_primary))
+        return self._on_primary
+
+    def _database(self) -> Any:
+        if self.obj is None:
+            raise AttributeError("Cannot use uninitialized Proxy.")
+        return self.obj

@@ -1,0 +1,37 @@
+"""URLs for `playhouse.db_url`: ``mysql+replicas://primary/app?replica=host:port&replica=host:port``."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+from urllib.parse import parse_qsl
+
+from playhouse import db_url
+
+
+def register(schemes: dict[str, Any]) -> None:
+    """Make `playhouse.db_url.connect` know our schemes.
+
+    db_url keeps only the last of several query parameters of one name, so the ``replica`` parameters of
+    our schemes (and of no other) are collected into ``replicas``.
+    """
+    for scheme, database_class in schemes.items():
+        db_url.register_database(database_class, scheme)
+    plain = db_url.parseresult_to_dict
+    if hasattr(plain, "replica_schemes"):
+        plain.replica_schemes.update(schemes)
+        return
+
+    @functools.wraps(plain)
+    def parseresult_to_dict(parsed: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = plain(parsed, *args, **kwargs)
+        if parsed.scheme in known and "replica" in found:
+            del found["replica"]
+            found["replicas"] = [
+                value for name, value in parse_qsl(parsed.query, keep_blank_values=True) if name == "replica"
+            ]
+        return found
+
+    known = set(schemes)
+    parseresult_to_dict.replica_schemes = known  # type: ignore[attr-defined]  # told apart by it
+    db_url.parseresult_to_dict = parseresult_to_dict
