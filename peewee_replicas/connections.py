@@ -15,7 +15,7 @@ from playhouse.pool import MaxConnectionsExceeded
 
 from .arguments import OWN_ARGUMENTS, NodeSpec, checked, overlay
 from .errors import ConfigurationError, ReadOnlyViolation
-from .failures import is_connection_failure
+from .failures import NO_CONNECTION, Meaning, meaning
 from .replicas import Replica
 from .replication import PRIMARY, Replication
 from .routing import REPLICA
@@ -32,16 +32,22 @@ class Connections(peewee.Database):
     ``_connect()`` and ``_initialize_connection()`` open replicas too.
     """
 
+    _own_arguments = OWN_ARGUMENTS
     _node: Replica | None = None
     _replication: Replication
     _at_primary = False
     _guarded = False
+    _plain_cursor = True
     database: Any
     connect_params: dict[str, Any]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._plain_cursor = cls.cursor is Connections.cursor
+
     def __init__(self, database: str | None, *args: Any, **kwargs: Any) -> None:
         self._own: dict[str, Any] = {}
-        plain = {name: value for name, value in kwargs.items() if name not in OWN_ARGUMENTS}
+        plain = {name: value for name, value in kwargs.items() if name not in self._own_arguments}
         self._plain: tuple[tuple[Any, ...], dict[str, Any]] = (args, plain)
         super().__init__(database, *args, **kwargs)
 
@@ -51,11 +57,11 @@ class Connections(peewee.Database):
         if self._node is not None:
             super().init(database, **kwargs)
             return
-        own = {name: kwargs.pop(name) for name in OWN_ARGUMENTS if name in kwargs}
+        own = {name: kwargs.pop(name) for name in self._own_arguments if name in kwargs}
         given = {**self._own, **own}
         settings = checked(given, ConfigurationError)
         parameters = {**getattr(self, "connect_params", {}), **kwargs}
-        specs = self._node_specs(given.get("replicas", ()), parameters)
+        specs = self._node_specs(given, parameters)
         super().init(database, **kwargs)
         self._own = given
         self._plain[1].update(kwargs)
@@ -65,7 +71,7 @@ class Connections(peewee.Database):
 
     # Nodes
 
-    def _node_specs(self, replicas: Any, parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
+    def _node_specs(self, given: dict[str, Any], parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
         raise NotImplementedError
 
     def _assemble(self, settings: Any, specs: tuple[NodeSpec, ...]) -> Replication:
@@ -94,7 +100,9 @@ class Connections(peewee.Database):
         node = replica.database
         state = node._state
         if not state.closed:
-            if not state.conn.dropped():
+            conn = state.conn
+            # A transaction or a changed session that a raw cursor left here would make later reads wrong.
+            if not conn.dropped() and (conn.busy or not (conn.transaction or conn.changes)):
                 return node
             node._discard()
         self._open_node(replica, node)
@@ -107,11 +115,12 @@ class Connections(peewee.Database):
             conn = node._state.conn
             self._check_connection(replica.label, conn, node.connect_params)
             self._after_connect(replica.name, conn)
+            conn.screen = self._replication.screen
         except MaxConnectionsExceeded:
             raise  # the client's own limit says nothing about the node
         except BaseException as exc:
             node._discard()
-            if not isinstance(exc, PeeweeException) or is_connection_failure(type(exc).__name__, exc.args):
+            if not isinstance(exc, PeeweeException) or self._has_no_connection(exc):
                 replica.failed(f"{type(exc).__name__}: {exc}")
             else:
                 replica.breaker.let_go()
@@ -129,10 +138,17 @@ class Connections(peewee.Database):
             self._set_server_version(conn)
         if core.dialect is None:
             core.know_dialect(conn.flavour.DIALECT)
-        if core.replicas.all and core.needs_comparing(name):
+        if conn.flavour.COMPARE and core.replicas.all and core.needs_comparing(name):
             core.compare(name, dict(conn.ask(conn.flavour.COMPARE)))
         # What connecting set is how the user wants every connection to be, not state of this one.
         conn.changes.clear()
+
+    def _meaning(self, exc: BaseException) -> Meaning:
+        """What a failure of a statement, or of connecting, says about the node."""
+        return meaning(type(exc).__name__, exc.args)
+
+    def _has_no_connection(self, exc: BaseException) -> bool:
+        return self._meaning(exc) in NO_CONNECTION
 
     def _discard(self) -> None:
         """Drop this thread's connection to this node for good, whatever state it is in."""
@@ -189,6 +205,8 @@ class Connections(peewee.Database):
 
     def _open_for_reading(self) -> bool:
         core = self._replication
+        if core.rehearsal is not None:
+            return False
         statement = core.classifier.classify("SELECT 1")
         frame = innermost(core)
         if core.decide(statement, self._state, frame, self._at_primary).target != REPLICA:
@@ -202,7 +220,7 @@ class Connections(peewee.Database):
                 self._reach(replica)
                 return True
             except PeeweeException as exc:
-                if not is_connection_failure(type(exc).__name__, exc.args):
+                if not self._has_no_connection(exc):
                     raise
                 tried.add(replica)
                 replica = core.another(frame, tried)
@@ -291,7 +309,7 @@ class Connections(peewee.Database):
         """The node of the innermost ``readonly()``, for what goes around `execute_sql`; else None."""
         core = self._replication
         frame = innermost(core)
-        if frame is None or frame.place != "readonly":
+        if frame is None or frame.place != "readonly" or core.rehearsal is not None:
             return None
         if core.transaction(self._state):
             raise ReadOnlyViolation(

@@ -108,7 +108,8 @@ class Replicated(Connections):
 
     def _send(self, sql: str, params: Any) -> Any:
         with __exception_wrapper__:
-            cursor = self.cursor()
+            # A subclass's own cursor() is honoured; peewee's would only find the connection again.
+            cursor = self._state.conn.cursor() if self._plain_cursor else self.cursor()
             cursor.execute(sql, params or ())
         return cursor
 

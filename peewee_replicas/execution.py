@@ -10,10 +10,9 @@ from peewee import PeeweeException
 
 from .errors import NoReplicaAvailable, ReadOnlyViolation
 from .events import RouteEvent
-from .failures import is_connection_failure, meaning
 from .replicas import Replica
 from .replication import PRIMARY, TELLING, Replication
-from .routing import READER, REPLICA, Decision
+from .routing import READER, REPLICA, WRITER, Decision
 from .scopes import Frame, pinning
 from .statements import Statement
 
@@ -62,6 +61,8 @@ class Execution:
     def run(self) -> Any:
         """Send the statement where the decision says; returns the driver's cursor."""
         target = self.decision.target
+        if self.core.rehearsal is not None and target != WRITER:
+            return self._rehearse()
         if target == REPLICA:
             return self._on_replicas(self.core.choose(self.frame))
         if self.decision.observed:
@@ -98,7 +99,7 @@ class Execution:
         try:
             return self.database._send(self.sql, self.params)
         except PeeweeException as exc:
-            if _meaning(exc) == "refused":
+            if self.database._meaning(exc) == "refused":
                 raise self._violation(exc) from exc
             raise
         finally:
@@ -107,13 +108,41 @@ class Execution:
 
     def _on_reader(self) -> Any:
         """The primary, on a connection that the server guards against writes."""
+        if self.core.rehearsal is not None:
+            return self._on_writer()
         reader = self.core.reader
         if self.frame is not None:
             pin = pinning(self.core) or self.frame
             with pin.lock:
                 if self.decision.target == REPLICA:
                     pin.node = reader
-        return self._attempt(reader, self.database._reach(reader))
+        try:
+            return self._attempt(reader, self.database._reach(reader))
+        except PeeweeException as exc:
+            if self.database._meaning(exc) == "refused":
+                raise self._violation(exc) from exc
+            raise
+
+    def _rehearse(self) -> Any:
+        """Testing mode: the read is served by the primary's own connection, and counted where it would go."""
+        core = self.core
+        replica = core.choose(self.frame) if self.decision.target == REPLICA else core.reader
+        if replica is None:
+            return self._fall_back()
+        conn = self.database._writer()
+        guard = not conn.transaction  # an open transaction cannot be guarded
+        if guard:
+            conn.tell(conn.flavour.GUARD)
+        try:
+            return self._attempt(replica, self.database)
+        except PeeweeException as exc:
+            if self.database._meaning(exc) != "refused":
+                raise
+            refused = exc
+        finally:
+            if guard and not conn.dropped():
+                conn.tell(conn.flavour.UNGUARD)
+        return self._rerun(replica, refused, "refused")
 
     # The replicas
 
@@ -122,7 +151,7 @@ class Execution:
             try:
                 node = self.database._reach(replica)
             except PeeweeException as exc:
-                if not _is_connection_failure(exc):
+                if not self.database._has_no_connection(exc):
                     raise
                 self.tried[replica] = exc
                 replica = self.core.another(self.frame, set(self.tried))
@@ -130,7 +159,7 @@ class Execution:
             try:
                 return self._attempt(replica, node)
             except PeeweeException as exc:
-                found = _meaning(exc)
+                found = self.database._meaning(exc)
                 if found == "statement":
                     raise
                 if found in ("refused", "missing"):
@@ -143,10 +172,13 @@ class Execution:
         self.role = PRIMARY if replica.is_primary else "replica"
         self.node = replica.name
         self.attempts += 1
+        conn = node._state.conn
         replica.start()
+        conn.executing = True
         try:
             return node._send(self.sql, self.params)
         finally:
+            conn.executing = False
             replica.finish()
 
     def _after_failure(self, replica: Replica, node: Any, exc: Exception, found: str) -> Replica | None:
@@ -187,7 +219,7 @@ class Execution:
             return self._on_reader() if readonly else self._on_writer()
         except PeeweeException as again:
             # Without a primary, what the replica said is the answer.
-            if found == "missing" and _is_connection_failure(again):
+            if found == "missing" and self.database._has_no_connection(again):
                 raise exc from again
             raise
 
@@ -215,7 +247,7 @@ class Execution:
         try:
             return self._on_reader() if readonly else self._on_writer()
         except PeeweeException as exc:
-            if self.tried and _is_connection_failure(exc):
+            if self.tried and self.database._has_no_connection(exc):
                 raise NoReplicaAvailable(
                     f"no node can serve the read: {reasons}; the primary: {exc}"
                 ) from exc
@@ -244,11 +276,3 @@ class Execution:
         )
         for hook in core.route_hooks:
             hook(event)
-
-
-def _meaning(exc: BaseException) -> str:
-    return meaning(type(exc).__name__, exc.args)
-
-
-def _is_connection_failure(exc: BaseException) -> bool:
-    return is_connection_failure(type(exc).__name__, exc.args)

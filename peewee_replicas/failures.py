@@ -37,9 +37,8 @@ def meaning(class_name: str, arguments: tuple[object, ...]) -> Meaning:
     return "statement"
 
 
-def is_connection_failure(class_name: str, arguments: tuple[object, ...]) -> bool:
-    """Whether an exception raised while *connecting* says that the node cannot be had now."""
-    return meaning(class_name, arguments) in ("unreachable", "not sent", "lost")
+NO_CONNECTION: frozenset[Meaning] = frozenset({"unreachable", "not sent", "lost"})
+"""What says, of a failure to *connect*, that the node cannot be had now."""
 
 
 _BY_NUMBER: tuple[tuple[frozenset[int], Meaning], ...] = (

@@ -67,15 +67,25 @@ def quick(text: str) -> Statement | None:
 
 def judge(tokens: Iterable[Token], rules: Rules) -> Verdict:
     """The verdict on one statement."""
-    stream = iter(tokens)
     executable = False
+
+    def plain() -> Iterator[Token]:
+        # What an executable comment holds is read as the code that it may be.
+        nonlocal executable
+        for token in tokens:
+            if token.kind == EXEC:
+                executable = True
+            else:
+                yield token
+
+    stream = plain()
     first = next(stream, None)
-    while first is not None and first.kind == EXEC:
-        executable = True
-        first = next(stream, None)
     if first is None:
         return Verdict("unknown", "an empty text")
     verdict = _judge(first, stream, rules)
+    for token in stream if verdict.reason != COMPOUND else ():  # what the verdict did not need
+        if token.kind == BAD:
+            verdict.note("unknown", token.text)
     if executable:
         verdict.note("unknown", "an executable comment")
     return verdict
@@ -153,12 +163,14 @@ def _explain(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
     for token in stream:
         word = token.text.upper() if token.kind == WORD else ""
         if word in _EXPLAINED or (token.kind == OP and token.text == "("):
-            rest = chain((token,), stream)
-            inner = _query(rest, rules, "query", verdict.reason) if word not in _DATA else None
-            verdict.take(inner or Verdict("write", f"{head} of {word}"))
+            if word in _DATA:
+                verdict.note("write", f"{head} of {word} may execute it")
+                Scan(rules, verdict).run(stream, query=False)
+            else:
+                verdict.take(_query(chain((token,), stream), rules, "query", verdict.reason))
         elif word == "INTO" or token.text == "@":
             verdict.note("session", f"{head} INTO keeps its result in the session", "a user variable")
-        elif token.kind in (BAD, EXEC):
+        elif token.kind == BAD:
             verdict.note("unknown", token.text)
     return verdict
 
@@ -182,7 +194,7 @@ def _show(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
     for token in chain((second,) if second is not None else (), stream):
         if token.kind == WORD and token.text.upper() == "WHERE":
             Scan(rules, verdict).run(stream, query=False)
-        elif token.kind in (BAD, EXEC):
+        elif token.kind == BAD:
             verdict.note("unknown", token.text)
     return verdict
 

@@ -57,13 +57,13 @@ class ReplicatedDatabase(Replicated, _MySQL):
         ConfigurationError: an argument cannot work.
     """
 
-    def _node_specs(self, replicas: Any, parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
+    def _node_specs(self, given: dict[str, Any], parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
         # A subclass that connects by itself may take parameters that the driver does not know.
         own_connect = type(self)._connect not in (_MySQL._connect, _PooledMySQL._connect)
         known = None if own_connect else _DRIVER | set(parameters)
         specs = []
         seen: dict[str, str] = {}
-        for spec in node_specs(replicas, known, parse, ConfigurationError):
+        for spec in node_specs(given.get("replicas", ()), known, parse, ConfigurationError):
             merged = overlay(parameters, spec.overrides)
             name = spec.name or address(merged)
             where = endpoint(merged)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from .servers import functions
-from .tokens import BAD, EXEC, HINT, NUMBER, OP, PARAM, QUOTED, STRING, WORD, Dialect, Token
+from .tokens import BAD, NUMBER, OP, PARAM, QUOTED, STRING, WORD, Dialect, Token
 
 Kind = Literal["read", "query", "locking", "write", "session", "transaction", "unknown"]
 
@@ -172,8 +172,8 @@ class Scan:
                     self._behind_dot(text.upper())
                 elif self.rules.sqlite:
                     self._sqlite_name(text.lower())
-            elif kind in _STRANGE:
-                self._strange(token)
+            elif kind == BAD:
+                self.verdict.note("unknown", text)
             self._before = self._last
             self._last = token
             self._dotted = dotted
@@ -182,16 +182,8 @@ class Scan:
 
     def _begin(self, token: Token) -> None:
         self._open = True
-        if token.kind not in (WORD, EXEC) or (token.kind == WORD and token.text.upper() not in QUERY_HEADS):
+        if token.kind != WORD or token.text.upper() not in QUERY_HEADS:
             self.verdict.note("unknown", f"nothing known begins with {token.text!a}")
-
-    def _strange(self, token: Token) -> None:
-        if token.kind == BAD:
-            self.verdict.note("unknown", token.text)
-        elif token.kind == EXEC:
-            self.verdict.note("unknown", "an executable comment")
-        elif "SET_VAR" in token.text.upper():
-            self.verdict.note("unknown", "an optimizer hint that sets a variable")
 
     def _behind_dot(self, upper: str) -> None:
         if upper in _AFTER_DOT and self.rules.dialect in (None, "mariadb"):
@@ -201,7 +193,7 @@ class Scan:
         note, last = self.verdict.note, self._last
         if upper in QUERY_HEADS:
             at_start = last is _NOTHING or (last.kind == OP and last.text == "(")
-            self._in_with[-1] = upper == "WITH" and (at_start or last.kind == EXEC)
+            self._in_with[-1] = upper == "WITH" and at_start
         elif upper in _WRITERS:
             if upper in ("INSERT", "REPLACE"):
                 self._expect = upper
@@ -263,8 +255,8 @@ class Scan:
             if self._before.text.upper() not in ("INDEX", "KEY"):
                 note("unknown", f"FOR {upper} is not known")
         elif upper == "SYSTEM_TIME":
-            if self.rules.dialect == "mysql":
-                note("unknown", "FOR SYSTEM_TIME is not known to MySQL")
+            if self.rules.dialect != "mariadb":
+                note("unknown", "FOR SYSTEM_TIME is known to MariaDB alone")
         elif token.kind not in (NUMBER, PARAM, STRING) and token.text not in ("(", "-"):
             note("unknown", f"FOR before {token.text!a} is not known")
 
@@ -392,4 +384,3 @@ class Scan:
 
 _OPERATORS = "-> ->> <=> << >> <= >= <> != == || && - + * % ^ & | ~ ! = < > , /"
 _HARMLESS = frozenset(_OPERATORS.split())
-_STRANGE = frozenset((BAD, EXEC, HINT))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 from .arguments import Settings
-from .errors import ConfigurationError
+from .errors import ConfigurationError, ReadOnlyViolation
 from .events import Counters, Role, Route, RouteHook
 from .replicas import Replica, ReplicaSet
 from .routing import READER, REPLICA, Decision, decide
@@ -22,6 +22,16 @@ PRIMARY = "primary"
 TELLING = frozenset({"read", "write", "locking", "transaction", "session"})
 
 
+class Rehearsal(NamedTuple):
+    """A test during which the primary plays all roles, while routes and refusals stay as in production.
+
+    Attributes:
+        transaction: what the test has opened around itself, to be rolled back; or None.
+    """
+
+    transaction: Any
+
+
 class Replication:
     """The routing state of one database.
 
@@ -31,7 +41,8 @@ class Replication:
         reader: the primary, as a node for reading under the guard.
         classifier: what tells a statement's kind; replaced once the server is known.
         route_hooks: callables that are given one `RouteEvent` per execution.
-        rehearsal: set by the testing mode: how many open transactions belong to the test itself.
+        carried: what every connection of the primary carries that a replica does not have, or ``""``.
+        rehearsal: set by the testing mode, in which the primary plays all roles; else None.
     """
 
     def __init__(self, settings: Settings, replicas: ReplicaSet, reader: Replica) -> None:
@@ -41,7 +52,8 @@ class Replication:
         self.classifier = Classifier(None, settings.pure_functions)
         self.dialect: str | None = None
         self.counters = Counters("primary", "fallbacks", "retries", "reruns", "refused", "observed")
-        self.rehearsal: int | None = None
+        self.carried = ""
+        self.rehearsal: Rehearsal | None = None
         self.route_hooks: list[RouteHook] = []
         self.peek = getattr(settings.policy, "peek", None)
         self._reserved = threading.local()
@@ -57,8 +69,10 @@ class Replication:
 
     def transaction(self, state: Any) -> str:
         """Why a transaction counts as open in this context, or ``""``."""
-        if self.rehearsal is not None:
-            return "a transaction is open" if len(state.transactions) > self.rehearsal else ""
+        rehearsal = self.rehearsal
+        if rehearsal is not None and rehearsal.transaction in state.transactions:
+            # What the test opened around itself does not exist in production.
+            return "a transaction is open" if len(state.transactions) > 1 else ""
         if state.transactions:
             return "a transaction is open"
         conn = state.conn
@@ -67,11 +81,11 @@ class Replication:
     def decide(self, statement: Statement, state: Any, frame: Frame | None, at_primary: bool) -> Decision:
         """Decide one execution in this context."""
         conn = state.conn
-        session_state = ""
+        session_state = self.carried
         if conn is not None:
-            session_state = conn.session_state
+            session_state = conn.session_state or session_state
             if conn.changes:
-                session_state = self.explain_changes(conn)
+                session_state = self.explain_changes(conn) or session_state
         place = frame.place if frame is not None else ""
         scoped = "primary" if place == "primary" else ""
         return decide(
@@ -83,6 +97,17 @@ class Replication:
             place="on_primary" if at_primary else scoped,
             reads=self.settings.reads,
         )
+
+    def screen(self, sql: str | bytes) -> None:
+        """Refuse what a raw cursor may not send to a reading node, where it could lift the server's guard."""
+        text = sql if isinstance(sql, str) else bytes(sql).decode("latin1")
+        statement = self.classifier.classify_sent(text)
+        if statement.kind not in ("read", "query"):
+            self.counters.add("refused")
+            raise ReadOnlyViolation(
+                f"a {statement.kind} statement is not allowed inside readonly(): {statement.reason} "
+                f"({text[:200]})"
+            )
 
     def explain_changes(self, conn: Any) -> str:
         """Turn what the server reported as changed into what the session carries."""

@@ -16,7 +16,7 @@ from typing import Final
 from .heads import COMPOUND, judge, quick
 from .proof import RANK, Kind, Rules, Statement, Verdict, rules_for
 from .servers import functions
-from .tokens import BAD, OP, Dialect, Mode, Token, fill, lex, modes
+from .tokens import OP, Dialect, Mode, Token, fill, lex, modes
 
 __all__ = ["Classifier", "Dialect", "Kind", "Statement"]
 
@@ -158,13 +158,7 @@ def _under(text: str, rules: Rules, mode: Mode) -> Verdict:
 
 def _one(tokens: Iterator[Token], rules: Rules) -> Verdict:
     """The verdict on the next statement; unless it is a body, `tokens` stand behind it then."""
-    statement = _until_end(tokens)
-    verdict = judge(statement, rules)
-    if verdict.reason != COMPOUND:
-        for token in statement:  # what the verdict did not need
-            if token.kind == BAD:
-                verdict.note("unknown", token.text)
-    return verdict
+    return judge(_until_end(tokens), rules)
 
 
 def _until_end(tokens: Iterator[Token]) -> Iterator[Token]:

@@ -111,10 +111,10 @@ def _mysql(mode: Mode) -> re.Pattern[str]:
 
 _SQLITE = re.compile(
     rf"(?P<gap>{_SPACE}|--[^\n]*|/\*.*?\*/)"
+    r"|(?P<param>\?\d*(?![\w$])|[:@$][A-Za-z0-9_]+)"
     rf"|{_NUMBER}|{_WORD}"
     rf"|(?P<string>'[^']*')"
     rf"|(?P<quoted>{_BACKTICK}|{_DOUBLE_NAME}|\[[^\]]*\])"
-    r"|(?P<param>\?\d*(?![\w$])|[:@$][A-Za-z0-9_]+)"
     r"|(?P<op>/(?!\*)|->>|->|<<|>>|<=|>=|<>|!=|==|\|\||[-+*%&|~=<>(),.;])" + _TAIL,
     re.DOTALL,
 )
@@ -125,8 +125,9 @@ _NAMELIKE = frozenset((WORD, QUOTED, NUMBER))
 
 
 def lex(text: str, dialect: Dialect | None, mode: Mode) -> Iterator[Token]:
-    """The tokens of `text`, white space and comments left out. Ends after the first ``BAD`` one.
+    """The tokens of `text`, white space, comments and harmless hints left out.
 
+    Ends after the first ``BAD`` one.
     A placeholder inside a literal, a name or a comment, or so close to another token that a value
     could merge with it, comes out as ``BAD``.
     """
@@ -139,6 +140,13 @@ def lex(text: str, dialect: Dialect | None, mode: Mode) -> Iterator[Token]:
         if kind == "gap":
             if filled and PLACEHOLDER in match[0]:
                 yield Token(BAD, "a placeholder inside a comment", gap)
+                return
+            gap = True
+            continue
+        if kind == HINT:
+            complaint = _hint(match[0])
+            if complaint:
+                yield Token(BAD, complaint, gap)
                 return
             gap = True
             continue
@@ -165,15 +173,22 @@ def lex(text: str, dialect: Dialect | None, mode: Mode) -> Iterator[Token]:
         if kind == BAD:
             return
         before = part if kind == OP else kind
-        gap = False
+        gap = kind == EXEC
 
 
-_INSIDE = {STRING: "literal", QUOTED: "quoted name", HINT: "optimizer hint", EXEC: "comment"}
+_INSIDE = {STRING: "literal", QUOTED: "quoted name", EXEC: "comment"}
 _CLOSERS = {"'": "an unclosed literal", '"': "an unclosed quote", "`": "an unclosed name"}
 
 
 def _complaint(part: str) -> str:
     return "an unclosed comment" if part == "/" else _CLOSERS.get(part, f"the character {part!a}")
+
+
+def _hint(text: str) -> str:
+    """What is wrong with an optimizer hint; where a server knows none, it is a comment."""
+    if PLACEHOLDER in text:
+        return "a placeholder inside an optimizer hint"
+    return "an optimizer hint that sets a variable" if "SET_VAR" in text.upper() else ""
 
 
 def _plain(word: str) -> bool:

@@ -63,7 +63,8 @@ make_venv() {
     [ -n "$python" ] || die "no Python >= 3.10 found; install one, for example: apt-get install python3"
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         say "installing python3-venv"
-        apt_install python3-venv && "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        apt_install python3-venv || true
+        "$python" -c 'import ensurepip, venv' 2>/dev/null ||
             die "$python cannot make virtual environments; run as root: apt-get install python3-venv"
     fi
     say "making a virtual environment in $VENV"

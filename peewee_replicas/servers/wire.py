@@ -11,7 +11,8 @@ import os
 import select
 import ssl
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pymysql import err
@@ -85,7 +86,11 @@ class _Columns:
     __slots__ = ("_connection", "decoders", "encoding", "use_unicode")
 
     def __init__(self, connection: Any) -> None:
-        self._connection = connection
+        self._connection = weakref.proxy(connection)
+        self.refresh(connection)
+
+    def refresh(self, connection: Any) -> None:
+        """Take over what `SET NAMES` and the like may have changed."""
         self.decoders = connection.decoders
         self.encoding = connection.encoding
         self.use_unicode = connection.use_unicode
@@ -129,25 +134,24 @@ class Result(MySQLResult):
         if not connection.without_eof:
             super()._get_descriptions()
             return
-        self.connection = _Columns(connection)
+        self.connection = connection.columns()
         try:
             super()._get_descriptions()
         finally:
             self.connection = connection
 
     def _check_packet_is_eof(self, packet: Any) -> bool:
-        data = packet.get_all_data()
+        data = packet._data
         if data[0] != 0xFE:
             return False
         if self.connection.without_eof:
             # A row can begin with 0xFE too, but then its first column alone fills a packet.
             if len(data) >= _FULL_PACKET:
                 return False
-            packet.advance(1)
-            packet.read_length_encoded_integer()
-            packet.read_length_encoded_integer()
-            status, self.warning_count = packet.read_struct("<HH")
-            tail = packet.read_all()
+            at = read_length(data, read_length(data, 1)[1])[1] if data[1] or data[2] else 3
+            status = data[at] | data[at + 1] << 8
+            self.warning_count = data[at + 2] | data[at + 3] << 8
+            tail = data[at + 4 :]
         else:
             if len(data) >= 9:
                 return False
@@ -173,6 +177,7 @@ class Connection(_Connection):
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
         announced: True while that statement's text tells its effect, so that no report is needed.
         gtid: the last position the server reported, or None.
+        screen: given the text of each statement that the owner does not send itself; may raise.
     """
 
     transaction = ""
@@ -180,6 +185,7 @@ class Connection(_Connection):
     announced = False
     executing = False
     gtid: str | None = None
+    screen: Callable[[str | bytes], None] | None = None
     without_eof = False
     tracks = False
     guarded = False
@@ -188,6 +194,7 @@ class Connection(_Connection):
     _tables_locked = False
     _settings = ""
     _poll: Any = None
+    _columns: _Columns | None = None
     _read_timeout: float | None
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
@@ -313,9 +320,16 @@ class Connection(_Connection):
     def query(self, sql: Any, unbuffered: bool = False) -> Any:
         """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
         self._sent = sql
-        if not self.executing and self._ready and len(sql) < _OVERHEARD_LIMIT and _takes_lock(sql):
-            self._changed(sql)
-        return super().query(sql, unbuffered)
+        if not self.executing and self._ready:
+            if self.screen is not None:
+                self.screen(sql)
+            if len(sql) < _OVERHEARD_LIMIT and _takes_lock(sql):
+                self._changed(sql)
+        if isinstance(sql, str):
+            sql = sql.encode(self.encoding)
+        self._execute_command(COMMAND.COM_QUERY, sql)
+        self._affected_rows = self._read_query_result(unbuffered)
+        return self._affected_rows
 
     def select_db(self, db: str) -> None:
         """Change the schema of this session."""
@@ -326,6 +340,15 @@ class Connection(_Connection):
         ok = super()._read_ok_packet()
         self.heard(ok.server_status, ok.message)
         return ok
+
+    def columns(self) -> _Columns:
+        """What a result of this connection reads its columns from."""
+        columns = self._columns
+        if columns is None:
+            columns = self._columns = _Columns(self)
+        else:
+            columns.refresh(self)
+        return columns
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None

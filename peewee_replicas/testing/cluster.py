@@ -215,13 +215,14 @@ class LocalCluster:
                 a replica has stopped applying with an error.
             RuntimeError: the primary is paused or down.
         """
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
         position = self.primary.position()
         waited = [node for node in self.replicas if node.state == "running" and not node.frozen]
-        late = [node for node in waited if not node.wait_for(position, deadline)]
+        late = [node for node in waited if not node.wait_for(position, began + timeout)]
         if late:
             states = "; ".join(_describe(node) for node in late)
-            raise TimeoutError(f"not at the primary's {position} after {timeout:g} s: {states}")
+            seconds = time.monotonic() - began
+            raise TimeoutError(f"not at the primary's {position} after {seconds:.1f} s: {states}")
 
     def counts(self) -> dict[str, Counts]:
         """What clients did on each node, by its name, since the last ``reset_counts()``."""
@@ -272,12 +273,13 @@ def _describe(node: ClusterNode) -> str:
         return f"{node.name} is {node.state}"
     status = node.replication_status()
     words = {name.lower().replace("slave", "replica"): value for name, value in status.items()}
-    errors = [str(words[key]) for key in ("last_io_error", "last_sql_error") if words.get(key)]
     text = (
         f"{node.name} receives: {words.get('replica_io_running')}, "
         f"applies: {words.get('replica_sql_running')}, delay {words.get('sql_delay')} s"
     )
-    return ", ".join([text, *errors])
+    errors = [str(words[key]) for key in ("last_io_error", "last_sql_error") if words.get(key)]
+    # MySQL's own report may do no more than name the log.
+    return ", ".join([text, *errors]) + (f"\n{node.log_tail(3)}" if errors else "")
 
 
 def _tear_down(nodes: tuple[ClusterNode, ...], folder: Path, owner: int) -> None:

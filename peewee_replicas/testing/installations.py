@@ -191,7 +191,7 @@ def _remedy(server: Server) -> str:
     manager = next((m for m in ("apt-get", "dnf", "apk", "brew") if shutil.which(m)), None)
     packages = {
         "mariadb": {
-            "apt-get": "apt-get install mariadb-server-core mariadb-client",
+            "apt-get": "apt-get install mariadb-server",
             "dnf": "dnf install mariadb-server",
             "apk": "apk add mariadb",
             "brew": "brew install mariadb",

@@ -7,7 +7,9 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -180,14 +182,28 @@ def _run(command: list[str], environment: dict[str, str], output: Path) -> None:
         )
 
 
-def log_tail(log: Path) -> str:
+def log_tail(log: Path, count: int = _LOG_LINES) -> str:
     """The last lines of a server's log, those that speak of errors before all others."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return "(the server wrote no log)"
     errors = [line for line in lines if "[ERROR]" in line]
-    return "\n".join((errors or lines)[-_LOG_LINES:])
+    return "\n".join((errors or lines)[-count:])
+
+
+def reserve_port(host: str) -> tuple[int, socket.socket | None]:
+    """A free port, and what keeps it ours until that is closed."""
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind((host, 0))
+    port = reservation.getsockname()[1]
+    # On Linux a bound socket that does not listen keeps the port ours while the server is down:
+    # the server may bind it beside us, nobody else gets it, and clients are refused.
+    if sys.platform == "linux":
+        return port, reservation
+    reservation.close()
+    return port, None
 
 
 def start_server(

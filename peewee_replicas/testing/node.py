@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from peewee_replicas.testing.control import ADMIN, APP, CLUSTER, REPLICATION, Co
 from peewee_replicas.testing.counts import Counts, Role, summarise
 from peewee_replicas.testing.guard import guard
 from peewee_replicas.testing.installations import Installation
-from peewee_replicas.testing.launch import copy_template, log_tail, start_server
+from peewee_replicas.testing.launch import copy_template, log_tail, reserve_port, start_server
 from peewee_replicas.testing.words import WORDS, accounts
 
 HOST = "127.0.0.1"
@@ -82,6 +81,7 @@ class ClusterNode:
         self._paused = False
         self._frozen = False
         self._following = False
+        self._followers: list[ClusterNode] = []
 
     def __repr__(self) -> str:
         return f"<{self.name} at {self.host}:{self.port}, {self.state}>"
@@ -126,7 +126,10 @@ class ClusterNode:
     def stop(self) -> None:
         """Shut the server down in order; kill it if that takes longer than 30 s."""
         with self._lock:
+            followers = self._send_followers_away()
             self._end(signal.SIGTERM)
+            for node in followers:
+                node.execute(self._words.start_receiver)
 
     def kill(self) -> None:
         """Kill the server at once, as a crash would."""
@@ -162,8 +165,9 @@ class ClusterNode:
         where = (primary.host, primary.port, REPLICATION, password)
         with self._lock:
             self._run(self._words.follow, where)
-            self._following = True
             self._run(self._words.start)
+            self._following = True
+            primary._followers.append(self)
 
     def freeze(self) -> None:
         """Stop applying what the primary does; the replica goes on receiving it."""
@@ -227,6 +231,10 @@ class ClusterNode:
         """
         return self._run(sql, params)
 
+    def log_tail(self, lines: int = 10) -> str:
+        """The last so many lines of the server's log, its errors if there are any."""
+        return log_tail(self._home / "error.log", lines)
+
     def counts(self) -> Counts:
         """What clients did here since the cluster's ``reset_counts()``, over restarts too.
 
@@ -247,9 +255,7 @@ class ClusterNode:
                 if self._process.poll() is None:
                     self._process.kill()
                 self._reap()
-            if self._reservation is not None:
-                self._reservation.close()
-                self._reservation = None
+            self._free_port()
 
     def abandon(self) -> None:
         """In a forked child: the server is the parent's."""
@@ -258,9 +264,7 @@ class ClusterNode:
         if process is not None:
             self._inherited_pid = process.pid if process.returncode is None else None
             process.returncode = 0  # not our child: keeps Popen from calling it "still running"
-        if self._reservation is not None:
-            self._reservation.close()
-            self._reservation = None
+        self._free_port()
 
     # Inside
 
@@ -282,7 +286,8 @@ class ClusterNode:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             new_port = self.port == 0
             if new_port:
-                self._reserve_port()
+                self._free_port()
+                self.port, self._reservation = reserve_port(self.host)
             try:
                 self._launch()
                 return
@@ -292,19 +297,10 @@ class ClusterNode:
                     raise
                 self.port = 0
 
-    def _reserve_port(self) -> None:
+    def _free_port(self) -> None:
         if self._reservation is not None:
             self._reservation.close()
-        reservation = socket.socket()
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reservation.bind((self.host, 0))
-        self.port = reservation.getsockname()[1]
-        # On Linux a bound socket that does not listen keeps the port ours while the server is down:
-        # the server may bind it beside us, nobody else gets it, and clients are refused.
-        if sys.platform == "linux":
-            self._reservation = reservation
-        else:
-            reservation.close()
+            self._reservation = None
 
     def _launch(self) -> None:
         log, script = self._home / "error.log", self._home / "accounts.sql"
@@ -356,6 +352,19 @@ class ClusterNode:
             guard.forget_process(self._process.pid)
         self._process = None
         self._paused = False
+
+    def _send_followers_away(self) -> list[ClusterNode]:
+        """Cut the replicas off where the primary's shutdown would take ten seconds for them."""
+        if not self._words.let_go or self.state != "running":
+            return []
+        followers = [node for node in self._followers if node.state == "running"]
+        for node in followers:
+            node.execute(self._words.let_go)
+        sessions = "SELECT id FROM information_schema.processlist WHERE user = %s"
+        for (session,) in self._run(sessions, (REPLICATION,)):
+            with suppress(pymysql.err.MySQLError):  # gone by itself
+                self._run("KILL %s", (session,))
+        return followers
 
     def _snapshot(self) -> None:
         # A server that is too busy or too broken to be asked is ended all the same.

@@ -18,6 +18,8 @@ class Words:
     start_applier: str
     stop: str
     stop_applier: str
+    let_go: str
+    """Said to the replicas of a primary that is to shut down; empty where it does not mind them."""
     delay: str
     """Takes whole seconds."""
     status: str
@@ -38,6 +40,7 @@ WORDS: dict[Server, Words] = {
         start_applier="START SLAVE SQL_THREAD",
         stop="STOP SLAVE",
         stop_applier="STOP SLAVE SQL_THREAD",
+        let_go="",
         delay="CHANGE MASTER TO MASTER_DELAY = %s",
         status="SHOW SLAVE STATUS",
         position="SELECT @@GLOBAL.gtid_binlog_pos",
@@ -54,6 +57,7 @@ WORDS: dict[Server, Words] = {
         start_applier="START REPLICA SQL_THREAD",
         stop="STOP REPLICA",
         stop_applier="STOP REPLICA SQL_THREAD",
+        let_go="STOP REPLICA IO_THREAD",
         delay="CHANGE REPLICATION SOURCE TO SOURCE_DELAY = %s",
         status="SHOW REPLICA STATUS",
         position="SELECT @@GLOBAL.gtid_executed",

@@ -20,7 +20,14 @@ import peewee
 import pymysql
 import pytest
 
-from peewee_replicas.testing import Counts, LocalCluster, MissingServer, available, installations, janitor
+from peewee_replicas.testing import (
+    Counts,
+    LocalCluster,
+    MissingServer,
+    available,
+    installations,
+    janitor,
+)
 from peewee_replicas.testing.guard import guard
 
 SERVERS = ("mariadb", "mysql")
@@ -170,8 +177,10 @@ def test_sync_tells_of_a_broken_replica_without_waiting(cluster: LocalCluster) -
     with client(cluster, "replica-2", user=cluster.admin_user, init_command=off) as cursor:
         cursor.execute("INSERT INTO item VALUES (7, 'here first')")
     insert(cluster, 7)
-    with pytest.raises(TimeoutError, match=r"replica-2.*(7|item)"):
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"(?s)replica-2.*(uplicate entry|HA_ERR_FOUND_DUPP_KEY)"):
         cluster.sync(PATIENCE)
+    assert time.monotonic() - began < PATIENCE / 2
     with client(cluster, "replica-2", user=cluster.admin_user, init_command=off) as cursor:
         cursor.execute("DELETE FROM item WHERE id = 7")
     replica.execute("SET GLOBAL read_only = ON")
@@ -291,11 +300,12 @@ def test_a_delayed_replica_is_that_late(cluster: LocalCluster) -> None:
     # The servers count in whole seconds of their clocks.
     assert time.monotonic() - began > 0.9
     assert ids(cluster, "replica-1") == [1]
+    assert node.replication_status()["SQL_Delay"] == 2
     node.delay(0)
-    began = time.monotonic()
+    assert node.replication_status()["SQL_Delay"] == 0
     insert(cluster, 2)
-    cluster.sync()
-    assert time.monotonic() - began < 2
+    cluster.sync(PATIENCE)
+    assert ids(cluster, "replica-1") == [1, 2]
 
 
 @pytest.mark.parametrize("seconds", [-1, 0.5])
@@ -338,7 +348,6 @@ def test_counts_are_what_clients_did(cluster: LocalCluster) -> None:
     assert (replica.reads, replica.writes, replica.connections) == (6, 0, 3)
     assert counts["replica-2"] == Counts()
     cluster.reset_counts()
-    assert set(cluster.counts().values().__iter__().__next__().raw) == set()
     assert list(cluster.counts().values()) == [Counts()] * 3
 
 

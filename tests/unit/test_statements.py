@@ -5,50 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import pytest
+from statement_corpus import ENTRIES, Entry
 
 from peewee_replicas import statements, tokens
 from peewee_replicas.proof import RANK
 from peewee_replicas.statements import Classifier, Dialect, Kind
 
-CORPUS = Path(__file__).parents[1] / "corpus"
-SIGNS = str.maketrans({"␤": "\n", "␍": "\r", "␉": "\t", "⍽": "\u00a0", "␀": "\0"})
-
-
-class Entry(NamedTuple):
-    place: str
-    sql: str
-    kind: Kind
-    dialect: Dialect
-    sent: bool
-    effect: str
-    why: str
-
-
-def read_corpus() -> Iterator[Entry]:
-    for path in sorted(CORPUS.glob("*.txt")):
-        kind = dialects = effect = why = ""
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            if line.startswith("== "):
-                kind, dialects, effect, why = (part.strip() for part in line[3:].split("|", 3))
-            elif line.strip() and not line.startswith(";; "):
-                for dialect in dialects.split():
-                    if dialect != "sent":
-                        yield Entry(
-                            f"{path.name}:{number}",
-                            line.translate(SIGNS),
-                            kind,  # type: ignore[arg-type]
-                            dialect,  # type: ignore[arg-type]
-                            "sent" in dialects,
-                            "" if effect == "-" else effect,
-                            why,
-                        )
-
-
-ENTRIES = list(read_corpus())
 CLASSIFIERS: dict[Dialect | None, Classifier] = {
     dialect: Classifier(dialect) for dialect in ("mysql", "mariadb", "sqlite", None)
 }
@@ -268,9 +233,7 @@ class TestLongTexts:
         Classifier("mysql").classify(sql)
         return count
 
-    def test_of_a_long_insert_only_the_first_word_is_read(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_of_a_long_insert_only_the_first_word_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         sql = "/* x */ INSERT INTO item VALUES " + ",".join(["('it''s \\\\', 1)"] * 100_000)
         assert self.steps(monkeypatch, sql) == 0
         assert Classifier("mysql").classify(sql).kind == "write"
@@ -293,9 +256,7 @@ class TestLongTexts:
         assert many <= 10 * few
 
     @pytest.mark.parametrize("quote", ["'", '"', "`", "/*", "'\\", "'\\'", "/*!", "/*+", "\\"])
-    def test_what_never_closes_is_read_once(
-        self, monkeypatch: pytest.MonkeyPatch, quote: str
-    ) -> None:
+    def test_what_never_closes_is_read_once(self, monkeypatch: pytest.MonkeyPatch, quote: str) -> None:
         sql = "SELECT " + quote + " a" * 200_000
         assert self.steps(monkeypatch, sql) <= 4 * 400_000
         assert Classifier("mysql").classify(sql).kind == "unknown"

@@ -1,0 +1,1 @@
+"""Commands; nothing in the library knows of them."""

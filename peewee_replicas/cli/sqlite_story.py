@@ -1,0 +1,63 @@
+"""The demo without a server: as much of the story as SQLite can show."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peewee_replicas import RouteEvent
+from peewee_replicas.cli.screen import Screen
+from peewee_replicas.cli.story import Story, Tally
+
+
+class EventScales:
+    """Counts the library's own events, for want of a server that counts."""
+
+    def __init__(self, db: Any) -> None:
+        self._lock = threading.Lock()
+        self._nodes = ("primary", *(replica.name for replica in db.replicas))
+        self._tallies = dict.fromkeys(self._nodes, Tally(0, 0))
+        db.route_hooks.append(self._count)
+
+    def reset(self) -> None:
+        """Count from here."""
+        with self._lock:
+            self._tallies = dict.fromkeys(self._nodes, Tally(0, 0))
+
+    def counts(self) -> Mapping[str, Tally]:
+        """What each node was sent."""
+        with self._lock:
+            return dict(self._tallies)
+
+    def _count(self, event: RouteEvent) -> None:
+        with self._lock:
+            tally = self._tallies[event.node]
+            self._tallies[event.node] = Tally(
+                tally.reads + (event.kind == "read"), tally.writes + (event.kind == "write")
+            )
+
+
+class SqliteStory(Story):
+    """The stages that one file can show."""
+
+    def __init__(self, file: Path, readers: int, screen: Screen) -> None:
+        from peewee_replicas import ReplicatedSqliteDatabase
+
+        db = ReplicatedSqliteDatabase(str(file), readers=readers)
+        super().__init__(db, EventScales(db), screen, lambda: None)
+
+    def tell(self) -> None:
+        """All stages and the closing table."""
+        self.screen.title("NOTE: THIS IS SQLITE. There are no servers here and nothing is replicated.")
+        self.screen.step("One file, one connection that writes, and read-only connections stand in for them.")
+        self.screen.step("Nothing can be killed, so routing around a dead replica is NOT shown.")
+        self.tell_writes()
+        self.tell_routes()
+        self.tell_reads()
+        self.tell_readonly()
+        self.tell_transaction()
+        states = dict.fromkeys(self.writes, "one file")
+        self.tell_counts("What the library itself counted (SQLite counts nothing)", states)
+        self.db.close()

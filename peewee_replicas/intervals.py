@@ -1,0 +1,66 @@
+"""Sets of whole numbers as intervals in a row. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+Bounds = tuple[int, ...]
+"""The start of each interval and the number after its end, all strictly rising; never empty."""
+
+_FEW = 8  # intervals that are put in one by one rather than by sorting all
+
+
+def join(intervals: Iterable[tuple[int, int]]) -> Bounds:
+    """The bounds of intervals (start, number after the end) in any order, overlapping or not."""
+    bounds: list[int] = []
+    for start, stop in sorted(intervals):
+        if bounds and start <= bounds[-1]:
+            bounds[-1] = max(bounds[-1], stop)
+        else:
+            bounds += (start, stop)
+    return tuple(bounds)
+
+
+def pairs(bounds: Bounds) -> Iterator[tuple[int, int]]:
+    """The intervals, as `join` takes them."""
+    return zip(bounds[::2], bounds[1::2], strict=True)
+
+
+def contains(have: Bounds, want: Bounds) -> bool:
+    """Whether every number of `want` is in `have`."""
+    if len(have) == 2:
+        return have[0] <= want[0] and want[-1] <= have[1]
+    at = 0
+    for start, stop in pairs(want):
+        at = bisect_right(have, start, at)
+        # An odd place is inside an interval, and `have[at]` is where that one stops.
+        if not at & 1 or have[at] < stop:
+            return False
+    return True
+
+
+def union(one: Bounds, other: Bounds) -> Bounds:
+    """The numbers of both; `one` itself if `other` adds nothing."""
+    if contains(one, other):
+        return one
+    if len(other) == 2 and other[0] >= one[-2]:  # the next writes, mostly
+        return (*one[:-1], other[1]) if other[0] <= one[-1] else one + other
+    few, many = (one, other) if len(one) < len(other) else (other, one)
+    if len(few) > 2 * _FEW:
+        return join([*pairs(one), *pairs(other)])
+    for start, stop in pairs(few):
+        low, high = bisect_left(many, start), bisect_right(many, stop)
+        # What begins or ends in the middle of an interval, or touches one, becomes part of it.
+        head = many[:low] if low & 1 else (*many[:low], start)
+        many = head + many[high:] if high & 1 else (*head, stop, *many[high:])
+    return many
+
+
+def without_gaps(bounds: Bounds, known: Bounds) -> Bounds:
+    """`bounds` with each gap closed that is in `known` as a whole."""
+    kept = [bounds[0]]
+    for gap in pairs(bounds[1:-1]):
+        if not contains(known, gap):
+            kept += gap
+    return (*kept, bounds[-1])

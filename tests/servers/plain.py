@@ -1,0 +1,123 @@
+"""The same work on peewee's own database and on ours: what the drop-in tests share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from peewee import CharField, ForeignKeyField, IntegerField, Model, MySQLDatabase
+from playhouse.pool import PooledMySQLDatabase
+
+from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
+from peewee_replicas.testing import LocalCluster
+
+PAIRS = {
+    "plain": (MySQLDatabase, ReplicatedDatabase),
+    "pooled": (PooledMySQLDatabase, PooledReplicatedDatabase),
+}
+
+PEOPLE = [(1, "ada", 36), (2, "grace", 85), (3, "alan", 41)]
+POSTS = [(1, 1, "notes", 10), (2, 1, "engine", 20), (3, 2, "compiler", 30)]
+
+
+class Person(Model):
+    name = CharField(unique=True)
+    age = IntegerField(default=0)
+
+    class Meta:
+        table_name = "dropin_person"
+
+
+class Post(Model):
+    person = ForeignKeyField(Person, backref="posts")
+    title = CharField()
+    score = IntegerField(default=0)
+
+    class Meta:
+        table_name = "dropin_post"
+
+
+MODELS = [Person, Post]
+
+
+def plain_database(cluster: LocalCluster, database_class: Any = MySQLDatabase, **options: Any) -> Any:
+    """peewee's own database on the cluster's primary."""
+    return database_class(**{**cluster.parameters(cluster.primary), **options})
+
+
+def seed(cluster: LocalCluster) -> None:
+    """Put the tables and rows in place that every piece of work begins with, on all nodes."""
+    database = plain_database(cluster)
+    with database.connection_context(), database.bind_ctx(MODELS):
+        if Person.table_exists() and Post.table_exists():
+            if rows() == [PEOPLE, POSTS]:
+                return
+            Post.delete().execute()
+            Person.delete().execute()
+        else:
+            database.drop_tables(MODELS, safe=True)
+            database.create_tables(MODELS)
+        Person.insert_many(PEOPLE, fields=[Person.id, Person.name, Person.age]).execute()
+        Post.insert_many(POSTS, fields=[Post.id, Post.person, Post.title, Post.score]).execute()
+    cluster.sync()
+
+
+def rows() -> list[Any]:
+    """All rows of the tables, as they are in the database that the models are bound to."""
+    return [sorted(model.select().tuples()) for model in MODELS]
+
+
+def end(database: Any) -> None:
+    """Close a database whatever state a test left it in."""
+    while database.in_transaction():
+        database.pop_transaction()
+    if not database.deferred:
+        database.close()
+        if hasattr(database, "close_all"):
+            database.close_all()
+
+
+def outcome(work: Callable[[Any, LocalCluster], Any], database: Any, cluster: LocalCluster) -> Any:
+    """What the work gave, or the class and the text of what it raised, and the rows it left."""
+    try:
+        with database.bind_ctx(MODELS):
+            found = work(database, cluster)
+    except Exception as exc:
+        found = (type(exc), str(exc))
+    finally:
+        end(database)
+    check = plain_database(cluster)
+    with check.connection_context(), check.bind_ctx(MODELS):
+        # Keys are the server's own, and grow from one piece of work to the next.
+        left = [[row[1:] for row in table] for table in rows()]
+    return found, left
+
+
+def both(
+    work: Callable[[Any, LocalCluster], Any], cluster: LocalCluster, pair: str = "plain", **options: Any
+) -> tuple[Any, Any]:
+    """The outcomes of the same work on peewee's class and on ours."""
+    theirs, ours = PAIRS[pair]
+    seed(cluster)
+    expected = outcome(work, plain_database(cluster, theirs, **options), cluster)
+    seed(cluster)
+    return expected, outcome(work, cluster.database(ours, **options), cluster)
+
+
+@contextmanager
+def logged(name: str = "peewee") -> Iterator[list[Any]]:
+    """What is logged under a name meanwhile: the messages as they were given."""
+    records: list[Any] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.msg)  # type: ignore[method-assign]
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield records
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

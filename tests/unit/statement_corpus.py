@@ -1,0 +1,58 @@
+"""The corpus of statements and the generator of more of them, for the tests of this folder."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from peewee_replicas.statements import Dialect, Kind
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+SIGNS = str.maketrans({"␤": "\n", "␍": "\r", "␉": "\t", "⍽": "\u00a0", "␀": "\0"})
+
+
+class Entry(NamedTuple):
+    place: str
+    sql: str
+    kind: Kind
+    dialect: Dialect
+    sent: bool
+    effect: str
+    why: str
+
+
+def read_corpus() -> Iterator[Entry]:
+    for path in sorted(CORPUS.glob("*.txt")):
+        kind = dialects = effect = why = ""
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if line.startswith("== "):
+                kind, dialects, effect, why = (part.strip() for part in line[3:].split("|", 3))
+            elif line.strip() and not line.startswith(";; "):
+                for dialect in dialects.split():
+                    if dialect != "sent":
+                        yield Entry(
+                            f"{path.name}:{number}",
+                            line.translate(SIGNS),
+                            kind,  # type: ignore[arg-type]
+                            dialect,  # type: ignore[arg-type]
+                            "sent" in dialects,
+                            "" if effect == "-" else effect,
+                            why,
+                        )
+
+
+ENTRIES = list(read_corpus())
+
+
+def generated(seed: int, dialect: str) -> Iterator[str]:
+    """Random statements, as ``tests/support/sqlgen.py`` makes them."""
+    path = CORPUS.parent / "support" / "sqlgen.py"
+    spec = importlib.util.spec_from_file_location("sqlgen", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Iterator[str] = module.statements(seed, dialect)
+    return found

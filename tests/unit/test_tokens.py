@@ -1,0 +1,170 @@
+"""The lexer."""
+
+from __future__ import annotations
+
+import pytest
+
+from peewee_replicas.tokens import Mode, fill, lex, modes
+
+PLAIN = Mode()
+
+
+def kinds(text: str, mode: Mode = PLAIN, dialect: str = "mysql") -> list[tuple[str, str]]:
+    return [(token.kind, token.text) for token in lex(text, dialect, mode)]  # type: ignore[arg-type]
+
+
+def test_words_names_literals_and_operators() -> None:
+    assert kinds("SELECT `a b`, 'c', 1.5, 0x1f, x<=>y->>z") == [
+        ("word", "SELECT"),
+        ("quoted", "a b"),
+        ("op", ","),
+        ("string", "'c'"),
+        ("op", ","),
+        ("number", "1.5"),
+        ("op", ","),
+        ("number", "0x1f"),
+        ("op", ","),
+        ("word", "x"),
+        ("op", "<=>"),
+        ("word", "y"),
+        ("op", "->>"),
+        ("word", "z"),
+    ]
+
+
+def test_a_gap_is_white_space_or_a_comment() -> None:
+    gaps = [token.gap for token in lex("a(b (c/**/(d#\n(", "mysql", Mode())]
+    assert gaps == [False, False, False, True, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a -- b", ["a"]),
+        ("a --", ["a"]),
+        ("a --\tb\nc", ["a", "c"]),
+        ("a --b", ["a", "-", "-", "b"]),
+        ("a # b\nc", ["a", "c"]),
+        ("a /* b */ c", ["a", "c"]),
+        ("a /*/ b */ c", ["a", "c"]),
+        ("a /* /* */ b", ["a", "b"]),
+        ("a /****/ b", ["a", "b"]),
+        ("a # b\rc", ["a"]),
+    ],
+)
+def test_comments(text: str, left: list[str]) -> None:
+    assert [part for _, part in kinds(text)] == left
+
+
+def test_the_quoting_modes_read_one_text_differently() -> None:
+    text = r'"a\" , b, "c"'
+    assert modes(text, "mysql") == (
+        Mode(False, True),
+        Mode(False, False),
+        Mode(True, True),
+        Mode(True, False),
+    )
+    assert [kind for kind, _ in kinds(text, Mode(False, True))] == ["string", "word", "bad"]
+    assert kinds(text, Mode(True, True))[2] == ("word", "b")
+    assert [kind for kind, _ in kinds(text, Mode(False, False))][:2] == ["string", "op"]
+
+
+def test_modes_that_cannot_matter_are_not_tried() -> None:
+    assert modes("SELECT 'a'", "mariadb") == (Mode(),)
+    assert len(modes("SELECT '\\a'", None)) == 2
+    assert len(modes('SELECT "a"', "mysql")) == 2
+    assert len(modes('SELECT "a\\"', "sqlite")) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'a",
+        '"a',
+        "`a",
+        "a /* b",
+        "a\0b",
+        "a\u00a0b",
+        "a\u3000b",
+        "\uff33elect",
+        "GET_LOC\u212a(1)",
+        "\u017fleep(1)",
+        "a\U0001f600",
+        "a \x01 b",
+        "\\N",
+        "?",
+        "$$a$$",
+        "1a",
+        "1.a",
+        "1e5a",
+        "a.5",
+        "0x1g",
+    ],
+)
+def test_what_is_not_known_is_bad(text: str) -> None:
+    filled = text.replace("\x01", "\x02")
+    assert kinds(filled)[-1][0] == "bad"
+
+
+def test_names_of_other_alphabets_are_names() -> None:
+    assert kinds("straße, 名前") == [("word", "straße"), ("op", ","), ("word", "名前")]
+
+
+class TestPlaceholders:
+    def test_a_format_is_filled(self) -> None:
+        assert fill("a = %s AND b = %(key)s") == "a = \x01 AND b = \x01"
+        assert fill("a %% 2, '%%Y'") == "a % 2, '%Y'"
+        assert fill("%%s") == "%s"
+        assert fill("no sign") == "no sign"
+
+    @pytest.mark.parametrize("text", ["%", "%d", "% s", "%-5s", "%(a", "%(a b)s", "%(a)d", "%%%", "\x01"])
+    def test_anything_else_is_not(self, text: str) -> None:
+        assert fill(text) is None
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "'%s'",
+            '"%s"',
+            "`%s`",
+            "/* %s */",
+            "-- %s",
+            "# %s",
+            "/*+ %s */",
+            "a%s",
+            "%sa",
+            "1%s",
+            "%s1",
+            "'a'%s",
+            "%s'a'",
+            "`a`%s",
+            "%s%s",
+            "@%s",
+            "@@%s",
+            "a.%s",
+            "%s.a",
+        ],
+    )
+    def test_where_a_value_could_become_code(self, text: str) -> None:
+        filled = fill(text)
+        assert filled is not None
+        assert "bad" in [kind for kind, _ in kinds(filled)]
+
+    @pytest.mark.parametrize("text", ["(%s)", "a = %s", "a=%s", "%s,%s", "-%s", "--%s", "%s /* a */"])
+    def test_where_it_cannot(self, text: str) -> None:
+        filled = fill(text)
+        assert filled is not None
+        assert "bad" not in [kind for kind, _ in kinds(filled)]
+
+    def test_sqlite_has_its_own(self) -> None:
+        found = kinds("? ?1 :a @b $c 5 % 2", dialect="sqlite")
+        assert [kind for kind, _ in found[:5]] == ["param"] * 5
+
+
+def test_the_lexer_stops_at_the_first_bad_token() -> None:
+    assert [kind for kind, _ in kinds("a ' b c d")] == ["word", "bad"]
+
+
+def test_a_long_literal_is_one_token() -> None:
+    text = "'" + "it\\'s " * 200_000 + "'"
+    assert [kind for kind, _ in kinds(text)] == ["string"]
