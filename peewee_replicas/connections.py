@@ -231,6 +231,10 @@ class Connections(peewee.Database):
         state = self._state
         if state.conn is not None:
             return state.conn
+        rehearsal = self._replication.rehearsal
+        if rehearsal is not None and rehearsal.conn is not None:
+            state.conn, state.closed = rehearsal.conn, False
+            return state.conn
         # peewee's connect() starts a new state; what is in progress in this thread has to survive that.
         kept = (state.closed, state.ctx, state.transactions, state.commit_callbacks)
         state.closed = True
@@ -269,7 +273,8 @@ class Connections(peewee.Database):
                 failures.append(exc)
         conn = state.conn
         state.reset()
-        if conn is not None:
+        rehearsal = self._replication.rehearsal
+        if conn is not None and (rehearsal is None or conn is not rehearsal.conn):
             with __exception_wrapper__:
                 self._close(conn)
         if failures:

@@ -21,12 +21,20 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+# Inside a test's own transaction the program's transactions are savepoints of this name.
+_REHEARSED = "peewee_replicas_rehearsal"
+
+
 class Replicated(Connections):
     """Routing over any of peewee's database classes."""
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._refuse_transaction()
+        rehearsal = self._replication.rehearsal
+        if rehearsal is not None and rehearsal.conn is not None:
+            self._writer().tell(f"SAVEPOINT {_REHEARSED}")
+            return
         super().begin(*args, **kwargs)
 
     def push_transaction(self, transaction: Any) -> None:
@@ -42,17 +50,21 @@ class Replicated(Connections):
 
     def commit(self) -> None:
         """As peewee's; where the primary was never needed there is nothing to commit."""
-        self._end_transaction(super().commit)
+        self._end_transaction(super().commit, f"RELEASE SAVEPOINT {_REHEARSED}")
 
     def rollback(self) -> None:
         """As peewee's; where the primary was never needed there is nothing to roll back."""
-        self._end_transaction(super().rollback)
+        self._end_transaction(super().rollback, f"ROLLBACK TO SAVEPOINT {_REHEARSED}")
 
-    def _end_transaction(self, end: Any) -> None:
+    def _end_transaction(self, end: Any, rehearsed: str) -> None:
         conn = self._state.conn
         if conn is None:
             if self.is_closed():
                 end()  # raises peewee's own error
+            return
+        rehearsal = self._replication.rehearsal
+        if rehearsal is not None and rehearsal.conn is conn:
+            conn.tell(rehearsed)
             return
         conn.executing = True
         try:

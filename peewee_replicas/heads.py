@@ -66,15 +66,20 @@ def quick(text: str) -> Statement | None:
 
 
 def judge(tokens: Iterable[Token], rules: Rules) -> Verdict:
-    """The verdict on one statement."""
+    """The verdict on the statement that `tokens` begin with.
+
+    An iterator stands behind its semicolon afterwards, unless it is a body of statements.
+    """
     executable = False
 
     def plain() -> Iterator[Token]:
         # What an executable comment holds is read as the code that it may be.
         nonlocal executable
         for token in tokens:
-            if token.kind == EXEC:
+            if token[0] == EXEC:
                 executable = True
+            elif token[1] == ";" and token[0] == OP:
+                return
             else:
                 yield token
 

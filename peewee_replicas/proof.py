@@ -147,11 +147,12 @@ class Scan:
     def run(self, tokens: Iterable[Token], query: bool = True) -> None:
         """Scan `tokens` to their end; `query` demands that a query is what they begin."""
         self._open = not query
+        last = self._last
         for token in tokens:
             kind, text, gap = token
             if not self._open and text != "(":
                 self._begin(token)
-            dotted = self._last.text == "." and self._last.kind == OP
+            dotted = last.text == "." and last.kind == OP
             if self._expect:
                 self._decide(token)
             if kind == WORD:
@@ -174,8 +175,8 @@ class Scan:
                     self._sqlite_name(text.lower())
             elif kind == BAD:
                 self.verdict.note("unknown", text)
-            self._before = self._last
-            self._last = token
+            self._before = last
+            self._last = last = token
             self._dotted = dotted
         if self._expect not in ("", "@@.") or not self._open or len(self._in_with) != 1:
             self.verdict.note("unknown", "the statement breaks off")

@@ -18,7 +18,12 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
     time; what they stand for is looked up when they are used, after `initialize`.
     """
 
-    __slots__ = ("_on_primary",)
+    # peewee's proxies take only the attributes that the class itself lists.
+    __slots__ = (*DatabaseProxy.__slots__, "_primary_proxy")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._primary_proxy: DatabaseProxy | None = None
 
     def initialize(self, obj: Any) -> None:
         """Give the proxy its database.
@@ -44,12 +49,12 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
     @property
     def on_primary(self) -> Any:
         """A proxy for the database's own `on_primary`."""
-        if not hasattr(self, "_on_primary"):
-            self._on_primary = twin = DatabaseProxy()
+        if self._primary_proxy is None:
+            self._primary_proxy = twin = DatabaseProxy()
             if self.obj is not None:
                 twin.initialize(self.obj.on_primary)
             self.attach_callback(lambda obj: twin.initialize(obj and obj.on_primary))
-        return self._on_primary
+        return self._primary_proxy
 
     def _database(self) -> Any:
         if self.obj is None:

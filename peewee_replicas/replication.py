@@ -26,10 +26,10 @@ class Rehearsal(NamedTuple):
     """A test during which the primary plays all roles, while routes and refusals stay as in production.
 
     Attributes:
-        transaction: what the test has opened around itself, to be rolled back; or None.
+        conn: the connection on which the test has opened a transaction around itself; or None.
     """
 
-    transaction: Any
+    conn: Any
 
 
 class Replication:
@@ -69,14 +69,14 @@ class Replication:
 
     def transaction(self, state: Any) -> str:
         """Why a transaction counts as open in this context, or ``""``."""
-        rehearsal = self.rehearsal
-        if rehearsal is not None and rehearsal.transaction in state.transactions:
-            # What the test opened around itself does not exist in production.
-            return "a transaction is open" if len(state.transactions) > 1 else ""
         if state.transactions:
             return "a transaction is open"
         conn = state.conn
-        return "" if conn is None else conn.transaction
+        if conn is None or (self.rehearsal is not None and conn is self.rehearsal.conn):
+            # What a test opened around itself does not exist in production.
+            return ""
+        transaction: str = conn.transaction
+        return transaction
 
     def decide(self, statement: Statement, state: Any, frame: Frame | None, at_primary: bool) -> Decision:
         """Decide one execution in this context."""

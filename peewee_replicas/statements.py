@@ -59,7 +59,7 @@ class Classifier:
 
     def classify_sent(self, sql: str) -> Statement:
         """The statement `sql`, as it goes over the wire: a percent sign is an operator."""
-        return self._now_or_demoted(sql, _classify(sql, self._rules))
+        return self._now_or_demoted(sql, quick(sql) or _classify(sql, self._rules))
 
     def demote(self, sql: str) -> None:
         """From now on `sql` is not a read: a server has refused it as a write."""
@@ -89,6 +89,9 @@ class Classifier:
 
     def _template(self, sql: str) -> Statement:
         rules = self._rules
+        known = quick(sql)
+        if known is not None:
+            return known
         if rules.sqlite:
             return _classify(sql, rules)
         filled = fill(sql)
@@ -126,9 +129,6 @@ def _digest(sql: str) -> bytes:
 
 
 def _classify(text: str, rules: Rules) -> Statement:
-    known = quick(text)
-    if known is not None:
-        return known
     verdict: Verdict | None = None
     for mode in modes(text, rules.dialect):
         found = _under(text, rules, mode)
@@ -143,7 +143,7 @@ def _classify(text: str, rules: Rules) -> Statement:
 def _under(text: str, rules: Rules, mode: Mode) -> Verdict:
     """The verdict on `text` under one quoting mode."""
     tokens = lex(text, rules.dialect, mode)
-    verdict = _one(tokens, rules)
+    verdict = judge(tokens, rules)
     if verdict.reason == COMPOUND:
         return verdict
     follower = _next_statement(tokens)
@@ -151,21 +151,9 @@ def _under(text: str, rules: Rules, mode: Mode) -> Verdict:
         return verdict
     effect = verdict.effect
     while follower is not None:
-        effect = effect or _one(chain((follower,), tokens), rules).effect
+        effect = effect or judge(chain((follower,), tokens), rules).effect
         follower = _next_statement(tokens)
     return Verdict("unknown", "several statements in one text", effect)
-
-
-def _one(tokens: Iterator[Token], rules: Rules) -> Verdict:
-    """The verdict on the next statement; unless it is a body, `tokens` stand behind it then."""
-    return judge(_until_end(tokens), rules)
-
-
-def _until_end(tokens: Iterator[Token]) -> Iterator[Token]:
-    for token in tokens:
-        if token.kind == OP and token.text == ";":
-            return
-        yield token
 
 
 def _next_statement(tokens: Iterator[Token]) -> Token | None:

@@ -180,9 +180,9 @@ class LocalCluster:
         name = options.pop("database", own.pop("database"))
         replicas = [{"name": node.name, "host": node.host, "port": node.port} for node in self.replicas]
         database = database_class(name, **{**own, "replicas": replicas, **options})
-        self._stopping.callback(database.close)
         if hasattr(database, "close_all"):
             self._stopping.callback(database.close_all)
+        self._stopping.callback(database.close)  # the last one in is the first to be called
         return database
 
     def parameters(self, node: ClusterNode | str) -> dict[str, Any]:

@@ -19,9 +19,10 @@ def one_server(database: Any, *, transaction: bool = False) -> Iterator[Any]:
 
     Parameters:
         database: the database under test.
-        transaction: run the block in one transaction that is rolled back at its end. It does not count as a
-            transaction for routing; those opened inside it do. The server's own refusal of writes inside
-            ``readonly()`` cannot be had then, only the refusal by kind.
+        transaction: run the block in one transaction that is rolled back at its end. To the program it does
+            not exist: its own transactions become savepoints, ``close()`` keeps it. Two things are not as in
+            production: the server's refusal of a write that the text does not show, and what commits by
+            itself (DDL, a raw ``BEGIN``).
 
     Raises:
         RuntimeError: a transaction is open already, or the database is being tested in this way already.
@@ -34,14 +35,29 @@ def one_server(database: Any, *, transaction: bool = False) -> Iterator[Any]:
         raise RuntimeError("one_server() cannot start inside a transaction; enter it first")
     core.rehearsal = Rehearsal(None)
     try:
-        if not transaction:
-            yield database
-            return
-        with database.atomic() as around:
-            core.rehearsal = Rehearsal(around)
-            try:
+        if transaction:
+            with _rolled_back(database, core):
                 yield database
-            finally:
-                around.rollback()
+        else:
+            yield database
     finally:
         core.rehearsal = None
+
+
+@contextmanager
+def _rolled_back(database: Any, core: Any) -> Iterator[None]:
+    was_closed = database.is_closed()
+    conn = database._writer()
+    conn.tell("BEGIN")
+    core.rehearsal = Rehearsal(conn)
+    try:
+        yield
+    finally:
+        # The program may have closed the database, or left a transaction of its own open.
+        database._writer()
+        while database.in_transaction():
+            database.pop_transaction()
+        core.rehearsal = Rehearsal(None)
+        conn.tell("ROLLBACK")
+        if was_closed:
+            database.close()

@@ -108,9 +108,10 @@ def both(
 
 @contextmanager
 def logged(name: str = "peewee") -> Iterator[list[Any]]:
-    """What is logged under a name meanwhile: the messages as they were given."""
+    """What is logged under a name meanwhile: the messages as they were given, not those of its children."""
     records: list[Any] = []
     handler = logging.Handler()
+    handler.addFilter(lambda record: record.name == name)
     handler.emit = lambda record: records.append(record.msg)  # type: ignore[method-assign]
     logger = logging.getLogger(name)
     level = logger.level

@@ -60,7 +60,10 @@ def prefetched(_: Any, __: LocalCluster) -> Any:
 
 @work
 def backreferences(_: Any, __: LocalCluster) -> Any:
-    return [[post.title for post in person.posts.order_by(Post.id)] for person in Person.select().order_by(Person.id)]
+    return [
+        [post.title for post in person.posts.order_by(Post.id)]
+        for person in Person.select().order_by(Person.id)
+    ]
 
 
 @work
@@ -68,13 +71,19 @@ def expressions(_: Any, __: LocalCluster) -> Any:
     older = Person.select(fn.MAX(Person.age)).scalar()
     names = Person.select(Person.name).where(Person.name.contains("A") | Person.name.startswith("g"))
     case = Person.select(Person.name, Value(100) - Person.age).where(Person.name ** "A%").order_by(Person.id)
-    ranked = Post.select(Post.title, fn.RANK().over(order_by=[Post.score.desc()]).alias("r")).order_by(SQL("r"))
+    ranked = Post.select(Post.title, fn.RANK().over(order_by=[Post.score.desc()]).alias("r")).order_by(
+        SQL("r")
+    )
     return older, sorted(row.name for row in names), list(case.tuples()), list(ranked.tuples())
 
 
 @work
 def recursive(_: Any, __: LocalCluster) -> Any:
-    base = Person.select(Value(1).alias("n")).where(Person.id == 1).cte("numbers", recursive=True, columns=("n",))
+    base = (
+        Person.select(Value(1).alias("n"))
+        .where(Person.id == 1)
+        .cte("numbers", recursive=True, columns=("n",))
+    )
     numbers = base.union_all(base.select_from((base.c.n + 1).alias("n")).where(base.c.n < 5))
     return list(numbers.select_from(numbers.c.n).tuples())
 
@@ -83,11 +92,19 @@ def recursive(_: Any, __: LocalCluster) -> Any:
 def results(_: Any, __: LocalCluster) -> Any:
     query = Person.select(Person.name, Person.age).order_by(Person.id)
     shapes = [list(getattr(query.clone(), shape)()) for shape in ("tuples", "dicts", "namedtuples")]
-    return shapes, query.exists(), query.first().name, len(query), query[1].name, [p.name for p in query.iterator()]
+    return (
+        shapes,
+        query.exists(),
+        query.first().name,
+        len(query),
+        query[1].name,
+        [p.name for p in query.iterator()],
+    )
 
 
 @work
-def nested_compounds(_: Any, __: LocalCluster) -> Any:
+def nested_compounds(db: Any, __: LocalCluster) -> Any:
+    db.connect()  # peewee builds other SQL before it has connected for the first time
     one, two, three = (Person.select(Person.age * 0 + i).where(Person.id == 1) for i in (1, 1, 2))
     return sorted(one.union_all(two.union(three)).tuples()), sorted((one | two).tuples())
 
@@ -121,7 +138,9 @@ def bulk(db: Any, cluster: LocalCluster) -> Any:
         for person in everyone:
             person.age += 1
         updated = Person.bulk_update(everyone, fields=[Person.age], batch_size=10)
-    Person.insert_from(Person.select(fn.CONCAT(Person.name, "!"), Person.age), [Person.name, Person.age]).execute()
+    Person.insert_from(
+        Person.select(fn.CONCAT(Person.name, "!"), Person.age), [Person.name, Person.age]
+    ).execute()
     cluster.sync()
     return updated, Person.select(fn.SUM(Person.age)).scalar(), Person.select().count()
 
@@ -176,8 +195,13 @@ def session_state(db: Any, _: LocalCluster) -> Any:
 @work
 def raw_errors(db: Any, _: LocalCluster) -> Any:
     found = []
-    for sql in ("SELECT FROM", "SELECT nope FROM dropin_person", "SELECT 1 FROM nope", "INSERT INTO nope VALUES (1)"):
-        with pytest.raises(Exception) as raised:  # noqa: PT011, B017  # which one is compared
+    for sql in (
+        "SELECT FROM",
+        "SELECT nope FROM dropin_person",
+        "SELECT 1 FROM nope",
+        "INSERT INTO nope VALUES (1)",
+    ):
+        with pytest.raises(Exception) as raised:  # noqa: PT011  # which one is compared
             db.execute_sql(sql)
         found.append((type(raised.value), raised.value.args, type(raised.value.__cause__)))
     return found

@@ -161,6 +161,7 @@ def test_a_user_with_all_privileges_could_write_on_a_replica_without_us(writable
     node = writable.replicas[0]
     parameters = {**writable.parameters(node), "user": writable.admin_user}
     plain = peewee.MySQLDatabase(parameters.pop("database"), **parameters)
+    plain.execute_sql("SET SESSION sql_log_bin = 0")  # replication goes on after it
     plain.execute_sql("INSERT INTO other (id, n) VALUES (999, 1)")
     assert node.execute("SELECT n FROM app.other WHERE id = 999") == [(1,)]
     plain.execute_sql("DELETE FROM other WHERE id = 999")
@@ -287,14 +288,14 @@ def test_a_read_that_was_none_is_rerun_once_on_the_primary_and_remembered(
 
 
 def test_a_rerun_also_happens_where_the_replica_itself_is_read_only(cluster: Any, db: Any) -> None:
-    with db.primary():
-        db.execute_sql("DROP FUNCTION IF EXISTS writes_g")
-        db.execute_sql(
-            "CREATE FUNCTION writes_g() RETURNS INT MODIFIES SQL DATA DETERMINISTIC "
-            "BEGIN INSERT INTO item (name, n) VALUES ('g', 1); RETURN 1; END"
-        )
-    cluster.sync()
     database = cluster.database(user=cluster.admin_user, pure_functions=["writes_g"])
+    database.execute_sql("DROP FUNCTION IF EXISTS writes_g")
+    database.execute_sql(
+        "CREATE FUNCTION writes_g() RETURNS INT MODIFIES SQL DATA DETERMINISTIC "
+        "BEGIN INSERT INTO item (name, n) VALUES ('g', 1); RETURN 1; END"
+    )
+    database.close()
+    cluster.sync()
     assert database.execute_sql("SELECT writes_g()").fetchone() == (1,)
     cluster.sync()
     assert [node.execute("SELECT COUNT(*) FROM app.item") for node in cluster.nodes] == [[(1,)]] * 3

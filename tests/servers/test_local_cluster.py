@@ -416,11 +416,11 @@ def test_database_knows_every_node_and_is_closed_with_the_cluster() -> None:
     require("mariadb")
     with LocalCluster(1, "mariadb", database="my_shop") as cluster:
         node = cluster.replicas[0]
-        database: Any = cluster.database(FakeReplicated, connect_timeout=3)  # type: ignore[type-var]
+        database: Any = cluster.database(FakeReplicated, connect_timeout=3)
         assert database.given == [{"name": "replica-1", "host": node.host, "port": node.port}]
         assert database.options["connect_timeout"] == 3
         assert database.execute_sql("SELECT DATABASE(), CURRENT_USER()").fetchall() == (("my_shop", "app@%"),)
-        admin: Any = cluster.database(FakeReplicated, user="admin")  # type: ignore[type-var]
+        admin: Any = cluster.database(FakeReplicated, user="admin")
         assert admin.execute_sql("SELECT CURRENT_USER()").fetchall() == (("admin@%",),)
         assert not database.is_closed()
     assert database.is_closed()

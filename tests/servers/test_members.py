@@ -71,7 +71,7 @@ def _scope(name: str) -> Callable[[Any, LocalCluster], Any]:
             depth = db.transaction_depth()
             Person.create(name="done")
             seen = _names()
-        with pytest.raises(ValueError, match="undo"), getattr(db, "atomic")():
+        with pytest.raises(ValueError, match="undo"), db.atomic():
             Person.create(name="undone")
             raise ValueError("undo")
         cluster.sync()
@@ -100,7 +100,13 @@ def _with_db(db: Any, _: LocalCluster) -> Any:
 
 
 def _open_and_closed(db: Any, _: LocalCluster) -> Any:
-    found = [db.is_closed(), db.is_connection_usable(), db.connect(), db.is_closed(), db.is_connection_usable()]
+    found = [
+        db.is_closed(),
+        db.is_connection_usable(),
+        db.connect(),
+        db.is_closed(),
+        db.is_connection_usable(),
+    ]
     return [*found, db.connect(reuse_if_open=True), db.close(), db.close(), db.is_closed()]
 
 
@@ -230,10 +236,14 @@ def _raises(name: str, *args: Any) -> Member:
 
 MEMBERS: dict[str, Member] = {
     # Connections
-    "autoconnect": Member("opens nodes at first need when true; refuses when false", lambda db, _: db.autoconnect),
+    "autoconnect": Member(
+        "opens nodes at first need when true; refuses when false", lambda db, _: db.autoconnect
+    ),
     "close": Member("closes all of this thread's connections", _open_and_closed),
     "connect": Member("opens the node that the next plain read would use", _open_and_closed),
-    "connect_params": Member("the primary's; replicas lay theirs over it", lambda db, _: sorted(db.connect_params)),
+    "connect_params": Member(
+        "the primary's; replicas lay theirs over it", lambda db, _: sorted(db.connect_params)
+    ),
     "connection": Member(
         "the primary's; in readonly() that of the scope's node",
         lambda db, _: (db.connection() is db.connection(), db.connection().open),
@@ -254,7 +264,8 @@ MEMBERS: dict[str, Member] = {
     # Executing
     "execute": Member("knows the server's version before it builds SQL", _compounds),
     "execute_sql": Member(
-        "decides the route", lambda db, _: db.execute_sql("SELECT name FROM dropin_person WHERE id = %s", (1,)).fetchall()
+        "decides the route",
+        lambda db, _: db.execute_sql("SELECT name FROM dropin_person WHERE id = %s", (1,)).fetchall(),
     ),
     "query_hooks": Member("one event per statement of the user's, wherever it ran", _hooked),
     "last_insert_id": Member(SAME, _inserted),
@@ -284,7 +295,9 @@ MEMBERS: dict[str, Member] = {
     "get_foreign_keys": Member("asks the primary", lambda db, _: db.get_foreign_keys("dropin_post")),
     "get_indexes": Member("asks the primary", lambda db, _: db.get_indexes("dropin_post")),
     "get_primary_keys": Member("asks the primary", lambda db, _: db.get_primary_keys("dropin_post")),
-    "get_tables": Member("asks the primary", lambda db, _: [name for name in db.get_tables() if "dropin" in name]),
+    "get_tables": Member(
+        "asks the primary", lambda db, _: [name for name in db.get_tables() if "dropin" in name]
+    ),
     "get_views": Member("asks the primary", _views),
     "sequence_exists": _raises("sequence_exists", "s"),
     "table_exists": Member("asks the primary", _tables),
@@ -308,12 +321,29 @@ MEMBERS: dict[str, Member] = {
     # Values that SQL is built from
     **{
         name: _value(name)
-        for name in (
-            "compound_select_parentheses context_class field_types for_update index_schema_prefix "
-            "index_using_precedes_table index_value_literals json_methods limit_max mariadb nulls_ordering "
-            "operations param quote returning_clause safe_create_index safe_drop_index sequences sql_mode "
-            "truncate_table use_concat_function"
-        ).split()
+        for name in [
+            "compound_select_parentheses",
+            "context_class",
+            "field_types",
+            "for_update",
+            "index_schema_prefix",
+            "index_using_precedes_table",
+            "index_value_literals",
+            "json_methods",
+            "limit_max",
+            "mariadb",
+            "nulls_ordering",
+            "operations",
+            "param",
+            "quote",
+            "returning_clause",
+            "safe_create_index",
+            "safe_drop_index",
+            "sequences",
+            "sql_mode",
+            "truncate_table",
+            "use_concat_function",
+        ]
     },
 }
 
@@ -351,8 +381,27 @@ def test_member_does_what_peewees_does(cluster: LocalCluster, name: str) -> None
 
 POOLED = [
     *POOL_MEMBERS,
-    *"close connection connection_context cursor dispose init is_connection_usable execute query_hooks".split(),
-    *"after_commit atomic begin commit rollback savepoint session_rollback transaction".split(),
+    *[
+        "close",
+        "connection",
+        "connection_context",
+        "cursor",
+        "dispose",
+        "init",
+        "is_connection_usable",
+        "execute",
+        "query_hooks",
+    ],
+    *[
+        "after_commit",
+        "atomic",
+        "begin",
+        "commit",
+        "rollback",
+        "savepoint",
+        "session_rollback",
+        "transaction",
+    ],
 ]
 
 
@@ -367,7 +416,9 @@ def test_arguments_are_accepted_as_peewees_are(cluster: LocalCluster) -> None:
     for database_class in (ReplicatedDatabase, PooledReplicatedDatabase):
         parameters = cluster.parameters(cluster.primary)
         name = parameters.pop("database")
-        database = database_class(name, thread_safe=False, field_types={"AUTO": "INT"}, autoconnect=False, **parameters)
+        database = database_class(
+            name, thread_safe=False, field_types={"AUTO": "INT"}, autoconnect=False, **parameters
+        )
         theirs = plain_database(cluster, thread_safe=False, field_types={"AUTO": "INT"}, autoconnect=False)
         assert database._field_types == theirs._field_types
         assert (database.thread_safe, database.autoconnect) == (False, False)

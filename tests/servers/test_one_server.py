@@ -79,13 +79,35 @@ def test_the_transaction_around_a_test_is_rolled_back(alone: Any) -> None:
     assert not alone.in_transaction()
 
 
-def test_the_servers_refusal_stays(alone: Any, server: str) -> None:
+def test_the_program_may_open_and_close_as_it_likes(alone: Any) -> None:
+    committed: list[int] = []
+    with one_server(alone, transaction=True):
+        for name in ("a", "b"):
+            alone.connect(reuse_if_open=True)
+            with alone.atomic():
+                Item.create(name=name)
+                alone.after_commit(lambda: committed.append(Item.select().count()))
+                with alone.atomic() as nested:
+                    Item.create(name="never")
+                    nested.rollback()
+            with pytest.raises(ZeroDivisionError), alone.atomic():
+                Item.create(name="never")
+                1 / 0  # noqa: B018  # the failure
+            alone.close()
+            assert alone.is_closed()
+        assert [row.name for row in Item.select()] == ["a", "b"]
+    assert committed == [1, 2]
+    assert alone.is_closed()
     with alone.primary():
-        alone.execute_sql("DROP FUNCTION IF EXISTS sneaky")
-        alone.execute_sql(
-            "CREATE FUNCTION sneaky() RETURNS INT MODIFIES SQL DATA "
-            "BEGIN INSERT INTO item (name, n) VALUES ('x', 1); RETURN 1; END"
-        )
+        assert Item.select().count() == 0
+
+
+def test_the_servers_refusal_stays(alone: Any, cluster: LocalCluster) -> None:
+    cluster.primary.execute("DROP FUNCTION IF EXISTS app.sneaky")
+    cluster.primary.execute(
+        "CREATE FUNCTION app.sneaky() RETURNS INT DETERMINISTIC MODIFIES SQL DATA "
+        "BEGIN INSERT INTO app.item (name, n) VALUES ('x', 1); RETURN 1; END"
+    )
     with one_server(alone):
         with alone.readonly(), pytest.raises(ReadOnlyViolation, match="refused"):
             alone.execute_sql("SELECT sneaky()")

@@ -46,7 +46,10 @@ def migrations(db: Any, cluster: LocalCluster) -> Any:
     )
     columns = [(column.name, column.data_type, column.null) for column in db.get_columns("dropin_scratch")]
     indexes = sorted((index.columns, index.unique) for index in db.get_indexes("dropin_scratch"))
-    migrate(migrator.drop_column("dropin_scratch", "city"), migrator.rename_table("dropin_scratch", "dropin_other"))
+    migrate(
+        migrator.drop_column("dropin_scratch", "city"),
+        migrator.rename_table("dropin_scratch", "dropin_other"),
+    )
     cluster.sync()
     tables = [name for name in db.get_tables() if name.startswith("dropin_")]
     db.execute_sql("DROP TABLE dropin_other")
@@ -111,7 +114,11 @@ def sent_signals(db: Any, cluster: LocalCluster) -> Any:
 def shortcuts(_: Any, __: LocalCluster) -> Any:
     post = Post.get_by_id(1)
     data = model_to_dict(post, backrefs=False)
-    return data["person"]["name"], dict_to_model(Post, data).person.name, model_to_dict(Person[1], backrefs=True)
+    return (
+        data["person"]["name"],
+        dict_to_model(Post, data).person.name,
+        model_to_dict(Person[1], backrefs=True),
+    )
 
 
 @work
@@ -170,7 +177,7 @@ def test_one_statement_is_one_hook_event_also_when_rerun(cluster: LocalCluster, 
     cluster.primary.execute("SET GLOBAL log_bin_trust_function_creators = 1")
     cluster.primary.execute(
         f"CREATE FUNCTION `{cluster.database_name}`.dropin_touch() RETURNS INT DETERMINISTIC "
-        f"BEGIN INSERT INTO `{cluster.database_name}`.dropin_person (name) VALUES ('touched'); RETURN 1; END"
+        f"BEGIN INSERT INTO `{cluster.database_name}`.dropin_person (name, age) VALUES ('touched', 1); RETURN 1; END"
     )
     cluster.sync()
     database = cluster.database(database_class, pure_functions=["dropin_touch"], user=cluster.admin_user)
@@ -205,7 +212,9 @@ class Reconnecting(ReconnectMixin, ReplicatedDatabase):
 
 def _kill(cluster: LocalCluster, name: str) -> None:
     node = cluster.node(name)
-    for (number,) in node.execute("SELECT id FROM information_schema.processlist WHERE user = %s", (cluster.user,)):
+    for (number,) in node.execute(
+        "SELECT id FROM information_schema.processlist WHERE user = %s", (cluster.user,)
+    ):
         node.execute(f"KILL {number}")
 
 
