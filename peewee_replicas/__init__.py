@@ -6,6 +6,7 @@ from .mysql import PooledReplicatedDatabase, ReplicatedDatabase
 from .policies import LeastBusy, Random, RoundRobin
 from .proxy import ReplicatedDatabaseProxy
 from .replicas import Replica
+from .sqlite import ReplicatedSqliteDatabase
 from .urls import register
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Replica",
     "ReplicatedDatabase",
     "ReplicatedDatabaseProxy",
+    "ReplicatedSqliteDatabase",
     "RoundRobin",
     "Route",
     "RouteEvent",
@@ -27,5 +29,6 @@ register(
     {
         "mysql+replicas": ReplicatedDatabase,
         "mysql+replicas+pool": PooledReplicatedDatabase,
+        "sqlite+replicas": ReplicatedSqliteDatabase,
     }
 )

@@ -75,7 +75,7 @@ def encode(position: Position, history: str, issued: float) -> str:
         writer.append(_MYSQL)
     else:
         raise TypeError(f"there are no bookmarks for a {type(position).__name__}")
-    if not (math.isfinite(issued) and 0 <= issued * 1000 < _MAX_MILLISECONDS):
+    if not (math.isfinite(issued) and 0 <= round(issued * 1000) < _MAX_MILLISECONDS):
         raise ValueError(f"issued must be seconds since the epoch, not {issued!r}")
     _put(writer, round(issued * 1000))
     _put_history(writer, history)
@@ -139,7 +139,7 @@ def sign(text: str, key: str | bytes, context: str = "") -> str:
         key: a secret of 16 bytes or more. Raises ``ValueError`` if it is shorter.
         context: whatever it is to be bound to, such as a user's name; not part of the result.
     """
-    return f"{text}.{_letters(_signature(text, key, context))}"
+    return f"{text}.{_seal(text, key, context).decode()}"
 
 
 def unsign(text: str, *keys: str | bytes, context: str = "") -> str:
@@ -158,28 +158,23 @@ def unsign(text: str, *keys: str | bytes, context: str = "") -> str:
         raise ValueError("unsign() needs a key")
     _check_text(text, MAX_LENGTH + 1 + 4 * _SIGNATURE)
     inner, dot, given = text.partition(".")
-    # Encoded, because only bytes are compared in constant time whatever is in them.
-    sound = [
-        hmac.compare_digest(
-            _letters(_signature(inner, key, context)).encode(), given.encode("utf-8", "replace")
-        )
-        for key in keys
-    ]
     if not dot:
         raise BookmarkError("the bookmark is not signed")
-    if not any(sound):
+    signature = given.encode("utf-8", "replace")  # bytes can be compared whatever is in them
+    signed = [hmac.compare_digest(_seal(inner, key, context), signature) for key in keys]
+    if not any(signed):
         raise BookmarkError("the bookmark's signature is wrong: forged, damaged, or made with another key")
     return inner
 
 
-def _signature(text: str, key: str | bytes, context: str) -> bytes:
+def _seal(text: str, key: str | bytes, context: str) -> bytes:
     secret = key.encode() if isinstance(key, str) else bytes(key)
     if len(secret) < _MIN_KEY:
         raise ValueError(f"a key for bookmarks needs {_MIN_KEY} bytes or more, not {len(secret)}")
     about = context.encode("utf-8", "surrogatepass")
     # The length keeps what belongs to the context from being taken for the text.
     message = b"bookmark\0%d\0%s%s" % (len(about), about, text.encode("utf-8", "surrogatepass"))
-    return hmac.digest(secret, message, "sha256")[:_SIGNATURE]
+    return _letters(hmac.digest(secret, message, "sha256")[:_SIGNATURE]).encode()
 
 
 def _check_text(text: object, longest: int) -> None:

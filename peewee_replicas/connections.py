@@ -32,7 +32,7 @@ class Connections(peewee.Database):
     ``_connect()`` and ``_initialize_connection()`` open replicas too.
     """
 
-    _own_arguments = OWN_ARGUMENTS
+    _own_arguments: tuple[str, ...] = OWN_ARGUMENTS
     _node: Replica | None = None
     _replication: Replication
     _at_primary = False

@@ -27,6 +27,7 @@ _FIRST_WORD = re.compile(
     r"(?:[ \t\n\v\f\r]+|/\*(?![+!mM])[^*]*\*+(?:[^/*][^*]*\*+)*/|(?:--[ \t]|\#)[^\n]*\n)*(\w+)",
     re.ASCII,
 )
+_LONG = frozenset(("CALL", "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"))
 _DATA = frozenset(("INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"))
 _WRITE_WORDS = """
 ALTER BACKUP BINLOG CACHE CALL CHANGE CHECK CLONE CREATE DO DROP FLUSH GRANT IMPORT INSTALL KILL
@@ -60,7 +61,7 @@ def quick(text: str) -> Statement | None:
     if len(text) <= QUICK_LENGTH:
         return None
     match = _FIRST_WORD.match(text)
-    if match is None or match[1].upper() not in _DATA:
+    if match is None or match[1].upper() not in _LONG:
         return None
     return Statement("write", f"{match[1].upper()} writes")
 

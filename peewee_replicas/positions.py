@@ -55,9 +55,8 @@ class Position(ABC):
     def compact(self: P, known: P) -> P:
         """This position with its gaps closed where `known` has what is missing.
 
-        A context that shares its primary with others collects a gap for each write of theirs; this
-        keeps what it carries short. The result covers this position and asks for nothing that is
-        neither in it nor in `known`.
+        The writes of others leave gaps between a context's own; this keeps what it carries short. The
+        result covers this position and asks for nothing that is neither in it nor in `known`.
         """
 
     @property
@@ -115,8 +114,8 @@ _MARIADB_GTID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})-([0-9]{1,20})")
 class MariaDBPosition(Position):
     """A GTID list: in each domain, the last sequence number.
 
-    Domain and sequence number alone are compared, as the server does it; the server id is kept for
-    the text and for `recorded_in`. Sequence number 0 is reached by everybody and left out.
+    Only domain and sequence number are compared, as by the server; the server id is kept for the
+    text and for `recorded_in`. Sequence number 0 is reached by everybody and left out.
 
     Parameters:
         gtids: at most one of each domain. Raises ``ValueError`` for two, or a number out of range.
@@ -215,8 +214,7 @@ def _mariadb_gtids(text: str) -> Iterator[MariaDBGTID]:
     if not text or text.isspace():
         return
     for part in text.split(","):
-        found = _MARIADB_GTID.fullmatch(part.strip())
-        if found is None:
+        if not (found := _MARIADB_GTID.fullmatch(part.strip())):
             raise _malformed("GTID list of MariaDB", part, "is not domain-server-sequence")
         yield MariaDBGTID(*map(int, found.groups()))
 
@@ -239,6 +237,7 @@ _TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 _NUMBERS = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _SINGLE = re.compile(rf"({_UUID_PATTERN}(?::[A-Za-z_][A-Za-z0-9_]{{0,31}})?):{_NUMBERS.pattern}")
 _OWNER = re.compile(r"(?:#[0-9]+)+")
+_OWNER_BEFORE_UUID = re.compile(rf"{_OWNER.pattern}(?={_UUID_PATTERN})")
 
 
 class MySQLPosition(Position):
@@ -281,15 +280,15 @@ class MySQLPosition(Position):
         if single is None:
             return cls(_mysql_intervals(text))
         source, low, high = single.groups()
-        first = int(low)
-        last = first if high is None else int(high)
+        first, last = int(low), int(high or low)
         _check_interval(first, last)
         return cls._made({source.lower(): (first, last + 1)})
 
     @classmethod
     def parse_owned(cls, text: str) -> MySQLPosition:
-        """What ``@@GLOBAL.gtid_owned`` says: a GTID set in which ``#thread`` follows each number."""
-        return cls.parse(_OWNER.sub("", text))
+        """What ``@@GLOBAL.gtid_owned`` says: ``#thread`` follows each number."""
+        # The server puts nothing between two sources: "uuid:23#45uuid:24#46".
+        return cls.parse(_OWNER.sub("", _OWNER_BEFORE_UUID.sub(",", text)))
 
     def text(self) -> str:
         """The set, by UUID and tag."""
@@ -371,10 +370,8 @@ def _mysql_intervals(text: str) -> Iterator[MySQLInterval]:
         _check_uuid(uuid)
         tag, awaited = "", True
         for item in items:
-            numbers = _NUMBERS.fullmatch(item)
-            if numbers is not None:
-                first = int(numbers[1])
-                yield MySQLInterval(uuid, tag, first, int(numbers[2] or first))
+            if numbers := _NUMBERS.fullmatch(item):
+                yield MySQLInterval(uuid, tag, int(numbers[1]), int(numbers[2] or numbers[1]))
                 awaited = False
             elif _TAG.fullmatch(item) and not (tag and awaited):
                 tag, awaited = item, True

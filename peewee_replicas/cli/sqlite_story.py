@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peewee_replicas import RouteEvent
+from peewee_replicas import ReplicatedSqliteDatabase, RouteEvent
 from peewee_replicas.cli.screen import Screen
 from peewee_replicas.cli.story import Story, Tally
 
@@ -42,9 +42,9 @@ class EventScales:
 class SqliteStory(Story):
     """The stages that one file can show."""
 
-    def __init__(self, file: Path, readers: int, screen: Screen) -> None:
-        from peewee_replicas import ReplicatedSqliteDatabase
+    needs_writer = "SELECT last_insert_rowid()"
 
+    def __init__(self, file: Path, readers: int, screen: Screen) -> None:
         db = ReplicatedSqliteDatabase(str(file), readers=readers)
         super().__init__(db, EventScales(db), screen, lambda: None)
 

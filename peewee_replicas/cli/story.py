@@ -115,7 +115,10 @@ class Story:
     Attributes:
         stages: by name, what each node was sent and how many reads the program asked for.
         writes: what each node was sent in all.
+        needs_writer: a SELECT that is not for replicas, in the server's own dialect.
     """
+
+    needs_writer = "SELECT name FROM account WHERE id = 1 FOR UPDATE"
 
     def __init__(self, db: Any, scales: Scales, screen: Screen, settle: Callable[[], None]) -> None:
         self.db = db
@@ -164,7 +167,7 @@ class Story:
         self.screen.title("Asking where statements would go (explain_route; nothing is sent)")
         for sql in (
             "SELECT name FROM account WHERE id = 1",
-            "SELECT name FROM account WHERE id = 1 FOR UPDATE",
+            self.needs_writer,
             "SELECT my_function(name) FROM account",
             "UPDATE account SET balance = 0 WHERE id = 1",
         ):

@@ -144,7 +144,10 @@ def test_only_known_notes_are_used_and_every_exception_has_its_reason() -> None:
         assert (ROOT / page).read_text(encoding="utf-8").count("```") == 2 * len(found), page
         for block in found:
             assert not block.note or known.fullmatch(block.note), (page, block.line, block.note)
-            assert block.language in ("python", "pycon", "sh", "") or page == "docs/index.md", (page, block.line)
+            assert block.language in ("python", "pycon", "sh", "") or page == "docs/index.md", (
+                page,
+                block.line,
+            )
 
 
 # Tables
@@ -165,7 +168,7 @@ def rows(page: str, first_cell: str) -> list[list[str]]:
 
 
 def codes(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
+    return [found.strip() for _, found in re.findall(r"(`+)(.+?)\1(?!`)", cell)]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/routing.md"])

@@ -78,6 +78,20 @@ def test_the_number_of_replicas_can_be_chosen() -> None:
         assert "a number from 2 to 9" in refused.stderr
 
 
+def test_without_a_server_it_shows_what_sqlite_can_and_says_so() -> None:
+    done = run("--sqlite")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "THIS IS SQLITE" in done.stdout
+    assert "routing around a dead replica is NOT shown" in done.stdout
+    assert "5 of 5 checks passed" in done.stdout
+    check_layout(done.stdout)
+    rows = table(done.stdout)
+    assert list(rows) == ["primary", "reader-1", "reader-2", "reader-3", "asked"]
+    assert rows["primary"][:3] == [41, 0, 0]
+    assert [rows[f"reader-{n}"][:2] for n in (1, 2, 3)] == [[0, 200]] * 3
+
+
 def test_it_fails_when_reads_are_not_routed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -567,7 +567,7 @@ def test_another_servers_program_is_not_taken_for_it(tmp_path: Path, monkeypatch
 # Nothing is left behind
 
 CHILD = """
-import json, os, sys
+import ctypes, json, os, sys
 from peewee_replicas.testing import LocalCluster
 from peewee_replicas.testing.guard import guard
 
@@ -586,6 +586,10 @@ if how == "second janitor":
     other.start()
 if how == "fork":
     if os.fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+if how == "fork unseen by Python":
+    if ctypes.PyDLL(None).fork() == 0:
         sys.stdin.read()
         os._exit(0)
 if how == "fork ends":
@@ -666,12 +670,14 @@ def test_nothing_is_left_when_the_program_ends(server: str, how: str) -> None:
     assert not Path(told["folder"]).exists()
 
 
-@pytest.mark.parametrize("how", ["kill", "paused", "fork", "unregistered", "second janitor"])
+@pytest.mark.parametrize(
+    "how", ["kill", "paused", "fork", "fork unseen by Python", "unregistered", "second janitor"]
+)
 def test_nothing_is_left_when_the_program_is_killed(server: str, how: str) -> None:
     with child(server, how) as (process, told):
         ended = Ended([*told["servers"], told["janitor"]])
         process.kill()
-        # With "fork" a child of the program lives on, and holds all that it inherited.
+        # With either fork a child of the program lives on, and holds what it inherited.
         ended.wait()
     assert not Path(told["folder"]).exists()
 

@@ -173,11 +173,12 @@ def test_gives_what_it_gives_on_peewees_database(cluster: LocalCluster, name: st
 def test_one_statement_is_one_hook_event_also_when_rerun(cluster: LocalCluster, database_class: Any) -> None:
     """A read that a replica refuses as a write is run twice, and is one statement of the user's."""
     seed(cluster)
-    cluster.primary.execute(f"DROP FUNCTION IF EXISTS `{cluster.database_name}`.dropin_touch")
+    schema = f"`{cluster.database_name}`"
+    body = f"INSERT INTO {schema}.dropin_person (name, age) VALUES ('touched', 1); RETURN 1;"
     cluster.primary.execute("SET GLOBAL log_bin_trust_function_creators = 1")
+    cluster.primary.execute(f"DROP FUNCTION IF EXISTS {schema}.dropin_touch")
     cluster.primary.execute(
-        f"CREATE FUNCTION `{cluster.database_name}`.dropin_touch() RETURNS INT DETERMINISTIC "
-        f"BEGIN INSERT INTO `{cluster.database_name}`.dropin_person (name, age) VALUES ('touched', 1); RETURN 1; END"
+        f"CREATE FUNCTION {schema}.dropin_touch() RETURNS INT DETERMINISTIC BEGIN {body} END"
     )
     cluster.sync()
     database = cluster.database(database_class, pure_functions=["dropin_touch"], user=cluster.admin_user)

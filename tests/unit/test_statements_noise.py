@@ -32,7 +32,7 @@ def rank(kind: Kind) -> int:
     return min(RANK[kind], 2)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=20), st.sampled_from(["", " "]), DIALECTS)
 def test_nothing_raises(parts: list[str], between: str, dialect: Dialect | None) -> None:
     classifier = CLASSIFIERS[dialect]
@@ -42,7 +42,7 @@ def test_nothing_raises(parts: list[str], between: str, dialect: Dialect | None)
     classifier.classify("SELECT " + sql)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=50), DIALECTS)
 def test_no_text_raises(text: str, dialect: Dialect | None) -> None:
     for sql in (text, f"SELECT {text}", f"SELECT '{text}'"):
@@ -79,7 +79,7 @@ def rebuilt(sql: str, dialect: Dialect, seed: int) -> str:
     return chance.choice(GAPS) + "".join(made) + chance.choice((*GAPS, ";", " ; ", ";;", "; -- x"))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.integers(0, len(SOUND) - 1), st.integers(0, 2**32))
 def test_gaps_case_and_semicolons_change_nothing(which: int, seed: int) -> None:
     entry = SOUND[which]
@@ -89,7 +89,7 @@ def test_gaps_case_and_semicolons_change_nothing(which: int, seed: int) -> None:
     assert rank(found.kind) == rank(entry.kind) or ";" in sql, (entry, sql, found)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.integers(0, len(SOUND) - 1), st.integers(0, 2**32), st.sampled_from(FRAGMENTS))
 def test_a_fragment_put_between_tokens_never_permits_more(which: int, seed: int, fragment: str) -> None:
     """Only a statement that goes on after the fragment is asked: a comment opened is none."""
@@ -101,7 +101,7 @@ def test_a_fragment_put_between_tokens_never_permits_more(which: int, seed: int,
         assert rank(found.kind) >= 2, (entry, fragment, found)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.integers(0, len(SOUND) - 1), st.integers(1, 5))
 def test_parentheses_and_nesting_never_permit_more(which: int, depth: int) -> None:
     entry = SOUND[which]

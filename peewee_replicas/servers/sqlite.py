@@ -1,0 +1,275 @@
+"""What is SQLite's own: a connection that tells its state, where a file is, what an error means."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode
+
+from peewee import sqlite3  # the driver that peewee itself has chosen
+
+from ..failures import Meaning
+
+DIALECT = "sqlite"
+
+GUARD = "PRAGMA query_only = ON"
+UNGUARD = "PRAGMA query_only = OFF"
+
+# All connections lead to one file and are made alike: there is nothing to compare.
+COMPARE = ""
+
+# Pragmas that write to the file, or lock it: a reading connection cannot run them and need not.
+_FILE_PRAGMAS = """
+application_id auto_vacuum encoding incremental_vacuum journal_mode locking_mode optimize page_size
+query_only schema_version user_version wal_checkpoint writable_schema
+"""
+FILE_PRAGMAS = frozenset(_FILE_PRAGMAS.split())
+
+_MAY_CHANGE = re.compile(r"\b(?:temp|temporary|attach|pragma)\b", re.IGNORECASE)
+_RETURNS = re.compile(r"\breturning\b", re.IGNORECASE)
+_IN_MEMORY = frozenset({"", ":memory:"})
+
+_READONLY, _CANTOPEN = 8, 14
+_MISSING = (
+    "no such collation sequence:",
+    "no such column:",
+    "no such function:",
+    "no such module:",
+    "no such table:",
+)
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor whose connection knows whether rows of it are still to be read, which keeps a lock."""
+
+    def __del__(self) -> None:
+        connection = getattr(self, "connection", None)
+        if connection is not None:
+            connection.unfinished.discard(id(self))
+
+    def _finished(self) -> None:
+        self.connection.unfinished.discard(id(self))
+
+    def execute(self, sql: str, parameters: Any = ()) -> Any:
+        """As sqlite3's."""
+        connection = self.connection
+        connection.hear(sql)
+        connection.unfinished.discard(id(self))
+        super().execute(sql, parameters)
+        if self.description is not None and (connection.guarded or _RETURNS.search(sql)):
+            connection.unfinished.add(id(self))
+        return self
+
+    def executescript(self, script: str) -> Any:
+        """As sqlite3's."""
+        self.connection.hear(script)
+        return super().executescript(script)
+
+    def fetchone(self) -> Any:
+        """As sqlite3's."""
+        row = super().fetchone()
+        if row is None:
+            self._finished()
+        return row
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        """As sqlite3's."""
+        wanted = self.arraysize if size is None else size
+        rows = super().fetchmany(wanted)
+        if len(rows) != wanted:
+            self._finished()
+        return rows
+
+    def fetchall(self) -> Any:
+        """As sqlite3's."""
+        rows = super().fetchall()
+        self._finished()
+        return rows
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except StopIteration:
+            self._finished()
+            raise
+
+    def close(self) -> None:
+        """As sqlite3's."""
+        super().close()
+        self._finished()
+
+
+class Connection(sqlite3.Connection):
+    """A connection to the file, with what the routing asks of every server's connections.
+
+    Attributes:
+        guarded: it was opened for reading and refuses writes.
+        unfinished: the cursors that hold a lock because not all of their rows were read.
+        changes: texts of a raw cursor that may have changed this connection, not yet explained.
+        session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
+        executing: True while the owner runs a statement, which is then nobody's raw cursor.
+        announced: True while that statement's text tells its effect.
+        screen: refuses what a raw cursor may not send to a reading node.
+    """
+
+    flavour = sys.modules[__name__]
+    session_state = ""
+    announced = False
+    executing = False
+    guarded = False
+    screen: Callable[[str], None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.changes: list[str] = []
+        self.unfinished: set[int] = set()
+        self._aside: list[Connection] = []
+        self._closed = False
+        super().__init__(*args, **kwargs)
+
+    def cursor(self, factory: Any = Cursor) -> Any:
+        """As sqlite3's."""
+        return super().cursor(factory)
+
+    def close(self) -> None:
+        """As sqlite3's; the connections that were set aside for this one are closed with it."""
+        self._closed = True
+        for connection in self._aside:
+            connection.close()
+        self._aside.clear()
+        super().close()
+
+    def hear(self, sql: str) -> None:
+        """Take in what a cursor is about to run; SQLite itself reports no change of a connection."""
+        if self.executing:
+            return
+        if self.guarded:
+            if self.screen is not None:
+                self.screen(sql)
+        elif _MAY_CHANGE.search(sql):
+            self.changes.append(sql)
+
+    # For the owner of the connection
+
+    def guard(self) -> None:
+        """Refuse writes from now on."""
+        self.tell(GUARD)
+        self.guarded = True
+
+    def set_aside(self, connection: Connection) -> None:
+        """Keep a connection whose rows are still being read, until this one is closed or they are."""
+        kept = []
+        for other in (connection, *connection._aside):
+            if other.busy:
+                kept.append(other)
+            else:
+                other.close()
+        connection._aside = []
+        self._aside = kept
+
+    @property
+    def busy(self) -> bool:
+        """Whether a cursor that was not read to its end keeps this connection at an old state of the data."""
+        return bool(self.unfinished)
+
+    @property
+    def transaction(self) -> str:
+        """In words why this connection counts as inside a transaction, or ``""``."""
+        if self.in_transaction:
+            return "the connection has an open transaction"
+        if self.unfinished and not self.guarded:
+            return "rows that a write returned are still to be read, so it is not committed"
+        return ""
+
+    def dropped(self) -> bool:
+        """Whether the connection was closed."""
+        return self._closed
+
+    def answers(self) -> bool:
+        """Whether the connection can still be used."""
+        try:
+            self.ask("SELECT 1")
+        except sqlite3.Error:
+            return False
+        return True
+
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        """Run a query of the library's own; rows are tuples whatever the user's ``row_factory`` is."""
+        cursor = sqlite3.Cursor(self)
+        try:
+            return tuple(cursor.execute(sql).fetchall())
+        finally:
+            cursor.close()
+
+    def tell(self, sql: str) -> None:
+        """Run a setting of the library's own."""
+        self.ask(sql)
+
+
+class File:
+    """Where a database lies, with a relative path resolved once, so that all connections agree.
+
+    Parameters:
+        database: a path, or a ``file:`` URI where `uri` is true.
+        uri: as sqlite3's own.
+
+    Attributes:
+        path: of the file, absolute.
+        writing: what to open for writing.
+        reading: the URI to open for reading.
+    """
+
+    def __init__(self, database: Any, uri: bool) -> None:
+        name, parameters = _parts(os.fsdecode(database), uri)
+        self.path = os.path.abspath(name)
+        where = Path(self.path).as_uri()
+        own = urlencode(parameters)
+        self.writing = (where + "?" * bool(own) + own) if uri else self.path
+        # A shared cache would make readers wait for the writer's locks.
+        kept = {key: value for key, value in parameters.items() if key not in ("mode", "cache")}
+        self.reading = f"{where}?{urlencode({**kept, 'mode': 'ro'})}"
+
+    def exists(self) -> bool:
+        """Whether there is anything to read. The file is not opened: closing it would drop SQLite's locks."""
+        try:
+            return os.stat(self.path).st_size > 0
+        except OSError:
+            return False
+
+
+def in_memory(database: Any) -> bool:
+    """Whether a database has no file: each connection would have one of its own."""
+    name = os.fsdecode(database)
+    path, parameters = _parts(name, name.startswith("file:"))
+    return path in _IN_MEMORY or parameters.get("mode") == "memory" or parameters.get("vfs") == "memdb"
+
+
+def _parts(database: str, uri: bool) -> tuple[str, dict[str, str]]:
+    if not uri or not database.startswith("file:"):
+        return database, {}
+    path, _, query = database.removeprefix("file:").partition("#")[0].partition("?")
+    if path.startswith("//"):
+        path = "/" + path[2:].partition("/")[2]
+    return unquote(path), dict(parse_qsl(query, keep_blank_values=True))
+
+
+def meaning(error: BaseException) -> Meaning:
+    """What an exception of the driver means for a read.
+
+    Before Python 3.11 the driver tells no code; the few texts that matter stand for it there.
+    """
+    text = str(error)
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        code = {
+            "attempt to write a readonly database": _READONLY,
+            "unable to open database file": _CANTOPEN,
+        }.get(text, 0)
+    if code == _READONLY:
+        return "refused"
+    if code & 0xFF in (_READONLY, _CANTOPEN):
+        return "unreachable"  # with a longer code: the log beside the file cannot be opened or recovered
+    return "missing" if text.startswith(_MISSING) else "statement"
