@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .policies import POLICIES, Policy
+from .statements import Classifier
 
 OWN_ARGUMENTS = (
     "replicas",
@@ -71,12 +72,14 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
 def _functions(value: Any, fail: Fail) -> tuple[str, ...]:
     if isinstance(value, str):
         # As in a URL: names with commas between them.
-        return tuple(name.strip() for name in value.split(",") if name.strip())
+        value = [name.strip() for name in value.split(",") if name.strip()]
     if not isinstance(value, Iterable):
         raise fail(f"pure_functions={value!r}: a list of names of stored functions is wanted")
     names = tuple(value)
-    if not all(isinstance(name, str) for name in names):
-        raise fail(f"pure_functions={names!r}: names of stored functions are wanted")
+    try:
+        Classifier(None, names)
+    except ValueError as exc:
+        raise fail(str(exc)) from None
     return names
 
 

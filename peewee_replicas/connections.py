@@ -142,6 +142,7 @@ class Connections(peewee.Database):
             core.compare(name, dict(conn.ask(conn.flavour.COMPARE)))
         # What connecting set is how the user wants every connection to be, not state of this one.
         conn.changes.clear()
+        conn.settled = True
 
     def _meaning(self, exc: BaseException) -> Meaning:
         """What a failure of a statement, or of connecting, says about the node."""

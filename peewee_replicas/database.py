@@ -185,6 +185,7 @@ class Replicated(Connections):
         else:
             sql = self.get_sql_context().sql(sql_or_query).query()[0]
             bound = getattr(sql_or_query, "_database", None)
+            bound = getattr(bound, "obj", bound)  # what a proxy stands for
             if isinstance(bound, Replicated) and bound._replication is core:
                 at_primary = at_primary or bound._at_primary
         statement = core.classifier.classify(sql)

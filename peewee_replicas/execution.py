@@ -104,7 +104,7 @@ class Execution:
             raise
         finally:
             if not conn.dropped():
-                conn.tell(conn.flavour.UNGUARD)
+                conn.tell_when_free(conn.flavour.UNGUARD)
 
     def _on_reader(self) -> Any:
         """The primary, on a connection that the server guards against writes."""
@@ -141,7 +141,7 @@ class Execution:
             refused = exc
         finally:
             if guard and not conn.dropped():
-                conn.tell(conn.flavour.UNGUARD)
+                conn.tell_when_free(conn.flavour.UNGUARD)
         return self._rerun(replica, refused, "refused")
 
     # The replicas

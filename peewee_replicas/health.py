@@ -42,7 +42,8 @@ class Breaker:
                 self._until = now + self._pause * (0.5 + self._jitter() / 2)
             self._trying = False
             self.open = True
-            self.cause = cause
+            if not self.by_hand:
+                self.cause = cause
             return was_in
 
     def may_try(self, now: float) -> bool:

@@ -117,7 +117,9 @@ class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
         if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
             return False
         # peewee's own rolls back; LOCK TABLES outlives that.
-        return bool(super()._can_reuse(conn)) and not conn.transaction
+        reusable = bool(super()._can_reuse(conn)) and not conn.transaction
+        conn.settled = False  # a subclass's _initialize_connection() runs again at check-out
+        return reusable
 
     def _every_pool(self) -> list[Any]:
         core = self._replication

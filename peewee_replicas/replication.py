@@ -18,8 +18,9 @@ logger = logging.getLogger("peewee.replicas")
 
 PRIMARY = "primary"
 
-# Kinds whose text says all about what they leave behind in a session.
-TELLING = frozenset({"read", "write", "locking", "transaction", "session"})
+# Kinds whose text says all about what they leave behind in a session. A write is none: a procedure, a
+# trigger or a function in it may do anything, and servers report a change only where there was one.
+TELLING = frozenset({"read", "transaction", "session"})
 
 
 class Rehearsal(NamedTuple):
@@ -123,7 +124,7 @@ class Replication:
 
     def mark(self, conn: Any, effect: str) -> None:
         """Remember that a connection of the primary carries something a replica does not have."""
-        if not conn.session_state:
+        if conn.settled and not conn.session_state:
             conn.session_state = effect
             logger.warning(
                 "the primary's connection now carries %s: reads stay on the primary until it is closed",

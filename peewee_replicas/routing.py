@@ -118,4 +118,6 @@ def _by_place(kind: str, why: str, readonly: bool, place: str, reads: str) -> De
         return Decision(primary, _PLACES["observe"], observed=True)
     if reads == "primary" and not readonly:
         return _READS_PRIMARY
-    return _READ_ON_REPLICA if not readonly else _READ_IN_SCOPE
+    if not readonly:
+        return _READ_ON_REPLICA
+    return _READ_IN_SCOPE if kind == "read" else _QUERY_IN_SCOPE

@@ -256,6 +256,7 @@ def make_account(db: Any) -> Any:
 
 
 def said(failures: list[str]) -> str:
+    """What became of reads, in words."""
     if not failures:
         return "none lost, none wrong"
     return f"{len(failures)} LOST OR WRONG, the first: {failures[0]}"

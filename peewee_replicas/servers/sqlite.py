@@ -113,11 +113,13 @@ class Connection(sqlite3.Connection):
         session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
         announced: True while that statement's text tells its effect.
+        settled: True once its owner has finished setting it up; what changes later is state of its own.
         screen: refuses what a raw cursor may not send to a reading node.
     """
 
     flavour = sys.modules[__name__]
     session_state = ""
+    settled = False
     announced = False
     executing = False
     guarded = False

@@ -176,6 +176,7 @@ class Connection(_Connection):
         session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
         announced: True while that statement's text tells its effect, so that no report is needed.
+        settled: True once its owner has finished setting it up; what changes later is state of its own.
         gtid: the last position the server reported, or None.
         screen: given the text of each statement that the owner does not send itself; may raise.
     """
@@ -184,6 +185,7 @@ class Connection(_Connection):
     session_state = ""
     announced = False
     executing = False
+    settled = False
     gtid: str | None = None
     screen: Callable[[str | bytes], None] | None = None
     without_eof = False
@@ -194,6 +196,7 @@ class Connection(_Connection):
     _tables_locked = False
     _settings = ""
     _poll: Any = None
+    _later = ""
     _columns: _Columns | None = None
     _read_timeout: float | None
 
@@ -207,6 +210,7 @@ class Connection(_Connection):
     def connect(self, sock: Any = None) -> None:
         """Open the socket and the session; the handshake is bounded by ``connect_timeout`` seconds."""
         self._ready = False
+        self._later = ""
         self.transaction = self.session_state = ""
         self._tables_locked = False
         limit, own = self.connect_timeout, self._read_timeout
@@ -323,7 +327,7 @@ class Connection(_Connection):
         if not self.executing and self._ready:
             if self.screen is not None:
                 self.screen(sql)
-            if len(sql) < _OVERHEARD_LIMIT and _takes_lock(sql):
+            if len(sql) < _OVERHEARD_LIMIT and _goes_unreported(sql):
                 self._changed(sql)
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
@@ -412,6 +416,19 @@ class Connection(_Connection):
         finally:
             self.announced = was
 
+    def tell_when_free(self, sql: str) -> None:
+        """As `tell`; while rows of an unbuffered result are still unread, only before the next command."""
+        if self.busy:
+            self._later = sql
+        else:
+            self.tell(sql)
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        if self._later:
+            later, self._later = self._later, ""
+            self.tell(later)
+        super()._execute_command(command, sql)
+
 
 _NO_SUCH_SETTING = frozenset(
     {
@@ -423,9 +440,10 @@ _NO_SUCH_SETTING = frozenset(
 )
 
 
-def _takes_lock(sql: Any) -> bool:
-    # The server does not report a named lock; every other change it does.
-    return (b"get_lock" if isinstance(sql, (bytes, bytearray)) else "get_lock") in sql.lower()
+def _goes_unreported(sql: Any) -> bool:
+    # The server reports no named lock, handler or user variable of a query; every other change it does.
+    text = (sql if isinstance(sql, str) else bytes(sql).decode("latin1")).lower()
+    return "get_lock" in text or "handler" in text or ("@" in text and (":=" in text or "into" in text))
 
 
 def _changed_at(value: Any) -> float:

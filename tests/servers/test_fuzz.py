@@ -62,6 +62,7 @@ def connect(cluster: Any, mode: str) -> wire.Connection:
         **parameters,
         autocommit=True,
         guard=True,
+        read_timeout=30,
         client_flag=CLIENT.MULTI_STATEMENTS,
         init_command=f"SET SESSION sql_mode = '{mode}'" if mode else None,
     )
@@ -71,8 +72,8 @@ def run(conn: Any, text: str) -> int:
     """Run it to its last row; returns the error's number, or 0."""
     try:
         conn.query(text)
-        while conn.next_result():
-            pass
+        while conn._result.has_next:
+            conn.next_result()
     except pymysql.err.MySQLError as exc:
         return int(exc.args[0])
     return 0
@@ -87,6 +88,13 @@ def fingerprint(node: Any) -> Any:
         node.execute(f"CHECKSUM TABLE {', '.join(tables)}"),
         [node.execute(f"SELECT IS_USED_LOCK('{name}')") for name in ("fuzz", "fuzz_f", "g", "a")],
     )
+
+
+def check(unchanged: bool, connections: list[wire.Connection], batch: list[str]) -> None:
+    # No server reports a user variable that a SELECT has set.
+    variables = {conn.ask("SELECT @a, @b") for conn in connections}
+    assert unchanged, "one of these changed something:\n" + "\n".join(batch)
+    assert variables == {((None, None),)}, "one of these set a variable:\n" + "\n".join(batch)
 
 
 def sweep(target: Any, wanted: str, amount: int) -> Counter[str]:
@@ -112,9 +120,9 @@ def sweep(target: Any, wanted: str, amount: int) -> Counter[str]:
             assert not conn.transaction, f"left a transaction: {text}"
         batch.append(text)
         if len(batch) == BATCH:
-            assert fingerprint(replica) == before, "one of these changed something:\n" + "\n".join(batch)
+            check(fingerprint(replica) == before, connections, batch)
             batch.clear()
-    assert fingerprint(replica) == before, "one of these changed something:\n" + "\n".join(batch)
+    check(fingerprint(replica) == before, connections, batch)
     for conn in connections:
         conn.close()
     print(f"{target.server} {target.version}, seed {SEED}, {wanted}: {dict(seen)}")
@@ -149,8 +157,19 @@ def test_the_fuzz_would_notice(target: Any) -> None:
     conn = connect(target, "")
     assert run(conn, "SELECT writes_f(1) FROM item") in REFUSED
     assert run(conn, "SELECT @a := 1") == 0
+    with pytest.raises(AssertionError, match="set a variable"):
+        check(True, [conn], [])
+    assert run(conn, "SET @c = 1") == 0
     assert conn.changes
     before = fingerprint(target.replicas[0])
     assert run(conn, "SELECT GET_LOCK('fuzz', 0)") == 0
     assert fingerprint(target.replicas[0]) != before
     conn.close()
+    free = connect(target, "")
+    free.query("SET SESSION sql_log_bin = 0")
+    free.query("SET SESSION TRANSACTION READ WRITE")
+    locked = fingerprint(target.replicas[0])
+    assert run(free, "SELECT writes_f(1)") == 0
+    assert fingerprint(target.replicas[0])[:3] != locked[:3]
+    assert run(free, "DELETE FROM audit") == 0
+    free.close()

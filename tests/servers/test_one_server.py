@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import Item
 
 from peewee_replicas import ReadOnlyViolation, ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster, one_server
-from conftest import Item
 
 
 @pytest.fixture

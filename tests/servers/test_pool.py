@@ -48,8 +48,9 @@ def _in_use(database: Any) -> dict[str, int]:
 
 
 def _use_all(database: Any) -> None:
-    while len(database._open_nodes()) < 2:  # other threads take turns of the policy too
-        Person.get_by_id(1)
+    for _ in range(20):
+        if len(database._open_nodes()) < 2:  # other threads take turns of the policy too
+            Person.get_by_id(1)
     Person.update(age=1).where(Person.id == 1).execute()
 
 

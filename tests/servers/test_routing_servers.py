@@ -114,9 +114,7 @@ LOCKING_MYSQL = [
 ]
 
 
-def test_locking_reads_reach_the_primary_however_they_are_written(
-    cluster: Any, db: Any, server: str
-) -> None:
+def test_locking_reads_reach_the_primary_however_they_are_written(cluster: Any, db: Any, server: str) -> None:
     texts = LOCKING + (LOCKING_MYSQL if server == "mysql" else [])
     cluster.reset_counts()
     for text in texts:

@@ -162,9 +162,13 @@ def test_an_implicit_commit_ends_a_raw_transaction(cluster: Any, db: Any, ddl: s
 
 
 def test_a_transaction_that_failed_and_rolled_back_is_over(cluster: Any, db: Any) -> None:
-    with pytest.raises(ZeroDivisionError), db.atomic():
-        Item.create(name="a")
-        raise ZeroDivisionError
+    def fail() -> None:
+        with db.atomic():
+            Item.create(name="a")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     cluster.reset_counts()
     db.execute_sql("SELECT 1")
     assert counted(cluster) == (0, 1)

@@ -132,7 +132,7 @@ def test_damage_is_noticed(position: Position, history: str, issued: float, data
 @pytest.mark.parametrize("damage", [str.lower, str.upper, str.swapcase])
 def test_a_header_that_was_folded_is_noticed(damage: object) -> None:
     text = encode(MySQLPosition.parse(f"{A}:8"), A, NOW)
-    with pytest.raises(BookmarkError):
+    with pytest.raises(BookmarkError, match="is damaged"):
         decode(damage(text), NOW, math.inf)  # type: ignore[operator]
 
 
@@ -316,6 +316,11 @@ def test_short_keys(key: str | bytes) -> None:
         sign("text", key)
     with pytest.raises(ValueError, match="16 bytes or more"):
         unsign("text.signature", key)
+
+
+@pytest.mark.parametrize("key", ["16 bytes for key", "é" * 8, b"x" * 16])
+def test_the_shortest_keys(key: str | bytes) -> None:
+    assert unsign(sign("text", key), key) == "text"
 
 
 def test_no_key() -> None:

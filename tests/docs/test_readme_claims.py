@@ -1,0 +1,182 @@
+"""What the pages say in prose, where no block of code on them shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Item
+from peewee import CharField, IntegrityError, Model
+
+from peewee_replicas.testing import LocalCluster, available
+
+PAGE = Path(__file__).parents[2] / "docs/testing.md"
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[LocalCluster]:
+    """One that a test may harm."""
+    reason = available("mariadb")
+    if reason is not None:
+        if os.environ.get("PEEWEE_REPLICAS_REQUIRE_SERVERS") == "1":
+            pytest.fail(f"a MariaDB server is required here: {reason}", pytrace=False)
+        pytest.skip(f"NO MARIADB SERVER: {reason}")
+    with LocalCluster(replicas=2) as running:
+        yield running
+
+
+def make_user(db: Any) -> type[Model]:
+    class User(Model):
+        name = CharField(unique=True)
+
+        class Meta:
+            database = db
+
+    return User
+
+
+def test_with_db_is_a_transaction_on_the_primary(db: Any) -> None:
+    with db:
+        assert db.explain_route("SELECT 1").reason == "a transaction is open"
+    with db.connection_context():
+        assert db.explain_route("SELECT 1").role == "replica"
+
+
+def test_scopes_follow_tasks_and_to_thread_but_not_new_threads(db: Any) -> None:
+    reasons: dict[str, str] = {}
+
+    def look(where: str) -> None:
+        reasons[where] = db.explain_route("SELECT 1").reason
+
+    async def look_in_task() -> None:
+        look("task")
+
+    async def main() -> None:
+        with db.primary():
+            await asyncio.gather(look_in_task(), asyncio.to_thread(look, "to_thread"))
+
+    asyncio.run(main())
+    with db.primary():
+        thread = threading.Thread(target=look, args=("thread",))
+        thread.start()
+        thread.join()
+    inside = "inside primary()"
+    assert reasons == {"task": inside, "to_thread": inside, "thread": "a proven read"}
+
+
+def test_greenlets_start_without_a_scope_and_keep_their_own_to_themselves() -> None:
+    program = (
+        "from gevent import monkey; monkey.patch_all()\n"
+        "import gevent\n"
+        "from peewee_replicas import ReplicatedDatabase\n"
+        "db = ReplicatedDatabase('app', replicas=['replica.db'])\n"
+        "def role(): return db.explain_route('SELECT 1').role\n"
+        "def scoped():\n"
+        "    with db.primary():\n"
+        "        gevent.sleep(0)\n"
+        "        return role()\n"
+        "with db.primary(): started = gevent.spawn(role).get()\n"
+        "inside, outside = gevent.spawn(scoped), gevent.spawn(role)\n"
+        "gevent.joinall([inside, outside])\n"
+        "print(started, inside.value, outside.value)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["replica", "primary", "replica"], done.stderr
+
+
+def test_the_scope_at_execution_counts(db: Any, cluster: LocalCluster) -> None:
+    with db.primary():
+        query = Item.select()
+    assert list(query) == []
+    counts = cluster.counts()
+    assert counts["primary"].reads == 0
+    assert sum(counts[node.name].reads for node in cluster.replicas) == 1
+
+
+def test_a_program_that_only_reads_does_not_need_the_primary(own_cluster: LocalCluster) -> None:
+    db = own_cluster.database()
+    user = make_user(db)
+    db.create_tables([user])
+    user.create(name="ada")
+    db.close()
+    own_cluster.sync()
+    own_cluster.reset_counts()
+    for _ in range(4):
+        with db.connection_context(), db.readonly():
+            assert user.select().count() == 1
+    assert own_cluster.counts()["primary"].connections == 0
+    own_cluster.primary.kill()
+    for _ in range(4):
+        with db.connection_context():
+            assert user.select().count() == 1
+
+
+def test_get_or_create_may_fail_outside_primary_and_does_not_inside(own_cluster: LocalCluster) -> None:
+    db = own_cluster.database()
+    user = make_user(db)
+    db.create_tables([user])
+    own_cluster.sync()
+    for replica in own_cluster.replicas:
+        replica.freeze()
+    user.create(name="ada")
+    with pytest.raises(IntegrityError):
+        user.get_or_create(name="ada")
+    with db.primary():
+        assert user.get_or_create(name="ada")[1] is False
+    with db.atomic():
+        assert user.get_or_create(name="ada")[1] is False
+
+
+def test_read_timeout_bounds_what_a_hung_replica_costs(own_cluster: LocalCluster) -> None:
+    db = own_cluster.database(read_timeout=1)
+    user = make_user(db)
+    db.create_tables([user])
+    own_cluster.sync()
+    assert [user.select().count() for _ in range(2)] == [0, 0]
+    hung = own_cluster.replicas[0]
+    hung.pause()
+    assert [user.select().count() for _ in range(4)] == [0, 0, 0, 0]
+    assert [replica.state for replica in db.replicas] == ["ejected", "up"]
+    assert db.stats()["fallbacks"] == 0
+
+
+def test_the_conftest_of_the_page_on_testing_works(tmp_path: Path) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    start = text.index("import pytest\n\nfrom myapp.models")
+    (tmp_path / "conftest.py").write_text(text[start : text.index("```", start)])
+    (tmp_path / "myapp").mkdir()
+    (tmp_path / "myapp/models.py").write_text(
+        "from peewee import CharField\n"
+        "from peewee_replicas import ReplicatedDatabase\n"
+        "db = ReplicatedDatabase(None)\n"
+        "class User(db.Model):\n"
+        "    name = CharField()\n"
+        "MODELS = [User]\n"
+    )
+    (tmp_path / "test_app.py").write_text(
+        "import pytest\n"
+        "from myapp.models import User\n"
+        "@pytest.mark.parametrize('time', (1, 2))\n"
+        "def test_users(database, cluster, time):\n"
+        "    User.create(name='ada')\n"
+        "    cluster.sync()\n"
+        "    assert database.explain_route(User.select()).role == 'replica'\n"
+        "    assert User.select().count() == 1\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "error"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout

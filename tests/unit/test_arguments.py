@@ -1,0 +1,174 @@
+"""Every argument is checked where it is given, with a message that names it and what is allowed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import peewee
+import pytest
+
+from peewee_replicas import (
+    ConfigurationError,
+    LeastBusy,
+    PooledReplicatedDatabase,
+    ReplicatedDatabase,
+    RoundRobin,
+)
+from peewee_replicas.arguments import OWN_ARGUMENTS, endpoint, overlay
+
+
+def make(**arguments: Any) -> ReplicatedDatabase:
+    return ReplicatedDatabase("app", **{"host": "p", "replicas": [{"host": "r1"}], **arguments})
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"policy": "fastest"}, r"policy='fastest'.*'round-robin', 'random', 'least-busy'"),
+    ({"policy": 5}, r"policy=5.*callable"),
+    ({"policy": None}, r"policy=None"),
+    ({"reads": "both"}, r"reads='both'.*'replica', 'primary', 'observe'"),
+    ({"fallback": "none"}, r"fallback='none'.*'primary', 'error'"),
+    ({"fallback": None}, r"fallback=None"),
+    ({"readonly_in_transaction": True}, r"readonly_in_transaction=True.*'error', 'join'"),
+    ({"pure_functions": 5}, r"pure_functions=5"),
+    ({"pure_functions": [5]}, r"pure_functions"),
+    ({"pure_functions": ["f()"]}, r"pure_functions.*f\(\)"),
+    ({"pure_functions": ["GET_LOCK"]}, r"pure_functions.*GET_LOCK"),
+    ({"replicas": "r1:3306"}, r"replicas='r1:3306': a list"),
+    ({"replicas": {"host": "r1"}}, r"replicas=.*a list"),
+    ({"replicas": None}, r"replicas=None"),
+    ({"replicas": [5]}, r"replicas\[0\]=5"),
+    ({"replicas": [{}]}, r"replicas\[0\].*host"),
+    ({"replicas": [{"host": "r1"}, {"hots": "r2"}]}, r"replicas\[1\].*'hots'.*did you mean 'host'"),
+    ({"replicas": [{"host": "r1", "wieght": 2}]}, r"'wieght'.*did you mean 'weight'"),
+    ({"replicas": [{"host": "r1", "weight": -1}]}, r"weight=-1.*0 to 100"),
+    ({"replicas": [{"host": "r1", "weight": 1.5}]}, r"weight=1.5"),
+    ({"replicas": [{"host": "r1", "weight": True}]}, r"weight=True"),
+    ({"replicas": [{"host": "r1", "weight": 101}]}, r"weight=101"),
+    ({"replicas": [{"host": "r1", "name": "primary"}]}, r"name='primary'"),
+    ({"replicas": [{"host": "r1", "name": ""}]}, r"name=''"),
+    ({"replicas": [{"host": "a", "name": "x"}, {"host": "b", "name": "x"}]}, r"two are called 'x'"),
+    ({"replicas": [{"host": "r1"}, {"host": "R1."}]}, r"one endpoint, r1:3306"),
+    ({"replicas": [{"host": "127.0.0.1"}, {"host": "localhost"}]}, r"one endpoint"),
+    ({"replicas": [{"host": "r1"}, {"host": "r1", "port": 3306}]}, r"one endpoint"),
+    ({"replicas": [{"unix_socket": "/s"}, {"unix_socket": "/s"}]}, r"one endpoint, /s"),
+    ({"replicas": [{"host": "r1", "unix_socket": "/s"}]}, r"not both"),
+    ({"replicas": ["r1:port"]}, r"'host:port'"),
+    ({"replicas": [{"name": "x", "weight": 2}]}, r"where the replica is"),
+]
+
+
+@pytest.mark.parametrize("cls", [ReplicatedDatabase, PooledReplicatedDatabase])
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value)[:60])
+def test_a_wrong_argument_is_refused_at_construction(
+    cls: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        cls("app", **{"host": "p", "replicas": [{"host": "r1"}], **arguments})
+
+
+def test_the_error_is_one_of_peewees_and_a_value_error() -> None:
+    assert issubclass(ConfigurationError, peewee.ImproperlyConfigured)
+    assert issubclass(ConfigurationError, ValueError)
+
+
+@pytest.mark.parametrize(
+    "policy", ["round-robin", "random", "least-busy", RoundRobin, LeastBusy(), lambda replicas: replicas[0]]
+)
+def test_policies_by_name_class_object_or_callable(policy: Any) -> None:
+    assert [replica.name for replica in make(policy=policy).replicas] == ["r1:3306"]
+
+
+def test_replicas_in_every_form() -> None:
+    database = make(
+        port=3307,
+        replicas=[
+            {"host": "r1", "name": "one", "weight": 3},
+            "r2",
+            "r3:3310",
+            {"unix_socket": "/run/r4"},
+            "mysql://user:secret@r5:3311/other",
+        ],
+    )
+    assert [replica.address for replica in database.replicas] == [
+        "r1:3307", "r2:3307", "r3:3310", "/run/r4", "r5:3311",
+    ]  # fmt: skip
+    assert database.replicas[0].name == "one"
+    assert [replica.weight for replica in database.replicas] == [3, 1, 1, 1, 1]
+    assert [replica.state for replica in database.replicas] == ["up"] * 5
+
+
+def test_the_primary_may_be_listed_once() -> None:
+    database = make(replicas=[{"host": "p"}, {"host": "r1"}])
+    assert [replica.is_primary for replica in database.replicas] == [True, False]
+
+
+def test_no_argument_of_ours_reaches_the_driver() -> None:
+    given = {
+        "policy": "random",
+        "reads": "primary",
+        "fallback": "error",
+        "readonly_in_transaction": "join",
+        "pure_functions": ["f"],
+    }
+    database = make(**given)
+    assert set(given) | {"replicas"} <= set(OWN_ARGUMENTS)
+    assert not set(OWN_ARGUMENTS) & set(database.connect_params)
+
+
+@pytest.mark.parametrize("wrong", [{"reads": "both"}, {"pure_functions": ["f()"]}, {"replicas": ["a", "a"]}])
+def test_init_that_is_refused_changes_nothing(wrong: dict[str, Any]) -> None:
+    database = make()
+    before = database.replicas
+    with pytest.raises(ConfigurationError):
+        database.init("other", **{"replicas": [{"host": "r9"}], "user": "someone", **wrong})
+    assert database.replicas is before
+    assert database.database == "app"
+    assert "user" not in database.connect_params
+
+
+def test_deferred_init_takes_the_arguments_too() -> None:
+    database = ReplicatedDatabase(None, policy="random")
+    with pytest.raises(ConfigurationError, match="reads"):
+        database.init("app", host="p", replicas=["r1"], reads="both")
+    database.init("app", host="p", replicas=["r1", "r2"])
+    assert [replica.name for replica in database.replicas] == ["r1:3306", "r2:3306"]
+
+
+def test_a_password_is_in_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), pytest.raises(ConfigurationError) as raised:
+        make(password="hidden-one", replicas=[{"host": "r1", "password": "hidden-two", "weight": -1}])
+    assert "hidden" not in str(raised.value)
+    assert "hidden" not in caplog.text
+    database = make(password="hidden-one", replicas=[{"host": "r1", "password": "hidden-two"}])
+    assert "hidden" not in repr(database.replicas)
+
+
+def test_a_replicas_own_settings_win_over_the_primarys() -> None:
+    primary = {"host": "p", "port": 1, "user": "u", "password": "a", "charset": "utf8mb4"}
+    assert overlay(primary, {"host": "r", "password": "b"}) == {
+        "host": "r", "port": 1, "user": "u", "password": "b", "charset": "utf8mb4",
+    }  # fmt: skip
+
+
+def test_host_and_socket_are_one_group() -> None:
+    assert overlay({"unix_socket": "/p", "user": "u"}, {"host": "r"}) == {"host": "r", "user": "u"}
+    assert overlay({"host": "p", "port": 1}, {"unix_socket": "/r"}) == {"unix_socket": "/r"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"host": "A.example"}, {"host": "a.example."}),
+        ({"host": "a"}, {"host": "a", "port": 3306}),
+        ({}, {"host": "localhost"}),
+        ({"host": "127.0.0.1"}, {"host": "::1"}),
+        ({"unix_socket": "/s", "port": 1}, {"unix_socket": "/s"}),
+    ],
+)
+def test_equal_endpoints_are_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert endpoint(one) == endpoint(other)
+
+
+def test_other_ports_are_other_endpoints() -> None:
+    assert endpoint({"host": "a", "port": 1}) != endpoint({"host": "a", "port": 2})

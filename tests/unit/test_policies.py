@@ -1,0 +1,135 @@
+"""Policies as pure functions of what they are given."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peewee_replicas.policies import POLICIES, LeastBusy, Random, RoundRobin, spread
+
+
+@dataclass(eq=False)
+class Node:
+    name: str
+    weight: int = 1
+    in_flight: int = 0
+
+
+def nodes(*weights: int) -> tuple[Node, ...]:
+    return tuple(Node(f"n{place}", weight) for place, weight in enumerate(weights, 1))
+
+
+weights = st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any)
+
+
+@given(weights)
+def test_one_round_gives_each_its_share_and_weight_0_nothing(given: list[int]) -> None:
+    turns = spread(given)
+    counted = Counter(turns)
+    total = sum(given)
+    for place, weight in enumerate(given):
+        assert counted[place] * total == weight * len(turns)
+
+
+@given(weights)
+def test_turns_are_spread_never_in_lumps(given: list[int]) -> None:
+    turns = spread(given)
+    for length in range(1, len(turns) + 1):
+        seen = Counter(turns[:length])
+        for place, weight in enumerate(given):
+            due = length * weight / sum(given)
+            assert abs(seen[place] - due) < len(given)
+
+
+def test_turns_of_equal_weights_alternate() -> None:
+    assert spread([1, 1, 1]) == (0, 1, 2)
+    assert spread([5, 5]) == (0, 1)
+    assert spread([2, 1]) in ((0, 1, 0), (1, 0, 0), (0, 0, 1))
+
+
+def test_round_robin_takes_turns_by_weight() -> None:
+    policy, candidates = RoundRobin(), nodes(1, 2)
+    assert Counter(policy(candidates).name for _ in range(300)) == {"n1": 100, "n2": 200}
+
+
+def test_round_robin_is_exact_under_threads() -> None:
+    policy, candidates = RoundRobin(), nodes(1, 1, 1)
+    seen: list[Counter[str]] = []
+
+    def work() -> None:
+        seen.append(Counter(policy(candidates).name for _ in range(3000)))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(seen, Counter()) == {"n1": 8000, "n2": 8000, "n3": 8000}
+
+
+@pytest.mark.parametrize("policy", [RoundRobin(), LeastBusy()])
+def test_peek_tells_who_is_next_and_takes_no_turn(policy: Any) -> None:
+    candidates = nodes(1, 2, 1)
+    for _ in range(20):
+        assert policy.peek(candidates) is policy.peek(candidates) is policy(candidates)
+
+
+@pytest.mark.parametrize("policy", [RoundRobin(), LeastBusy(), Random()])
+def test_a_policy_copes_with_nodes_that_come_and_go(policy: Any) -> None:
+    every = nodes(1, 2, 3)
+    for number in range(60):
+        candidates = every[: 1 + number % 3]
+        assert policy(candidates) in candidates
+
+
+def test_random_follows_the_weights() -> None:
+    policy, candidates, total = Random(random.Random(1)), nodes(1, 2, 0, 3), 6000
+    seen = Counter(policy(candidates).name for _ in range(total))
+    assert seen["n3"] == 0
+    shares = {"n1": total / 6, "n2": total / 3, "n4": total / 2}
+    # Two degrees of freedom, 0.1 %; the generator is seeded, so it never varies.
+    assert sum((seen[name] - due) ** 2 / due for name, due in shares.items()) < 13.82
+
+
+def test_random_with_a_generator_of_the_users_can_be_repeated() -> None:
+    def sequence() -> list[str]:
+        policy, candidates = Random(random.Random(5)), nodes(1, 1)
+        return [policy(candidates).name for _ in range(20)]
+
+    assert sequence() == sequence()
+
+
+def test_least_busy_takes_the_least_work_for_its_weight() -> None:
+    candidates = nodes(1, 4)
+    policy = LeastBusy()
+    candidates[0].in_flight, candidates[1].in_flight = 2, 4  # 2 each against 1 each
+    assert {policy(candidates).name for _ in range(10)} == {"n2"}
+    candidates[0].in_flight, candidates[1].in_flight = 1, 8
+    assert {policy(candidates).name for _ in range(10)} == {"n1"}
+
+
+def test_least_busy_lets_equals_take_turns() -> None:
+    policy, candidates = LeastBusy(), nodes(1, 1)
+    assert Counter(policy(candidates).name for _ in range(100)) == {"n1": 50, "n2": 50}
+    for node in candidates:
+        node.in_flight = 3
+    assert Counter(policy(candidates).name for _ in range(100)) == {"n1": 50, "n2": 50}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_fresh_policy_shares_no_turns(name: str) -> None:
+    first: Any = POLICIES[name]()
+    candidates = nodes(1, 1)
+    first(candidates)
+    second = first.fresh()
+    assert type(second) is type(first)
+    if name != "random":
+        assert second(candidates).name == "n1"
+        assert first(candidates).name == "n2"

@@ -1,0 +1,115 @@
+"""The order of the routing rules, as a table over everything that `decide` looks at."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from peewee_replicas.routing import READER, REPLICA, WRITER, Decision, decide
+
+KINDS = ("read", "query", "locking", "write", "session", "transaction", "unknown")
+TRANSACTIONS = ("", "a transaction is open")
+STATES = ("", "a temporary table")
+PLACES = ("", "primary", "on_primary")
+READS = ("replica", "primary", "observe")
+
+
+def ask(
+    kind: str,
+    readonly: bool = False,
+    transaction: str = "",
+    state: str = "",
+    place: str = "",
+    reads: str = "replica",
+) -> Decision:
+    return decide(
+        kind,
+        f"it is a {kind}",
+        readonly=readonly,
+        transaction=transaction,
+        session_state=state,
+        place=place,
+        reads=reads,
+    )
+
+
+def expected(
+    kind: str, readonly: bool, transaction: str, state: str, place: str, reads: str
+) -> tuple[str, str, bool, bool]:
+    """The rules as the documentation has them: target, words of the reason, guard, observed."""
+    serves = kind == "read" or (kind == "query" and readonly)
+    own = READER if readonly else WRITER
+    if readonly and (not serves or (transaction and kind == "query")):
+        return "refused", "", False, False
+    if transaction:
+        return WRITER, "transaction", False, False
+    if state:
+        return WRITER, "temporary table", readonly and kind == "query", False
+    if place == "on_primary":
+        return own, "on_primary", False, False
+    if place == "primary":
+        return WRITER, "primary()", False, False
+    if not serves:
+        return WRITER, "not a proven read", False, False
+    if reads == "observe":
+        return own, "observe", False, True
+    if reads == "primary" and not readonly:
+        return WRITER, 'reads="primary"', False, False
+    return REPLICA, "read" if kind == "read" else "guard", False, False
+
+
+# A primary() scope that is innermost is not inside a readonly() any more.
+CASES = [
+    case
+    for case in product(KINDS, (False, True), TRANSACTIONS, STATES, PLACES, READS)
+    if not (case[1] and case[4] == "primary")
+]
+
+
+@pytest.mark.parametrize("reads", READS)
+@pytest.mark.parametrize("readonly", [False, True])
+def test_every_combination_follows_the_rules_in_their_order(readonly: bool, reads: str) -> None:
+    cases = [case for case in CASES if case[1] is readonly and case[5] == reads]
+    assert len(cases) == (56 if readonly else 84)
+    for case in cases:
+        decision = ask(*case)
+        target, words, guard, observed = expected(*case)
+        if target == "refused":
+            assert decision.refusal, case
+            continue
+        assert not decision.refusal, case
+        assert (decision.target, decision.guard, decision.observed) == (target, guard, observed), case
+        assert words in decision.reason, case
+
+
+def test_only_reads_ever_leave_for_a_replica() -> None:
+    for case in CASES:
+        decision = ask(*case)
+        if decision.target == REPLICA and not decision.refusal:
+            kind, readonly, transaction, state, place, reads = case
+            assert kind == "read" or (kind == "query" and readonly)
+            assert (transaction, state, place) == ("", "", "")
+            assert reads == "replica" or (reads == "primary" and readonly)
+
+
+def test_nothing_but_reads_and_queries_runs_inside_readonly() -> None:
+    for case in CASES:
+        kind, readonly = case[:2]
+        if readonly and kind not in ("read", "query"):
+            assert ask(*case).refusal
+
+
+def test_a_refusal_says_what_it_refuses_and_why() -> None:
+    refusal = ask("write", readonly=True).refusal
+    assert "write" in refusal
+    assert "readonly()" in refusal
+    assert "it is a write" in refusal
+    refusal = ask("query", readonly=True, transaction="a transaction is open").refusal
+    assert "cannot guard an open transaction" in refusal
+    assert "it is a query" in refusal
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_outside_scopes_the_reason_for_the_primary_is_the_statements_own(kind: str) -> None:
+    assert ask(kind) == Decision(WRITER, f"not a proven read: it is a {kind}")

@@ -1,0 +1,74 @@
+"""URLs of ours, and that nobody else's are touched."""
+
+from __future__ import annotations
+
+import pytest
+from peewee import MySQLDatabase, SqliteDatabase
+from playhouse import db_url
+from playhouse.pool import PooledMySQLDatabase
+
+from peewee_replicas import ConfigurationError, PooledReplicatedDatabase, ReplicatedDatabase
+
+
+def addresses(url: str) -> list[str]:
+    return [replica.address for replica in db_url.connect(url).replicas]
+
+
+@pytest.mark.parametrize("scheme", ["mysql+replicas", "mysql+replicas+pool"])
+def test_replicas_are_collected_in_order(scheme: str) -> None:
+    url = f"{scheme}://u:p@primary:3307/app?replica=a:3308&charset=latin1&replica=b&replica=c:3309"
+    made = db_url.connect(url)
+    assert type(made) is (PooledReplicatedDatabase if scheme.endswith("pool") else ReplicatedDatabase)
+    assert [replica.address for replica in made.replicas] == ["a:3308", "b:3307", "c:3309"]
+    assert (made.database, made.connect_params["host"], made.connect_params["charset"]) == (
+        "app",
+        "primary",
+        "latin1",
+    )
+    assert made.connect_params["password"] == "p"
+    assert not {"replica", "replicas"} & set(made.connect_params)
+
+
+def test_no_replicas_is_allowed() -> None:
+    assert addresses("mysql+replicas://u@primary/app") == []
+
+
+def test_a_replica_may_be_a_url_or_an_ipv6_address() -> None:
+    nested = "mysql%3A%2F%2Fother%3Asecret%40r%3A3310"
+    assert addresses(f"mysql+replicas://u@p/app?replica={nested}") == ["r:3310"]
+    assert addresses("mysql+replicas://u@p/app?replica=[::1]:3310") == ["::1:3310"]
+
+
+def test_our_arguments_pass_through_the_query() -> None:
+    made = db_url.connect(
+        "mysql+replicas://u@p/app?replica=r&reads=primary&fallback=error&pure_functions=f,g"
+    )
+    settings = made._replication.settings
+    assert (settings.reads, settings.fallback, settings.pure_functions) == ("primary", "error", ("f", "g"))
+
+
+@pytest.mark.parametrize(
+    "query", ["replica=", "replica=r:x", "replica=:3306", "reads=nowhere", "replica=r&replica=r"]
+)
+def test_what_cannot_work_is_refused(query: str) -> None:
+    with pytest.raises(ConfigurationError):
+        db_url.connect(f"mysql+replicas://u@p/app?{query}")
+
+
+def test_keyword_arguments_win_over_the_url() -> None:
+    made = db_url.connect("mysql+replicas://u@p/app?replica=r", replicas=[{"host": "s"}], policy="random")
+    assert [replica.address for replica in made.replicas] == ["s:3306"]
+
+
+def test_unquoting_passes_through() -> None:
+    made = db_url.connect("mysql+replicas://a%40b:p%2Fq@h/app", unquote_user=True, unquote_password=True)
+    assert (made.connect_params["user"], made.connect_params["password"]) == ("a@b", "p/q")
+
+
+def test_other_schemes_are_untouched() -> None:
+    """Their last ``replica`` wins, as ever, and is theirs to make sense of."""
+    parsed = db_url.parse("mysql://u:p@h/app?replica=a&replica=b&n=1")
+    assert parsed == {"database": "app", "user": "u", "passwd": "p", "host": "h", "replica": "b", "n": 1}
+    assert type(db_url.connect("mysql://h/app")) is MySQLDatabase
+    assert type(db_url.connect("mysql+pool://h/app")) is PooledMySQLDatabase
+    assert type(db_url.connect("sqlite:///:memory:")) is SqliteDatabase

@@ -1,0 +1,194 @@
+"""Reading session trackers: what a server sends, and bytes that no server should send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymysql.constants import SERVER_STATUS
+
+from peewee_replicas.servers import flavour_of, mariadb, mysql
+from peewee_replicas.servers.wire import Connection, read_length, session_trackers
+
+CHANGED = 1 << 14
+AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+
+
+def length(value: int) -> bytes:
+    """A length-encoded integer."""
+    if value < 0xFB:
+        return bytes([value])
+    for first, size in ((0xFC, 2), (0xFD, 3), (0xFE, 8)):
+        if value < 1 << (8 * size):
+            return bytes([first]) + value.to_bytes(size, "little")
+    raise ValueError(value)
+
+
+def text(value: bytes) -> bytes:
+    return length(len(value)) + value
+
+
+def tail(info: bytes, trackers: list[tuple[int, bytes]]) -> bytes:
+    return text(info) + text(b"".join(bytes([kind]) + text(payload) for kind, payload in trackers))
+
+
+def connection() -> Connection:
+    """One that was never opened, to hear what a test says."""
+    made = Connection(defer_connect=True)
+    made.tracks = made._ready = True
+    made._sent = "SET @a = 1"
+    return made
+
+
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=9))
+def test_lengths_read_back(value: int, rest: bytes) -> None:
+    encoded = length(value)
+    assert read_length(b"x" + encoded + rest, 1) == (value, 1 + len(encoded))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xfb", b"\xff", b"\xfc\x01", b"\xfd\x01\x02", b"\xfe" + b"\x00" * 7])
+def test_what_is_no_length_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="malformed"):
+        read_length(data, 0)
+
+
+@given(st.binary(max_size=300), st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=300)), max_size=6))
+def test_trackers_read_back(info: bytes, trackers: list[tuple[int, bytes]]) -> None:
+    assert list(session_trackers(tail(info, trackers))) == trackers
+
+
+@given(
+    st.binary(max_size=300),
+    st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=80)), min_size=1),
+    st.data(),
+)
+def test_a_tail_that_ends_early_is_refused(
+    info: bytes, trackers: list[tuple[int, bytes]], data: st.DataObject
+) -> None:
+    whole = tail(info, trackers)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(ValueError, match=r"ends early|malformed"):
+        list(session_trackers(whole[:cut]))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    try:
+        found = list(session_trackers(data))
+    except ValueError:
+        return
+    assert sum(len(payload) for _, payload in found) <= len(data)
+
+
+@given(st.binary(max_size=60))
+def test_hearing_any_bytes_raises_nothing_but_value_errors(data: bytes) -> None:
+    heard = connection()
+    try:
+        heard.heard(AUTOCOMMIT | CHANGED, data)
+    except ValueError:
+        return
+    assert heard.server_status == AUTOCOMMIT | CHANGED
+
+
+# What the servers really sent, as their bytes were seen.
+
+
+def test_mariadb_position() -> None:
+    heard = connection()
+    heard.heard(AUTOCOMMIT | CHANGED, bytes.fromhex("00120010") + b"\x09last_gtid\x050-1-8")
+    assert heard.gtid == "0-1-8"
+    assert heard.changes == []
+
+
+def test_mysql_position() -> None:
+    gtid = b"3e11fa47-71ca-11e1-9e33-c80aa9429562:8"
+    heard = connection()
+    heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(3, b"\x00" + text(gtid))]))
+    assert heard.gtid == gtid.decode()
+
+
+def test_the_information_of_an_update_is_no_tracker() -> None:
+    info = b"Rows matched: 1  Changed: 1  Warnings: 0"
+    heard = connection()
+    heard.heard(AUTOCOMMIT | CHANGED, tail(info, [(0, text(b"last_gtid") + text(b"0-1-9"))]))
+    assert heard.gtid == "0-1-9"
+
+
+def test_another_variable_is_no_position() -> None:
+    heard = connection()
+    heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(0, text(b"autocommit") + text(b"ON"))]))
+    assert heard.gtid is None
+
+
+def test_a_change_remembers_the_text_that_made_it() -> None:
+    heard = connection()
+    heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(2, b"\x011")]))
+    assert heard.changes == ["SET @a = 1"]
+    heard.announced = True  # the owner knows from the text what it does
+    heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(2, b"\x011")]))
+    assert heard.changes == ["SET @a = 1"]
+
+
+def test_changes_are_kept_up_to_a_bound() -> None:
+    heard = connection()
+    for _ in range(1000):
+        heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(2, b"\x011")]))
+    assert 0 < len(heard.changes) < 100
+
+
+def test_without_the_flag_a_tail_is_not_read() -> None:
+    heard = connection()
+    heard.heard(AUTOCOMMIT, b"\xff\xff")
+    heard.tracks = False
+    heard.heard(AUTOCOMMIT | CHANGED, b"\xff\xff")
+    assert heard.changes == []
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (AUTOCOMMIT, ""),
+        (AUTOCOMMIT | IN_TRANSACTION, "open transaction"),
+        (IN_TRANSACTION, "open transaction"),
+        (0, "autocommit is off"),
+    ],
+)
+def test_the_status_word_tells_the_transaction(status: int, says: str) -> None:
+    heard = connection()
+    heard.heard(status, b"")
+    assert says in heard.transaction
+    assert heard.in_transaction == bool(says)
+    heard.heard(AUTOCOMMIT, b"")
+    assert heard.transaction == ""
+
+
+def test_lock_tables_counts_as_a_transaction_until_the_server_says_unlocked() -> None:
+    heard = connection()
+    heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(5, text(b"_______L"))]))
+    assert heard.in_transaction
+    heard.heard(AUTOCOMMIT, b"")
+    assert heard.in_transaction
+    heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(5, text(b"________"))]))
+    assert not heard.in_transaction
+
+
+@pytest.mark.parametrize(
+    ("version", "module"),
+    [
+        ("10.11.6-MariaDB-0+deb12u1", mariadb),
+        ("5.5.5-10.6.12-MariaDB", mariadb),
+        ("11.4.2-MariaDB-log", mariadb),
+        ("10.6.1", mariadb),
+        ("8.0.36", mysql),
+        ("8.4.0-log", mysql),
+        ("9.7.4", mysql),
+        ("5.7.44-log", mysql),
+        ("8.0.mysql_aurora.3.05.2", mysql),
+        ("", mysql),
+    ],
+)
+def test_flavour_by_version(version: str, module: Any) -> None:
+    assert flavour_of(version) is module
