@@ -176,7 +176,13 @@ class Connection(_Connection):
         session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
         announced: True while that statement's text tells its effect, so that no report is needed.
-        gtid: the last position the server reported, or None.
+        gtid: the position that the last statement reported as its own, or None.
+        listener: told of each statement that ended: the connection, whether it succeeded, and whether a
+            transaction was open when it was sent. Not told of the library's own statements.
+        own: True while a statement of the library's own runs.
+        answer_ahead: the answer to `send_ahead`.
+        server: the server's identity, once it was asked for.
+        read_in_transaction: whether the open transaction has read or failed at something.
         screen: given the text of each statement that the owner does not send itself; may raise.
     """
 
@@ -185,6 +191,12 @@ class Connection(_Connection):
     announced = False
     executing = False
     gtid: str | None = None
+    listener: Callable[[Connection, bool, bool], None] | None = None
+    own = False
+    answer_ahead: Any = None
+    server: Any = None
+    read_in_transaction = False
+    _ahead = b""
     screen: Callable[[str | bytes], None] | None = None
     without_eof = False
     tracks = False
@@ -286,6 +298,8 @@ class Connection(_Connection):
     def heard(self, status: int, tail: bytes) -> None:
         """Take in the status word and the tail of a packet that ends a statement."""
         self.server_status = status
+        was_open = self.transaction
+        self.gtid = None
         if tail and self.tracks and status & _SESSION_STATE_CHANGED:
             self._hear_trackers(tail)
         if status & _STATUS_MASK == AUTOCOMMIT and not self._tables_locked:
@@ -296,6 +310,8 @@ class Connection(_Connection):
             self.transaction = "the server reports an open transaction"
         else:
             self.transaction = "autocommit is off"
+        if self.listener is not None and not self.own:
+            self.listener(self, True, bool(was_open))
 
     def _hear_trackers(self, tail: bytes) -> None:
         for kind, payload in session_trackers(tail):
@@ -319,7 +335,6 @@ class Connection(_Connection):
 
     def query(self, sql: Any, unbuffered: bool = False) -> Any:
         """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
-        self._sent = sql
         if not self.executing and self._ready:
             if self.screen is not None:
                 self.screen(sql)
@@ -330,11 +345,6 @@ class Connection(_Connection):
         self._execute_command(COMMAND.COM_QUERY, sql)
         self._affected_rows = self._read_query_result(unbuffered)
         return self._affected_rows
-
-    def select_db(self, db: str) -> None:
-        """Change the schema of this session."""
-        self._sent = f"USE `{db}`"
-        super().select_db(db)
 
     def _read_ok_packet(self) -> Any:
         ok = super()._read_ok_packet()
@@ -353,12 +363,54 @@ class Connection(_Connection):
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None
         result = Result(self)
-        if unbuffered:
-            result.init_unbuffered_query()
-        else:
-            result.read()
+        try:
+            if self._ahead:
+                self._hear_ahead()
+            if unbuffered:
+                result.init_unbuffered_query()
+            else:
+                result.read()
+        except err.MySQLError:
+            if self.listener is not None and not self.own:
+                self.listener(self, False, bool(self.transaction))
+            raise
         self._result = result
         return result.affected_rows
+
+    def _hear_ahead(self) -> None:
+        """Read the answer to what `send_ahead` sent; the user's statement is answered after it."""
+        self._ahead = b""
+        result = Result(self)
+        own, self.own = self.own, True
+        try:
+            result.read()
+            self.answer_ahead = (result.rows or (None,))[0]
+        except err.MySQLError as exc:
+            if self._sock is None:
+                raise
+            self.answer_ahead = exc
+        finally:
+            self.own = own
+        self._next_seq_id = 1
+
+    def send_ahead(self, sql: str) -> None:
+        """Let a query of the library's own leave in one send with the next statement, before it.
+
+        What it answers is in `answer_ahead` afterwards: its first row, or the error it ended in.
+        """
+        query = sql.encode(self.encoding)
+        self._ahead = (len(query) + 1).to_bytes(3, "little") + b"\0" + bytes([COMMAND.COM_QUERY]) + query
+        self.answer_ahead = None
+
+    def _write_bytes(self, data: bytes) -> None:
+        super()._write_bytes(self._ahead + data if self._ahead else data)
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        if command == COMMAND.COM_QUERY:
+            self._sent = sql
+        else:  # neither a ping nor a change of schema reads anything
+            self._sent = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else "SET"
+        super()._execute_command(command, sql)
 
     def show_warnings(self) -> Any:
         """``SHOW WARNINGS``, as PyMySQL does."""
@@ -399,18 +451,23 @@ class Connection(_Connection):
 
     def ask(self, sql: str) -> tuple[Any, ...]:
         """Run a query of the library's own; rows are tuples whatever the user's ``cursorclass`` is."""
-        self._execute_command(COMMAND.COM_QUERY, sql)
-        result = Result(self)
-        result.read()
-        return tuple(result.rows or ())
+        own, self.own = self.own, True
+        try:
+            self._execute_command(COMMAND.COM_QUERY, sql)
+            result = Result(self)
+            result.read()
+            return tuple(result.rows or ())
+        finally:
+            self.own = own
 
     def tell(self, sql: str) -> None:
         """Run a setting of the library's own; it leaves no mark on the session."""
-        was, self.announced = self.announced, True
+        announced, own = self.announced, self.own
+        self.announced = self.own = True
         try:
             self._command(sql)
         finally:
-            self.announced = was
+            self.announced, self.own = announced, own
 
 
 _NO_SUCH_SETTING = frozenset(
