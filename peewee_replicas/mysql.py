@@ -116,7 +116,8 @@ class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
         # What the next user of this connection must not meet: another's session.
         if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
             return False
-        return bool(super()._can_reuse(conn))
+        # peewee's own rolls back; LOCK TABLES outlives that.
+        return bool(super()._can_reuse(conn)) and not conn.transaction
 
     def _every_pool(self) -> list[Any]:
         core = self._replication

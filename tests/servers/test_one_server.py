@@ -9,7 +9,7 @@ import pytest
 
 from peewee_replicas import ReadOnlyViolation, ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster, one_server
-from tests.conftest import Item
+from conftest import Item
 
 
 @pytest.fixture

@@ -175,7 +175,6 @@ def test_one_statement_is_one_hook_event_also_when_rerun(cluster: LocalCluster, 
     seed(cluster)
     schema = f"`{cluster.database_name}`"
     body = f"INSERT INTO {schema}.dropin_person (name, age) VALUES ('touched', 1); RETURN 1;"
-    cluster.primary.execute("SET GLOBAL log_bin_trust_function_creators = 1")
     cluster.primary.execute(f"DROP FUNCTION IF EXISTS {schema}.dropin_touch")
     cluster.primary.execute(
         f"CREATE FUNCTION {schema}.dropin_touch() RETURNS INT DETERMINISTIC BEGIN {body} END"
