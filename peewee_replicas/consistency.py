@@ -7,20 +7,14 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from peewee import __exception_wrapper__
+
 from .events import Counters
 from .positions import Position
-from .replicas import Replica
-from .scopes import Frame, causal
+from .scopes import Frame, causal, pinning
 from .sessions import Session, ended
 
 logger = logging.getLogger("peewee.replicas")
-
-LEVELS = ("eventual", "session", "process", "strong")
-
-# Threads that may wait on one replica at a time: a bulk load must not park every thread of a program.
-WAITERS = 16
-# Seconds for which a replica that timed out and has not moved is not even asked again.
-STALL_PAUSE = 0.05
 
 
 class Needs(NamedTuple):
@@ -36,56 +30,6 @@ class Needs(NamedTuple):
 
 
 NOTHING = Needs(None, "")
-
-
-class Progress:
-    """How far one node is known to have come; it belongs to the server that was met, not to its address.
-
-    Attributes:
-        server: the identity of that server, as a connection asked for it.
-        reached: what it is known to have reached.
-        stalled: what it had reached when a wait on it timed out, or None.
-        retry_at: on a monotonic clock, when it may be asked again after that.
-        waiting: threads that wait on it now.
-    """
-
-    __slots__ = ("lock", "reached", "retry_at", "server", "stalled", "waiting")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.server: Any = None
-        self.reached: Position | None = None
-        self.stalled: Position | None = None
-        self.retry_at = 0.0
-        self.waiting = 0
-
-    def covers(self, position: Position, server: Any) -> bool:
-        """Whether the node behind a connection to `server` is known to have reached `position`."""
-        reached: Any = self.reached
-        return reached is not None and server == self.server and bool(reached.covers(position))
-
-    def learn(self, server: Any, position: Any, *, fresh: bool) -> None:
-        """Take in where a node said that it is.
-
-        Parameters:
-            fresh: the connection has not been asked before, so the server behind it may be another one, or
-                the same one with older data.
-        """
-        with self.lock:
-            known: Any = self.reached
-            anew = known is None or server != self.server
-            if anew or (fresh and not position.covers(known)):
-                self.server, self.reached, self.stalled = server, position, None
-                return
-            self.reached = known.merge(position)
-            if self.stalled is not None and self.reached != self.stalled:
-                self.stalled = None
-
-    def stall(self, now: float) -> None:
-        """Remember that a wait timed out."""
-        with self.lock:
-            self.stalled = self.reached
-            self.retry_at = now + STALL_PAUSE
 
 
 class Consistency:
@@ -106,7 +50,6 @@ class Consistency:
         self.sticky_seconds = sticky_seconds
         self.counters = counters
         self.shared = Session()
-        self.rehearsing = False
         self._local = threading.local()
         self._said: set[str] = set()
 
@@ -148,18 +91,17 @@ class Consistency:
             OperationalError: the level is ``"strong"``, or the scope has to move, and the primary cannot
                 be asked.
         """
-        level = self.level
-        if frame is not None and frame.level is not None:
-            level = frame.level
-        moved = frame.must_reach if frame is not None else None
+        level = self.level_of(frame)
+        pin = pinning(owner)
+        moved = None if pin is None else pin.must_reach
         if level == "eventual":
             return NOTHING if moved is None else Needs(moved, "")
         if level == "strong":
-            now = self._ask(database, owner)
+            now = self.ask(database)
             return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
         session = self.shared if level == "process" else self.session(owner)
         if session.owed:
-            self._settle(session, database, owner)
+            self._settle(session, database)
         if session.sticky_until:
             if time.monotonic() < session.sticky_until:
                 return Needs(None, self._sticky_reason(f"after a write, for {self.sticky_seconds} s"))
@@ -172,13 +114,13 @@ class Consistency:
     def _sticky_reason(self, why: str) -> str:
         return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
 
-    def _settle(self, session: Session, database: Any, owner: object) -> None:
+    def _settle(self, session: Session, database: Any) -> None:
         """Ask for what is owed; where the primary cannot be asked, the obligation is dropped, and said."""
         session.owed = False  # before asking: what ends meanwhile is owed anew
         try:
-            now = self._ask(database, owner)
+            now = self.ask(database)
         except Exception as exc:
-            if not database._is_connection_failure(exc):
+            if not database._has_no_connection(exc):
                 session.owed = True
                 raise
             self.counters.add("unasked")
@@ -199,76 +141,24 @@ class Consistency:
                 self._sticky_reason(f"for {self.sticky_seconds} s after each write"),
             )
 
-    def _ask(self, database: Any, owner: object) -> Any:
+    def settled(self, owner: object, database: Any) -> Position | None:
+        """What this context must see, once all that is owed was asked for."""
+        session = self.session(owner)
+        if session.owed:
+            self._settle(session, database)
+        return session.seen
+
+    def ask(self, database: Any) -> Any:
+        """The primary's position now, or None where it keeps no GTIDs; one round trip.
+
+        Raises:
+            OperationalError: the primary cannot be asked.
+        """
         self.counters.add("asked")
-        conn = database._primary_to_ask()
-        return conn.flavour.now(conn.ask(conn.flavour.NOW)[0])
+        with __exception_wrapper__:
+            conn = database._primary_to_ask()
+            return conn.flavour.now(conn.ask(conn.flavour.NOW)[0])
 
-
-def outcome(answer: Any) -> bool:
-    """Whether the answer to a flavour's ``wait()`` says that the position was reached."""
-    return answer is not None and not isinstance(answer, Exception) and answer[0] == 0
-
-
-class CatchUp:
-    """One read's way to a replica that shows what it must see.
-
-    Parameters:
-        position: what that is.
-        seconds: what may be spent on waiting, over all nodes together.
-    """
-
-    __slots__ = ("_deadline", "_position", "_text")
-
-    def __init__(self, position: Position, seconds: float) -> None:
-        self._position = position
-        self._deadline = time.monotonic() + seconds
-        self._text = ""
-
-    def known(self, replica: Replica, server: Any) -> bool:
-        """Whether no wait is needed there."""
-        return replica.is_primary or replica.progress.covers(self._position, server)
-
-    def prefer(self, first: Replica, usable: tuple[Replica, ...]) -> Replica:
-        """`first`, unless only others are known to be there."""
-        progress = first.progress
-        if first.is_primary or progress.covers(self._position, progress.server):
-            return first
-        for replica in usable:
-            progress = replica.progress
-            if not replica.is_primary and progress.covers(self._position, progress.server):
-                return replica
-        return first
-
-    def query(self, replica: Replica, conn: Any) -> str:
-        """The query that waits there, or ``""`` where there is no use in waiting."""
-        now = time.monotonic()
-        progress: Progress = replica.progress
-        left = self._deadline - now
-        if conn._read_timeout:
-            left = min(left, conn._read_timeout / 2)
-        if left <= 0 or progress.waiting >= WAITERS:
-            return ""
-        if progress.stalled is not None:
-            if now < progress.retry_at:
-                return ""
-            left = 0.0  # it has to be seen to move before it is waited on again
-        if not self._text:
-            self._text = self._position.text()
-        return str(conn.flavour.wait(self._text, left))
-
-    def learn(self, replica: Replica, conn: Any, answer: Any) -> bool:
-        """Take in the answer; True if the node has reached the position."""
-        progress: Progress = replica.progress
-        if answer is None or isinstance(answer, Exception):
-            progress.stall(time.monotonic())
-            return False
-        reached = answer[0] == 0
-        position = conn.flavour.position(answer[2] or "")
-        if reached:
-            position = position.merge(self._position)
-        progress.learn(answer[1], position, fresh=conn.server is None)
-        conn.server = answer[1]
-        if not reached:
-            progress.stall(time.monotonic())
-        return reached
+    def level_of(self, frame: Frame | None) -> str:
+        """The level that holds in a scope."""
+        return self.level if frame is None or frame.level is None else frame.level

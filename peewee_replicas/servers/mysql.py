@@ -45,6 +45,5 @@ def position(text: str) -> MySQLPosition:
 def wait(target: str, seconds: float) -> str:
     """A query that waits until the node has reached a position, and then tells who and where it is."""
     return (
-        f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f}), "
-        "@@server_uuid, @@GLOBAL.gtid_executed"
+        f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f}), @@server_uuid, @@GLOBAL.gtid_executed"
     )

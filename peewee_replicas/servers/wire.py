@@ -402,6 +402,10 @@ class Connection(_Connection):
         self._ahead = (len(query) + 1).to_bytes(3, "little") + b"\0" + bytes([COMMAND.COM_QUERY]) + query
         self.answer_ahead = None
 
+    def recall_ahead(self) -> None:
+        """Take back what `send_ahead` was given, if nothing was sent after all."""
+        self._ahead = b""
+
     def _write_bytes(self, data: bytes) -> None:
         super()._write_bytes(self._ahead + data if self._ahead else data)
 
