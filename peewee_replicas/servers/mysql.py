@@ -44,6 +44,6 @@ def position(text: str) -> MySQLPosition:
 
 def wait(target: str, seconds: float) -> str:
     """A query that waits until the node has reached a position, and then tells who and where it is."""
-    return (
-        f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f}), @@server_uuid, @@GLOBAL.gtid_executed"
-    )
+    seconds = max(seconds, 0.001)  # to the server, 0 means without end
+    wait = f"WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f})"
+    return f"SELECT {wait}, @@server_uuid, @@GLOBAL.gtid_executed"
