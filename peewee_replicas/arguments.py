@@ -16,13 +16,18 @@ OWN_ARGUMENTS = (
     "fallback",
     "readonly_in_transaction",
     "pure_functions",
+    "consistency",
+    "catch_up_timeout",
+    "sticky_seconds",
 )
 
 _CHOICES = {
     "reads": ("replica", "primary", "observe"),
     "fallback": ("primary", "error"),
     "readonly_in_transaction": ("error", "join"),
+    "consistency": ("session", "eventual", "process", "strong"),
 }
+_SECONDS = {"catch_up_timeout": 0.5, "sticky_seconds": 2.0}
 _ALIASES = {"passwd": "password", "db": "database"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LARGEST_WEIGHT = 100
@@ -53,6 +58,9 @@ class Settings(NamedTuple):
     fallback: str
     readonly_in_transaction: str
     pure_functions: tuple[str, ...]
+    consistency: str
+    catch_up_timeout: float
+    sticky_seconds: float
 
 
 def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
@@ -62,7 +70,13 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
         value = chosen[name] = arguments.get(name, allowed[0])
         if value not in allowed:
             raise fail(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
+    seconds = {}
+    for name, default in _SECONDS.items():
+        value = seconds[name] = arguments.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise fail(f"{name}={value!r}: a number of seconds is wanted, 0 or more")
     return Settings(
+        **seconds,
         policy=_policy(arguments.get("policy", "round-robin"), fail),
         pure_functions=_functions(arguments.get("pure_functions", ()), fail),
         **chosen,

@@ -116,6 +116,7 @@ class Connections(peewee.Database):
             self._check_connection(replica.label, conn, node.connect_params)
             self._after_connect(replica.name, conn)
             conn.screen = self._replication.screen
+            conn.listener = self._replication.heard if replica.is_primary else None
         except MaxConnectionsExceeded:
             raise  # the client's own limit says nothing about the node
         except BaseException as exc:
@@ -224,7 +225,7 @@ class Connections(peewee.Database):
                 if not self._has_no_connection(exc):
                     raise
                 tried.add(replica)
-                replica = core.another(frame, tried)
+                replica = core.another(tried)
         return False
 
     def _writer(self) -> Any:
@@ -241,9 +242,10 @@ class Connections(peewee.Database):
         state.closed = True
         try:
             super().connect()
-            conn = state.conn
+            conn: Any = state.conn
             self._check_connection(PRIMARY, conn, self.connect_params)
             self._after_connect(PRIMARY, conn)
+            conn.listener = self._replication.heard
         except BaseException:
             conn = state.conn
             state.conn = None
@@ -255,6 +257,13 @@ class Connections(peewee.Database):
         finally:
             state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
         return conn
+
+    def _primary_to_ask(self) -> Any:
+        """A connection to the primary that a question of the library's own disturbs nothing on."""
+        conn = self._state.conn
+        if conn is not None and not conn.busy and not conn.transaction and not conn.dropped():
+            return conn
+        return self._reach(self._replication.reader)._state.conn
 
     def close(self) -> bool:
         """Close all of this thread's connections; True if there were any."""
@@ -322,7 +331,7 @@ class Connections(peewee.Database):
                 "a raw cursor inside readonly() cannot be guarded while a transaction is open; "
                 "use execute_sql(), or leave readonly() with primary()"
             )
-        replica = core.choose(frame) or core.reader
+        replica = core.choose() or core.reader
         return self._reach(replica)
 
     def _check_open(self) -> None:

@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Any
 import peewee
 from peewee import __exception_wrapper__
 
+from .arguments import checked
+from .bookmarks import BookmarkError, decode, encode
 from .connections import Connections
-from .errors import ReadOnlyViolation
+from .errors import ConfigurationError, ReadOnlyViolation
 from .events import Route, RouteHook
 from .execution import Execution
 from .replicas import Replica
-from .replication import Replication
 from .routing import REPLICA
-from .scopes import Scope, innermost
+from .scopes import Frame, Scope, innermost
+from .sessions import Session
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+
+# A bookmark older than this is refused.
+BOOKMARK_SECONDS = 24 * 3600.0
 
 # Inside a test's own transaction the program's transactions are savepoints of this name.
 _REHEARSED = "peewee_replicas_rehearsal"
@@ -127,19 +132,59 @@ class Replicated(Connections):
 
     # Scopes and routes
 
-    def readonly(self) -> Scope[Self]:
+    def readonly(self, *, consistency: str | None = None) -> Scope[Self]:
         """A scope, and a decorator, in which all reads go to one replica and nothing can be written.
+
+        Parameters:
+            consistency: a level for this scope, instead of the database's own.
 
         Raises on entry:
             ReadOnlyViolation: a transaction is open and ``readonly_in_transaction="error"``.
         """
-        return Scope(self, "readonly", self._enter_readonly)
+        if consistency is not None:
+            checked({"consistency": consistency}, ConfigurationError)
+        return Scope(self, lambda: self._enter_readonly(consistency))
 
     def primary(self) -> Scope[Self]:
         """A scope, and a decorator, in which everything goes to the primary: the way out of readonly()."""
-        return Scope(self, "primary", lambda: self._replication)
+        return Scope(self, lambda: Frame(self._replication, "primary"))
 
-    def _enter_readonly(self) -> Replication:
+    def causal_session(self, bookmark: str | None = None) -> Scope[Self]:
+        """A scope, and a decorator, whose reads see at least what it wrote, and never go backwards.
+
+        It follows the context into tasks and threads that copy it, which a thread's own session does not.
+
+        Parameters:
+            bookmark: what `bookmark` gave, in this process or another: reads see at least that too.
+
+        Raises on entry:
+            BookmarkError: the bookmark is malformed, of another database, or has expired.
+        """
+        return Scope(self, lambda: self._enter_causal(bookmark))
+
+    def _enter_causal(self, bookmark: str | None) -> Frame:
+        core = self._replication
+        outer = core.consistency.session(core)
+        session = Session()
+        session.take_over(outer)
+        if bookmark is not None:
+            mark = decode(bookmark, time.time(), BOOKMARK_SECONDS)
+            if mark.history != self.database:
+                raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {self.database!r}")
+            session.saw(mark.position)
+            session.bookmarked = True
+        return Frame(core, "causal", session=session, outer=outer)
+
+    def bookmark(self) -> str | None:
+        """What this context has written, as a string for `causal_session`; None where that is nothing.
+
+        Where a statement on the primary reported no position of its own, the primary is asked for it.
+        """
+        core = self._replication
+        position = core.consistency.settled(core, self)
+        return None if position is None else encode(position, self.database, time.time())
+
+    def _enter_readonly(self, consistency: str | None = None) -> Frame:
         core = self._replication
         transaction = core.transaction(self._state)
         if transaction and core.settings.readonly_in_transaction == "error":
@@ -147,7 +192,7 @@ class Replicated(Connections):
                 f"readonly() inside a transaction ({transaction}); "
                 'readonly_in_transaction="join" lets its reads stay in the transaction'
             )
-        return core
+        return Frame(core, "readonly", level=consistency)
 
     @property
     def on_primary(self) -> Self:

@@ -6,10 +6,12 @@ import logging
 import time
 from typing import Any
 
-from peewee import PeeweeException
+from peewee import PeeweeException, __exception_wrapper__
+from pymysql.cursors import SSCursor
 
 from .errors import NoReplicaAvailable, ReadOnlyViolation
 from .events import RouteEvent
+from .progress import CatchUp
 from .replicas import Replica
 from .replication import PRIMARY, TELLING, Replication
 from .routing import READER, REPLICA, WRITER, Decision
@@ -28,7 +30,7 @@ class Execution:
     """
 
     __slots__ = (
-        "attempts", "core", "database", "decision", "frame", "lost", "node", "observed", "params",
+        "attempts", "catch_up", "core", "database", "decision", "frame", "lost", "node", "observed", "params",
         "reason", "role", "sql", "statement", "tried", "unsent",
     )  # fmt: skip
 
@@ -57,6 +59,7 @@ class Execution:
         self.lost = False
         self.tried: dict[Replica, BaseException] = {}
         self.unsent: set[Replica] = set()
+        self.catch_up: CatchUp | None = None
 
     def run(self) -> Any:
         """Send the statement where the decision says; returns the driver's cursor."""
@@ -64,9 +67,9 @@ class Execution:
         if self.core.rehearsal is not None and target != WRITER:
             return self._rehearse()
         if target == REPLICA:
-            return self._on_replicas(self.core.choose(self.frame))
+            return self._read()
         if self.decision.observed:
-            replica = self.core.choose(self.frame)
+            replica = self.core.choose()
             self.observed = replica.name if replica is not None else None
             self.core.counters.add("observed")
         if target == READER:
@@ -111,11 +114,7 @@ class Execution:
         if self.core.rehearsal is not None:
             return self._on_writer()
         reader = self.core.reader
-        if self.frame is not None:
-            pin = pinning(self.core) or self.frame
-            with pin.lock:
-                if self.decision.target == REPLICA:
-                    pin.node = reader
+        self._stay_with(reader)
         try:
             return self._attempt(reader, self.database._reach(reader))
         except PeeweeException as exc:
@@ -126,7 +125,7 @@ class Execution:
     def _rehearse(self) -> Any:
         """Testing mode: the read is served by the primary's own connection, and counted where it would go."""
         core = self.core
-        replica = core.choose(self.frame) if self.decision.target == REPLICA else core.reader
+        replica = core.choose() if self.decision.target == REPLICA else core.reader
         if replica is None:
             return self._fall_back()
         conn = self.database._writer()
@@ -146,6 +145,19 @@ class Execution:
 
     # The replicas
 
+    def _read(self) -> Any:
+        core = self.core
+        needs = core.consistency.needs(core, self.database, self.frame)
+        if needs.primary:
+            self.reason = needs.primary
+            return self._on_primary()
+        if needs.position is not None:
+            self.catch_up = CatchUp(needs.position, core.settings.catch_up_timeout)
+        replica = core.choose(self.catch_up)
+        if replica is None:
+            replica = self._elsewhere()  # a scope's node went out of rotation between two reads
+        return self._on_replicas(replica)
+
     def _on_replicas(self, replica: Replica | None) -> Any:
         while replica is not None:
             try:
@@ -154,10 +166,16 @@ class Execution:
                 if not self.database._has_no_connection(exc):
                     raise
                 self.tried[replica] = exc
-                replica = self.core.another(self.frame, set(self.tried))
+                replica = self._elsewhere()
                 continue
             try:
-                return self._attempt(replica, node)
+                if self.catch_up is None:
+                    return self._attempt(replica, node)
+                return self._attempt_at(replica, node, self.catch_up)
+            except _Behind as exc:
+                self.tried[replica] = exc
+                self.core.counters.add("behind")
+                replica = self._elsewhere()
             except PeeweeException as exc:
                 found = self.database._meaning(exc)
                 if found == "statement":
@@ -176,10 +194,92 @@ class Execution:
         replica.start()
         conn.executing = True
         try:
-            return node._send(self.sql, self.params)
+            cursor = node._send(self.sql, self.params)
         finally:
             conn.executing = False
             replica.finish()
+        pin = pinning(self.core)
+        if pin is not None:
+            pin.served = True
+        return cursor
+
+    def _attempt_at(self, replica: Replica, node: Any, catch_up: CatchUp) -> Any:
+        """The read, on a replica that may have to catch up first."""
+        conn = node._state.conn
+        if catch_up.known(replica, conn.server):
+            return self._attempt(replica, node)
+        query = catch_up.query(replica, conn)
+        if not query:
+            raise _Behind("has not moved since it was last waited for")
+        self.core.counters.add("waits")
+        progress = replica.progress
+        with progress.lock:
+            progress.waiting += 1
+        there = False
+        try:
+            if not self._may_go_together(node, conn, progress):
+                if not catch_up.learn(replica, conn, self._ask(conn, query)):
+                    raise self._behind()
+                return self._attempt(replica, node)
+            conn.send_ahead(query)
+            try:
+                cursor = self._attempt(replica, node)
+            finally:
+                conn.recall_ahead()
+                if conn.answer_ahead is not None:
+                    there = catch_up.learn(replica, conn, conn.answer_ahead)
+        finally:
+            with progress.lock:
+                progress.waiting -= 1
+        if not there:
+            cursor.close()
+            raise self._behind()
+        return cursor
+
+    def _behind(self) -> _Behind:
+        return _Behind(f"has not caught up within {self.core.settings.catch_up_timeout} s")
+
+    def _ask(self, conn: Any, query: str) -> Any:
+        try:
+            with __exception_wrapper__:
+                return conn.ask(query)[0]
+        except PeeweeException as exc:
+            if self.database._meaning(exc) != "statement":
+                raise
+            return exc
+
+    def _may_go_together(self, node: Any, conn: Any, progress: Any) -> bool:
+        # What was read before its replica had caught up is thrown away, which needs a buffered result.
+        return (
+            node._plain_cursor
+            and not conn.busy
+            and not issubclass(conn.cursorclass, SSCursor)
+            and progress.stalled is None
+        )
+
+    def _elsewhere(self) -> Replica | None:
+        """The next replica for a read that could not be had where it was tried, or None."""
+        core = self.core
+        pin = pinning(core)
+        if pin is not None and pin.served and core.consistency.level_of(self.frame) != "eventual":
+            # The scope leaves a node: the next must show at least what the primary has now.
+            now = core.consistency.ask(self.database)
+            if now is None:
+                return None
+            pin.must_reach = now
+            self.catch_up = CatchUp(now, core.settings.catch_up_timeout)
+        return core.another(set(self.tried))
+
+    def _stay_with(self, replica: Replica) -> None:
+        pin = pinning(self.core)
+        if pin is not None and self.decision.target == REPLICA:
+            with pin.lock:
+                pin.node = replica
+
+    def _on_primary(self) -> Any:
+        """A read that no replica may serve: on the primary, guarded where the scope is ``readonly()``."""
+        readonly = self.frame is not None and self.frame.place == "readonly"
+        return self._on_reader() if readonly else self._on_writer()
 
     def _after_failure(self, replica: Replica, node: Any, exc: Exception, found: str) -> Replica | None:
         """Where a read goes whose connection failed it; raises where it may not be sent again."""
@@ -194,8 +294,10 @@ class Execution:
             return replica
         self.lost = self.lost or found == "lost"
         alive = found == "lost" and self._answers(replica)
+        if alive and pinning(self.core) is not None:
+            return replica  # the node is well, so the scope stays with it
         self.tried[replica] = exc
-        other = self.core.another(self.frame, set(self.tried))
+        other = self._elsewhere()
         return replica if other is None and alive else other
 
     def _answers(self, replica: Replica) -> bool:
@@ -216,7 +318,7 @@ class Execution:
         self.core.counters.add("reruns")
         self.reason = f"{replica.name} could not run it ({exc.args[0]}), rerun on the primary"
         try:
-            return self._on_reader() if readonly else self._on_writer()
+            return self._on_primary()
         except PeeweeException as again:
             # Without a primary, what the replica said is the answer.
             if found == "missing" and self.database._has_no_connection(again):
@@ -243,9 +345,8 @@ class Execution:
         if core.replicas.all:
             core.counters.add("fallbacks")
         self.reason = f"no replica can serve it: {reasons}"
-        readonly = self.frame is not None and self.frame.place == "readonly"
         try:
-            return self._on_reader() if readonly else self._on_writer()
+            return self._on_primary()
         except PeeweeException as exc:
             if self.tried and self.database._has_no_connection(exc):
                 raise NoReplicaAvailable(
@@ -276,3 +377,7 @@ class Execution:
         )
         for hook in core.route_hooks:
             hook(event)
+
+
+class _Behind(Exception):
+    """A replica does not show yet what a read must see."""

@@ -8,7 +8,7 @@ from peewee import DatabaseProxy
 
 from .database import Replicated
 from .errors import ConfigurationError
-from .scopes import Scope
+from .scopes import Frame, Scope
 
 
 class ReplicatedDatabaseProxy(DatabaseProxy):
@@ -38,13 +38,17 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
             )
         super().initialize(obj)
 
-    def readonly(self) -> Scope[Any]:
+    def readonly(self, *, consistency: str | None = None) -> Scope[Any]:
         """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
-        return Scope(self, "readonly", lambda: self._database()._enter_readonly())
+        return Scope(self, lambda: self._database()._enter_readonly(consistency))
 
     def primary(self) -> Scope[Any]:
         """As `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""
-        return Scope(self, "primary", lambda: self._database()._replication)
+        return Scope(self, lambda: Frame(self._database()._replication, "primary"))
+
+    def causal_session(self, bookmark: str | None = None) -> Scope[Any]:
+        """As `ReplicatedDatabase.causal_session`; the database is looked up when the scope is entered."""
+        return Scope(self, lambda: self._database()._enter_causal(bookmark))
 
     @property
     def on_primary(self) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from .arguments import NodeSpec
 from .health import Breaker
+from .progress import Progress
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -41,6 +42,7 @@ class Replica:
         self.is_primary = is_primary
         self.in_flight = 0
         self.breaker = Breaker(random.random)
+        self.progress = Progress()
         self.on_change: Callable[[], None] = lambda: None
         self.reads = 0
         self.connections = 0

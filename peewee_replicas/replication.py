@@ -7,11 +7,13 @@ import threading
 from typing import Any, NamedTuple
 
 from .arguments import Settings
+from .consistency import Consistency
 from .errors import ConfigurationError, ReadOnlyViolation
 from .events import Counters, Role, Route, RouteHook
+from .progress import CatchUp
 from .replicas import Replica, ReplicaSet
 from .routing import READER, REPLICA, Decision, decide
-from .scopes import Frame, innermost, pinning
+from .scopes import Frame, pinning
 from .statements import Classifier, Statement
 
 logger = logging.getLogger("peewee.replicas")
@@ -52,9 +54,23 @@ class Replication:
         self.reader = reader
         self.classifier = Classifier(None, settings.pure_functions)
         self.dialect: str | None = None
-        self.counters = Counters("primary", "fallbacks", "retries", "reruns", "refused", "observed")
+        self.counters = Counters(
+            "primary",
+            "fallbacks",
+            "retries",
+            "reruns",
+            "refused",
+            "observed",
+            "asked",
+            "unasked",
+            "waits",
+            "behind",
+        )
         self.carried = ""
         self.rehearsal: Rehearsal | None = None
+        self.consistency = Consistency(
+            settings.consistency, settings.catch_up_timeout, settings.sticky_seconds, self.counters
+        )
         self.route_hooks: list[RouteHook] = []
         self.peek = getattr(settings.policy, "peek", None)
         self._reserved = threading.local()
@@ -131,13 +147,28 @@ class Replication:
                 effect,
             )
 
+    def heard(self, conn: Any, succeeded: bool, was_open: bool) -> None:
+        """Take in that a statement on the primary has ended; connections to it call this."""
+        self.consistency.heard(self, conn, succeeded, was_open)
+
     # Choosing
 
-    def choose(self, frame: Frame | None) -> Replica | None:
-        """The replica for a read, or None when none is usable; takes one turn of the policy."""
+    def choose(self, catch_up: CatchUp | None = None) -> Replica | None:
+        """The replica for a read, or None when none is usable; takes one turn of the policy.
+
+        Parameters:
+            catch_up: what the read must see; a replica that is known to show it is preferred.
+        """
         usable = self.replicas.usable
-        if frame is not None and frame.place == "readonly":
-            return self._pinned(frame, usable)
+        pin = pinning(self)
+        if pin is not None:
+            return self._pinned(pin, usable, catch_up)
+        chosen = self._next(usable)
+        if catch_up is not None and chosen is not None:
+            chosen = catch_up.prefer(chosen, usable)
+        return chosen
+
+    def _next(self, usable: tuple[Replica, ...]) -> Replica | None:
         if self.peek is None:
             reserved = getattr(self._reserved, "replica", None)
             if reserved is not None:
@@ -158,33 +189,40 @@ class Replication:
             )
         return chosen  # type: ignore[no-any-return]  # the user's own callable
 
-    def _pinned(self, frame: Frame, usable: tuple[Replica, ...]) -> Replica | None:
-        pin = pinning(self) or frame
+    def _pinned(
+        self, pin: Frame, usable: tuple[Replica, ...], catch_up: CatchUp | None = None
+    ) -> Replica | None:
         with pin.lock:
-            if pin.node is None or (pin.node not in usable and pin.node is not self.reader):
-                pin.node = self.pick(usable)
-            return pin.node  # type: ignore[no-any-return]  # frames know no nodes
+            node = pin.node
+            if node is None or (node not in usable and node is not self.reader):
+                if pin.served:
+                    return None  # leaving a node that has served needs the primary's position first
+                node = self.pick(usable)
+                if catch_up is not None and node is not None:
+                    node = catch_up.prefer(node, usable)
+                pin.node = node
+            return node  # type: ignore[no-any-return]  # frames know no nodes
 
     def next_for_connect(self) -> Replica | None:
         """Which replica the next plain read would use, without taking its turn."""
-        frame = innermost(self)
         usable = self.replicas.usable
         if not usable:
             return None
-        if frame is not None and frame.place == "readonly":
-            return self._pinned(frame, usable)
+        pin = pinning(self)
+        if pin is not None:
+            return self._pinned(pin, usable)
         if self.peek is not None:
             peeked: Replica = self.peek(usable)
             return peeked
         self._reserved.replica = chosen = self.pick(usable)
         return chosen
 
-    def another(self, frame: Frame | None, tried: set[Replica]) -> Replica | None:
+    def another(self, tried: set[Replica]) -> Replica | None:
         """A usable replica that was not tried yet, for a read that failed on the others."""
         for replica in self.replicas.usable:
             if replica not in tried:
-                if frame is not None and frame.place == "readonly":
-                    pin = pinning(self) or frame
+                pin = pinning(self)
+                if pin is not None:
                     with pin.lock:
                         pin.node = replica
                 return replica
@@ -200,7 +238,7 @@ class Replication:
         if decision.target == READER:
             node = self.reader.name
         elif decision.target == REPLICA:
-            replica = self._foreseen(frame)
+            replica = self._foreseen()
             if replica is not None:
                 role, node = ("primary" if replica.is_primary else "replica"), replica.name
             elif self.replicas.usable:
@@ -213,12 +251,11 @@ class Replication:
                 reason = f"no replica can serve it: {self.replicas.reasons(set())}"
         return Route(role, node, statement.kind, reason)
 
-    def _foreseen(self, frame: Frame | None) -> Replica | None:
+    def _foreseen(self) -> Replica | None:
         usable = self.replicas.usable
-        if frame is not None and frame.place == "readonly":
-            pin = pinning(self)
-            if pin is not None and (pin.node in usable or pin.node is self.reader):
-                return pin.node  # type: ignore[no-any-return]  # frames know no nodes
+        pin = pinning(self)
+        if pin is not None and (pin.node in usable or pin.node is self.reader):
+            return pin.node  # type: ignore[no-any-return]  # frames know no nodes
         return usable[0] if len(usable) == 1 else None
 
     def compare(self, name: str, settings: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, Literal, TypeVar
 
-Place = Literal["readonly", "primary"]
+Place = Literal["readonly", "primary", "causal"]
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D")
 
@@ -26,17 +26,37 @@ class Frame:
         owner: the identity of the database it belongs to.
         place: what the scope is.
         ended: True once it was left; it is then in force nowhere.
-        node: the node that a ``readonly()`` has picked, kept for its whole life.
+        level: the consistency it asks for, or None for the database's own.
+        session: the obligations of a ``causal_session()``; None for other scopes.
+        outer: the obligations of the context around it, to which those of its own are added at its end.
+        node: the node that a ``readonly()`` or ``causal_session()`` has picked, kept for its whole life.
+        served: whether that node has served a read.
+        must_reach: the position that the next node has to show, once the scope had to leave one.
     """
 
-    __slots__ = ("ended", "lock", "node", "owner", "place")
+    __slots__ = (
+        "ended", "level", "lock", "must_reach", "node", "outer", "owner", "place", "served", "session",
+    )  # fmt: skip
 
-    def __init__(self, owner: object, place: Place) -> None:
+    def __init__(
+        self, owner: object, place: Place, *, level: str | None = None, session: Any = None, outer: Any = None
+    ) -> None:
         self.owner = owner
         self.place = place
+        self.level = level
+        self.session = session
+        self.outer = outer
         self.ended = False
         self.node: Any = None
+        self.served = False
+        self.must_reach: Any = None
         self.lock = threading.RLock()
+
+    def end(self) -> None:
+        """Be in force nowhere any more."""
+        self.ended = True
+        if self.outer is not None:
+            self.outer.take_over(self.session)
 
 
 class _Link:
@@ -53,26 +73,37 @@ _chain: ContextVar[_Link | None] = ContextVar("peewee_replicas_scopes", default=
 
 
 def innermost(owner: object) -> Frame | None:
-    """The innermost scope of `owner` that is in force in this context."""
+    """The innermost ``readonly()`` or ``primary()`` of `owner` that is in force in this context."""
     link = _chain.get()
     while link is not None:
         frame = link.frame
-        if frame.owner is owner and not frame.ended:
+        if frame.owner is owner and not frame.ended and frame.session is None:
             return frame
         link = link.outer
     return None
 
 
 def pinning(owner: object) -> Frame | None:
-    """The outermost ``readonly()`` in force, which holds the node that all nested ones reuse."""
+    """The outermost scope in force that keeps to one node, which those nested in it reuse."""
     found = None
     link = _chain.get()
     while link is not None:
         frame = link.frame
-        if frame.owner is owner and not frame.ended and frame.place == "readonly":
+        if frame.owner is owner and not frame.ended and frame.place != "primary":
             found = frame
         link = link.outer
     return found
+
+
+def causal(owner: object) -> Frame | None:
+    """The innermost ``causal_session()`` of `owner` that is in force in this context."""
+    link = _chain.get()
+    while link is not None:
+        frame = link.frame
+        if frame.owner is owner and not frame.ended and frame.session is not None:
+            return frame
+        link = link.outer
+    return None
 
 
 def _live(link: _Link | None) -> _Link | None:
@@ -99,18 +130,13 @@ class Scope(Generic[D]):
 
     Parameters:
         database: what ``with … as`` gives.
-        place: what the scope is.
-        enter: called at each entry; returns the database's identity, or raises to refuse the entry.
+        begin: called at each entry; makes its frame, or raises to refuse the entry.
     """
 
-    def __init__(self, database: D, place: Place, enter: Callable[[], object]) -> None:
+    def __init__(self, database: D, begin: Callable[[], Frame]) -> None:
         self._database = database
-        self._place = place
-        self._enter = enter
+        self._begin = begin
         self._entered: list[Frame] = []
-
-    def _begin(self) -> Frame:
-        return Frame(self._enter(), self._place)
 
     def __enter__(self) -> D:
         frame = self._begin()
@@ -120,7 +146,7 @@ class Scope(Generic[D]):
 
     def __exit__(self, *_: object) -> None:
         frame = self._own_frame()
-        frame.ended = True
+        frame.end()
         self._entered.remove(frame)
         # In another context than the one entered there is nothing of ours to take off the chain.
         _chain.set(_live(_chain.get()))
@@ -144,7 +170,7 @@ class Scope(Generic[D]):
         elif callable(function):
             wrapped = self._wrap_function(function)
         else:
-            raise TypeError(f"{self._place}() decorates a function, not {function!r}")
+            raise TypeError(f"a scope decorates a function, not {function!r}")
         return functools.wraps(function)(wrapped)  # type: ignore[return-value]  # same signature
 
     def _wrap_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,7 +180,7 @@ class Scope(Generic[D]):
                 with _in_force(frame):
                     return function(*args, **kwargs)
             finally:
-                frame.ended = True
+                frame.end()
 
         return call
 
@@ -165,7 +191,7 @@ class Scope(Generic[D]):
                 with _in_force(frame):
                     return await function(*args, **kwargs)
             finally:
-                frame.ended = True
+                frame.end()
 
         return call
 
@@ -176,7 +202,7 @@ class Scope(Generic[D]):
                 result = yield from _Stepped(frame, function(*args, **kwargs))
                 return result
             finally:
-                frame.ended = True
+                frame.end()
 
         return call
 
@@ -203,7 +229,7 @@ class Scope(Generic[D]):
             finally:
                 with _in_force(frame):
                     await generator.aclose()
-                frame.ended = True
+                frame.end()
 
         return call
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..positions import MariaDBPosition
+
 DIALECT = "mariadb"
 
 # Assignments for one SET: report positions, changes of the session and the state of the transaction.
@@ -18,3 +22,26 @@ UNGUARD = "SET SESSION TRANSACTION READ WRITE"
 
 # Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'tx_isolation')"
+
+NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
+# Within a domain a commit's sequence number is higher than all that its transaction could have read.
+COMMIT_COVERS_READS = True
+
+
+def now(row: tuple[Any, ...]) -> MariaDBPosition | None:
+    """The primary's position from the answer to `NOW`; None where the server keeps no binary log."""
+    text, logs = row
+    return MariaDBPosition.parse(text or "") if int(logs) else None
+
+
+def position(text: str) -> MariaDBPosition:
+    """A position from the server's text."""
+    return MariaDBPosition.parse(text)
+
+
+def wait(target: str, seconds: float) -> str:
+    """A query that waits until the node has reached a position, and then tells who and where it is.
+
+    Only `gtid_slave_pos` is safe as progress: `gtid_binlog_pos` runs ahead of the visible rows.
+    """
+    return f"SELECT MASTER_GTID_WAIT('{target}', {seconds:.3f}), @@server_uid, @@GLOBAL.gtid_slave_pos"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..positions import MySQLPosition
+
 DIALECT = "mysql"
 
 # Assignments for one SET: report positions, changes of the session and the state of the transaction.
@@ -18,3 +22,28 @@ UNGUARD = "SET SESSION TRANSACTION READ WRITE"
 
 # Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'transaction_isolation')"
+
+# MySQL frees a row's lock before `gtid_executed` is raised: both, in this order, make the primary's "now".
+NOW = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode"
+# A commit's own GTID says nothing of what its transaction had read before.
+COMMIT_COVERS_READS = False
+
+
+def now(row: tuple[Any, ...]) -> MySQLPosition | None:
+    """The primary's position from the answer to `NOW`; None where the server keeps no GTIDs."""
+    owned, executed, mode = row
+    if mode != "ON":
+        return None
+    return MySQLPosition.parse_owned(owned or "").merge(MySQLPosition.parse(executed or ""))
+
+
+def position(text: str) -> MySQLPosition:
+    """A position from the server's text."""
+    return MySQLPosition.parse(text)
+
+
+def wait(target: str, seconds: float) -> str:
+    """A query that waits until the node has reached a position, and then tells who and where it is."""
+    seconds = max(seconds, 0.001)  # to the server, 0 means without end
+    wait = f"WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f})"
+    return f"SELECT {wait}, @@server_uuid, @@GLOBAL.gtid_executed"

@@ -1,7 +1,7 @@
 """A PyMySQL connection that hears what the server says about its session.
 
 Every OK, EOF and error packet passes through here, whoever sent the command: ``execute_sql``, peewee's
-own ``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Nothing else in the package
+own ``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Nothing but this and `packets`
 reads packets, and nothing here knows about routing.
 """
 
@@ -11,156 +11,36 @@ import os
 import select
 import ssl
 import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as _Connection
-from pymysql.connections import MySQLResult
 from pymysql.constants import CLIENT, COMMAND, ER, SERVER_STATUS
 
 from . import flavour_of
+from .packets import (
+    TRACK_CHANGE,
+    TRACK_GTIDS,
+    TRACK_TRANSACTION,
+    TRACK_VARIABLE,
+    Columns,
+    Result,
+    session_trackers,
+    take,
+)
 
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _STATUS_MASK = _IN_TRANSACTION | AUTOCOMMIT
-_MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
 
-# Numbers of the session trackers in that tail; MySQL and MariaDB agree on them.
-TRACK_VARIABLE, TRACK_SCHEMA, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 1, 2, 3, 5
-
-_FULL_PACKET = 0xFFFFFF
-_EOF_AFTER_COLUMNS = b"\xfe\x00\x00\x00\x00"
 _OVERHEARD_LIMIT = 1 << 16
 _CHANGES_KEPT = 8
 
 _contexts: dict[Any, ssl.SSLContext] = {}
 _contexts_lock = threading.Lock()
-
-
-def read_length(data: bytes, at: int) -> tuple[int, int]:
-    """Read one length-encoded integer of `data` at `at`; returns the value and the place after it.
-
-    Raises:
-        ValueError: the bytes end early or are no length.
-    """
-    first = data[at] if at < len(data) else 0xFB
-    if first < 0xFB:
-        return first, at + 1
-    size = {0xFC: 2, 0xFD: 3, 0xFE: 8}.get(first, 0)
-    end = at + 1 + size
-    if not size or end > len(data):
-        raise ValueError("malformed length in a session tracker")
-    return int.from_bytes(data[at + 1 : end], "little"), end
-
-
-def _take(data: bytes, at: int) -> tuple[bytes, int]:
-    length, start = read_length(data, at)
-    end = start + length
-    if end > len(data):
-        raise ValueError("a session tracker ends early")
-    return data[start:end], end
-
-
-def session_trackers(tail: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield ``(type, payload)`` of each tracker in the tail of an OK packet (after its status words).
-
-    Raises:
-        ValueError: the tail is malformed.
-    """
-    _info, at = _take(tail, 0)
-    block, _ = _take(tail, at)
-    at = 0
-    while at < len(block):
-        payload, end = _take(block, at + 1)
-        yield block[at], payload
-        at = end
-
-
-class _Columns:
-    """What a result reads its column descriptions from where no EOF packet follows them."""
-
-    __slots__ = ("_connection", "decoders", "encoding", "use_unicode")
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = weakref.proxy(connection)
-        self.refresh(connection)
-
-    def refresh(self, connection: Any) -> None:
-        """Take over what `SET NAMES` and the like may have changed."""
-        self.decoders = connection.decoders
-        self.encoding = connection.encoding
-        self.use_unicode = connection.use_unicode
-
-    def _read_packet(self, packet_type: Any = None) -> Any:
-        if packet_type is None:
-            return _EOF_PACKET
-        return self._connection._read_packet(packet_type)
-
-
-class _EofPacket:
-    """The packet that DEPRECATE_EOF leaves out, for PyMySQL's check that it came."""
-
-    def is_eof_packet(self) -> bool:
-        return True
-
-
-_EOF_PACKET = _EofPacket()
-
-
-class Result(MySQLResult):
-    """A PyMySQL result that reports the packets it ends with to its connection."""
-
-    connection: Any
-
-    def _read_ok_packet(self, packet: Any) -> None:
-        connection = self.connection
-        super()._read_ok_packet(packet)
-        if connection is not None:
-            connection.heard(self.server_status, self.message)
-
-    def init_unbuffered_query(self) -> None:
-        # PyMySQL forgets the connection before it reads an OK packet here; we still have to hear it.
-        connection = self.connection
-        super().init_unbuffered_query()
-        if self.server_status is not None:
-            connection.heard(self.server_status, self.message)
-
-    def _get_descriptions(self) -> None:
-        connection = self.connection
-        if not connection.without_eof:
-            super()._get_descriptions()
-            return
-        self.connection = connection.columns()
-        try:
-            super()._get_descriptions()
-        finally:
-            self.connection = connection
-
-    def _check_packet_is_eof(self, packet: Any) -> bool:
-        data = packet._data
-        if data[0] != 0xFE:
-            return False
-        if self.connection.without_eof:
-            # A row can begin with 0xFE too, but then its first column alone fills a packet.
-            if len(data) >= _FULL_PACKET:
-                return False
-            at = read_length(data, read_length(data, 1)[1])[1] if data[1] or data[2] else 3
-            status = data[at] | data[at + 1] << 8
-            self.warning_count = data[at + 2] | data[at + 3] << 8
-            tail = data[at + 4 :]
-        else:
-            if len(data) >= 9:
-                return False
-            self.warning_count, status = packet.read_struct("<xHH")
-            tail = b""
-        self.has_next = status & _MORE_RESULTS
-        self.server_status = status
-        self.connection.heard(status, tail)
-        return True
 
 
 class Connection(_Connection):
@@ -177,7 +57,13 @@ class Connection(_Connection):
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
         announced: True while that statement's text tells its effect, so that no report is needed.
         settled: True once its owner has finished setting it up; what changes later is state of its own.
-        gtid: the last position the server reported, or None.
+        gtid: the position that the last statement reported as its own, or None.
+        listener: told of each statement that ended: the connection, whether it succeeded, and whether a
+            transaction was open when it was sent. Not told of the library's own statements.
+        own: True while a statement of the library's own runs.
+        answer_ahead: the answer to `send_ahead`.
+        server: the server's identity, once it was asked for.
+        read_in_transaction: whether the open transaction has read or failed at something.
         screen: given the text of each statement that the owner does not send itself; may raise.
     """
 
@@ -187,6 +73,12 @@ class Connection(_Connection):
     executing = False
     settled = False
     gtid: str | None = None
+    listener: Callable[[Connection, bool, bool], None] | None = None
+    own = False
+    answer_ahead: Any = None
+    server: Any = None
+    read_in_transaction = False
+    _ahead = b""
     screen: Callable[[str | bytes], None] | None = None
     without_eof = False
     tracks = False
@@ -197,7 +89,7 @@ class Connection(_Connection):
     _settings = ""
     _poll: Any = None
     _later = ""
-    _columns: _Columns | None = None
+    _columns: Columns | None = None
     _read_timeout: float | None
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
@@ -290,6 +182,8 @@ class Connection(_Connection):
     def heard(self, status: int, tail: bytes) -> None:
         """Take in the status word and the tail of a packet that ends a statement."""
         self.server_status = status
+        was_open = self.transaction
+        self.gtid = None
         if tail and self.tracks and status & _SESSION_STATE_CHANGED:
             self._hear_trackers(tail)
         if status & _STATUS_MASK == AUTOCOMMIT and not self._tables_locked:
@@ -300,20 +194,22 @@ class Connection(_Connection):
             self.transaction = "the server reports an open transaction"
         else:
             self.transaction = "autocommit is off"
+        if self.listener is not None and not self.own:
+            self.listener(self, True, bool(was_open))
 
     def _hear_trackers(self, tail: bytes) -> None:
         for kind, payload in session_trackers(tail):
             if kind == TRACK_CHANGE:
                 self._changed(self._sent)
             elif kind == TRACK_TRANSACTION:
-                state, _ = _take(payload, 0)
+                state, _ = take(payload, 0)
                 self._tables_locked = state[7:8] == b"L"
             elif kind == TRACK_GTIDS:
-                text, _ = _take(payload, 1)
+                text, _ = take(payload, 1)
                 self.gtid = text.decode("ascii")
             elif kind == TRACK_VARIABLE:
-                name, at = _take(payload, 0)
-                value, _ = _take(payload, at)
+                name, at = take(payload, 0)
+                value, _ = take(payload, at)
                 if name == b"last_gtid":
                     self.gtid = value.decode("ascii")
 
@@ -323,7 +219,6 @@ class Connection(_Connection):
 
     def query(self, sql: Any, unbuffered: bool = False) -> Any:
         """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
-        self._sent = sql
         if not self.executing and self._ready:
             if self.screen is not None:
                 self.screen(sql)
@@ -335,21 +230,16 @@ class Connection(_Connection):
         self._affected_rows = self._read_query_result(unbuffered)
         return self._affected_rows
 
-    def select_db(self, db: str) -> None:
-        """Change the schema of this session."""
-        self._sent = f"USE `{db}`"
-        super().select_db(db)
-
     def _read_ok_packet(self) -> Any:
         ok = super()._read_ok_packet()
         self.heard(ok.server_status, ok.message)
         return ok
 
-    def columns(self) -> _Columns:
+    def columns(self) -> Columns:
         """What a result of this connection reads its columns from."""
         columns = self._columns
         if columns is None:
-            columns = self._columns = _Columns(self)
+            columns = self._columns = Columns(self)
         else:
             columns.refresh(self)
         return columns
@@ -357,12 +247,51 @@ class Connection(_Connection):
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None
         result = Result(self)
-        if unbuffered:
-            result.init_unbuffered_query()
-        else:
-            result.read()
+        try:
+            if self._ahead:
+                self._hear_ahead()
+            if unbuffered:
+                result.init_unbuffered_query()
+            else:
+                result.read()
+        except err.MySQLError:
+            if self.listener is not None and not self.own:
+                self.listener(self, False, bool(self.transaction))
+            raise
         self._result = result
         return result.affected_rows
+
+    def _hear_ahead(self) -> None:
+        """Read the answer to what `send_ahead` sent; the user's statement is answered after it."""
+        self._ahead = b""
+        result = Result(self)
+        own, self.own = self.own, True
+        try:
+            result.read()
+            self.answer_ahead = (result.rows or (None,))[0]
+        except err.MySQLError as exc:
+            if self._sock is None:
+                raise
+            self.answer_ahead = exc
+        finally:
+            self.own = own
+        self._next_seq_id = 1
+
+    def send_ahead(self, sql: str) -> None:
+        """Let a query of the library's own leave in one send with the next statement, before it.
+
+        What it answers is in `answer_ahead` afterwards: its first row, or the error it ended in.
+        """
+        query = sql.encode(self.encoding)
+        self._ahead = (len(query) + 1).to_bytes(3, "little") + b"\0" + bytes([COMMAND.COM_QUERY]) + query
+        self.answer_ahead = None
+
+    def recall_ahead(self) -> None:
+        """Take back what `send_ahead` was given, if nothing was sent after all."""
+        self._ahead = b""
+
+    def _write_bytes(self, data: bytes) -> None:
+        super()._write_bytes(self._ahead + data if self._ahead else data)
 
     def show_warnings(self) -> Any:
         """``SHOW WARNINGS``, as PyMySQL does."""
@@ -403,18 +332,23 @@ class Connection(_Connection):
 
     def ask(self, sql: str) -> tuple[Any, ...]:
         """Run a query of the library's own; rows are tuples whatever the user's ``cursorclass`` is."""
-        self._execute_command(COMMAND.COM_QUERY, sql)
-        result = Result(self)
-        result.read()
-        return tuple(result.rows or ())
+        own, self.own = self.own, True
+        try:
+            self._execute_command(COMMAND.COM_QUERY, sql)
+            result = Result(self)
+            result.read()
+            return tuple(result.rows or ())
+        finally:
+            self.own = own
 
     def tell(self, sql: str) -> None:
         """Run a setting of the library's own; it leaves no mark on the session."""
-        was, self.announced = self.announced, True
+        announced, own = self.announced, self.own
+        self.announced = self.own = True
         try:
             self._command(sql)
         finally:
-            self.announced = was
+            self.announced, self.own = announced, own
 
     def tell_when_free(self, sql: str) -> None:
         """As `tell`; while rows of an unbuffered result are still unread, only before the next command."""
@@ -427,6 +361,10 @@ class Connection(_Connection):
         if self._later:
             later, self._later = self._later, ""
             self.tell(later)
+        if command == COMMAND.COM_QUERY:
+            self._sent = sql
+        else:  # neither a ping nor a change of schema reads anything
+            self._sent = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else "SET"
         super()._execute_command(command, sql)
 
 

@@ -1,0 +1,164 @@
+"""Consistency: what a read must see, and whether a replica shows it yet."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, NamedTuple
+
+from peewee import __exception_wrapper__
+
+from .events import Counters
+from .positions import Position
+from .scopes import Frame, causal, pinning
+from .sessions import Session, ended
+
+logger = logging.getLogger("peewee.replicas")
+
+
+class Needs(NamedTuple):
+    """What one read must see.
+
+    Attributes:
+        position: what a replica must have reached; None: nothing.
+        primary: why the read has to go to the primary, or ``""``.
+    """
+
+    position: Position | None
+    primary: str
+
+
+NOTHING = Needs(None, "")
+
+
+class Consistency:
+    """The obligations of a database's contexts.
+
+    Parameters:
+        level: the default level.
+        catch_up_timeout: seconds one read may spend waiting, over all nodes together.
+        sticky_seconds: how long reads stay on the primary after a write where there are no GTIDs.
+        counters: where what happens is counted.
+    """
+
+    def __init__(
+        self, level: str, catch_up_timeout: float, sticky_seconds: float, counters: Counters
+    ) -> None:
+        self.level = level
+        self.catch_up_timeout = catch_up_timeout
+        self.sticky_seconds = sticky_seconds
+        self.counters = counters
+        self.shared = Session()
+        self._local = threading.local()
+        self._said: set[str] = set()
+
+    def own_session(self) -> Session:
+        """The session of this thread."""
+        try:
+            return self._local.session  # type: ignore[no-any-return]  # a thread-local has no types
+        except AttributeError:
+            self._local.session = session = Session()
+            return session
+
+    def session(self, owner: object) -> Session:
+        """The session of this context: the innermost ``causal_session()``, else the thread."""
+        frame = causal(owner)
+        return self.own_session() if frame is None else frame.session
+
+    def heard(self, owner: object, conn: Any, succeeded: bool, was_open: bool) -> None:
+        """Take in that a statement on the primary has ended, whoever sent it."""
+        after = ended(
+            conn._sent,
+            succeeded=succeeded,
+            reported=conn.gtid is not None and succeeded,
+            was_open=was_open,
+            is_open=bool(conn.transaction),
+            transaction_read=conn.read_in_transaction,
+            commit_covers_reads=conn.flavour.COMMIT_COVERS_READS,
+        )
+        conn.read_in_transaction = after.transaction_read
+        for session in (self.session(owner), self.shared):
+            if succeeded and conn.gtid:
+                session.saw(conn.flavour.position(conn.gtid))
+            if after.owes:
+                session.owed = True
+
+    def needs(self, owner: object, database: Any, frame: Frame | None) -> Needs:
+        """What a read in this context must see; asks the primary where that is owed.
+
+        Raises:
+            OperationalError: the level is ``"strong"``, or the scope has to move, and the primary cannot
+                be asked.
+        """
+        level = self.level_of(frame)
+        pin = pinning(owner)
+        moved = None if pin is None else pin.must_reach
+        if level == "eventual":
+            return NOTHING if moved is None else Needs(moved, "")
+        if level == "strong":
+            now = self.ask(database)
+            return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
+        session = self.shared if level == "process" else self.session(owner)
+        if session.owed:
+            self._settle(session, database)
+        if session.sticky_until:
+            if time.monotonic() < session.sticky_until:
+                return Needs(None, self._sticky_reason(f"after a write, for {self.sticky_seconds} s"))
+            session.sticky_until = 0.0
+        position: Any = session.seen
+        if moved is not None:
+            position = moved if position is None else position.merge(moved)
+        return NOTHING if position is None else Needs(position, "")
+
+    def _sticky_reason(self, why: str) -> str:
+        return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
+
+    def _settle(self, session: Session, database: Any) -> None:
+        """Ask for what is owed; where the primary cannot be asked, the obligation is dropped, and said."""
+        session.owed = False  # before asking: what ends meanwhile is owed anew
+        try:
+            now = self.ask(database)
+        except Exception as exc:
+            if not database._has_no_connection(exc):
+                session.owed = True
+                raise
+            self.counters.add("unasked")
+            logger.warning(
+                "the primary cannot be asked how far it has come, so reads do not wait for statements "
+                "that reported no position: %s",
+                exc,
+            )
+            return
+        if now is not None:
+            session.saw(now)
+            return
+        session.sticky_until = time.monotonic() + self.sticky_seconds
+        if "sticky" not in self._said:
+            self._said.add("sticky")
+            logger.warning(
+                "%s; consistency is kept by that alone",
+                self._sticky_reason(f"for {self.sticky_seconds} s after each write"),
+            )
+
+    def settled(self, owner: object, database: Any) -> Position | None:
+        """What this context must see, once all that is owed was asked for."""
+        session = self.session(owner)
+        if session.owed:
+            self._settle(session, database)
+        return session.seen
+
+    def ask(self, database: Any) -> Any:
+        """The primary's position now, or None where it keeps no GTIDs; one round trip.
+
+        Raises:
+            OperationalError: the primary cannot be asked.
+        """
+        self.counters.add("asked")
+        with __exception_wrapper__:
+            conn = database._primary_to_ask()
+            return conn.flavour.now(conn.ask(conn.flavour.NOW)[0])
+
+    def level_of(self, frame: Frame | None) -> str:
+        """The level that holds in a scope."""
+        return self.level if frame is None or frame.level is None else frame.level

@@ -1,0 +1,128 @@
+"""How far each node is known to have come, and one read's way to a node that has come far enough."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from .positions import Position
+
+# Threads that may wait on one replica at a time: a bulk load must not park every thread of a program.
+WAITERS = 16
+# Seconds for which a replica that timed out and has not moved is not even asked again.
+STALL_PAUSE = 0.05
+
+
+class Progress:
+    """How far one node is known to have come; it belongs to the server that was met, not to its address.
+
+    Attributes:
+        server: the identity of that server, as a connection asked for it.
+        reached: what it is known to have reached.
+        stalled: what it had reached when a wait on it timed out, or None.
+        retry_at: on a monotonic clock, when it may be asked again after that.
+        waiting: threads that wait on it now.
+    """
+
+    __slots__ = ("lock", "reached", "retry_at", "server", "stalled", "waiting")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.server: Any = None
+        self.reached: Position | None = None
+        self.stalled: Position | None = None
+        self.retry_at = 0.0
+        self.waiting = 0
+
+    def covers(self, position: Position, server: Any) -> bool:
+        """Whether the node behind a connection to `server` is known to have reached `position`."""
+        reached: Any = self.reached
+        return reached is not None and server == self.server and bool(reached.covers(position))
+
+    def learn(self, server: Any, position: Any, *, fresh: bool) -> None:
+        """Take in where a node said that it is.
+
+        Parameters:
+            fresh: the connection has not been asked before, so the server behind it may be another one, or
+                the same one with older data.
+        """
+        with self.lock:
+            known: Any = self.reached
+            anew = known is None or server != self.server
+            if anew or (fresh and not position.covers(known)):
+                self.server, self.reached, self.stalled = server, position, None
+                return
+            self.reached = known.merge(position)
+            if self.stalled is not None and self.reached != self.stalled:
+                self.stalled = None
+
+    def stall(self, now: float) -> None:
+        """Remember that a wait timed out."""
+        with self.lock:
+            self.stalled = self.reached
+            self.retry_at = now + STALL_PAUSE
+
+
+class CatchUp:
+    """One read's way to a replica that shows what it must see.
+
+    Parameters:
+        position: what that is.
+        seconds: what may be spent on waiting, over all nodes together.
+    """
+
+    __slots__ = ("_deadline", "_position", "_text")
+
+    def __init__(self, position: Position, seconds: float) -> None:
+        self._position = position
+        self._deadline = time.monotonic() + seconds
+        self._text = ""
+
+    def known(self, replica: Any, server: Any) -> bool:
+        """Whether no wait is needed there."""
+        return bool(replica.is_primary or replica.progress.covers(self._position, server))
+
+    def prefer(self, first: Any, usable: tuple[Any, ...]) -> Any:
+        """`first`, unless only others are known to be there."""
+        progress = first.progress
+        if first.is_primary or progress.covers(self._position, progress.server):
+            return first
+        for replica in usable:
+            progress = replica.progress
+            if not replica.is_primary and progress.covers(self._position, progress.server):
+                return replica
+        return first
+
+    def query(self, replica: Any, conn: Any) -> str:
+        """The query that waits there, or ``""`` where there is no use in waiting."""
+        now = time.monotonic()
+        progress: Progress = replica.progress
+        left = self._deadline - now
+        if conn._read_timeout:
+            left = min(left, conn._read_timeout / 2)
+        if left <= 0 or progress.waiting >= WAITERS:
+            return ""
+        if progress.stalled is not None:
+            if now < progress.retry_at:
+                return ""
+            left = 0.0  # it has to be seen to move before it is waited on again
+        if not self._text:
+            self._text = self._position.text()
+        return str(conn.flavour.wait(self._text, left))
+
+    def learn(self, replica: Any, conn: Any, answer: Any) -> bool:
+        """Take in the answer; True if the node has reached the position."""
+        progress: Progress = replica.progress
+        if answer is None or isinstance(answer, Exception):
+            progress.stall(time.monotonic())
+            return False
+        reached = answer[0] == 0
+        position = conn.flavour.position(answer[2] or "")
+        if reached:
+            position = position.merge(self._position)
+        progress.learn(answer[1], position, fresh=conn.server is None)
+        conn.server = answer[1]
+        if not reached:
+            progress.stall(time.monotonic())
+        return bool(reached)

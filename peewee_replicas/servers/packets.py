@@ -1,0 +1,140 @@
+"""Packets that end a statement: session trackers, and results that report them to their connection."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from pymysql.connections import MySQLResult
+from pymysql.constants import SERVER_STATUS
+
+_MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
+
+# Numbers of the session trackers; MySQL and MariaDB agree on them.
+TRACK_VARIABLE, TRACK_SCHEMA, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 1, 2, 3, 5
+
+_FULL_PACKET = 0xFFFFFF
+
+
+def read_length(data: bytes, at: int) -> tuple[int, int]:
+    """Read one length-encoded integer of `data` at `at`; returns the value and the place after it.
+
+    Raises:
+        ValueError: the bytes end early or are no length.
+    """
+    first = data[at] if at < len(data) else 0xFB
+    if first < 0xFB:
+        return first, at + 1
+    size = {0xFC: 2, 0xFD: 3, 0xFE: 8}.get(first, 0)
+    end = at + 1 + size
+    if not size or end > len(data):
+        raise ValueError("malformed length in a session tracker")
+    return int.from_bytes(data[at + 1 : end], "little"), end
+
+
+def take(data: bytes, at: int) -> tuple[bytes, int]:
+    """Read one length-encoded string of `data` at `at`; as `read_length`."""
+    length, start = read_length(data, at)
+    end = start + length
+    if end > len(data):
+        raise ValueError("a session tracker ends early")
+    return data[start:end], end
+
+
+def session_trackers(tail: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(type, payload)`` of each tracker in the tail of an OK packet (after its status words).
+
+    Raises:
+        ValueError: the tail is malformed.
+    """
+    _info, at = take(tail, 0)
+    block, _ = take(tail, at)
+    at = 0
+    while at < len(block):
+        payload, end = take(block, at + 1)
+        yield block[at], payload
+        at = end
+
+
+class Columns:
+    """What a result reads its column descriptions from where no EOF packet follows them."""
+
+    __slots__ = ("_connection", "decoders", "encoding", "use_unicode")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = weakref.proxy(connection)
+        self.refresh(connection)
+
+    def refresh(self, connection: Any) -> None:
+        """Take over what `SET NAMES` and the like may have changed."""
+        self.decoders = connection.decoders
+        self.encoding = connection.encoding
+        self.use_unicode = connection.use_unicode
+
+    def _read_packet(self, packet_type: Any = None) -> Any:
+        if packet_type is None:
+            return _EOF_PACKET
+        return self._connection._read_packet(packet_type)
+
+
+class _EofPacket:
+    """The packet that DEPRECATE_EOF leaves out, for PyMySQL's check that it came."""
+
+    def is_eof_packet(self) -> bool:
+        return True
+
+
+_EOF_PACKET = _EofPacket()
+
+
+class Result(MySQLResult):
+    """A PyMySQL result that reports the packets it ends with to its connection."""
+
+    connection: Any
+
+    def _read_ok_packet(self, packet: Any) -> None:
+        connection = self.connection
+        super()._read_ok_packet(packet)
+        if connection is not None:
+            connection.heard(self.server_status, self.message)
+
+    def init_unbuffered_query(self) -> None:
+        # PyMySQL forgets the connection before it reads an OK packet here; we still have to hear it.
+        connection = self.connection
+        super().init_unbuffered_query()
+        if self.server_status is not None:
+            connection.heard(self.server_status, self.message)
+
+    def _get_descriptions(self) -> None:
+        connection = self.connection
+        if not connection.without_eof:
+            super()._get_descriptions()
+            return
+        self.connection = connection.columns()
+        try:
+            super()._get_descriptions()
+        finally:
+            self.connection = connection
+
+    def _check_packet_is_eof(self, packet: Any) -> bool:
+        data = packet._data
+        if data[0] != 0xFE:
+            return False
+        if self.connection.without_eof:
+            # A row can begin with 0xFE too, but then its first column alone fills a packet.
+            if len(data) >= _FULL_PACKET:
+                return False
+            at = read_length(data, read_length(data, 1)[1])[1] if data[1] or data[2] else 3
+            status = data[at] | data[at + 1] << 8
+            self.warning_count = data[at + 2] | data[at + 3] << 8
+            tail = data[at + 4 :]
+        else:
+            if len(data) >= 9:
+                return False
+            self.warning_count, status = packet.read_struct("<xHH")
+            tail = b""
+        self.has_next = status & _MORE_RESULTS
+        self.server_status = status
+        self.connection.heard(status, tail)
+        return True

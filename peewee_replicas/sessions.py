@@ -1,0 +1,108 @@
+"""What a context must see: its obligations, and how each statement on the primary adds to them. Pure."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+from .positions import Position
+
+# First words of statements that read nothing and change nothing a replica has to catch up with.
+_SILENT = frozenset({"BEGIN", "START", "SET", "SAVEPOINT", "RELEASE", "USE", "LOCK", "UNLOCK", "DEALLOCATE"})
+# First words of statements whose transaction's COMMIT reports for them.
+_REPORTED_LATER = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
+
+_FIRST_WORD = re.compile(r"\s*(\w+)")
+
+
+def first_word(text: str | bytes) -> str:
+    """The first word of a statement in capitals; ``""`` where a comment or a parenthesis comes first."""
+    start = text[:40]
+    if not isinstance(start, str):
+        start = bytes(start).decode("latin1")
+    match = _FIRST_WORD.match(start)
+    return match[1].upper() if match else ""
+
+
+class Session:
+    """The obligations of one context: a thread, a task, or a ``causal_session()``.
+
+    Attributes:
+        seen: the position its reads must have reached, or None.
+        owed: the primary's present position has to be asked for before the next read on a replica,
+            because a statement there reported no position of its own.
+        sticky_until: on a monotonic clock, until when reads stay on the primary; for servers without GTIDs.
+        bookmarked: `seen` came from a bookmark, which may be of a history that was lost.
+    """
+
+    __slots__ = ("bookmarked", "lock", "owed", "seen", "sticky_until")
+
+    def __init__(self, seen: Position | None = None) -> None:
+        self.seen = seen
+        self.owed = False
+        self.sticky_until = 0.0
+        self.bookmarked = seen is not None
+        self.lock = threading.Lock()
+
+    def saw(self, position: Position) -> None:
+        """Oblige later reads to see at least `position`."""
+        with self.lock:
+            seen: Any = self.seen
+            if seen is None or type(seen) is not type(position):
+                self.seen = position
+            else:
+                self.seen = seen.merge(position)
+
+    def take_over(self, other: Session) -> None:
+        """Oblige later reads to what `other` is obliged to."""
+        if other.seen is not None:
+            self.saw(other.seen)
+        self.owed = self.owed or other.owed
+        self.sticky_until = max(self.sticky_until, other.sticky_until)
+
+
+class Ended:
+    """What one statement on the primary leaves to a context that it has ended in.
+
+    Attributes:
+        owes: the primary's present position is owed.
+        transaction_read: the transaction that is open has read or failed at something.
+    """
+
+    __slots__ = ("owes", "transaction_read")
+
+    def __init__(self, owes: bool, transaction_read: bool) -> None:
+        self.owes = owes
+        self.transaction_read = transaction_read
+
+
+def ended(
+    text: str | bytes,
+    *,
+    succeeded: bool,
+    reported: bool,
+    was_open: bool,
+    is_open: bool,
+    transaction_read: bool,
+    commit_covers_reads: bool,
+) -> Ended:
+    """What a statement on the primary that has ended obliges its context to.
+
+    Parameters:
+        text: the statement.
+        succeeded: whether it ended without an error.
+        reported: whether the server reported a position for it.
+        was_open, is_open: whether a transaction was open before it, and is open after it.
+        transaction_read: whether the transaction had read or failed at something before.
+        commit_covers_reads: whether a commit's own position covers all that its transaction had read.
+    """
+    if reported:
+        return Ended(transaction_read and not commit_covers_reads, False)
+    word = first_word(text)
+    if is_open:
+        harmless = succeeded and (word in _SILENT or word in _REPORTED_LATER)
+        return Ended(False, transaction_read or not harmless)
+    if was_open:
+        return Ended(True, False)  # a COMMIT without a write, or a ROLLBACK: what it read was read
+    return Ended(not (succeeded and word in _SILENT), False)
