@@ -12,6 +12,9 @@ from .positions import Position
 WAITERS = 16
 # Seconds for which a replica that timed out and has not moved is not even asked again.
 STALL_PAUSE = 0.05
+# A wait longer than this many seconds makes others preferred, for so many seconds.
+LATE_AFTER = 0.02
+LATE_PAUSE = 1.0
 
 
 class Progress:
@@ -22,10 +25,11 @@ class Progress:
         reached: what it is known to have reached.
         stalled: what it had reached when a wait on it timed out, or None.
         retry_at: on a monotonic clock, when it may be asked again after that.
+        late_until: on a monotonic clock, until when others are preferred, because a wait on it took long.
         waiting: threads that wait on it now.
     """
 
-    __slots__ = ("lock", "reached", "retry_at", "server", "stalled", "waiting")
+    __slots__ = ("late_until", "lock", "reached", "retry_at", "server", "stalled", "waiting")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -33,6 +37,7 @@ class Progress:
         self.reached: Position | None = None
         self.stalled: Position | None = None
         self.retry_at = 0.0
+        self.late_until = 0.0
         self.waiting = 0
 
     def covers(self, position: Position, server: Any) -> bool:
@@ -61,6 +66,7 @@ class Progress:
         """Remember that a wait timed out."""
         with self.lock:
             self.stalled = self.reached
+            self.late_until = now + LATE_PAUSE
             self.retry_at = now + STALL_PAUSE
 
 
@@ -72,25 +78,31 @@ class CatchUp:
         seconds: what may be spent on waiting, over all nodes together.
     """
 
-    __slots__ = ("_deadline", "_position", "_text")
+    __slots__ = ("_deadline", "_position", "_sent", "_text")
 
     def __init__(self, position: Position, seconds: float) -> None:
         self._position = position
         self._deadline = time.monotonic() + seconds
         self._text = ""
+        self._sent = 0.0
 
     def known(self, replica: Any, server: Any) -> bool:
         """Whether no wait is needed there."""
         return bool(replica.is_primary or replica.progress.covers(self._position, server))
 
     def prefer(self, first: Any, usable: tuple[Any, ...]) -> Any:
-        """`first`, unless only others are known to be there."""
-        progress = first.progress
-        if first.is_primary or progress.covers(self._position, progress.server):
+        """`first`, unless it was late lately and another is known to be there, or was not late.
+
+        A replica that keeps up is asked in the same send as the read, so that reads stay spread over all.
+        """
+        now = time.monotonic()
+        if now >= first.progress.late_until or self.known(first, first.progress.server):
             return first
         for replica in usable:
-            progress = replica.progress
-            if not replica.is_primary and progress.covers(self._position, progress.server):
+            if self.known(replica, replica.progress.server):
+                return replica
+        for replica in usable:
+            if now >= replica.progress.late_until:
                 return replica
         return first
 
@@ -107,6 +119,7 @@ class CatchUp:
             if now < progress.retry_at:
                 return ""
             left = 0.0  # it has to be seen to move before it is waited on again
+        self._sent = now
         if not self._text:
             self._text = self._position.text()
         return str(conn.flavour.wait(self._text, left))
@@ -117,6 +130,9 @@ class CatchUp:
         if answer is None or isinstance(answer, Exception):
             progress.stall(time.monotonic())
             return False
+        now = time.monotonic()
+        if now - self._sent > LATE_AFTER:
+            progress.late_until = now + LATE_PAUSE
         reached = answer[0] == 0
         position = conn.flavour.position(answer[2] or "")
         if reached:
@@ -124,5 +140,5 @@ class CatchUp:
         progress.learn(answer[1], position, fresh=conn.server is None)
         conn.server = answer[1]
         if not reached:
-            progress.stall(time.monotonic())
+            progress.stall(now)
         return bool(reached)

@@ -69,8 +69,11 @@ class Note(Model):
 
 @pytest.fixture
 def db(cluster: LocalCluster) -> Iterator[Any]:
-    """A `ReplicatedDatabase` over the cluster, with `Item` and `Note` bound, empty and replicated."""
-    database = cluster.database()
+    """A `ReplicatedDatabase` over the cluster, with `Item` and `Note` bound, empty and replicated.
+
+    Its consistency is eventual, so that the servers count what the test sent and no waits beside it.
+    """
+    database = cluster.database(consistency="eventual")
     with database.bind_ctx([Item, Note]):
         with database.primary():
             database.drop_tables([Note, Item], safe=True)

@@ -102,7 +102,13 @@ class Result(MySQLResult):
     def init_unbuffered_query(self) -> None:
         # PyMySQL forgets the connection before it reads an OK packet here; we still have to hear it.
         connection = self.connection
-        super().init_unbuffered_query()
+        try:
+            super().init_unbuffered_query()
+        except BaseException:
+            # In old drivers a result is unfinished from the start, and when deleted waits for its rows.
+            self.unbuffered_active = False
+            self.connection = None
+            raise
         if self.server_status is not None:
             connection.heard(self.server_status, self.message)
 

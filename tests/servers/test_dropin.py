@@ -260,7 +260,7 @@ def test_the_comparison_reads_from_replicas(cluster: LocalCluster) -> None:
     """Were everything sent to the primary, all of the above would hold and show nothing."""
     seed(cluster)
     cluster.reset_counts()
-    database = cluster.database(ReplicatedDatabase)
+    database = cluster.database(ReplicatedDatabase, consistency="eventual")
     with database.bind_ctx([Person, Post]):
         for name in ("joins", "prefetched", "backreferences", "expressions", "results"):
             WORKS[name](database, cluster)
@@ -272,7 +272,7 @@ def test_the_comparison_reads_from_replicas(cluster: LocalCluster) -> None:
 
 
 def test_sql_is_built_without_connecting(cluster: LocalCluster) -> None:
-    database = cluster.database()
+    database = cluster.database(consistency="eventual")
     cluster.reset_counts()
     with database.bind_ctx([Person, Post]):
         text = Person.select().where(Person.id == 1).sql()
@@ -286,7 +286,7 @@ def test_sql_is_built_without_connecting(cluster: LocalCluster) -> None:
 def test_server_version_is_known_before_the_first_sql_is_built(cluster: LocalCluster) -> None:
     """Compiled for an unknown server, the parentheses of the inner UNION are lost, and a row with them."""
     seed(cluster)
-    database = cluster.database()
+    database = cluster.database(consistency="eventual")
     with database.bind_ctx([Person, Post]):
         one, two, three = (Person.select(Value(i)).where(Person.id == 1) for i in (1, 1, 2))
         # A UNION ALL (B UNION C): read from the left it is (A UNION ALL B) UNION C, which drops a row.

@@ -110,7 +110,7 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_error_is_peewees_own(cluster: LocalCluster, name: str) -> None:
     found = []
-    for made in (plain_database(cluster), cluster.database()):
+    for made in (plain_database(cluster), cluster.database(consistency="eventual")):
         with pytest.raises(Exception) as raised:  # noqa: PT011  # which one is compared
             ERRORS[name](made)
         text = str(raised.value).replace("Connection.__init__", "__init__")
@@ -121,7 +121,10 @@ def test_error_is_peewees_own(cluster: LocalCluster, name: str) -> None:
 
 def test_wrong_password_is_the_servers_own_error(cluster: LocalCluster) -> None:
     found = []
-    for made in (plain_database(cluster, password="wrong"), cluster.database(password="wrong")):
+    for made in (
+        plain_database(cluster, password="wrong"),
+        cluster.database(consistency="eventual", password="wrong"),
+    ):
         with pytest.raises(PeeweeException) as raised:
             made.connect()
         found.append((type(raised.value), raised.value.args[0]))
@@ -163,7 +166,7 @@ def test_reading_goes_on_while_the_primary_is_down(server: str, database_class: 
     with LocalCluster(replicas=2, server=server) as own:  # type: ignore[arg-type]
         seed(own)
         own.primary.stop()
-        made = own.database(database_class)
+        made = own.database(database_class, consistency="eventual")
         with made.bind_ctx([Person]):
             with made.connection_context():
                 assert [Person.get_by_id(1).name for _ in range(4)] == ["ada"] * 4
@@ -270,7 +273,7 @@ def _eventually(condition: Callable[[], bool]) -> bool:
 def one(cluster: LocalCluster) -> Iterator[Any]:
     """A `ReplicatedDatabase` with `Person` bound."""
     seed(cluster)
-    made = cluster.database()
+    made = cluster.database(consistency="eventual")
     with made.bind_ctx([Person]):
         yield made
     end(made)
@@ -315,7 +318,7 @@ def test_close_leaves_other_threads_alone(one: Any, cluster: LocalCluster) -> No
 
 def test_without_thread_safety_threads_share_connections(cluster: LocalCluster) -> None:
     seed(cluster)
-    made = cluster.database(thread_safe=False)
+    made = cluster.database(consistency="eventual", thread_safe=False)
     cluster.reset_counts()
     with made.bind_ctx([Person]):
         _use_all(made)
@@ -328,7 +331,7 @@ def test_without_thread_safety_threads_share_connections(cluster: LocalCluster) 
 
 def test_without_autoconnect_nodes_open_once_connected(cluster: LocalCluster) -> None:
     seed(cluster)
-    made = cluster.database(autoconnect=False)
+    made = cluster.database(consistency="eventual", autoconnect=False)
     with made.bind_ctx([Person]):
         made.connect()
         _use_all(made)

@@ -22,7 +22,7 @@ def make(cluster: LocalCluster) -> Iterator[Callable[..., Any]]:
     made: list[Any] = []
 
     def database(database_class: Any, **options: Any) -> Any:
-        made.append(cluster.database(database_class, **options))
+        made.append(cluster.database(database_class, consistency="eventual", **options))
         made[-1].bind([Person], bind_backrefs=False)
         return made[-1]
 

@@ -47,7 +47,7 @@ SCHEMA = [
 def target(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A cluster whose replica takes writes."""
     with own_cluster(request.param, 1, options={"*": {"read_only": False}}) as cluster:
-        admin = cluster.database(user=cluster.admin_user)
+        admin = cluster.database(consistency="eventual", user=cluster.admin_user)
         for text in SCHEMA:
             admin.execute_sql(text)
         admin.close()

@@ -112,7 +112,7 @@ DIALECTS = {
 def writable(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A cluster whose replicas take writes, with routines that write."""
     with own_cluster(request.param, options={"*": {"read_only": False}}) as cluster:
-        admin = cluster.database(user=cluster.admin_user)
+        admin = cluster.database(consistency="eventual", user=cluster.admin_user)
         with admin.primary():
             for text in ROUTINES:
                 admin.execute_sql(text)
@@ -126,7 +126,7 @@ def writable(request: pytest.FixtureRequest) -> Iterator[Any]:
 def everything(writable: Any) -> Iterator[Any]:
     """A database for the user with all privileges."""
     writable.sync()
-    database = writable.database(user=writable.admin_user)
+    database = writable.database(user=writable.admin_user, consistency="eventual")
     yield database
     if not database.is_closed():
         database.close()
@@ -288,7 +288,7 @@ def test_a_read_that_was_none_is_rerun_once_on_the_primary_and_remembered(
 
 
 def test_a_rerun_also_happens_where_the_replica_itself_is_read_only(cluster: Any, db: Any) -> None:
-    database = cluster.database(user=cluster.admin_user, pure_functions=["writes_g"])
+    database = cluster.database(consistency="eventual", user=cluster.admin_user, pure_functions=["writes_g"])
     database.execute_sql("DROP FUNCTION IF EXISTS writes_g")
     database.execute_sql(
         "CREATE FUNCTION writes_g() RETURNS INT MODIFIES SQL DATA DETERMINISTIC "

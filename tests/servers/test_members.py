@@ -233,6 +233,13 @@ def _raises(name: str, *args: Any) -> Member:
     return Member(SAME, lambda db, _: getattr(db, name)(*args))
 
 
+VALUES = (
+    "compound_select_parentheses", "context_class", "field_types", "for_update", "index_schema_prefix",
+    "index_using_precedes_table", "index_value_literals", "json_methods", "limit_max", "mariadb",
+    "nulls_ordering", "operations", "param", "quote", "returning_clause", "safe_create_index",
+    "safe_drop_index", "sequences", "sql_mode", "truncate_table", "use_concat_function",
+)  # fmt: skip
+
 MEMBERS: dict[str, Member] = {
     # Connections
     "autoconnect": Member(
@@ -318,32 +325,7 @@ MEMBERS: dict[str, Member] = {
     "to_timestamp": Member(SAME, _dates),
     "truncate_date": Member(SAME, _dates),
     # Values that SQL is built from
-    **{
-        name: _value(name)
-        for name in [
-            "compound_select_parentheses",
-            "context_class",
-            "field_types",
-            "for_update",
-            "index_schema_prefix",
-            "index_using_precedes_table",
-            "index_value_literals",
-            "json_methods",
-            "limit_max",
-            "mariadb",
-            "nulls_ordering",
-            "operations",
-            "param",
-            "quote",
-            "returning_clause",
-            "safe_create_index",
-            "safe_drop_index",
-            "sequences",
-            "sql_mode",
-            "truncate_table",
-            "use_concat_function",
-        ]
-    },
+    **{name: _value(name) for name in VALUES},
 }
 
 POOL_MEMBERS: dict[str, Member] = {

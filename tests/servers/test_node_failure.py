@@ -19,7 +19,7 @@ from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReadOn
 def fragile(server: str) -> Iterator[Any]:
     """A cluster of this test's own, with one row in `item`."""
     with own_cluster(server) as cluster:
-        database = cluster.database()
+        database = cluster.database(consistency="eventual")
         with database.bind_ctx([Item]):
             database.create_tables([Item])
             Item.create(id=1, name="one")
@@ -51,7 +51,7 @@ def read(database: Any) -> Any:
 
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
 def test_no_read_is_lost_when_a_replica_is_killed_under_threads(fragile: Any, cls: Any) -> None:
-    database = fragile.database(cls)
+    database = fragile.database(cls, consistency="eventual")
     stop = threading.Event()
     done, failures = [0] * 6, []
 
@@ -86,7 +86,7 @@ def test_no_read_is_lost_when_a_replica_is_killed_under_threads(fragile: Any, cl
 
 def test_a_replica_that_refuses_connections_from_the_start_is_passed_over(fragile: Any) -> None:
     fragile.replicas[0].stop()
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     fragile.reset_counts()
     for _ in range(10):
         assert read(database) == "one"
@@ -98,7 +98,7 @@ def test_a_replica_that_refuses_connections_from_the_start_is_passed_over(fragil
 
 
 def test_a_readonly_scope_moves_when_its_replica_dies(fragile: Any) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     with database.readonly():
         read(database)
         mine = next(replica for replica in database.replicas if replica.reads)
@@ -111,7 +111,7 @@ def test_a_readonly_scope_moves_when_its_replica_dies(fragile: Any) -> None:
 
 
 def test_all_replicas_down_and_the_primary_serves(fragile: Any) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     read(database)
     for node in fragile.replicas:
         node.kill()
@@ -128,7 +128,7 @@ def test_all_replicas_down_and_the_primary_serves(fragile: Any) -> None:
 
 
 def test_all_replicas_down_is_an_error_where_the_primary_is_not_to_be_read(fragile: Any) -> None:
-    database = fragile.database(fallback="error")
+    database = fragile.database(fallback="error", consistency="eventual")
     for node in fragile.replicas:
         node.kill()
     fragile.reset_counts()
@@ -150,7 +150,7 @@ def test_all_replicas_down_is_an_error_where_the_primary_is_not_to_be_read(fragi
 
 
 def test_nothing_answers_and_the_error_names_every_node(fragile: Any) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     for node in fragile.nodes:
         node.kill()
     with pytest.raises(peewee.OperationalError) as raised:
@@ -164,7 +164,7 @@ def test_nothing_answers_and_the_error_names_every_node(fragile: Any) -> None:
 
 def test_reads_need_no_primary(fragile: Any) -> None:
     fragile.primary.kill()
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     for _ in range(4):
         database.connect()
         assert read(database) == "one"
@@ -178,7 +178,7 @@ def test_reads_need_no_primary(fragile: Any) -> None:
     with database.bind_ctx([Item]), pytest.raises(peewee.OperationalError):
         Item.create(name="lost")
     assert read(database) == "one"  # the failed write leaves the reads as they were
-    pool = fragile.database(PooledReplicatedDatabase)
+    pool = fragile.database(PooledReplicatedDatabase, consistency="eventual")
     assert read(pool) == "one"
     pool.close()
 
@@ -186,7 +186,7 @@ def test_reads_need_no_primary(fragile: Any) -> None:
 def test_a_node_that_is_back_is_used_again(
     fragile: Any, quick_retries: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     fragile.replicas[0].kill()
     for _ in range(4):
         read(database)
@@ -205,7 +205,7 @@ def test_a_node_that_is_back_is_used_again(
 
 
 def test_the_fallback_ends_when_a_replica_is_back(fragile: Any, quick_retries: None) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     for node in fragile.replicas:
         node.kill()
     read(database)
@@ -222,7 +222,7 @@ def test_the_fallback_ends_when_a_replica_is_back(fragile: Any, quick_retries: N
 def test_exactly_one_caller_tries_an_ejected_node(fragile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     trying, most = [0], [0]
     lock, release = threading.Lock(), threading.Event()
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     fragile.replicas[0].kill()
     for _ in range(4):
         read(database)
@@ -263,7 +263,7 @@ def test_exactly_one_caller_tries_an_ejected_node(fragile: Any, monkeypatch: pyt
 
 
 def test_sql_errors_eject_nobody(fragile: Any) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     read(database)
     wrong = [
         "SELECT FROM",
@@ -284,7 +284,7 @@ def test_sql_errors_eject_nobody(fragile: Any) -> None:
 
 
 def test_a_killed_idle_connection_costs_no_read_and_ejects_nobody(fragile: Any) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     for _ in range(2):
         read(database)
     for node in fragile.replicas:
@@ -297,7 +297,7 @@ def test_a_killed_idle_connection_costs_no_read_and_ejects_nobody(fragile: Any) 
 
 
 def test_a_node_ejected_by_hand_stays_out_until_it_is_restored(fragile: Any, quick_retries: None) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     first, second = database.replicas
     first.eject("maintenance")
     fragile.reset_counts()
@@ -313,7 +313,7 @@ def test_a_node_ejected_by_hand_stays_out_until_it_is_restored(fragile: Any, qui
 
 
 def test_a_write_is_never_retried(fragile: Any) -> None:
-    database = fragile.database()
+    database = fragile.database(consistency="eventual")
     with database.bind_ctx([Item]):
         Item.create(name="two")
         events: list[Any] = []

@@ -180,7 +180,9 @@ def test_one_statement_is_one_hook_event_also_when_rerun(cluster: LocalCluster, 
         f"CREATE FUNCTION {schema}.dropin_touch() RETURNS INT DETERMINISTIC BEGIN {body} END"
     )
     cluster.sync()
-    database = cluster.database(database_class, pure_functions=["dropin_touch"], user=cluster.admin_user)
+    database = cluster.database(
+        database_class, consistency="eventual", pure_functions=["dropin_touch"], user=cluster.admin_user
+    )
     events: list[Any] = []
     routes: list[Any] = []
     database.query_hooks.append(events.append)
@@ -196,7 +198,7 @@ def test_one_statement_is_one_hook_event_also_when_rerun(cluster: LocalCluster, 
 
 
 def test_key_value_store_is_not_broken_by_the_subclass(cluster: LocalCluster) -> None:
-    database = cluster.database()
+    database = cluster.database(consistency="eventual")
     with database.primary():
         store = KeyValue(database=database, table_name="dropin_kv")
         store["k"] = 1
@@ -220,7 +222,7 @@ def _kill(cluster: LocalCluster, name: str) -> None:
 
 def test_reconnect_mixin_reconnects_to_the_primary(cluster: LocalCluster) -> None:
     seed(cluster)
-    database = cluster.database(Reconnecting)
+    database = cluster.database(Reconnecting, consistency="eventual")
     with database.bind_ctx([Person]):
         Person.update(age=1).where(Person.id == 1).execute()
         _kill(cluster, "primary")
@@ -233,7 +235,7 @@ def test_reconnect_mixin_reconnects_to_the_primary(cluster: LocalCluster) -> Non
 
 def test_reconnect_mixin_reads_go_on(cluster: LocalCluster) -> None:
     seed(cluster)
-    database = cluster.database(Reconnecting)
+    database = cluster.database(Reconnecting, consistency="eventual")
     with database.bind_ctx([Person]):
         for _ in range(2):
             assert Person.get_by_id(1).name == "ada"

@@ -50,19 +50,23 @@ def read_in_threads(database: Any) -> None:
 
 def test_round_robin_is_exact_under_threads(cluster: Any, db: Any) -> None:
     # Each read takes one number of a shared counter, and each turn is fixed by its number: no bound needed.
-    database = cluster.database()
+    database = cluster.database(consistency="eventual")
     read_in_threads(database)
     assert share(cluster) == [THREADS * EACH // 2] * 2
 
 
 def test_weights_are_exact_under_threads(cluster: Any, db: Any) -> None:
-    database = cluster.database(replicas=weighted(cluster, 1, 3))
+    database = cluster.database(consistency="eventual", replicas=weighted(cluster, 1, 3))
     read_in_threads(database)
     assert share(cluster) == [THREADS * EACH // 4, THREADS * EACH * 3 // 4]
 
 
 def test_random_follows_the_weights(cluster: Any, db: Any) -> None:
-    database = cluster.database(replicas=weighted(cluster, 1, 2), policy=Random(random.Random(20)))
+    database = cluster.database(
+        consistency="eventual",
+        replicas=weighted(cluster, 1, 2),
+        policy=Random(random.Random(20)),
+    )
     total = 1200
     for _ in range(total):
         database.execute_sql("SELECT 1").fetchall()
@@ -73,7 +77,7 @@ def test_random_follows_the_weights(cluster: Any, db: Any) -> None:
 
 
 def test_random_scopes_follow_the_weights_too(cluster: Any, db: Any) -> None:
-    database = cluster.database(policy=Random(random.Random(3)))
+    database = cluster.database(consistency="eventual", policy=Random(random.Random(3)))
     nodes = []
     for _ in range(200):
         with database.readonly():
@@ -83,7 +87,7 @@ def test_random_scopes_follow_the_weights_too(cluster: Any, db: Any) -> None:
 
 
 def test_least_busy_uses_all_and_avoids_the_busy_one(cluster: Any, db: Any) -> None:
-    database = cluster.database(policy="least-busy")
+    database = cluster.database(consistency="eventual", policy="least-busy")
     for _ in range(10):
         database.execute_sql("SELECT 1")
     assert share(cluster) == [5, 5]  # all idle, so they take turns
@@ -106,7 +110,7 @@ def test_least_busy_uses_all_and_avoids_the_busy_one(cluster: Any, db: Any) -> N
 
 def test_a_replica_of_weight_0_is_never_read(cluster: Any, db: Any) -> None:
     for policy in ("round-robin", "random", "least-busy"):
-        database = cluster.database(replicas=weighted(cluster, 0, 1), policy=policy)
+        database = cluster.database(consistency="eventual", replicas=weighted(cluster, 0, 1), policy=policy)
         cluster.reset_counts()
         for _ in range(20):
             database.execute_sql("SELECT 1")
@@ -123,7 +127,7 @@ def test_a_callable_chooses(cluster: Any, db: Any) -> None:
         given.append(replicas)
         return replicas[1]  # type: ignore[no-any-return]  # untyped on purpose
 
-    database = cluster.database(policy=second)
+    database = cluster.database(consistency="eventual", policy=second)
     for _ in range(10):
         database.execute_sql("SELECT 1")
     assert share(cluster) == [0, 10]
@@ -134,7 +138,7 @@ def test_a_callable_chooses(cluster: Any, db: Any) -> None:
 
 @pytest.mark.parametrize("answer", [None, 5, "replica-1"])
 def test_a_callable_that_returns_no_replica_is_a_clear_error(cluster: Any, db: Any, answer: Any) -> None:
-    database = cluster.database(policy=lambda replicas: answer)
+    database = cluster.database(consistency="eventual", policy=lambda replicas: answer)
     with pytest.raises(ConfigurationError, match=r"policy returned .* replica-1, replica-2"):
         database.execute_sql("SELECT 1")
     assert share(cluster) == [0, 0]
@@ -142,7 +146,7 @@ def test_a_callable_that_returns_no_replica_is_a_clear_error(cluster: Any, db: A
 
 def test_the_turn_advances_once_per_routed_read_and_for_nothing_else(cluster: Any, db: Any) -> None:
     for policy in ("round-robin", "least-busy"):
-        database = cluster.database(policy=policy)
+        database = cluster.database(consistency="eventual", policy=policy)
         told: list[str] = []
         database.route_hooks.append(lambda event, told=told: told.append(event.node))
         for _ in range(6):
@@ -159,7 +163,7 @@ def test_the_turn_advances_once_per_routed_read_and_for_nothing_else(cluster: An
 
 def test_connect_opens_the_node_that_the_next_read_then_uses(cluster: Any, db: Any) -> None:
     for policy in ("round-robin", "random", "least-busy"):
-        database = cluster.database(policy=policy)
+        database = cluster.database(consistency="eventual", policy=policy)
         for _ in range(6):
             cluster.reset_counts()
             database.connect()
@@ -173,8 +177,8 @@ def test_connect_opens_the_node_that_the_next_read_then_uses(cluster: Any, db: A
 
 def test_two_databases_share_no_turn_weight_or_counter(cluster: Any, db: Any) -> None:
     for shared in ("round-robin", RoundRobin(), RoundRobin, LeastBusy()):
-        one = cluster.database(policy=shared, replicas=weighted(cluster, 1, 1))
-        two = cluster.database(policy=shared, replicas=weighted(cluster, 1, 1))
+        one = cluster.database(consistency="eventual", policy=shared, replicas=weighted(cluster, 1, 1))
+        two = cluster.database(consistency="eventual", policy=shared, replicas=weighted(cluster, 1, 1))
         nodes: dict[str, list[str]] = {"one": [], "two": []}
         one.route_hooks.append(lambda event, nodes=nodes: nodes["one"].append(event.node))
         two.route_hooks.append(lambda event, nodes=nodes: nodes["two"].append(event.node))

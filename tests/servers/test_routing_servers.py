@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from conftest import Item, Note
 from peewee import fn
 
 from peewee_replicas.testing import LocalCluster
 
 READS = 10_000
+
+
+@pytest.fixture
+def db(cluster: Any, db: Any) -> Any:
+    """`db`, sending nothing of its own about positions: every statement counted is the test's."""
+    db.close()
+    db.init(db.database, consistency="eventual")
+    cluster.reset_counts()
+    return db
 
 
 def reads(cluster: LocalCluster) -> tuple[int, list[int]]:
@@ -29,22 +39,24 @@ def fill(cluster: LocalCluster, rows: int = 10) -> None:
 def test_of_ten_thousand_reads_outside_scopes_none_reaches_the_primary(cluster: Any, db: Any) -> None:
     fill(cluster)
     key = Item.select(fn.MIN(Item.id)).scalar()
-    db.close()  # so that opening the primary would be seen
+    db.close()
+    database = cluster.database(consistency="eventual")  # as it comes, having written nothing
     cluster.reset_counts()
     shapes = (
         lambda: Item.get_by_id(key),
         lambda: Item.select().where(Item.n > 3).count(),
         lambda: list(Note.select(Note, Item).join(Item)),
         lambda: Item.select(fn.SUM(Item.n)).where(Item.name.startswith("item")).scalar(),
-        lambda: db.execute_sql("SELECT n FROM item WHERE id = %s", (key,)).fetchone(),
+        lambda: database.execute_sql("SELECT n FROM item WHERE id = %s", (key,)).fetchone(),
     )
-    for turn in range(READS):
-        shapes[turn % len(shapes)]()
+    with database.bind_ctx([Item, Note]):
+        for turn in range(READS):
+            shapes[turn % len(shapes)]()
     primary, replicas = reads(cluster)
     assert primary == 0
     assert replicas == [READS // 2, READS // 2]
     assert cluster.counts()["primary"].connections == 0
-    told = db.stats()
+    told = database.stats()
     assert told["fallbacks"] == told["reruns"] == told["retries"] == 0
 
 
@@ -226,7 +238,7 @@ def test_on_primary_binds_a_query_or_a_model_to_the_primary(cluster: Any, db: An
 
 
 def test_reads_primary_makes_reading_from_replicas_opt_in(cluster: Any, db: Any) -> None:
-    database = cluster.database(reads="primary")
+    database = cluster.database(reads="primary", consistency="eventual")
     for _ in range(10):
         database.execute_sql("SELECT 1")
     assert reads(cluster) == (10, [0, 0])
@@ -242,7 +254,7 @@ def test_reads_primary_makes_reading_from_replicas_opt_in(cluster: Any, db: Any)
 def test_observe_sends_all_to_the_primary_and_tells_where_reads_would_have_gone(
     cluster: Any, db: Any
 ) -> None:
-    database = cluster.database(reads="observe")
+    database = cluster.database(reads="observe", consistency="eventual")
     events: list[Any] = []
     database.route_hooks.append(events.append)
     for _ in range(10):
@@ -262,7 +274,7 @@ def test_observe_sends_all_to_the_primary_and_tells_where_reads_would_have_gone(
 
 
 def test_without_replicas_everything_works_on_the_primary_scopes_included(cluster: Any, db: Any) -> None:
-    database = cluster.database(replicas=[])
+    database = cluster.database(replicas=[], consistency="eventual")
     with database.bind_ctx([Item, Note]):
         Item.create(name="a")
         assert Item.select().count() == 1
@@ -277,7 +289,7 @@ def test_without_replicas_everything_works_on_the_primary_scopes_included(cluste
 def test_the_primary_takes_part_in_reading_where_it_is_listed(cluster: Any, db: Any) -> None:
     own = cluster.primary
     nodes = [{"host": node.host, "port": node.port} for node in (own, *cluster.replicas)]
-    database = cluster.database(replicas=nodes)
+    database = cluster.database(replicas=nodes, consistency="eventual")
     for _ in range(30):
         database.execute_sql("SELECT 1")
     assert reads(cluster) == (10, [10, 10])

@@ -18,6 +18,15 @@ from peewee_replicas import ReadOnlyViolation
 
 
 @pytest.fixture
+def db(cluster: Any, db: Any) -> Any:
+    """`db`, sending nothing of its own about positions: every statement counted is the test's."""
+    db.close()
+    db.init(db.database, consistency="eventual")
+    cluster.reset_counts()
+    return db
+
+
+@pytest.fixture
 def marked(cluster: Any, db: Any) -> Any:
     """`db`; on each node, `note` holds the node's own name, which replication does not carry."""
     Item.create(id=1, name="marked")

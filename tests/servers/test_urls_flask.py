@@ -67,7 +67,7 @@ def shop(request: pytest.FixtureRequest, cluster: LocalCluster) -> Iterator[tupl
         "pool url": lambda: _url(cluster, "mysql+replicas+pool"),
         "dict": lambda: _dict(cluster, "peewee_replicas.ReplicatedDatabase"),
         "pool dict": lambda: _dict(cluster, "peewee_replicas.PooledReplicatedDatabase"),
-        "database": lambda: cluster.database(),
+        "database": lambda: cluster.database(consistency="eventual"),
         "proxied": lambda: _url(cluster, "mysql+replicas"),
     }[request.param]()
     app = flask.Flask("shop")

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from peewee_replicas.scopes import Scope, innermost, pinning
+from peewee_replicas.scopes import Frame, Scope, innermost, pinning
 
 OWNER = object()
 OTHER = object()
 
 
 def readonly(owner: object = OWNER) -> Scope[None]:
-    return Scope(None, "readonly", lambda: owner)
+    return Scope(None, lambda: Frame(owner, "readonly"))
 
 
 def primary(owner: object = OWNER) -> Scope[None]:
-    return Scope(None, "primary", lambda: owner)
+    return Scope(None, lambda: Frame(owner, "primary"))
 
 
 def here(owner: object = OWNER) -> str:
@@ -83,10 +83,10 @@ def test_one_scope_object_can_be_entered_again_and_within_itself() -> None:
 
 
 def test_a_scope_that_may_not_be_entered_leaves_nothing() -> None:
-    def refuse() -> object:
+    def refuse() -> Frame:
         raise RuntimeError
 
-    scope = Scope(None, "readonly", refuse)
+    scope = Scope(None, refuse)
     with pytest.raises(RuntimeError), scope:
         pass
     assert here() == ""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pymysql.constants import SERVER_STATUS
 
 from peewee_replicas.servers import flavour_of, mariadb, mysql
-from peewee_replicas.servers.wire import Connection, read_length, session_trackers
+from peewee_replicas.servers.packets import read_length, session_trackers
+from peewee_replicas.servers.wire import Connection
 
 CHANGED = 1 << 14
 AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
