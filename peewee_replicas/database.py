@@ -18,6 +18,7 @@ from .replicas import Replica
 from .routing import REPLICA
 from .scopes import Frame, Scope, innermost
 from .sessions import Session
+from .snapshots import Snapshot
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -132,18 +133,21 @@ class Replicated(Connections):
 
     # Scopes and routes
 
-    def readonly(self, *, consistency: str | None = None) -> Scope[Self]:
+    def readonly(self, *, consistency: str | None = None, snapshot: bool = False) -> Scope[Self]:
         """A scope, and a decorator, in which all reads go to one replica and nothing can be written.
 
         Parameters:
             consistency: a level for this scope, instead of the database's own.
+            snapshot: all reads see one consistent snapshot, on a connection of its own, for 60 seconds at
+                most; if its node fails, reads fail. It belongs to the thread that makes the first read.
 
         Raises on entry:
-            ReadOnlyViolation: a transaction is open and ``readonly_in_transaction="error"``.
+            ReadOnlyViolation: a transaction is open and ``readonly_in_transaction="error"``, or a snapshot
+                is asked for.
         """
         if consistency is not None:
             checked({"consistency": consistency}, ConfigurationError)
-        return Scope(self, lambda: self._enter_readonly(consistency))
+        return Scope(self, lambda: self._enter_readonly(consistency, snapshot))
 
     def primary(self) -> Scope[Self]:
         """A scope, and a decorator, in which everything goes to the primary: the way out of readonly()."""
@@ -184,7 +188,7 @@ class Replicated(Connections):
         position = core.consistency.settled(core, self)
         return None if position is None else encode(position, self.database, time.time())
 
-    def _enter_readonly(self, consistency: str | None = None) -> Frame:
+    def _enter_readonly(self, consistency: str | None = None, snapshot: bool = False) -> Frame:
         core = self._replication
         transaction = core.transaction(self._state)
         if transaction and core.settings.readonly_in_transaction == "error":
@@ -192,7 +196,12 @@ class Replicated(Connections):
                 f"readonly() inside a transaction ({transaction}); "
                 'readonly_in_transaction="join" lets its reads stay in the transaction'
             )
-        return Frame(core, "readonly", level=consistency)
+        if transaction and snapshot:
+            raise ReadOnlyViolation(f"a snapshot cannot join a transaction ({transaction})")
+        frame = Frame(core, "readonly", level=consistency)
+        if snapshot:
+            frame.snapshot = Snapshot()
+        return frame
 
     @property
     def on_primary(self) -> Self:

@@ -1,65 +1,22 @@
-"""Handing one statement to a node: retries, the rerun on the primary, the fallback, and the report."""
+"""Handing one statement to the node that was decided on, and the report of what became of it."""
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
-from peewee import PeeweeException, __exception_wrapper__
-from pymysql.cursors import SSCursor
+from peewee import PeeweeException
 
-from .errors import NoReplicaAvailable, ReadOnlyViolation
 from .events import RouteEvent
-from .progress import CatchUp
-from .replicas import Replica
-from .replication import PRIMARY, TELLING, Replication
-from .routing import READER, REPLICA, WRITER, Decision
-from .scopes import Frame, pinning
-from .statements import Statement
-
-logger = logging.getLogger("peewee.replicas")
+from .reading import Reading
+from .replication import PRIMARY, TELLING
+from .routing import READER, REPLICA, WRITER
 
 
-class Execution:
-    """One execution of one statement.
+class Execution(Reading):
+    """One execution of one statement."""
 
-    Attributes:
-        role, node, reason: where it went last, and why; as in `RouteEvent`.
-        attempts: how often it was handed to a node.
-    """
-
-    __slots__ = (
-        "attempts", "catch_up", "core", "database", "decision", "frame", "lost", "node", "observed", "params",
-        "reason", "role", "sql", "statement", "tried", "unsent",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        database: Any,
-        core: Replication,
-        statement: Statement,
-        decision: Decision,
-        frame: Frame | None,
-        sql: str,
-        params: Any,
-    ) -> None:
-        self.database = database
-        self.core = core
-        self.statement = statement
-        self.decision = decision
-        self.frame = frame
-        self.sql = sql
-        self.params = params
-        self.reason = decision.reason
-        self.role: Any = PRIMARY
-        self.node = PRIMARY
-        self.attempts = 0
-        self.observed: str | None = None
-        self.lost = False
-        self.tried: dict[Replica, BaseException] = {}
-        self.unsent: set[Replica] = set()
-        self.catch_up: CatchUp | None = None
+    __slots__ = ()
 
     def run(self) -> Any:
         """Send the statement where the decision says; returns the driver's cursor."""
@@ -143,217 +100,6 @@ class Execution:
                 conn.tell_when_free(conn.flavour.UNGUARD)
         return self._rerun(replica, refused, "refused")
 
-    # The replicas
-
-    def _read(self) -> Any:
-        core = self.core
-        needs = core.consistency.needs(core, self.database, self.frame)
-        if needs.primary:
-            self.reason = needs.primary
-            return self._on_primary()
-        if needs.position is not None:
-            self.catch_up = CatchUp(needs.position, core.settings.catch_up_timeout)
-        replica = core.choose(self.catch_up)
-        if replica is None:
-            replica = self._elsewhere()  # a scope's node went out of rotation between two reads
-        return self._on_replicas(replica)
-
-    def _on_replicas(self, replica: Replica | None) -> Any:
-        while replica is not None:
-            try:
-                node = self.database._reach(replica)
-            except PeeweeException as exc:
-                if not self.database._has_no_connection(exc):
-                    raise
-                self.tried[replica] = exc
-                replica = self._elsewhere()
-                continue
-            try:
-                if self.catch_up is None:
-                    return self._attempt(replica, node)
-                return self._attempt_at(replica, node, self.catch_up)
-            except _Behind as exc:
-                self.tried[replica] = exc
-                self.core.counters.add("behind")
-                replica = self._elsewhere()
-            except PeeweeException as exc:
-                found = self.database._meaning(exc)
-                if found == "statement":
-                    raise
-                if found in ("refused", "missing"):
-                    return self._rerun(replica, exc, found)
-                replica = self._after_failure(replica, node, exc, found)
-                self.core.counters.add("retries")
-        return self._fall_back()
-
-    def _attempt(self, replica: Replica, node: Any) -> Any:
-        self.role = PRIMARY if replica.is_primary else "replica"
-        self.node = replica.name
-        self.attempts += 1
-        conn = node._state.conn
-        replica.start()
-        conn.executing = True
-        try:
-            cursor = node._send(self.sql, self.params)
-        finally:
-            conn.executing = False
-            replica.finish()
-        pin = pinning(self.core)
-        if pin is not None:
-            pin.served = True
-        return cursor
-
-    def _attempt_at(self, replica: Replica, node: Any, catch_up: CatchUp) -> Any:
-        """The read, on a replica that may have to catch up first."""
-        conn = node._state.conn
-        if catch_up.known(replica, conn.server):
-            return self._attempt(replica, node)
-        query = catch_up.query(replica, conn)
-        if not query:
-            raise _Behind("has not moved since it was last waited for")
-        self.core.counters.add("waits")
-        progress = replica.progress
-        with progress.lock:
-            progress.waiting += 1
-        there = False
-        try:
-            if not self._may_go_together(node, conn, progress):
-                if not catch_up.learn(replica, conn, self._ask(conn, query)):
-                    raise self._behind()
-                return self._attempt(replica, node)
-            conn.send_ahead(query)
-            try:
-                cursor = self._attempt(replica, node)
-            finally:
-                conn.recall_ahead()
-                if conn.answer_ahead is not None:
-                    there = catch_up.learn(replica, conn, conn.answer_ahead)
-        finally:
-            with progress.lock:
-                progress.waiting -= 1
-        if not there:
-            cursor.close()
-            raise self._behind()
-        return cursor
-
-    def _behind(self) -> _Behind:
-        return _Behind(f"has not caught up within {self.core.settings.catch_up_timeout} s")
-
-    def _ask(self, conn: Any, query: str) -> Any:
-        try:
-            with __exception_wrapper__:
-                return conn.ask(query)[0]
-        except PeeweeException as exc:
-            if self.database._meaning(exc) != "statement":
-                raise
-            return exc
-
-    def _may_go_together(self, node: Any, conn: Any, progress: Any) -> bool:
-        # What was read before its replica had caught up is thrown away, which needs a buffered result.
-        return (
-            node._plain_cursor
-            and not conn.busy
-            and not issubclass(conn.cursorclass, SSCursor)
-            and progress.stalled is None
-        )
-
-    def _elsewhere(self) -> Replica | None:
-        """The next replica for a read that could not be had where it was tried, or None."""
-        core = self.core
-        pin = pinning(core)
-        if pin is not None and pin.served and core.consistency.level_of(self.frame) != "eventual":
-            # The scope leaves a node: the next must show at least what the primary has now.
-            now = core.consistency.ask(self.database)
-            if now is None:
-                return None
-            pin.must_reach = now
-            self.catch_up = CatchUp(now, core.settings.catch_up_timeout)
-        return core.another(set(self.tried))
-
-    def _stay_with(self, replica: Replica) -> None:
-        pin = pinning(self.core)
-        if pin is not None and self.decision.target == REPLICA:
-            with pin.lock:
-                pin.node = replica
-
-    def _on_primary(self) -> Any:
-        """A read that no replica may serve: on the primary, guarded where the scope is ``readonly()``."""
-        readonly = self.frame is not None and self.frame.place == "readonly"
-        return self._on_reader() if readonly else self._on_writer()
-
-    def _after_failure(self, replica: Replica, node: Any, exc: Exception, found: str) -> Replica | None:
-        """Where a read goes whose connection failed it; raises where it may not be sent again."""
-        node._discard()
-        if found == "unreachable":
-            replica.failed(str(exc))
-        elif found == "lost" and self.lost:
-            # A query that kills its server must not walk over every node.
-            raise exc
-        elif found == "not sent" and replica not in self.unsent:
-            self.unsent.add(replica)
-            return replica
-        self.lost = self.lost or found == "lost"
-        alive = found == "lost" and self._answers(replica)
-        if alive and pinning(self.core) is not None:
-            return replica  # the node is well, so the scope stays with it
-        self.tried[replica] = exc
-        other = self._elsewhere()
-        return replica if other is None and alive else other
-
-    def _answers(self, replica: Replica) -> bool:
-        try:
-            self.database._reach(replica)
-        except PeeweeException:
-            return False
-        return True
-
-    def _rerun(self, replica: Replica, exc: Exception, found: str) -> Any:
-        """A replica executed nothing: it took the read for a write, or lacks what it names."""
-        readonly = self.frame is not None and self.frame.place == "readonly"
-        if found == "refused":
-            if readonly:
-                raise self._violation(exc) from exc
-            self.core.classifier.demote(self.sql)
-            logger.warning("%s refused as a write what was taken for a read: %s", replica.label, self.sql)
-        self.core.counters.add("reruns")
-        self.reason = f"{replica.name} could not run it ({exc.args[0]}), rerun on the primary"
-        try:
-            return self._on_primary()
-        except PeeweeException as again:
-            # Without a primary, what the replica said is the answer.
-            if found == "missing" and self.database._has_no_connection(again):
-                raise exc from again
-            raise
-
-    def _violation(self, exc: Exception) -> ReadOnlyViolation:
-        return ReadOnlyViolation(
-            f"the server refused a statement inside readonly() as a write; nothing was executed: {exc}"
-        )
-
-    def _fall_back(self) -> Any:
-        core = self.core
-        causes = list(self.tried.values())
-        reasons = "; ".join(f"{replica.label}: {exc}" for replica, exc in self.tried.items())
-        missing = core.replicas.reasons(set(self.tried))
-        reasons = "; ".join(text for text in (reasons, missing) if text)
-        cause = causes[-1] if causes else None
-        if core.replicas.all and core.settings.fallback == "error":
-            raise NoReplicaAvailable(
-                f"no replica can serve the read ({reasons}); "
-                'with fallback="primary" the primary would have served it'
-            ) from cause
-        if core.replicas.all:
-            core.counters.add("fallbacks")
-        self.reason = f"no replica can serve it: {reasons}"
-        try:
-            return self._on_primary()
-        except PeeweeException as exc:
-            if self.tried and self.database._has_no_connection(exc):
-                raise NoReplicaAvailable(
-                    f"no node can serve the read: {reasons}; the primary: {exc}"
-                ) from exc
-            raise
-
     # The report
 
     def report(self, started: float, error: BaseException | None) -> None:
@@ -377,7 +123,3 @@ class Execution:
         )
         for hook in core.route_hooks:
             hook(event)
-
-
-class _Behind(Exception):
-    """A replica does not show yet what a read must see."""

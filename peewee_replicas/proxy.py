@@ -38,9 +38,9 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
             )
         super().initialize(obj)
 
-    def readonly(self, *, consistency: str | None = None) -> Scope[Any]:
+    def readonly(self, *, consistency: str | None = None, snapshot: bool = False) -> Scope[Any]:
         """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
-        return Scope(self, lambda: self._database()._enter_readonly(consistency))
+        return Scope(self, lambda: self._database()._enter_readonly(consistency, snapshot))
 
     def primary(self) -> Scope[Any]:
         """As `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""

@@ -31,11 +31,13 @@ class Frame:
         outer: the obligations of the context around it, to which those of its own are added at its end.
         node: the node that a ``readonly()`` or ``causal_session()`` has picked, kept for its whole life.
         served: whether that node has served a read.
+        snapshot: what ``readonly(snapshot=True)`` reads from; None for other scopes.
         must_reach: the position that the next node has to show, once the scope had to leave one.
     """
 
     __slots__ = (
         "ended", "level", "lock", "must_reach", "node", "outer", "owner", "place", "served", "session",
+        "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -50,11 +52,14 @@ class Frame:
         self.node: Any = None
         self.served = False
         self.must_reach: Any = None
+        self.snapshot: Any = None
         self.lock = threading.RLock()
 
     def end(self) -> None:
         """Be in force nowhere any more."""
         self.ended = True
+        if self.snapshot is not None:
+            self.snapshot.end()
         if self.outer is not None:
             self.outer.take_over(self.session)
 
@@ -93,6 +98,17 @@ def pinning(owner: object) -> Frame | None:
             found = frame
         link = link.outer
     return found
+
+
+def snapshotting(owner: object) -> Frame | None:
+    """The innermost ``readonly(snapshot=True)`` of `owner` that is in force in this context."""
+    link = _chain.get()
+    while link is not None:
+        frame = link.frame
+        if frame.owner is owner and not frame.ended and frame.snapshot is not None:
+            return frame
+        link = link.outer
+    return None
 
 
 def causal(owner: object) -> Frame | None:

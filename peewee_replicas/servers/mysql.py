@@ -20,6 +20,13 @@ READ_ONLY = "SESSION transaction_read_only = ON"
 GUARD = "SET SESSION TRANSACTION READ ONLY"
 UNGUARD = "SET SESSION TRANSACTION READ WRITE"
 
+# What begins a snapshot of bounded length. Under READ COMMITTED there would be none.
+SNAPSHOT = (
+    "SET SESSION wait_timeout = {seconds}",
+    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+)
+
 # Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'transaction_isolation')"
 

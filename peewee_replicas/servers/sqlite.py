@@ -19,6 +19,9 @@ DIALECT = "sqlite"
 GUARD = "PRAGMA query_only = ON"
 UNGUARD = "PRAGMA query_only = OFF"
 
+# What begins a snapshot: SQLite takes it with the first read of a transaction.
+SNAPSHOT = ("BEGIN", "SELECT COUNT(*) FROM sqlite_master")
+
 # All connections lead to one file and are made alike: there is nothing to compare.
 COMPARE = ""
 

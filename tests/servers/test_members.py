@@ -362,28 +362,10 @@ def test_member_does_what_peewees_does(cluster: LocalCluster, name: str) -> None
 
 POOLED = [
     *POOL_MEMBERS,
-    *[
-        "close",
-        "connection",
-        "connection_context",
-        "cursor",
-        "dispose",
-        "init",
-        "is_connection_usable",
-        "execute",
-        "query_hooks",
-    ],
-    *[
-        "after_commit",
-        "atomic",
-        "begin",
-        "commit",
-        "rollback",
-        "savepoint",
-        "session_rollback",
-        "transaction",
-    ],
-]
+    "close", "connection", "connection_context", "cursor", "dispose", "init", "is_connection_usable",
+    "execute", "query_hooks", "after_commit", "atomic", "begin", "commit", "rollback", "savepoint",
+    "session_rollback", "transaction",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", POOLED)

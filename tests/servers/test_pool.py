@@ -24,9 +24,7 @@ def make(cluster: LocalCluster) -> Iterator[Callable[..., Any]]:
     made: list[Any] = []
 
     def database(**options: Any) -> Any:
-        # A read after a write prefers a replica that has it; here every node has to be used.
-        options.setdefault("consistency", "eventual")
-        made.append(cluster.database(PooledReplicatedDatabase, consistency="eventual", **options))
+        made.append(cluster.database(PooledReplicatedDatabase, **{"consistency": "eventual", **options}))
         made[-1].bind([Person], bind_backrefs=False)
         return made[-1]
 

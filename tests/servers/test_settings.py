@@ -27,9 +27,7 @@ def make(cluster: LocalCluster) -> Iterator[Callable[..., Any]]:
     made: list[Any] = []
 
     def database(database_class: Any = ReplicatedDatabase, **options: Any) -> Any:
-        # A read after a write prefers a replica that has it; here every node has to be used.
-        options.setdefault("consistency", "eventual")
-        made.append(cluster.database(database_class, consistency="eventual", **options))
+        made.append(cluster.database(database_class, **{"consistency": "eventual", **options}))
         return made[-1]
 
     yield database

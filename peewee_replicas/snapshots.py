@@ -1,0 +1,85 @@
+"""``readonly(snapshot=True)``: one consistent read-only snapshot, on a connection of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from peewee import OperationalError, PeeweeException, __exception_wrapper__
+
+from .progress import CatchUp
+from .replicas import Replica
+from .replication import Replication
+
+SNAPSHOT_SECONDS = 60
+"""How long a snapshot may last: an open one holds metadata locks and can stop its replica at a DDL."""
+
+
+class Snapshot:
+    """A snapshot that begins with the first read of its scope, and never moves.
+
+    It has a connection of its own, so that nothing else that this thread reads falls into it.
+    """
+
+    def __init__(self) -> None:
+        self.replica: Replica | None = None
+        self._node: Any = None
+        self._conn: Any = None
+        self._thread = 0
+        self._ends = 0.0
+
+    def begin(self, database: Any, core: Replication, replica: Replica, catch_up: CatchUp | None) -> bool:
+        """Begin on one node; False if that does not show yet what the read must see."""
+        node = database._make_node(replica)
+        database._open_node(replica, node)
+        conn = node._state.conn
+        try:
+            with __exception_wrapper__:
+                if catch_up is not None and not catch_up.known(replica, conn.server):
+                    # A wait inside an open snapshot would be of no use.
+                    query = catch_up.query(replica, conn)
+                    if not query or not catch_up.learn(replica, conn, conn.ask(query)[0]):
+                        node._discard()
+                        return False
+                for statement in conn.flavour.SNAPSHOT:
+                    conn.tell(statement.format(seconds=SNAPSHOT_SECONDS))
+        except BaseException:
+            node._discard()
+            raise
+        self.replica, self._node, self._conn = replica, node, conn
+        self._thread = threading.get_ident()
+        self._ends = time.monotonic() + SNAPSHOT_SECONDS
+        return True
+
+    def node(self) -> Any:
+        """The database of the snapshot's own connection.
+
+        Raises:
+            OperationalError: the snapshot has lasted too long, or belongs to another thread.
+        """
+        label = self.replica.label if self.replica is not None else ""
+        if threading.get_ident() != self._thread:
+            raise OperationalError(
+                f"the snapshot on {label} belongs to the thread that began it; "
+                "enter readonly(snapshot=True) in each thread"
+            )
+        if time.monotonic() > self._ends:
+            self.end()
+            raise OperationalError(
+                f"the snapshot on {label} has lasted longer than {SNAPSHOT_SECONDS} s and is over; "
+                "enter a new scope"
+            )
+        return self._node
+
+    def lost(self, exc: PeeweeException) -> OperationalError:
+        """The error to raise when its connection has failed: another node has another snapshot."""
+        label = self.replica.label if self.replica is not None else ""
+        self.end()
+        return OperationalError(f"the snapshot on {label} is lost, and cannot move to another node: {exc}")
+
+    def end(self) -> None:
+        """Give the snapshot up; its connection is closed, whatever thread this is."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            self._node._drop(conn)
