@@ -121,7 +121,8 @@ class Connections(peewee.Database):
             raise  # the client's own limit says nothing about the node
         except BaseException as exc:
             node._discard()
-            if not isinstance(exc, PeeweeException) or self._has_no_connection(exc):
+            # A node that is out already stays out, whatever a try on it has met.
+            if isinstance(exc, Exception) and (replica.breaker.open or self._has_no_connection(exc)):
                 replica.failed(f"{type(exc).__name__}: {exc}")
             else:
                 replica.breaker.let_go()
@@ -140,7 +141,8 @@ class Connections(peewee.Database):
         if core.dialect is None:
             core.know_dialect(conn.flavour.DIALECT)
         if conn.flavour.COMPARE and core.replicas.all and core.needs_comparing(name):
-            core.compare(name, dict(conn.ask(conn.flavour.COMPARE)))
+            with __exception_wrapper__:
+                core.compare(name, dict(conn.ask(conn.flavour.COMPARE)))
         # What connecting set is how the user wants every connection to be, not state of this one.
         conn.changes.clear()
         conn.settled = True

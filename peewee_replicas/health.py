@@ -21,7 +21,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._pause = 0.0
         self._until = 0.0
-        self._trying = False
+        self._trying: int | None = None  # the thread that tries
         self.open = False
         """Whether the node is out of rotation."""
         self.by_hand = False
@@ -36,11 +36,13 @@ class Breaker:
         """
         with self._lock:
             was_in = not self.open
-            if was_in or self._trying:
+            mine = self._trying == threading.get_ident()
+            if was_in or mine:
                 # Only the failure of a try lengthens the pause; late failures of old connections do not.
                 self._pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, self._pause * 2))
                 self._until = now + self._pause * (0.5 + self._jitter() / 2)
-            self._trying = False
+            if mine:
+                self._trying = None
             self.open = True
             if not self.by_hand:
                 self.cause = cause
@@ -49,22 +51,24 @@ class Breaker:
     def may_try(self, now: float) -> bool:
         """Whether this caller, and it alone, may try the node now; it must then call `fail` or `succeed`."""
         with self._lock:
-            if not self.open or self.by_hand or self._trying or now < self._until:
+            if not self.open or self.by_hand or self._trying is not None or now < self._until:
                 return False
-            self._trying = True
+            self._trying = threading.get_ident()
             return True
 
     def let_go(self) -> None:
         """Give up a try that said nothing about the node; the next caller may try."""
         with self._lock:
-            self._trying = False
+            if self._trying == threading.get_ident():
+                self._trying = None
 
     def succeed(self) -> bool:
         """Bring the node back after a try that worked; True if it was out."""
         with self._lock:
             was_out = self.open and not self.by_hand
             if not self.by_hand:
-                self.open = self._trying = False
+                self.open = False
+                self._trying = None
                 self._pause = self._until = 0.0
                 self.cause = ""
             return was_out
@@ -73,12 +77,13 @@ class Breaker:
         """Take the node out of rotation by hand; it stays out until `restore`."""
         with self._lock:
             self.open = self.by_hand = True
-            self._trying = False
+            self._trying = None
             self.cause = cause
 
     def restore(self) -> None:
         """Put the node back into rotation by hand."""
         with self._lock:
-            self.open = self.by_hand = self._trying = False
+            self.open = self.by_hand = False
+            self._trying = None
             self._pause = self._until = 0.0
             self.cause = ""

@@ -78,11 +78,11 @@ class CatchUp:
         seconds: what may be spent on waiting, over all nodes together.
     """
 
-    __slots__ = ("_deadline", "_position", "_sent", "_text")
+    __slots__ = ("_left", "_position", "_sent", "_text")
 
     def __init__(self, position: Position, seconds: float) -> None:
         self._position = position
-        self._deadline = time.monotonic() + seconds
+        self._left = seconds
         self._text = ""
         self._sent = 0.0
 
@@ -110,7 +110,7 @@ class CatchUp:
         """The query that waits there, or ``""`` where there is no use in waiting."""
         now = time.monotonic()
         progress: Progress = replica.progress
-        left = self._deadline - now
+        left = self._left
         if conn._read_timeout:
             left = min(left, conn._read_timeout / 2)
         if left <= 0 or progress.waiting >= WAITERS:
@@ -140,5 +140,6 @@ class CatchUp:
         progress.learn(answer[1], position, fresh=conn.server is None)
         conn.server = answer[1]
         if not reached:
+            self._left -= now - self._sent
             progress.stall(now)
         return bool(reached)

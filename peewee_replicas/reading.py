@@ -29,8 +29,8 @@ class Reading:
     """
 
     __slots__ = (
-        "attempts", "catch_up", "core", "database", "decision", "frame", "lost", "node", "observed", "params",
-        "reason", "role", "sql", "statement", "tried", "unsent",
+        "attempts", "catch_up", "core", "database", "decision", "frame", "lost", "lost_alive", "node",
+        "observed", "params", "reason", "role", "sql", "statement", "tried", "unsent",
     )  # fmt: skip
 
     def __init__(
@@ -55,7 +55,8 @@ class Reading:
         self.node = PRIMARY
         self.attempts = 0
         self.observed: str | None = None
-        self.lost = False
+        self.lost: Exception | None = None
+        self.lost_alive = False
         self.tried: dict[Replica, BaseException] = {}
         self.unsent: set[Replica] = set()
         self.catch_up: CatchUp | None = None
@@ -245,14 +246,15 @@ class Reading:
         node._discard()
         if found == "unreachable":
             replica.failed(str(exc))
-        elif found == "lost" and self.lost:
+        elif found == "lost" and self.lost is not None:
             # A query that kills its server must not walk over every node.
             raise exc
         elif found == "not sent" and replica not in self.unsent:
             self.unsent.add(replica)
             return replica
-        self.lost = self.lost or found == "lost"
         alive = found == "lost" and self._answers(replica)
+        if found == "lost":
+            self.lost, self.lost_alive = exc, alive
         if alive and pinning(self.core) is not None:
             return replica  # the node is well, so the scope stays with it
         self.tried[replica] = exc
@@ -306,6 +308,8 @@ class Reading:
         return reasons
 
     def _fall_back(self) -> Any:
+        if self.lost is not None and self.lost_alive:
+            raise self.lost  # its node is well, so it is the statement that loses its connection
         reasons = self._refuse_fallback()
         try:
             return self._on_primary()

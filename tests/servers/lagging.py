@@ -1,0 +1,132 @@
+"""A cluster whose replica is held back: what the tests of consistency share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from peewee import CharField, IntegerField, Model
+from support.clusters import own_cluster
+
+from peewee_replicas import RouteEvent
+from peewee_replicas.testing import LocalCluster
+
+# How long a read waits for a replica that will not come, and for one that will.
+SHORT, LONG = 0.05, 20.0
+
+
+class Slot(Model):
+    """Rows that several sessions want."""
+
+    name = CharField(unique=True)
+    n = IntegerField(default=0)
+
+
+class Mark(Model):
+    """A second table."""
+
+    name = CharField(unique=True)
+
+
+MODELS = [Slot, Mark]
+
+
+@contextmanager
+def held_back(server: str, replicas: int = 1, **arguments: Any) -> Iterator[LocalCluster]:
+    """A cluster with the tables in place."""
+    with own_cluster(server, replicas, **arguments) as cluster:
+        database = cluster.database(consistency="eventual")
+        with database.bind_ctx(MODELS):
+            database.create_tables(MODELS)
+        database.close()
+        cluster.sync()
+        yield cluster
+
+
+def clear(cluster: LocalCluster, *rows: tuple[str, int]) -> None:
+    """Empty tables on all nodes, but for `rows` in `slot`."""
+    for node in cluster.replicas:
+        node.thaw()
+    for table in ("slot", "mark"):
+        cluster.primary.execute(f"DELETE FROM {cluster.database_name}.{table}")
+    for name, n in rows:
+        elsewhere(cluster, f"INSERT INTO slot (name, n) VALUES ('{name}', {n})")
+    cluster.sync()
+
+
+def elsewhere(cluster: LocalCluster, sql: str) -> None:
+    """What another program does on the primary."""
+    schema = cluster.database_name
+    for table in ("slot", "mark"):
+        sql = f" {sql} ".replace(f" {table} ", f" {schema}.{table} ")
+    cluster.primary.execute(sql)
+
+
+@contextmanager
+def frozen(cluster: LocalCluster) -> Iterator[None]:
+    """No replica applies anything meanwhile."""
+    for node in cluster.replicas:
+        node.freeze()
+    try:
+        yield
+    finally:
+        for node in cluster.replicas:
+            node.thaw()
+
+
+@contextmanager
+def soon(work: Callable[[], Any], seconds: float = 0.1) -> Iterator[None]:
+    """Something happens a moment after the block was entered; it has happened when it is left."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as exc:
+            failed.append(exc)
+
+    timer = threading.Timer(seconds, run)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+    assert not failed, failed
+
+
+def n_of(name: str = "a") -> int | None:
+    """What the slot holds, as far as this read sees."""
+    row = Slot.select(Slot.n).where(Slot.name == name).tuples().first()
+    return None if row is None else row[0]
+
+
+@contextmanager
+def watched(database: Any) -> Iterator[list[RouteEvent]]:
+    """The events of a database meanwhile."""
+    events: list[RouteEvent] = []
+    database.route_hooks.append(events.append)
+    try:
+        yield events
+    finally:
+        database.route_hooks.remove(events.append)
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    """What `work` returns in a thread of its own."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append((work(), None))
+        except BaseException as exc:
+            found.append((None, exc))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    value, error = found[0]
+    if error is not None:
+        raise error
+    return value

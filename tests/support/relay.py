@@ -1,0 +1,177 @@
+"""A TCP relay on loopback that delays what goes through it, and counts how clients talk to a server."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from types import TracebackType
+
+
+class Counted:
+    """What went from the clients to the server since `Relay.reset`.
+
+    Attributes:
+        sends: pieces of data that arrived here one after the other from a client.
+        packets: protocol packets in them; a statement is one, so is a login.
+        turns: how often a client spoke after the server had: one turn is one round trip.
+    """
+
+    def __init__(self) -> None:
+        self.sends = 0
+        self.packets = 0
+        self.turns = 0
+
+    def __repr__(self) -> str:
+        return f"<{self.sends} sends, {self.packets} packets, {self.turns} turns>"
+
+
+class Relay:
+    """Leads from a port of its own to a server; a context manager.
+
+    Parameters:
+        port: the server's, on loopback.
+        to_server: seconds by which everything is late on its way to the server.
+        to_client: the same for the way back.
+    """
+
+    def __init__(self, port: int, *, to_server: float = 0.0, to_client: float = 0.0) -> None:
+        self._target = ("127.0.0.1", port)
+        self.to_server = to_server
+        self.to_client = to_client
+        self.counted = Counted()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._sockets: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._closing = False
+
+    def __enter__(self) -> Relay:
+        self._run(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        # Closing a listener does not wake the thread in accept(); shutting it down does.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.drop()
+        for thread in self._threads:
+            thread.join(10)
+
+    def reset(self) -> None:
+        """Count from here."""
+        with self._lock:
+            self.counted = Counted()
+
+    def drop(self) -> None:
+        """Cut every connection."""
+        with self._lock:
+            sockets = tuple(self._sockets)
+        for sock in sockets:
+            _shut(sock)
+
+    def _run(self, work: object, *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
+            conversation = _Conversation(self, client, server)
+            with self._lock:
+                self._sockets |= {client, server}
+            for sock in (client, server):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._run(conversation.carry, client, server, True)
+            self._run(conversation.carry, server, client, False)
+            if self._closing:
+                self.drop()
+
+
+class _Conversation:
+    """One client and the server."""
+
+    def __init__(self, relay: Relay, client: socket.socket, server: socket.socket) -> None:
+        self._relay = relay
+        self._open = [client, server]
+        self._client_spoke = True  # the server greets first
+        self._missing = 0  # bytes of a packet that are still to come
+        self._header = b""
+
+    def carry(self, source: socket.socket, target: socket.socket, from_client: bool) -> None:
+        waiting: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        sender = threading.Thread(target=self._send, args=(waiting, target), daemon=True)
+        sender.start()
+        while True:
+            try:
+                data = source.recv(1 << 16)
+            except OSError:
+                data = b""
+            late = self._relay.to_server if from_client else self._relay.to_client
+            waiting.put((time.perf_counter() + late, data))
+            if not data:
+                break
+            self._count(data, from_client)
+        sender.join()
+        _shut(source)
+
+    def _send(self, waiting: queue.SimpleQueue[tuple[float, bytes]], target: socket.socket) -> None:
+        while True:
+            due, data = waiting.get()
+            left = due - time.perf_counter()
+            if left > 0:
+                time.sleep(left)
+            try:
+                if not data:
+                    target.shutdown(socket.SHUT_WR)
+                    return
+                target.sendall(data)
+            except OSError:
+                return
+
+    def _count(self, data: bytes, from_client: bool) -> None:
+        relay = self._relay
+        with relay._lock:
+            if from_client:
+                relay.counted.sends += 1
+                relay.counted.packets += self._packets(data)
+                relay.counted.turns += not self._client_spoke
+            self._client_spoke = from_client
+
+    def _packets(self, data: bytes) -> int:
+        """How many packets begin in this piece; right as long as the connection is not encrypted."""
+        found = 0
+        while data:
+            if self._missing:
+                taken = min(self._missing, len(data))
+                self._missing -= taken
+                data = data[taken:]
+                continue
+            self._header, data = (self._header + data)[:4], data[4 - len(self._header) :]
+            if len(self._header) == 4:
+                found += 1
+                self._missing = int.from_bytes(self._header[:3], "little")
+                self._header = b""
+        return found
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the other end was quicker
+    sock.close()
