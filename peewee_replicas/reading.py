@@ -176,6 +176,8 @@ class Reading:
         with progress.lock:
             progress.waiting += 1
         there = False
+        cursor: Any = None
+        failure: Exception | None = None
         try:
             if not self._may_go_together(node, conn, progress):
                 if not catch_up.learn(replica, conn, self._ask(conn, query)):
@@ -184,6 +186,10 @@ class Reading:
             conn.send_ahead(query)
             try:
                 cursor = self._attempt(replica, node)
+            except PeeweeException as exc:
+                if self.database._meaning(exc) != "statement":
+                    raise
+                failure = exc
             finally:
                 conn.recall_ahead()
                 if conn.answer_ahead is not None:
@@ -191,9 +197,12 @@ class Reading:
         finally:
             with progress.lock:
                 progress.waiting -= 1
-        if not there:
-            cursor.close()
+        if not there:  # what old data made of the read says nothing, not even an error
+            if cursor is not None:
+                cursor.close()
             raise self._behind()
+        if failure is not None:
+            raise failure
         return cursor
 
     def _behind(self) -> _Behind:

@@ -193,7 +193,10 @@ class _Required(NamedTuple):
 
 def _raised(floor: Floor, versions: Iterable[tuple[Key, int]]) -> Floor:
     """`floor`, raised to `versions`; itself if it is there already."""
-    higher = {key: version for key, version in versions if version > floor.get(key, 0)}
+    higher: dict[Key, int] = {}
+    for key, version in versions:
+        if version > higher.get(key, floor.get(key, 0)):
+            higher[key] = version
     return {**floor, **higher} if higher else floor
 
 
@@ -329,7 +332,7 @@ class Checker:
         """Each version was written once, and whoever is seen is seen after all that it followed."""
         self.report.checks[event.group, TRUE] += 1
         causes: dict[Key, int] = {}
-        earlier: dict[Key, int] = {}
+        latest = 0
         for key, (version, token) in event.reads.items():
             if not version or token is None:
                 continue
@@ -338,11 +341,11 @@ class Checker:
                 began, known = self._begun[token]
                 for cause, at in known.items():
                     causes[cause] = max(at, causes.get(cause, 0))
-                for other, at in self._then(event.reads, began):
-                    earlier[other] = max(at, earlier.get(other, 0))
+                latest = max(latest, began)
         if len(event.reads) > 1:
             reads = {key: self._as_version(key, seen) for key, seen in event.reads.items()}
             self._hold(FOLLOWS, event, reads, causes, "another row it read was written by one who knew that")
+            earlier = dict(self._then(event.reads, latest))
             self._hold(PREFIX, event, reads, earlier, "another row it read was written after that")
 
     def _place(self, event: Event, key: Key, version: int, token: object) -> None:
