@@ -21,6 +21,7 @@ from .replication import PRIMARY, Replication
 from .routing import REPLICA
 from .scopes import innermost
 
+_UNREACHABLE = 2003  # CR_CONN_HOST_ERROR
 _NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
 
 
@@ -109,8 +110,10 @@ class Connections(peewee.Database):
         return node
 
     def _open_node(self, replica: Replica, node: Any) -> None:
+        unreached = replica.unreached
         try:
             node._adopt(self, replica)
+            node._state.unreached = unreached
             super(Connections, node).connect()
             conn = node._state.conn
             self._check_connection(replica.label, conn, node.connect_params)
@@ -126,10 +129,24 @@ class Connections(peewee.Database):
                 replica.failed(f"{type(exc).__name__}: {exc}")
             else:
                 replica.breaker.let_go()
+                if isinstance(exc, PeeweeException) and len(exc.args) == 2:
+                    # The server names the user and the schema it refuses, but not itself.
+                    exc.args = (exc.args[0], f"{replica.label}: {exc.args[1]}")
             raise
         replica.connected()
         if self._state.closed:
             self._state.closed = False
+
+    def _before_connecting(self) -> None:
+        # Threads wait for one another to connect. When a hung node has cost one of them its timeout, it
+        # is not to cost each of the others theirs, one after the other.
+        replica = self._node
+        if replica is not None and replica.unreached != self._state.unreached:
+            raise OperationalError(_UNREACHABLE, "another thread has just found that it cannot be reached")
+
+    def _could_not_connect(self, exc: Exception) -> None:
+        if self._node is not None and self._has_no_connection(exc):
+            self._node.unreached += 1
 
     def _check_connection(self, label: str, conn: Any, parameters: dict[str, Any]) -> None:
         raise NotImplementedError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from peewee import __exception_wrapper__
@@ -23,10 +25,12 @@ class Needs(NamedTuple):
     Attributes:
         position: what a replica must have reached; None: nothing.
         primary: why the read has to go to the primary, or ``""``.
+        excused: whether that read obliges to nothing itself, so that the next may be on a replica again.
     """
 
     position: Position | None
     primary: str
+    excused: bool = False
 
 
 NOTHING = Needs(None, "")
@@ -81,8 +85,15 @@ class Consistency:
         for session in (self.session(owner), self.shared):
             if succeeded and conn.gtid:
                 session.saw(conn.flavour.position(conn.gtid))
-            if after.owes:
-                session.owed = True
+            if after.owes and not getattr(self._local, "excused", False):
+                session.owe()
+
+    def asks_nothing(self) -> bool:
+        """Whether a read outside all scopes may be served by any replica as it is."""
+        if self.level == "session":
+            session = self.own_session()
+            return session.seen is None and not session.owed and not session.sticky_until
+        return self.level == "eventual"
 
     def needs(self, owner: object, database: Any, frame: Frame | None) -> Needs:
         """What a read in this context must see; asks the primary where that is owed.
@@ -102,13 +113,13 @@ class Consistency:
         session = self.shared if level == "process" else self.session(owner)
         if session.owed:
             self._settle(session, database)
-        if session.sticky_until:
-            if time.monotonic() < session.sticky_until:
-                return Needs(None, self._sticky_reason(f"after a write, for {self.sticky_seconds} s"))
-            session.sticky_until = 0.0
+        if session.sticky_until and session.sticks(time.monotonic()):
+            why = self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
+            # In a scope that must not go backwards, what was read on the primary counts as well.
+            return Needs(None, why, excused=pin is None)
         position: Any = session.seen
         if moved is not None:
-            position = moved if position is None else position.merge(moved)
+            position = moved if type(position) is not type(moved) else position.merge(moved)
         return NOTHING if position is None else Needs(position, "")
 
     def _sticky_reason(self, why: str) -> str:
@@ -116,13 +127,13 @@ class Consistency:
 
     def _settle(self, session: Session, database: Any) -> None:
         """Ask for what is owed; where the primary cannot be asked, the obligation is dropped, and said."""
-        session.owed = False  # before asking: what ends meanwhile is owed anew
+        debts = session.debts  # before asking: what ends meanwhile is owed anew
         try:
             now = self.ask(database)
         except Exception as exc:
             if not database._has_no_connection(exc):
-                session.owed = True
                 raise
+            session.pay(debts)
             self.counters.add("unasked")
             logger.warning(
                 "the primary cannot be asked how far it has come, so reads do not wait for statements "
@@ -132,14 +143,25 @@ class Consistency:
             return
         if now is not None:
             session.saw(now)
+            session.pay(debts)  # not before: another thread of this context would not wait for the answer
             return
-        session.sticky_until = time.monotonic() + self.sticky_seconds
+        session.stick(time.monotonic() + self.sticky_seconds)
+        session.pay(debts)
         if "sticky" not in self._said:
             self._said.add("sticky")
             logger.warning(
                 "%s; consistency is kept by that alone",
                 self._sticky_reason(f"for {self.sticky_seconds} s after each write"),
             )
+
+    @contextmanager
+    def excusing(self, excused: bool) -> Iterator[None]:
+        """Whether what this thread reads on the primary meanwhile obliges it to nothing."""
+        self._local.excused = excused
+        try:
+            yield
+        finally:
+            self._local.excused = False
 
     def settled(self, owner: object, database: Any) -> Position | None:
         """What this context must see, once all that is owed was asked for."""

@@ -16,8 +16,6 @@ from .routing import READER, REPLICA, WRITER
 class Execution(Reading):
     """One execution of one statement."""
 
-    __slots__ = ()
-
     def run(self) -> Any:
         """Send the statement where the decision says; returns the driver's cursor."""
         target = self.decision.target

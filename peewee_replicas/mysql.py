@@ -26,10 +26,21 @@ class _MySQL(MySQLDatabase):
 
     _guarded = False
 
+    def _before_connecting(self) -> None:
+        """Called when it is this thread's turn to connect; may raise."""
+
+    def _could_not_connect(self, exc: Exception) -> None:
+        """Called before it is another thread's turn."""
+
     def _connect(self) -> Any:
-        return wire.Connection(
-            database=self.database, autocommit=True, guard=self._guarded, **self.connect_params
-        )
+        self._before_connecting()
+        try:
+            return wire.Connection(
+                database=self.database, autocommit=True, guard=self._guarded, **self.connect_params
+            )
+        except Exception as exc:
+            self._could_not_connect(exc)
+            raise
 
 
 class _PooledMySQL(PooledMySQLDatabase, _MySQL):
@@ -86,6 +97,11 @@ class ReplicatedDatabase(Replicated, _MySQL):
         if reader is None:
             reader = Replica(NodeSpec(PRIMARY, 1, {}), address(own), self._make_node, is_primary=True)
         return Replication(settings, ReplicaSet(nodes), reader)
+
+    def _drop(self, conn: Any) -> None:
+        # The user may have closed it by itself, and to PyMySQL closing twice is an error.
+        if getattr(conn, "open", True):
+            super()._drop(conn)
 
     def _check_connection(self, label: str, conn: Any, parameters: dict[str, Any]) -> None:
         if not isinstance(conn, wire.Connection):

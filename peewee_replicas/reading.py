@@ -13,7 +13,7 @@ from .progress import CatchUp
 from .replicas import Replica
 from .replication import PRIMARY, Replication
 from .routing import REPLICA, Decision
-from .scopes import Frame, pinning, snapshotting
+from .scopes import Frame, any_here, pinning, snapshotting
 from .snapshots import Snapshot
 from .statements import Statement
 
@@ -26,12 +26,21 @@ class Reading:
     Attributes:
         role, node, reason: where it went last, and why; as in `RouteEvent`.
         attempts: how often it was handed to a node.
+        observed: with ``reads="observe"``, where it would have gone.
+        scoped: whether this context may be inside a scope.
+        tried: the replicas that could not serve it, and why.
+        lost: the error of the attempt that was sent and lost its connection; `lost_alive`: its node answers.
+        catch_up: what it must see, if anything.
     """
 
-    __slots__ = (
-        "attempts", "catch_up", "core", "database", "decision", "frame", "lost", "lost_alive", "node",
-        "observed", "params", "reason", "role", "sql", "statement", "tried", "unsent",
-    )  # fmt: skip
+    role: Any = PRIMARY
+    node = PRIMARY
+    attempts = 0
+    observed: str | None = None
+    scoped = True
+    lost: Exception | None = None
+    lost_alive = False
+    catch_up: CatchUp | None = None
 
     def __init__(
         self,
@@ -51,15 +60,8 @@ class Reading:
         self.sql = sql
         self.params = params
         self.reason = decision.reason
-        self.role: Any = PRIMARY
-        self.node = PRIMARY
-        self.attempts = 0
-        self.observed: str | None = None
-        self.lost: Exception | None = None
-        self.lost_alive = False
         self.tried: dict[Replica, BaseException] = {}
         self.unsent: set[Replica] = set()
-        self.catch_up: CatchUp | None = None
 
     def _on_writer(self) -> Any:
         raise NotImplementedError
@@ -69,16 +71,19 @@ class Reading:
 
     def _read(self) -> Any:
         core = self.core
-        needs = core.consistency.needs(core, self.database, self.frame)
-        if needs.primary:
-            self.reason = needs.primary
-            return self._on_primary()
-        if needs.position is not None:
-            self.catch_up = CatchUp(needs.position, core.settings.catch_up_timeout)
-        held = snapshotting(core)
-        if held is not None:
-            return self._in_snapshot(held)
-        replica = core.choose(self.catch_up)
+        self.scoped = any_here()
+        if self.scoped or not core.consistency.asks_nothing():
+            needs = core.consistency.needs(core, self.database, self.frame)
+            if needs.primary:
+                self.reason = needs.primary
+                with core.consistency.excusing(needs.excused):
+                    return self._on_primary()
+            if needs.position is not None:
+                self.catch_up = CatchUp(needs.position, core.settings.catch_up_timeout)
+            held = snapshotting(core)
+            if held is not None:
+                return self._in_snapshot(held)
+        replica = core.choose(self.catch_up, scoped=self.scoped)
         if replica is None:
             replica = self._elsewhere()  # a scope's node went out of rotation between two reads
         return self._on_replicas(replica)
@@ -158,9 +163,10 @@ class Reading:
         finally:
             conn.executing = False
             replica.finish()
-        pin = pinning(self.core)
-        if pin is not None:
-            pin.served = True
+        if self.scoped:
+            pin = pinning(self.core)
+            if pin is not None:
+                pin.served = True
         return cursor
 
     def _attempt_at(self, replica: Replica, node: Any, catch_up: CatchUp) -> Any:

@@ -24,6 +24,7 @@ class Replica:
         address: ``host:port``, or the path of its socket.
         weight: its share of the reads, relative to the others'.
         in_flight: reads that this process has sent to it and not yet got back.
+        unreached: how often connecting to it has failed.
         is_primary: whether it is the primary, in its role as a node for reading.
     """
 
@@ -46,6 +47,7 @@ class Replica:
         self.on_change: Callable[[], None] = lambda: None
         self.reads = 0
         self.connections = 0
+        self.unreached = 0
         self.ejections = 0
         self.restorations = 0
         self._lock = threading.Lock()

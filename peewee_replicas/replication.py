@@ -153,14 +153,15 @@ class Replication:
 
     # Choosing
 
-    def choose(self, catch_up: CatchUp | None = None) -> Replica | None:
+    def choose(self, catch_up: CatchUp | None = None, *, scoped: bool = True) -> Replica | None:
         """The replica for a read, or None when none is usable; takes one turn of the policy.
 
         Parameters:
             catch_up: what the read must see; a replica that is known to show it is preferred.
+            scoped: whether this context may be inside a scope.
         """
         usable = self.replicas.usable
-        pin = pinning(self)
+        pin = pinning(self) if scoped else None
         if pin is not None:
             return self._pinned(pin, usable, catch_up)
         chosen = self._next(usable)

@@ -10,8 +10,9 @@ import functools
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Generic, Literal, TypeVar
 
 Place = Literal["readonly", "primary", "causal"]
@@ -77,6 +78,11 @@ class _Link:
 _chain: ContextVar[_Link | None] = ContextVar("peewee_replicas_scopes", default=None)
 
 
+def any_here() -> bool:
+    """Whether this context has entered a scope of any database; where it has not, none need be looked for."""
+    return _chain.get() is not None
+
+
 def innermost(owner: object) -> Frame | None:
     """The innermost ``readonly()`` or ``primary()`` of `owner` that is in force in this context."""
     link = _chain.get()
@@ -128,17 +134,39 @@ def _live(link: _Link | None) -> _Link | None:
     return link
 
 
-@contextmanager
-def _in_force(frame: Frame) -> Iterator[None]:
-    """Put a frame in force for one step of a generator, and leave the chain as it was found."""
-    before = _live(_chain.get())
-    mine = _Link(frame, before)
-    _chain.set(mine)
-    try:
-        yield
-    finally:
-        if _chain.get() is mine:
-            _chain.set(before)
+class _Steps:
+    """Puts a frame in force for each step of what runs in steps, and leaves the chain as it was found.
+
+    Scopes that a step has entered and not left are in force again in the next step, and only there.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._inner: tuple[Frame, ...] = ()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One step."""
+        before = _live(_chain.get())
+        link = mine = _Link(self._frame, before)
+        for frame in self._inner:
+            link = _Link(frame, link)
+        _chain.set(link)
+        try:
+            yield
+        finally:
+            inner = []
+            left = _chain.get()
+            while left is not None and left is not mine:
+                inner.append(left.frame)
+                left = left.outer
+            if left is mine:  # else this is another context, in whose chain there is nothing of ours
+                self._inner = tuple(reversed(inner))
+                _chain.set(before)
+
+
+def _in_force(frame: Frame) -> AbstractContextManager[None]:
+    return _Steps(frame).step()
 
 
 class Scope(Generic[D]):
@@ -177,11 +205,13 @@ class Scope(Generic[D]):
 
     def __call__(self, function: F) -> F:
         """Decorate a function, generator, coroutine or async generator; each call has its own scope."""
-        if inspect.isasyncgenfunction(function):
+        # An object with a __call__ of its own is what that is.
+        called: Any = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+        if inspect.isasyncgenfunction(called):
             wrapped = self._wrap_async_generator(function)
-        elif inspect.iscoroutinefunction(function):
+        elif inspect.iscoroutinefunction(called):
             wrapped = self._wrap_coroutine(function)
-        elif inspect.isgeneratorfunction(function):
+        elif inspect.isgeneratorfunction(called):
             wrapped = self._wrap_generator(function)
         elif callable(function):
             wrapped = self._wrap_function(function)
@@ -194,9 +224,17 @@ class Scope(Generic[D]):
             frame = self._begin()
             try:
                 with _in_force(frame):
-                    return function(*args, **kwargs)
+                    result = function(*args, **kwargs)
             finally:
                 frame.end()
+            # What has not run yet has to be in a scope when it does.
+            if isinstance(result, GeneratorType):
+                return self._wrap_generator(lambda: result)()
+            if isinstance(result, CoroutineType):
+                return self._wrap_coroutine(lambda: result)()
+            if isinstance(result, AsyncGeneratorType):
+                return self._wrap_async_generator(lambda: result)()
+            return result
 
         return call
 
@@ -226,10 +264,11 @@ class Scope(Generic[D]):
         async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             frame = self._begin()
             generator = function(*args, **kwargs)
+            steps = _Steps(frame)
             step, value = generator.asend, None
             try:
                 while True:
-                    with _in_force(frame):
+                    with steps.step():
                         try:
                             item = await step(value)
                         except StopAsyncIteration:
@@ -243,7 +282,7 @@ class Scope(Generic[D]):
                         # The consumer threw into us: the decorated generator is to see it.
                         step, value = generator.athrow, exc
             finally:
-                with _in_force(frame):
+                with steps.step():
                     await generator.aclose()
                 frame.end()
 
@@ -254,17 +293,17 @@ class _Stepped(Generator[Any, Any, Any]):
     """A generator that is in its scope exactly while it runs, never while its consumer does."""
 
     def __init__(self, frame: Frame, generator: Generator[Any, Any, Any]) -> None:
-        self._frame = frame
+        self._steps = _Steps(frame)
         self._generator = generator
 
     def send(self, value: Any) -> Any:
-        with _in_force(self._frame):
+        with self._steps.step():
             return self._generator.send(value)
 
     def throw(self, *args: Any) -> Any:
-        with _in_force(self._frame):
+        with self._steps.step():
             return self._generator.throw(*args)
 
     def close(self) -> None:
-        with _in_force(self._frame):
+        with self._steps.step():
             self._generator.close()

@@ -30,20 +30,35 @@ class Session:
 
     Attributes:
         seen: the position its reads must have reached, or None.
-        owed: the primary's present position has to be asked for before the next read on a replica,
-            because a statement there reported no position of its own.
+        debts: how many statements on the primary reported no position of their own.
+        paid: to how many of these the primary's position has been asked for since.
         sticky_until: on a monotonic clock, until when reads stay on the primary; for servers without GTIDs.
         bookmarked: `seen` came from a bookmark, which may be of a history that was lost.
     """
 
-    __slots__ = ("bookmarked", "lock", "owed", "seen", "sticky_until")
+    __slots__ = ("bookmarked", "debts", "lock", "paid", "seen", "sticky_until")
 
     def __init__(self, seen: Position | None = None) -> None:
         self.seen = seen
-        self.owed = False
+        self.debts = self.paid = 0
         self.sticky_until = 0.0
         self.bookmarked = seen is not None
         self.lock = threading.Lock()
+
+    @property
+    def owed(self) -> bool:
+        """Whether the primary's present position has to be asked for before the next read on a replica."""
+        return self.debts > self.paid
+
+    def owe(self) -> None:
+        """A statement on the primary has reported no position of its own."""
+        with self.lock:
+            self.debts += 1
+
+    def pay(self, debts: int) -> None:
+        """What was owed when there were so many debts is owed no more; what came after still is."""
+        with self.lock:
+            self.paid = max(self.paid, debts)
 
     def saw(self, position: Position) -> None:
         """Oblige later reads to see at least `position`."""
@@ -56,10 +71,24 @@ class Session:
 
     def take_over(self, other: Session) -> None:
         """Oblige later reads to what `other` is obliged to."""
+        if other.owed:  # looked at first: once a debt is paid, its position is there
+            self.owe()
         if other.seen is not None:
             self.saw(other.seen)
-        self.owed = self.owed or other.owed
-        self.sticky_until = max(self.sticky_until, other.sticky_until)
+        self.stick(other.sticky_until)
+
+    def stick(self, until: float) -> None:
+        """Keep reads on the primary until then."""
+        with self.lock:
+            self.sticky_until = max(self.sticky_until, until)
+
+    def sticks(self, now: float) -> bool:
+        """Whether reads stay on the primary at `now`."""
+        with self.lock:
+            if now < self.sticky_until:
+                return True
+            self.sticky_until = 0.0
+            return False
 
 
 class Ended:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 TRACK_VARIABLE, TRACK_SCHEMA, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 1, 2, 3, 5
 
 _FULL_PACKET = 0xFFFFFF
+_COLUMNS_KEPT = 512
 
 
 def read_length(data: bytes, at: int) -> tuple[int, int]:
@@ -60,22 +60,36 @@ def session_trackers(tail: bytes) -> Iterator[tuple[int, bytes]]:
 class Columns:
     """What a result reads its column descriptions from where no EOF packet follows them."""
 
-    __slots__ = ("_connection", "decoders", "encoding", "use_unicode")
+    __slots__ = ("_connection", "_known", "decoders", "encoding", "use_unicode")
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = weakref.proxy(connection)
-        self.refresh(connection)
+    def __init__(self) -> None:
+        self._connection: Any = None
+        self._known: dict[Any, Any] = {}
 
-    def refresh(self, connection: Any) -> None:
-        """Take over what `SET NAMES` and the like may have changed."""
+    def of(self, connection: Any) -> Columns:
+        """Read from `connection` until `release`; it is not kept longer, so that nothing keeps it open."""
+        self._connection = connection
         self.decoders = connection.decoders
         self.encoding = connection.encoding
         self.use_unicode = connection.use_unicode
+        return self
+
+    def release(self) -> None:
+        """Read from no connection any more."""
+        self._connection = None
 
     def _read_packet(self, packet_type: Any = None) -> Any:
         if packet_type is None:
             return _EOF_PACKET
-        return self._connection._read_packet(packet_type)
+        data = self._connection._read_packet()._data
+        # A query that is sent again describes its columns in the same bytes; parsing them is what costs.
+        key = (data, self.encoding)
+        column = self._known.get(key)
+        if column is None:
+            if len(self._known) >= _COLUMNS_KEPT:
+                self._known.clear()
+            column = self._known[key] = packet_type(data, self.encoding)
+        return column
 
 
 class _EofPacket:
@@ -117,10 +131,12 @@ class Result(MySQLResult):
         if not connection.without_eof:
             super()._get_descriptions()
             return
-        self.connection = connection.columns()
+        columns = connection.columns
+        self.connection = columns.of(connection)
         try:
             super()._get_descriptions()
         finally:
+            columns.release()
             self.connection = connection
 
     def _check_packet_is_eof(self, packet: Any) -> bool:

@@ -7,10 +7,8 @@ reads packets, and nothing here knows about routing.
 
 from __future__ import annotations
 
-import os
 import select
 import ssl
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +16,7 @@ from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as _Connection
 from pymysql.constants import CLIENT, COMMAND, ER, SERVER_STATUS
+from pymysql.protocol import MysqlPacket
 
 from . import flavour_of
 from .packets import (
@@ -30,17 +29,17 @@ from .packets import (
     session_trackers,
     take,
 )
+from .tls import shared_context
 
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _STATUS_MASK = _IN_TRANSACTION | AUTOCOMMIT
 _SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
 
+_NO_QUERY = "SET"  # stands for a command that has no text
 _OVERHEARD_LIMIT = 1 << 16
 _CHANGES_KEPT = 8
-
-_contexts: dict[Any, ssl.SSLContext] = {}
-_contexts_lock = threading.Lock()
+_UNKNOWN = object()
 
 
 class Connection(_Connection):
@@ -79,6 +78,7 @@ class Connection(_Connection):
     server: Any = None
     read_in_transaction = False
     _ahead = b""
+    _unsent = b""
     screen: Callable[[str | bytes], None] | None = None
     without_eof = False
     tracks = False
@@ -89,11 +89,12 @@ class Connection(_Connection):
     _settings = ""
     _poll: Any = None
     _later = ""
-    _columns: Columns | None = None
     _read_timeout: float | None
+    _next_seq_id: int
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
         self.changes: list[str] = []
+        self.columns = Columns()
         self.guarded = guard
         super().__init__(**kwargs)
 
@@ -164,18 +165,7 @@ class Connection(_Connection):
         self._read_ok_packet()
 
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
-        # Building a TLS context costs more than the rest of connecting; files are watched for renewal.
-        if isinstance(sslp, ssl.SSLContext):
-            return sslp
-        try:
-            key = tuple(sorted((name, str(value), _changed_at(value)) for name, value in sslp.items()))
-        except TypeError:
-            context: ssl.SSLContext = super()._create_ssl_ctx(sslp)
-            return context
-        with _contexts_lock:
-            if key not in _contexts:
-                _contexts[key] = super()._create_ssl_ctx(sslp)
-            return _contexts[key]
+        return shared_context(sslp, super()._create_ssl_ctx)
 
     # Hearing
 
@@ -230,19 +220,32 @@ class Connection(_Connection):
         self._affected_rows = self._read_query_result(unbuffered)
         return self._affected_rows
 
+    def _failed(self) -> None:
+        if self.listener is not None and not self.own and self._sent is not _NO_QUERY:
+            self.listener(self, False, bool(self.transaction))
+
     def _read_ok_packet(self) -> Any:
-        ok = super()._read_ok_packet()
+        try:
+            ok = super()._read_ok_packet()
+        except BaseException:
+            self._failed()
+            raise
         self.heard(ok.server_status, ok.message)
         return ok
 
-    def columns(self) -> Columns:
-        """What a result of this connection reads its columns from."""
-        columns = self._columns
-        if columns is None:
-            columns = self._columns = Columns(self)
-        else:
-            columns.refresh(self)
-        return columns
+    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+        """As PyMySQL's, at less cost for a packet that is no error and has arrived whole."""
+        if self._rfile is not None and getattr(self, "_current_timeout", _UNKNOWN) == self._read_timeout:
+            try:
+                ahead = self._rfile.peek(4)
+            except (OSError, ValueError):
+                ahead = b""  # PyMySQL finds out for itself what is wrong
+            if len(ahead) > 4:
+                end = 4 + (ahead[0] | ahead[1] << 8 | ahead[2] << 16)
+                if 4 < end <= len(ahead) and ahead[3] == self._next_seq_id and ahead[4] != 0xFF:
+                    self._next_seq_id = (self._next_seq_id + 1) % 256
+                    return packet_type(self._rfile.read(end)[4:], self.encoding)
+        return super()._read_packet(packet_type)
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None
@@ -254,9 +257,8 @@ class Connection(_Connection):
                 result.init_unbuffered_query()
             else:
                 result.read()
-        except err.MySQLError:
-            if self.listener is not None and not self.own:
-                self.listener(self, False, bool(self.transaction))
+        except BaseException:
+            self._failed()
             raise
         self._result = result
         return result.affected_rows
@@ -266,6 +268,7 @@ class Connection(_Connection):
         self._ahead = b""
         result = Result(self)
         own, self.own = self.own, True
+        sequence, self._next_seq_id = self._next_seq_id, 1
         try:
             result.read()
             self.answer_ahead = (result.rows or (None,))[0]
@@ -275,7 +278,7 @@ class Connection(_Connection):
             self.answer_ahead = exc
         finally:
             self.own = own
-        self._next_seq_id = 1
+        self._next_seq_id = sequence
 
     def send_ahead(self, sql: str) -> None:
         """Let a query of the library's own leave in one send with the next statement, before it.
@@ -284,14 +287,17 @@ class Connection(_Connection):
         """
         query = sql.encode(self.encoding)
         self._ahead = (len(query) + 1).to_bytes(3, "little") + b"\0" + bytes([COMMAND.COM_QUERY]) + query
+        self._unsent = self._ahead
         self.answer_ahead = None
 
     def recall_ahead(self) -> None:
         """Take back what `send_ahead` was given, if nothing was sent after all."""
-        self._ahead = b""
+        self._ahead = self._unsent = b""
 
     def _write_bytes(self, data: bytes) -> None:
-        super()._write_bytes(self._ahead + data if self._ahead else data)
+        if self._unsent:  # a statement longer than a packet goes out in several writes
+            data, self._unsent = self._unsent + data, b""
+        super()._write_bytes(data)
 
     def show_warnings(self) -> Any:
         """``SHOW WARNINGS``, as PyMySQL does."""
@@ -299,6 +305,13 @@ class Connection(_Connection):
         result = Result(self)
         result.read()
         return result.rows
+
+    def _force_close(self) -> None:
+        super()._force_close()
+        # The session is gone, and all that it carried.
+        self.transaction = self.session_state = ""
+        self._tables_locked = False
+        self.changes.clear()
 
     # For the owner of the connection
 
@@ -364,7 +377,7 @@ class Connection(_Connection):
         if command == COMMAND.COM_QUERY:
             self._sent = sql
         else:  # neither a ping nor a change of schema reads anything
-            self._sent = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else "SET"
+            self._sent = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else _NO_QUERY
         super()._execute_command(command, sql)
 
 
@@ -382,12 +395,6 @@ def _goes_unreported(sql: Any) -> bool:
     # The server reports no named lock, handler or user variable of a query; every other change it does.
     text = (sql if isinstance(sql, str) else bytes(sql).decode("latin1")).lower()
     return "get_lock" in text or "handler" in text or ("@" in text and (":=" in text or "into" in text))
-
-
-def _changed_at(value: Any) -> float:
-    if isinstance(value, (str, os.PathLike)) and os.path.exists(value):
-        return os.stat(value).st_mtime
-    return 0.0
 
 
 def _poll_for(sock: Any) -> Any:

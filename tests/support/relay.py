@@ -43,7 +43,7 @@ class Relay:
         self.counted = Counted()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._sockets: set[socket.socket] = set()
+        self._conversations: list[_Conversation] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closing = False
@@ -71,9 +71,13 @@ class Relay:
     def drop(self) -> None:
         """Cut every connection."""
         with self._lock:
-            sockets = tuple(self._sockets)
-        for sock in sockets:
-            _shut(sock)
+            conversations, self._conversations = self._conversations, []
+        for conversation in conversations:
+            conversation.end()
+
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another server; those that are open stay where they are."""
+        self._target = ("127.0.0.1", port)
 
     def _run(self, work: object, *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]
@@ -93,7 +97,7 @@ class Relay:
                 continue
             conversation = _Conversation(self, client, server)
             with self._lock:
-                self._sockets |= {client, server}
+                self._conversations.append(conversation)
             for sock in (client, server):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._run(conversation.carry, client, server, True)
@@ -107,10 +111,17 @@ class _Conversation:
 
     def __init__(self, relay: Relay, client: socket.socket, server: socket.socket) -> None:
         self._relay = relay
-        self._open = [client, server]
+        self._sockets = (client, server)
+        self._over = threading.Event()
         self._client_spoke = True  # the server greets first
         self._missing = 0  # bytes of a packet that are still to come
         self._header = b""
+
+    def end(self) -> None:
+        """Cut it, whatever is still on its way."""
+        self._over.set()
+        for sock in self._sockets:
+            _shut(sock)
 
     def carry(self, source: socket.socket, target: socket.socket, from_client: bool) -> None:
         waiting: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
@@ -127,14 +138,13 @@ class _Conversation:
                 break
             self._count(data, from_client)
         sender.join()
-        _shut(source)
 
     def _send(self, waiting: queue.SimpleQueue[tuple[float, bytes]], target: socket.socket) -> None:
         while True:
             due, data = waiting.get()
             left = due - time.perf_counter()
-            if left > 0:
-                time.sleep(left)
+            if left > 0 and self._over.wait(left):
+                return
             try:
                 if not data:
                     target.shutdown(socket.SHUT_WR)

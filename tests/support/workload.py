@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import peewee
+import pymysql
 from peewee import BigIntegerField, CharField, IntegerField, Model
-from pymysql.constants import CLIENT
 
+from peewee_replicas import NoReplicaAvailable
 from support.checker import Event, Inherits, Key, Seen, Write
 
 REGISTERS = 12
@@ -21,6 +22,8 @@ JOINT = frozenset({"reg"})
 
 # What the driver or the server says of a connection that is gone; a write may have happened or not.
 _LOST = frozenset({0, 1053, 1317, 1927, 2006, 2013, 2014, 3169})
+# A raw cursor raises what the driver raises.
+_FAILURES = (peewee.PeeweeException, pymysql.err.MySQLError)
 # Nothing was applied: a deadlock, a lock that did not come, a row that changed under a snapshot.
 _NOT_APPLIED = frozenset({1020, 1205, 1213})
 
@@ -86,13 +89,19 @@ class Round:
         self.events.append(Event("setup", "setup", "setup", began, self.tick(), writes=made))
 
     def audit(self, database: Any) -> None:
-        """Read everything on the primary, as a session that knows of nothing."""
+        """Read on the primary everything that anybody wrote: nothing acknowledged is missing or there twice."""
         began = self.tick()
+        reads: dict[Key, Seen] = {}
+        for event in self.events:
+            if isinstance(event, Event):
+                reads.update({write.key: (0, None) for write in event.writes})
         with database.primary():
             entries = Counter(row[0] for row in database.execute_sql("SELECT token FROM entry"))
             claims = database.execute_sql("SELECT name, token FROM claim").fetchall()
-        reads: dict[Key, Seen] = {("entry", token): (number, token) for token, number in entries.items()}
+            registers = database.execute_sql("SELECT k, version, token FROM reg").fetchall()
+        reads.update({("entry", token): (number, token) for token, number in entries.items()})
         reads.update({("claim", name): (1, token) for name, token in claims})
+        reads.update({("reg", k): (version, token) for k, version, token in registers})
         self.events.append(Event("audit", "audit", "audit", began, self.tick(), reads, promise="strong"))
 
 
@@ -142,7 +151,7 @@ class Actor:
         note = Note(self.shared.tick())
         try:
             yield note
-        except peewee.PeeweeException as exc:
+        except _FAILURES as exc:
             if note.done:
                 self._trouble(what, exc)
                 return
@@ -157,10 +166,10 @@ class Actor:
                 self._add(what, note, note.writes, "ok")
 
     def _add(self, what: str, note: Note, writes: tuple[Write, ...], outcome: Any) -> None:
-        for write in (*writes, *note.writes):
-            if write.version:
-                self.known[write.key] = write.version
-        self.known.update({key: version for key, (version, _) in note.reads.items() if key[0] == "reg"})
+        if outcome == "ok":
+            seen = {key: version for key, (version, _) in note.reads.items()}
+            seen.update({write.key: write.version or 0 for write in writes})
+            self.known.update({key: version for key, version in seen.items() if key[0] == "reg"})
         self.shared.events.append(
             Event(
                 self.group, self.session, what, note.began, self.shared.tick(), note.reads, writes, outcome,
@@ -170,13 +179,13 @@ class Actor:
 
     def _outcome(self, exc: BaseException) -> str:
         number = exc.args[0] if exc.args else None
-        if isinstance(exc, peewee.IntegrityError) or number in _NOT_APPLIED:
+        if isinstance(exc, (peewee.IntegrityError, pymysql.err.IntegrityError)) or number in _NOT_APPLIED:
             return "failed"
-        if number in _LOST:
+        if number in _LOST or isinstance(exc, NoReplicaAvailable):
             return "unknown"
         raise exc
 
-    def _trouble(self, what: str, exc: peewee.PeeweeException) -> None:
+    def _trouble(self, what: str, exc: Exception) -> None:
         number = exc.args[0] if exc.args else type(exc).__name__
         self.shared.troubles[f"{self.group}: {type(exc).__name__} {number} in {what}"] += 1
         if not isinstance(exc, peewee.IntegrityError) and number not in _NOT_APPLIED:
@@ -394,7 +403,7 @@ class Actor:
         with self.operation("INSERT IGNORE", write) as note:
             model = self.models[Claim]
             query = model.insert(name=name, token=token).on_conflict_ignore()
-            if self.database.execute(query).rowcount if False else query.as_rowcount().execute():
+            if query.as_rowcount().execute():
                 note.writes = (write,)
             else:
                 self._failed(write)
@@ -487,5 +496,3 @@ def _bound(model: type[Model], database: Any) -> Any:
     meta = type("Meta", (), {"database": database, "table_name": model._meta.table_name})
     return type(model.__name__, (model,), {"Meta": meta})
 
-
-__all__ = ["CLIENT"]

@@ -1,0 +1,46 @@
+"""TLS contexts shared by all connections of the same settings: making one costs more than connecting."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_contexts: dict[Any, ssl.SSLContext] = {}
+_lock = threading.Lock()
+
+
+def shared_context(settings: Any, make: Callable[[Any], ssl.SSLContext]) -> ssl.SSLContext:
+    """The context for what a user gave as ``ssl``; certificates that were renewed make a new one.
+
+    Parameters:
+        settings: a context, or PyMySQL's dict of settings.
+        make: makes a context of such a dict.
+    """
+    if isinstance(settings, ssl.SSLContext):
+        return settings
+    if not isinstance(settings, Mapping):
+        return make(settings)
+    key = tuple(sorted((name, str(value), _changed_at(value)) for name, value in settings.items()))
+    with _lock:
+        if key not in _contexts:
+            _contexts[key] = make(settings)
+        return _contexts[key]
+
+
+def _changed_at(value: Any) -> float:
+    if isinstance(value, (str, os.PathLike)) and os.path.exists(value):
+        return os.stat(value).st_mtime
+    return 0.0
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held it.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
