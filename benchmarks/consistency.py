@@ -25,8 +25,8 @@ KINDS = {"freeze": 6.0, "pause": 2.0, "crash": 1.0, "delay": 0.5}
 
 
 def sound(report: Report) -> tuple[int, int]:
-    """Checks and violations without the controls."""
-    groups = [group for group in report.reads if group not in CONTROLS]
+    """Checks and violations at session, process and strong: without controls, and without `eventual`."""
+    groups = [group for group in report.reads if group not in (*CONTROLS, "eventual, in scopes")]
     return (
         sum(report.total(report.checks, group) for group in groups),
         sum(report.total(report.violations, group) for group in groups),
@@ -37,7 +37,7 @@ def main() -> int:
     """Run rounds until there are checks enough, or the time is over."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", choices=("mariadb", "mysql"), default="mariadb")
-    parser.add_argument("--checks", type=int, default=200_000, help="checks to make, controls not counted")
+    parser.add_argument("--checks", type=int, default=200_000, help="checks to make, at session, process and strong")
     parser.add_argument("--seconds", type=float, default=480.0, help="stop after so long, whatever is reached")
     parser.add_argument("--round", type=float, default=20.0, help="seconds of one round")
     parser.add_argument("--seed", default="1")
@@ -72,7 +72,8 @@ def main() -> int:
         for (group, _), examples in sorted(total.examples.items()):
             if group not in CONTROLS:
                 print("\n".join(f"{group}: {example}" for example in examples))
-    return int(bool(sound(total)[1]))
+    wrong = sum(number for (group, _), number in total.violations.items() if group not in CONTROLS)
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Read/write splitting for peewee: reads go to the replicas, writes to the primary."""
 
-from .errors import ConfigurationError, NoReplicaAvailable, ReadOnlyViolation
+from .errors import BookmarkError, ConfigurationError, NoReplicaAvailable, ReadOnlyViolation
 from .events import Route, RouteEvent
 from .mysql import PooledReplicatedDatabase, ReplicatedDatabase
 from .policies import LeastBusy, Random, RoundRobin
@@ -10,6 +10,7 @@ from .sqlite import ReplicatedSqliteDatabase
 from .urls import register
 
 __all__ = [
+    "BookmarkError",
     "ConfigurationError",
     "LeastBusy",
     "NoReplicaAvailable",

@@ -6,6 +6,7 @@ peewee's own members have.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -15,14 +16,22 @@ from playhouse.pool import MaxConnectionsExceeded
 
 from .arguments import OWN_ARGUMENTS, NodeSpec, checked, overlay
 from .errors import ConfigurationError, ReadOnlyViolation
-from .failures import NO_CONNECTION, Meaning, meaning
+from .failures import NO_CONNECTION, NOT_OPENED, Meaning, meaning
+from .forks import abandon, free, track_database
 from .replicas import Replica
 from .replication import PRIMARY, Replication
-from .routing import REPLICA
-from .scopes import innermost
+from .routing import REPLICA, WRITER, Decision
+from .scopes import Frame, innermost
+from .statements import Statement
+
+logger = logging.getLogger("peewee.replicas")
 
 _UNREACHABLE = 2003  # CR_CONN_HOST_ERROR
 _NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
+
+
+class _TurnedAway(OperationalError):
+    """A node that another thread could not reach while this one waited for its turn to connect."""
 
 
 class Connections(peewee.Database):
@@ -69,6 +78,7 @@ class Connections(peewee.Database):
         hooks = self._replication.route_hooks if "_replication" in vars(self) else []
         self._replication = self._assemble(settings, specs)
         self._replication.route_hooks = hooks
+        track_database(self)
 
     # Nodes
 
@@ -124,13 +134,15 @@ class Connections(peewee.Database):
             raise  # the client's own limit says nothing about the node
         except BaseException as exc:
             node._discard()
-            # A node that is out already stays out, whatever a try on it has met.
-            if isinstance(exc, Exception) and (replica.breaker.open or self._has_no_connection(exc)):
+            if isinstance(exc, _TurnedAway) or not isinstance(exc, Exception):
+                replica.breaker.let_go()
+            elif replica.breaker.open or self._has_no_connection(exc):
+                # A node that is out already stays out, whatever a try on it has met.
                 replica.failed(f"{type(exc).__name__}: {exc}")
             else:
                 replica.breaker.let_go()
-                if isinstance(exc, PeeweeException) and len(exc.args) == 2:
-                    # The server names the user and the schema it refuses, but not itself.
+                if len(exc.args) == 2 and not self._is_not_opened(exc):
+                    # A server that refuses a user does not name itself.
                     exc.args = (exc.args[0], f"{replica.label}: {exc.args[1]}")
             raise
         replica.connected()
@@ -142,7 +154,7 @@ class Connections(peewee.Database):
         # is not to cost each of the others theirs, one after the other.
         replica = self._node
         if replica is not None and replica.unreached != self._state.unreached:
-            raise OperationalError(_UNREACHABLE, "another thread has just found that it cannot be reached")
+            raise _TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
 
     def _could_not_connect(self, exc: Exception) -> None:
         if self._node is not None and self._has_no_connection(exc):
@@ -170,6 +182,9 @@ class Connections(peewee.Database):
 
     def _has_no_connection(self, exc: BaseException) -> bool:
         return self._meaning(exc) in NO_CONNECTION
+
+    def _is_not_opened(self, exc: BaseException) -> bool:
+        return self._meaning(exc) in NOT_OPENED
 
     def _discard(self) -> None:
         """Drop this thread's connection to this node for good, whatever state it is in."""
@@ -241,7 +256,7 @@ class Connections(peewee.Database):
                 self._reach(replica)
                 return True
             except PeeweeException as exc:
-                if not self._has_no_connection(exc):
+                if not self._is_not_opened(exc):
                     raise
                 tried.add(replica)
                 replica = core.another(tried)
@@ -310,6 +325,23 @@ class Connections(peewee.Database):
             raise failures[0]
         return was_open
 
+    def _after_fork(self) -> None:
+        """In a forked child: leave the parent its connections, and open others when they are needed."""
+        free(self._lock)
+        core = self._replication
+        for replica in {*core.replicas.all, core.reader}:
+            abandon(replica.made, replica.made and replica.made._state.conn)
+            replica.after_fork()
+        state = self._state
+        abandon(state.conn)
+        if core.transaction(state):
+            logger.warning(
+                "this process was forked inside a transaction, which is the parent's: here statements fail "
+                "until the transaction is left and the database is closed"
+            )
+        else:
+            state.conn = None
+
     def dispose(self) -> None:
         """Forget all of this thread's connections without closing them."""
         super().dispose()
@@ -340,18 +372,25 @@ class Connections(peewee.Database):
         return super().cursor()
 
     def _scope_node(self) -> Any:
-        """The node of the innermost ``readonly()``, for what goes around `execute_sql`; else None."""
+        """The node of the innermost ``readonly()``, for what goes around `execute_sql`; else None.
+
+        It shows what a read in the scope must see now; what is sent to it later is not held to that.
+        """
         core = self._replication
         frame = innermost(core)
         if frame is None or frame.place != "readonly" or core.rehearsal is not None:
             return None
-        if core.transaction(self._state):
+        statement = core.classifier.classify("SELECT 1")
+        decision = core.decide(statement, self._state, frame, self._at_primary)
+        if decision.target == WRITER:
             raise ReadOnlyViolation(
-                "a raw cursor inside readonly() cannot be guarded while a transaction is open; "
+                f"a raw cursor inside readonly() cannot be guarded here ({decision.reason}); "
                 "use execute_sql(), or leave readonly() with primary()"
             )
-        replica = core.choose() or core.reader
-        return self._reach(replica)
+        return self._place(statement, decision, frame)
+
+    def _place(self, statement: Statement, decision: Decision, frame: Frame) -> Any:
+        raise NotImplementedError
 
     def _check_open(self) -> None:
         if self._state.closed:

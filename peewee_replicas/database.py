@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 import peewee
 from peewee import __exception_wrapper__
 
+from . import bookmarks
 from .arguments import checked
-from .bookmarks import BookmarkError, decode, encode
 from .connections import Connections
-from .errors import ConfigurationError, ReadOnlyViolation
+from .errors import BookmarkError, ConfigurationError, ReadOnlyViolation
 from .events import Route, RouteHook
 from .execution import Execution
+from .positions import MySQLPosition
 from .replicas import Replica
-from .routing import REPLICA
+from .routing import REPLICA, Decision
 from .scopes import Frame, Scope, innermost
 from .sessions import Session
 from .snapshots import Snapshot
+from .statements import Statement
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -131,6 +133,9 @@ class Replicated(Connections):
             cursor.execute(sql, params or ())
         return cursor
 
+    def _place(self, statement: Statement, decision: Decision, frame: Frame) -> Any:
+        return Execution(self, self._replication, statement, decision, frame, "", None).place()
+
     # Scopes and routes
 
     def readonly(self, *, consistency: str | None = None, snapshot: bool = False) -> Scope[Self]:
@@ -172,9 +177,15 @@ class Replicated(Connections):
         session = Session()
         session.take_over(outer)
         if bookmark is not None:
-            mark = decode(bookmark, time.time(), BOOKMARK_SECONDS)
+            try:
+                mark = bookmarks.decode(bookmark, time.time(), BOOKMARK_SECONDS)
+            except bookmarks.BookmarkError as exc:
+                raise BookmarkError(str(exc)) from exc
             if mark.history != self.database:
                 raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {self.database!r}")
+            kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
+            if core.dialect not in (None, kind):
+                raise BookmarkError(f"the bookmark is of a {kind} server, and this is {core.dialect}")
             session.saw(mark.position)
             session.bookmarked = True
         return Frame(core, "causal", session=session, outer=outer)
@@ -186,7 +197,7 @@ class Replicated(Connections):
         """
         core = self._replication
         position = core.consistency.settled(core, self)
-        return None if position is None else encode(position, self.database, time.time())
+        return None if position is None else bookmarks.encode(position, self.database, time.time())
 
     def _enter_readonly(self, consistency: str | None = None, snapshot: bool = False) -> Frame:
         core = self._replication

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from peewee import ImproperlyConfigured, OperationalError, ProgrammingError
+from peewee import DataError, ImproperlyConfigured, OperationalError, ProgrammingError
+
+from . import bookmarks
 
 
 class ConfigurationError(ImproperlyConfigured, ValueError):
@@ -15,3 +17,7 @@ class ReadOnlyViolation(ProgrammingError):
 
 class NoReplicaAvailable(OperationalError):
     """No replica could serve a read and ``fallback="error"``; the message names each node and its reason."""
+
+
+class BookmarkError(bookmarks.BookmarkError, DataError):
+    """A bookmark is malformed, of another database, or has expired; the message says which."""

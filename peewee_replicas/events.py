@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Literal, NamedTuple
+
+from .forks import new_lock
 
 Role = Literal["primary", "replica"]
 
@@ -57,7 +58,7 @@ class Counters:
     """Named numbers that only grow, exact under threads."""
 
     def __init__(self, *names: str) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._values = dict.fromkeys(names, 0)
 
     def add(self, name: str, amount: int = 1) -> int:

@@ -39,6 +39,8 @@ def meaning(class_name: str, arguments: tuple[object, ...]) -> Meaning:
 
 NO_CONNECTION: frozenset[Meaning] = frozenset({"unreachable", "not sent", "lost"})
 """What says, of a failure to *connect*, that the node cannot be had now."""
+NOT_OPENED: frozenset[Meaning] = NO_CONNECTION | {"missing"}
+"""What lets a read go elsewhere when it could not connect: the schema too may not have arrived yet."""
 
 
 _BY_NUMBER: tuple[tuple[frozenset[int], Meaning], ...] = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from .forks import new_lock
+
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
@@ -18,7 +20,7 @@ class Breaker:
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._pause = 0.0
         self._until = 0.0
         self._trying: int | None = None  # the thread that tries
@@ -61,6 +63,11 @@ class Breaker:
         with self._lock:
             if self._trying == threading.get_ident():
                 self._trying = None
+
+    def forget_try(self) -> None:
+        """Give up the try of a thread that is not there any more; the next caller may try."""
+        with self._lock:
+            self._trying = None
 
     def succeed(self) -> bool:
         """Bring the node back after a try that worked; True if it was out."""

@@ -13,6 +13,7 @@ from .arguments import NodeSpec, Settings, address, endpoint, node_specs, overla
 from .connections import Connections
 from .database import Replicated
 from .errors import ConfigurationError
+from .forks import free, track_connection
 from .replicas import Replica, ReplicaSet
 from .replication import PRIMARY, Replication
 from .servers import wire
@@ -35,9 +36,11 @@ class _MySQL(MySQLDatabase):
     def _connect(self) -> Any:
         self._before_connecting()
         try:
-            return wire.Connection(
+            conn = wire.Connection(
                 database=self.database, autocommit=True, guard=self._guarded, **self.connect_params
             )
+            track_connection(conn)
+            return conn
         except Exception as exc:
             self._could_not_connect(exc)
             raise
@@ -136,6 +139,12 @@ class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
         reusable = bool(super()._can_reuse(conn)) and not conn.transaction
         conn.settled = False  # a subclass's _initialize_connection() runs again at check-out
         return reusable
+
+    def _after_fork(self) -> None:
+        free(self._pool_lock, self._pool_available)
+        self._connections: list[Any] = []
+        self._in_use: dict[Any, Any] = {}
+        super()._after_fork()
 
     def _every_pool(self) -> list[Any]:
         core = self._replication

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
+from .forks import new_lock
 from .positions import Position
 
 # Threads that may wait on one replica at a time: a bulk load must not park every thread of a program.
@@ -32,7 +32,7 @@ class Progress:
     __slots__ = ("late_until", "lock", "reached", "retry_at", "server", "stalled", "waiting")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = new_lock()
         self.server: Any = None
         self.reached: Position | None = None
         self.stalled: Position | None = None

@@ -31,6 +31,7 @@ class Reading:
         tried: the replicas that could not serve it, and why.
         lost: the error of the attempt that was sent and lost its connection; `lost_alive`: its node answers.
         catch_up: what it must see, if anything.
+        sends: False where only its node is looked for; `found`: the database of that node.
     """
 
     role: Any = PRIMARY
@@ -40,6 +41,8 @@ class Reading:
     scoped = True
     lost: Exception | None = None
     lost_alive = False
+    sends = True
+    found: Any = None
     catch_up: CatchUp | None = None
 
     def __init__(
@@ -68,6 +71,15 @@ class Reading:
 
     def _on_reader(self) -> Any:
         raise NotImplementedError
+
+    def place(self) -> Any:
+        """The database of the node where a read would run now, ready for it; the read is not sent."""
+        self.sends = False
+        if self.decision.target == REPLICA:
+            self._read()
+        else:
+            self._on_reader()
+        return self.found
 
     def _read(self) -> Any:
         core = self.core
@@ -115,7 +127,7 @@ class Reading:
                     return replica
                 self.tried[replica] = self._behind()
             except PeeweeException as exc:
-                if not self.database._has_no_connection(exc):
+                if not self.database._is_not_opened(exc):
                     raise
                 self.tried[replica] = exc
             replica = core.another(set(self.tried))
@@ -128,7 +140,7 @@ class Reading:
             try:
                 node = self.database._reach(replica)
             except PeeweeException as exc:
-                if not self.database._has_no_connection(exc):
+                if not self.database._is_not_opened(exc):
                     raise
                 self.tried[replica] = exc
                 replica = self._elsewhere()
@@ -155,19 +167,23 @@ class Reading:
         self.role = PRIMARY if replica.is_primary else "replica"
         self.node = replica.name
         self.attempts += 1
-        conn = node._state.conn
-        replica.start()
-        conn.executing = True
-        try:
-            cursor = node._send(self.sql, self.params)
-        finally:
-            conn.executing = False
-            replica.finish()
+        self.found = node
+        cursor = self._send(replica, node) if self.sends else None
         if self.scoped:
             pin = pinning(self.core)
             if pin is not None:
                 pin.served = True
         return cursor
+
+    def _send(self, replica: Replica, node: Any) -> Any:
+        conn = node._state.conn
+        replica.start()
+        conn.executing = True
+        try:
+            return node._send(self.sql, self.params)
+        finally:
+            conn.executing = False
+            replica.finish()
 
     def _attempt_at(self, replica: Replica, node: Any, catch_up: CatchUp) -> Any:
         """The read, on a replica that may have to catch up first."""
@@ -226,7 +242,8 @@ class Reading:
     def _may_go_together(self, node: Any, conn: Any, progress: Any) -> bool:
         # What was read before its replica had caught up is thrown away, which needs a buffered result.
         return (
-            node._plain_cursor
+            self.sends
+            and node._plain_cursor
             and not conn.busy
             and not issubclass(conn.cursorclass, SSCursor)
             and progress.stalled is None
@@ -236,9 +253,15 @@ class Reading:
         """The next replica for a read that could not be had where it was tried, or None."""
         core = self.core
         pin = pinning(core)
-        if pin is not None and pin.served and core.consistency.level_of(self.frame) != "eventual":
+        if pin is not None and pin.served:
             # The scope leaves a node: the next must show at least what the primary has now.
-            now = core.consistency.ask(self.database)
+            try:
+                now = core.consistency.ask(self.database)
+            except PeeweeException as exc:
+                eventual = core.consistency.level_of(self.frame) == "eventual"
+                if not (eventual and self.database._has_no_connection(exc)):
+                    raise
+                return core.another(set(self.tried))
             if now is None:
                 return None
             pin.must_reach = now
@@ -329,7 +352,7 @@ class Reading:
         try:
             return self._on_primary()
         except PeeweeException as exc:
-            if self.tried and self.database._has_no_connection(exc):
+            if self.core.replicas.all and self.database._has_no_connection(exc):
                 raise NoReplicaAvailable(
                     f"no node can serve the read: {reasons}; the primary: {exc}"
                 ) from exc

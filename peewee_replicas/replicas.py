@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .arguments import NodeSpec
+from .forks import new_lock
 from .health import Breaker
 from .progress import Progress
 
@@ -50,7 +50,7 @@ class Replica:
         self.unreached = 0
         self.ejections = 0
         self.restorations = 0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._make = make
         self._database: Any = None
 
@@ -82,6 +82,12 @@ class Replica:
         self.breaker.restore()
         logger.warning("replica %s restored by hand", self.label)
         self.on_change()
+
+    def after_fork(self) -> None:
+        """In a forked child: have no connections, and none of the parent's other threads."""
+        self._database = None
+        self.in_flight = self.progress.waiting = 0
+        self.breaker.forget_try()
 
     @property
     def database(self) -> Any:
@@ -148,7 +154,7 @@ class ReplicaSet:
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self.all = tuple(replicas)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self.usable: tuple[Replica, ...] = ()
         self.ejected: tuple[Replica, ...] = ()
         for replica in self.all:

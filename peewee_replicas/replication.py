@@ -10,6 +10,7 @@ from .arguments import Settings
 from .consistency import Consistency
 from .errors import ConfigurationError, ReadOnlyViolation
 from .events import Counters, Role, Route, RouteHook
+from .forks import new_lock
 from .progress import CatchUp
 from .replicas import Replica, ReplicaSet
 from .routing import READER, REPLICA, Decision, decide
@@ -65,6 +66,7 @@ class Replication:
             "unasked",
             "waits",
             "behind",
+            "snapshots_lost",
         )
         self.carried = ""
         self.rehearsal: Rehearsal | None = None
@@ -75,7 +77,7 @@ class Replication:
         self.peek = getattr(settings.policy, "peek", None)
         self._reserved = threading.local()
         self._compared: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def know_dialect(self, dialect: Any) -> None:
         """Take the server's own rules into use, once it is known which server it is."""

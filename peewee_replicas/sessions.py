@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
 from typing import Any
 
+from .forks import new_lock
 from .positions import Position
 
 # First words of statements that read nothing and change nothing a replica has to catch up with.
@@ -43,7 +43,7 @@ class Session:
         self.debts = self.paid = 0
         self.sticky_until = 0.0
         self.bookmarked = seen is not None
-        self.lock = threading.Lock()
+        self.lock = new_lock()
 
     @property
     def owed(self) -> bool:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import chain
-from threading import Lock
 from typing import Final
 
+from .forks import new_lock
 from .heads import COMPOUND, judge, quick
 from .proof import RANK, Kind, Rules, Statement, Verdict, rules_for
 from .servers import functions
@@ -48,7 +48,7 @@ class Classifier:
         self._older: dict[str, Statement] = {}
         self._characters = 0
         self._demoted: dict[bytes, None] = {}
-        self._lock = Lock()
+        self._lock = new_lock()
 
     def classify(self, sql: str) -> Statement:
         """The statement `sql`, a template: its placeholders are not filled in yet."""

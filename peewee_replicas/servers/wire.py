@@ -105,7 +105,8 @@ class Connection(_Connection):
         self._ready = False
         self._later = ""
         self.transaction = self.session_state = ""
-        self._tables_locked = False
+        self._tables_locked = self.read_in_transaction = False
+        self.server = self.gtid = None
         limit, own = self.connect_timeout, self._read_timeout
         # PyMySQL bounds the TCP connect only: a host that accepts and never greets would hang for ever.
         self._read_timeout = limit if own is None or (limit and limit < own) else own
@@ -382,12 +383,7 @@ class Connection(_Connection):
 
 
 _NO_SUCH_SETTING = frozenset(
-    {
-        ER.UNKNOWN_SYSTEM_VARIABLE,
-        ER.WRONG_VALUE_FOR_VAR,
-        ER.PARSE_ERROR,
-        ER.SPECIFIC_ACCESS_DENIED_ERROR,
-    }
+    {ER.UNKNOWN_SYSTEM_VARIABLE, ER.WRONG_VALUE_FOR_VAR, ER.PARSE_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR}
 )
 
 

@@ -170,7 +170,11 @@ def test_losers_of_one_key_see_the_winner(three: Any) -> None:
 
         def work(me: int) -> tuple[int, int]:
             lost = missed = 0
-            with db.bind_ctx(MODELS, bind_refs=False, bind_backrefs=False) if False else db.connection_context():
+            with (
+                db.bind_ctx(MODELS, bind_refs=False, bind_backrefs=False)
+                if False
+                else db.connection_context()
+            ):
                 for turn in range(rounds):
                     barrier.wait()
                     try:
@@ -262,9 +266,7 @@ def test_a_wait_ends_before_the_clients_own_timeout(cluster: Any) -> None:
 # Nodes that go
 
 
-def test_the_primary_is_down_while_something_is_owed(
-    cluster: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_primary_is_down_while_something_is_owed(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
     with bound(cluster) as db:
         Slot.update(n=1).where(Slot.name == "nobody").execute()
         cluster.primary.kill()

@@ -107,7 +107,8 @@ def test_a_readonly_scope_moves_when_its_replica_dies(fragile: Any) -> None:
             assert read(database) == "one"
         other = next(replica for replica in database.replicas if replica is not mine)
         assert other.reads == 5
-    assert fragile.counts()["primary"].reads == 0
+    assert database.stats()["asked"] == 1  # how far the next node has to be, or reads would go backwards
+    assert fragile.counts()["primary"].reads == 1
 
 
 def test_all_replicas_down_and_the_primary_serves(fragile: Any) -> None:

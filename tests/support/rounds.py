@@ -13,11 +13,12 @@ from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
 
-from peewee_replicas import ReplicatedDatabase
-from peewee_replicas.servers import mariadb
 from support.checker import Inherits, Report, check
 from support.faults import Faults
 from support.workload import JOINT, Actor, Round, listen
+
+from peewee_replicas import ReplicatedDatabase
+from peewee_replicas.servers import mariadb
 
 CONTROLS = ("control: eventual", "control: unpinned", "control: binlog position")
 # On MariaDB a replica's binary log is ahead of its visible rows where it applies in parallel, and while it
@@ -148,7 +149,15 @@ def _followed(actor: Actor) -> Operations:
         actor.chance.choice(writes)()
         actor.read()
 
-    return [write_and_read, actor.readonly], [4, 1]
+    return [write_and_read, actor.readonly, actor.rest], [4, 1, 4]
+
+
+def _scoped(actor: Actor) -> Operations:
+    return [actor.readonly, actor.rest], [1, 2]
+
+
+def _unpinned(actor: Actor) -> Operations:
+    return [actor.unpinned, actor.rest], [1, 2]
 
 
 def _causal(actor: CausalActor) -> Operations:
@@ -183,14 +192,14 @@ class Work:
             ("process", process, "process", "session", Actor, _mixed),
             ("strong", strong[0], "strong 1", "strong", Actor, _mixed),
             ("strong", strong[1], "strong 2", "strong", Actor, _mixed),
-            ("eventual, in scopes", eventual, "scopes", "eventual", Actor, lambda a: ([a.readonly], [1])),
+            ("eventual, in scopes", eventual, "scopes", "eventual", Actor, _scoped),
         ]
         if controls:
             eventual = make(consistency="eventual")
             unpinned = make(consistency="eventual", policy="random")
             self.casts += [
                 (CONTROLS[0], eventual, "eventual", "session", Actor, _followed),
-                (CONTROLS[1], unpinned, "unpinned", "eventual", Actor, lambda a: ([a.unpinned], [1])),
+                (CONTROLS[1], unpinned, "unpinned", "eventual", Actor, _unpinned),
             ]
             if cluster.server == "mariadb":
                 binlog = make(BinlogProgress)

@@ -13,9 +13,9 @@ from typing import Any
 import peewee
 import pymysql
 from peewee import BigIntegerField, CharField, IntegerField, Model
+from support.checker import Event, Inherits, Key, Seen, Write
 
 from peewee_replicas import NoReplicaAvailable
-from support.checker import Event, Inherits, Key, Seen, Write
 
 REGISTERS = 12
 JOINT = frozenset({"reg"})
@@ -453,6 +453,10 @@ class Actor:
         with self.in_scope():
             for _ in range(4):
                 self.read()
+
+    def rest(self) -> None:
+        """Leave the machine to the others for a moment."""
+        self.shared.stop.wait(0.005)
 
     def run(self, operations: Sequence[Callable[[], None]], weights: Sequence[float]) -> None:
         """Work until the round is over."""

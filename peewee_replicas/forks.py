@@ -1,0 +1,60 @@
+"""What a forked process does with the locks, connections and databases of its parent.
+
+A child that used an inherited socket would take the parent's answers for its own, and one that closed it
+properly would end the parent's session. So a child abandons them all, and opens its own when it needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+_connections: weakref.WeakSet[Any] = weakref.WeakSet()
+_databases: weakref.WeakSet[Any] = weakref.WeakSet()
+
+# What must not even be collected in a child: SQLite may then remove the parent's log.
+_abandoned: list[Any] = []
+
+
+def new_lock() -> Any:
+    """A lock that is free in a forked child, whatever thread of the parent held it."""
+    lock = threading.Lock()
+    _locks.add(lock)
+    return lock
+
+
+def free(*locks: Any) -> None:
+    """Make locks free that a thread of the parent may have held."""
+    for lock in locks:
+        if hasattr(lock, "_at_fork_reinit"):
+            lock._at_fork_reinit()
+
+
+def track_connection(connection: Any) -> None:
+    """Close the socket of this PyMySQL connection in a forked child, without telling the server."""
+    _connections.add(connection)
+
+
+def track_database(database: Any) -> None:
+    """Have ``_after_fork()`` of this database called in a forked child."""
+    _databases.add(database)
+
+
+def abandon(*things: Any) -> None:
+    """Keep what belongs to the parent for as long as this process lives."""
+    _abandoned.extend(thing for thing in things if thing is not None)
+
+
+def _in_child() -> None:
+    free(*_locks)
+    for database in list(_databases):
+        database._after_fork()
+    for connection in list(_connections):
+        connection._force_close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
