@@ -36,6 +36,12 @@ class Needs(NamedTuple):
 NOTHING = Needs(None, "")
 
 
+def _both(one: Any, other: Any) -> Position | None:
+    if type(one) is type(other) and one is not None:
+        return one.merge(other)  # type: ignore[no-any-return]  # of one class, which the types cannot say
+    return other or one  # a bookmark may hold a position of the other kind of server
+
+
 class Consistency:
     """The obligations of a database's contexts.
 
@@ -117,9 +123,10 @@ class Consistency:
             why = self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
             # In a scope that must not go backwards, what was read on the primary counts as well.
             return Needs(None, why, excused=pin is None)
-        position: Any = session.seen
-        if moved is not None:
-            position = moved if type(position) is not type(moved) else position.merge(moved)
+        position = session.seen
+        if level == "process":
+            position = _both(position, self.session(owner).seen)  # which may have come with a bookmark
+        position = _both(position, moved)
         return NOTHING if position is None else Needs(position, "")
 
     def _sticky_reason(self, why: str) -> str:

@@ -103,8 +103,7 @@ class Connection(_Connection):
     def connect(self, sock: Any = None) -> None:
         """Open the socket and the session; the handshake is bounded by ``connect_timeout`` seconds."""
         self._ready = False
-        self._later = ""
-        self.transaction = self.session_state = ""
+        self.transaction = self.session_state = self._later = ""
         self._tables_locked = self.read_in_transaction = False
         self.server = self.gtid = None
         limit, own = self.connect_timeout, self._read_timeout

@@ -107,6 +107,8 @@ def test_a_program_that_only_reads_does_not_need_the_primary(own_cluster: LocalC
     user.create(name="ada")
     db.close()
     own_cluster.sync()
+    db = own_cluster.database()
+    user.bind(db)
     own_cluster.reset_counts()
     for _ in range(4):
         with db.connection_context(), db.readonly():

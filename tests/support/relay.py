@@ -6,6 +6,7 @@ import queue
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
 
@@ -180,8 +181,6 @@ class _Conversation:
 
 
 def _shut(sock: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # the other end was quicker
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the other end was quicker
     sock.close()
