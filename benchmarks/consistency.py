@@ -37,8 +37,8 @@ def main() -> int:
     """Run rounds until there are checks enough, or the time is over."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", choices=("mariadb", "mysql"), default="mariadb")
-    parser.add_argument("--checks", type=int, default=200_000, help="checks to make, at session, process and strong")
-    parser.add_argument("--seconds", type=float, default=480.0, help="stop after so long, whatever is reached")
+    parser.add_argument("--checks", type=int, default=200_000, help="to make at session, process and strong")
+    parser.add_argument("--seconds", type=float, default=480.0, help="stop after so long at the latest")
     parser.add_argument("--round", type=float, default=20.0, help="seconds of one round")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--no-faults", action="store_true")
@@ -64,8 +64,10 @@ def main() -> int:
                 f"round {number}, {time.monotonic() - began:.0f} s: {checks} checks, {violations} violations",
                 flush=True,
             )
-        print(f"\n{options.server} {cluster.version}, {time.monotonic() - began:.0f} s, faults: {dict(befell)}")
+        seconds = time.monotonic() - began
+        print(f"\n{options.server} {cluster.version}, {seconds:.0f} s, faults: {dict(befell)}")
         print(table(total, work.served))
+        print("\n" + ", ".join(f"{name}: {number}" for name, number in work.counters().items()))
         print("\nnot counted, because a fault got in the way:")
         for trouble, times in sorted(work.troubles.items()):
             print(f"{times:>7}  {trouble}")

@@ -134,7 +134,7 @@ def node_specs(
     for place, given in enumerate(replicas):
         label = f"replicas[{place}]"
         if isinstance(given, str):
-            found = parse_url(given) if "://" in given else _host_and_port(given, label, fail)
+            found = _parsed(given, label, parse_url, fail)
         elif isinstance(given, Mapping):
             found = dict(given)
         else:
@@ -171,7 +171,22 @@ def _node_spec(given: dict[str, Any], label: str, known: frozenset[str] | None, 
             raise fail(f"{label}: {key!r} is no connection parameter{hint}")
     if not given:
         raise fail(f"{label}: says nothing about where the replica is; give at least its host")
+    if "host" in given and (not isinstance(given["host"], str) or not given["host"].strip()):
+        # The driver would take it for localhost, which may be the primary.
+        raise fail(f"{label}: host={given['host']!r}: a host's name or address is wanted")
+    port = given.get("port", 3306)
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        raise fail(f"{label}: port={port!r}: a whole number from 1 to 65535 is wanted")
     return NodeSpec(name or "", weight, given)
+
+
+def _parsed(text: str, label: str, parse_url: Callable[[str], dict[str, Any]], fail: Fail) -> dict[str, Any]:
+    if "://" not in text:
+        return _host_and_port(text, label, fail)
+    try:
+        return parse_url(text)
+    except ValueError as exc:
+        raise fail(f"{label}: the URL cannot be read: {exc}") from exc
 
 
 def _host_and_port(text: str, label: str, fail: Fail) -> dict[str, Any]:

@@ -112,6 +112,12 @@ class Connections(peewee.Database):
         state = node._state
         if not state.closed:
             conn = state.conn
+            if self._replication.unheard(conn):
+                try:
+                    conn.drain()
+                except Exception:
+                    node._discard()
+                    return self._reach(replica)
             # A transaction or a changed session that a raw cursor left here would make later reads wrong.
             if not conn.dropped() and (conn.busy or not (conn.transaction or conn.changes)):
                 return node
@@ -124,7 +130,7 @@ class Connections(peewee.Database):
         try:
             node._adopt(self, replica)
             node._state.unreached = unreached
-            super(Connections, node).connect()
+            self._connect_node(node, waits=not self._holds_above(replica))
             conn = node._state.conn
             self._check_connection(replica.label, conn, node.connect_params)
             self._after_connect(replica.name, conn)
@@ -148,6 +154,17 @@ class Connections(peewee.Database):
         replica.connected()
         if self._state.closed:
             self._state.closed = False
+
+    def _connect_node(self, node: Any, *, waits: bool) -> None:
+        """Connect; `waits` says whether to wait for a connection of the client's own pool."""
+        super(Connections, node).connect()
+
+    def _holds_above(self, replica: Replica) -> bool:
+        # Threads that hold one pool's connection and wait for another's must all do so in one order, or
+        # they wait for each other: replicas, the primary for reading, the primary.
+        if self._state.conn is not None:
+            return True
+        return replica is not self._replication.reader and bool(self._open_nodes())
 
     def _before_connecting(self) -> None:
         # Threads wait for one another to connect. When a hung node has cost one of them its timeout, it
@@ -316,6 +333,8 @@ class Connections(peewee.Database):
             except Exception as exc:
                 failures.append(exc)
         conn = state.conn
+        if conn is not None and conn.transaction:
+            self._replication.consistency.abandoned(self._replication)
         state.reset()
         rehearsal = self._replication.rehearsal
         if conn is not None and (rehearsal is None or conn is not rehearsal.conn):

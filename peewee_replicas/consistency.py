@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from peewee import __exception_wrapper__
+from peewee import PeeweeException, __exception_wrapper__
 
 from .events import Counters
 from .positions import Position
@@ -38,8 +38,11 @@ NOTHING = Needs(None, "")
 
 def _both(one: Any, other: Any) -> Position | None:
     if type(one) is type(other) and one is not None:
-        return one.merge(other)  # type: ignore[no-any-return]  # of one class, which the types cannot say
-    return other or one  # a bookmark may hold a position of the other kind of server
+        merged: Position = one.merge(other)
+        return merged
+    # A bookmark may hold a position of the other kind of server.
+    found: Position | None = one if other is None else other
+    return found
 
 
 class Consistency:
@@ -94,6 +97,11 @@ class Consistency:
             if after.owes and not getattr(self._local, "excused", False):
                 session.owe()
 
+    def abandoned(self, owner: object) -> None:
+        """Take in that a connection was closed with a transaction open: what it read there was read."""
+        for session in (self.session(owner), self.shared):
+            session.owe()
+
     def asks_nothing(self) -> bool:
         """Whether a read outside all scopes may be served by any replica as it is."""
         if self.level == "session":
@@ -128,6 +136,16 @@ class Consistency:
             position = _both(position, self.session(owner).seen)  # which may have come with a bookmark
         position = _both(position, moved)
         return NOTHING if position is None else Needs(position, "")
+
+    def stays(self, owner: object, frame: Frame | None) -> str:
+        """Why a read in this context stays on the primary, as far as is known without asking; or ``""``."""
+        level = self.level_of(frame)
+        if level not in ("session", "process"):
+            return ""
+        session = self.shared if level == "process" else self.session(owner)
+        if session.sticky_until and session.sticks(time.monotonic()):
+            return self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
+        return ""
 
     def _sticky_reason(self, why: str) -> str:
         return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
@@ -183,6 +201,14 @@ class Consistency:
         Raises:
             OperationalError: the primary cannot be asked.
         """
+        try:
+            return self._ask(database)
+        except PeeweeException as exc:
+            if database._meaning(exc) not in ("lost", "not sent"):
+                raise
+            return self._ask(database)  # a connection that was killed does not mean that the primary is gone
+
+    def _ask(self, database: Any) -> Any:
         self.counters.add("asked")
         with __exception_wrapper__:
             conn = database._primary_to_ask()

@@ -16,7 +16,7 @@ from .events import Route, RouteHook
 from .execution import Execution
 from .positions import MySQLPosition
 from .replicas import Replica
-from .routing import REPLICA, Decision
+from .routing import REPLICA, WRITER, Decision
 from .scopes import Frame, Scope, innermost
 from .sessions import Session
 from .snapshots import Snapshot
@@ -106,6 +106,10 @@ class Replicated(Connections):
         frame = innermost(core)
         state = self._state
         decision = core.decide(statement, state, frame, self._at_primary)
+        conn = state.conn
+        if conn is not None and conn.unsettled and (decision.target != WRITER or decision.guard):
+            core.make_sure(conn)
+            decision = core.decide(statement, state, frame, self._at_primary)
         if decision.refusal:
             core.counters.add("refused")
             raise ReadOnlyViolation(f"{decision.refusal} ({sql[:200]})")

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from peewee import PeeweeException
+from playhouse.pool import MaxConnectionsExceeded
 
 from .events import RouteEvent
 from .reading import Reading
@@ -71,7 +72,15 @@ class Execution(Reading):
         reader = self.core.reader
         self._stay_with(reader)
         try:
-            return self._attempt(reader, self.database._reach(reader))
+            node = self.database._reach(reader)
+        except MaxConnectionsExceeded:
+            conn = self.database._state.conn
+            if conn is None or conn.transaction or not self.sends:
+                raise
+            self.decision = self.decision._replace(guard=True)
+            return self._on_writer()
+        try:
+            return self._attempt(reader, node)
         except PeeweeException as exc:
             if self.database._meaning(exc) == "refused":
                 raise self._violation(exc) from exc

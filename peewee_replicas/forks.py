@@ -34,7 +34,7 @@ def free(*locks: Any) -> None:
 
 
 def track_connection(connection: Any) -> None:
-    """Close the socket of this PyMySQL connection in a forked child, without telling the server."""
+    """Close the socket of this PyMySQL connection in a forked child, and tell nobody."""
     _connections.add(connection)
 
 
@@ -53,6 +53,10 @@ def _in_child() -> None:
     for database in list(_databases):
         database._after_fork()
     for connection in list(_connections):
+        # A thread or greenlet of the parent may be reading from it, so that it cannot be closed in order.
+        sock, connection._sock, connection._rfile = connection._sock, None, None
+        if sock is not None:
+            sock.close()
         connection._force_close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from peewee import MySQLDatabase
 from playhouse.db_url import parse
-from playhouse.pool import PooledMySQLDatabase
+from playhouse.pool import PooledDatabase, PooledMySQLDatabase
 
 from .arguments import NodeSpec, Settings, address, endpoint, node_specs, overlay
 from .connections import Connections
@@ -85,6 +85,10 @@ class ReplicatedDatabase(Replicated, _MySQL):
                 raise ConfigurationError(
                     f"replicas: {seen[where]!r} and {name!r} are one endpoint, {where}; list each node once"
                 )
+            if name in seen.values():
+                raise ConfigurationError(
+                    f"replicas: two are called {name!r}; every node needs a name of its own"
+                )
             seen[where] = name
             specs.append(spec._replace(name=name))
         return tuple(specs)
@@ -121,6 +125,12 @@ class ReplicatedDatabase(Replicated, _MySQL):
 
 class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
     """The same over `playhouse.pool`: one pool per node, each of ``max_connections``."""
+
+    def _connect_node(self, node: Any, *, waits: bool) -> None:
+        if waits:
+            super()._connect_node(node, waits=waits)
+        else:
+            super(PooledDatabase, node).connect()
 
     def _drop(self, conn: Any) -> None:
         self._close(conn, close_conn=True)

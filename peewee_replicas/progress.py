@@ -87,6 +87,13 @@ class CatchUp:
         self._text = ""
         self._sent = 0.0
 
+    def add(self, position: Any) -> None:
+        """Wait for that as well."""
+        mine: Any = self._position
+        merged = mine.merge(position) if type(mine) is type(position) else position
+        if merged is not mine:
+            self._position, self._text = merged, ""
+
     def known(self, replica: Any, server: Any) -> bool:
         """Whether no wait is needed there."""
         return bool(replica.is_primary or replica.progress.covers(self._position, server))
@@ -111,10 +118,10 @@ class CatchUp:
         """The query that waits there, or ``""`` where there is no use in waiting."""
         now = time.monotonic()
         progress: Progress = replica.progress
-        left = self._left
+        left = max(self._left, 0.0)  # with nothing left to spend it is still asked, in the read's own send
         if conn._read_timeout:
             left = min(left, conn._read_timeout / 2)
-        if left <= 0 or progress.waiting >= WAITERS:
+        if progress.waiting >= WAITERS:
             return ""
         if progress.stalled is not None:
             if now < progress.retry_at:

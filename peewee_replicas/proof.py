@@ -104,6 +104,7 @@ _WATCHED = (
     | QUERY_HEADS
     | _WRITERS
     | _WHO
+    | {"ROWCOUNT"}
 )
 _AFTER_DOT: dict[str, tuple[Kind, str]] = {
     "NEXTVAL": ("write", "a sequence is advanced"),
@@ -157,9 +158,9 @@ class Scan:
                 self._decide(token)
             if kind == WORD:
                 upper = text.upper()
-                if dotted and not gap:
+                if dotted:
                     self._behind_dot(upper)
-                elif upper in _WATCHED:
+                if upper in _WATCHED and not (dotted and not gap):
                     self._watched(upper)
                 elif self.rules.sqlite:
                     self._sqlite_name(text.lower())
@@ -208,6 +209,9 @@ class Scan:
         elif upper == "LOCK":
             if not self.rules.sqlite:
                 note("locking", "LOCK IN SHARE MODE takes row locks")
+        elif upper == "ROWCOUNT":
+            if last.text == "%" and self._before.text.upper() == "SQL":
+                note("session", "SQL%ROWCOUNT belongs to the session")
         elif upper == "PROCEDURE":
             note("unknown", "PROCEDURE is not known to be harmless")
         else:  # FOR, INTO, ANY, SOME

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from peewee import PeeweeException, __exception_wrapper__
+from playhouse.pool import MaxConnectionsExceeded
 from pymysql.cursors import SSCursor
 
 from .errors import NoReplicaAvailable, ReadOnlyViolation
@@ -18,6 +19,8 @@ from .snapshots import Snapshot
 from .statements import Statement
 
 logger = logging.getLogger("peewee.replicas")
+
+_INTERRUPTED = 1317  # ER_QUERY_INTERRUPTED
 
 
 class Reading:
@@ -84,6 +87,8 @@ class Reading:
     def _read(self) -> Any:
         core = self.core
         self.scoped = any_here()
+        if not self.scoped and not core.replicas.usable:
+            return self._fall_back()  # the primary shows whatever it must see
         if self.scoped or not core.consistency.asks_nothing():
             needs = core.consistency.needs(core, self.database, self.frame)
             if needs.primary:
@@ -98,7 +103,19 @@ class Reading:
         replica = core.choose(self.catch_up, scoped=self.scoped)
         if replica is None:
             replica = self._elsewhere()  # a scope's node went out of rotation between two reads
+        elif self.scoped:
+            self._heed_move()
         return self._on_replicas(replica)
+
+    def _heed_move(self) -> None:
+        # Another thread of the scope may have moved it since this read's needs were found.
+        core = self.core
+        pin = pinning(core)
+        if pin is not None and pin.must_reach is not None:
+            if self.catch_up is None:
+                self.catch_up = CatchUp(pin.must_reach, core.settings.catch_up_timeout)
+            else:
+                self.catch_up.add(pin.must_reach)
 
     def _in_snapshot(self, frame: Frame) -> Any:
         """The read, in the scope's snapshot, which begins with its first read."""
@@ -139,6 +156,12 @@ class Reading:
         while replica is not None:
             try:
                 node = self.database._reach(replica)
+            except MaxConnectionsExceeded as exc:
+                if not self.database._holds_above(replica):
+                    raise
+                self.tried[replica] = exc
+                replica = self._elsewhere()
+                continue
             except PeeweeException as exc:
                 if not self.database._is_not_opened(exc):
                     raise
@@ -155,6 +178,8 @@ class Reading:
                 replica = self._elsewhere()
             except PeeweeException as exc:
                 found = self.database._meaning(exc)
+                if exc.args[:1] == (_INTERRUPTED,) and not node._state.conn.answers():
+                    found = "lost"  # no one has killed the query: its server is stopping
                 if found == "statement":
                     raise
                 if found in ("refused", "missing"):
@@ -177,6 +202,8 @@ class Reading:
 
     def _send(self, replica: Replica, node: Any) -> Any:
         conn = node._state.conn
+        if conn.guarded:
+            conn.doubtful = "" if self.statement.kind == "read" else self.sql
         replica.start()
         conn.executing = True
         try:
@@ -264,8 +291,9 @@ class Reading:
                 return core.another(set(self.tried))
             if now is None:
                 return None
-            pin.must_reach = now
-            self.catch_up = CatchUp(now, core.settings.catch_up_timeout)
+            with pin.lock:
+                pin.must_reach = now if pin.must_reach is None else pin.must_reach.merge(now)
+            self.catch_up = CatchUp(pin.must_reach, core.settings.catch_up_timeout)
         return core.another(set(self.tried))
 
     def _stay_with(self, replica: Replica) -> None:

@@ -6,6 +6,8 @@ import logging
 import threading
 from typing import Any, NamedTuple
 
+from peewee import __exception_wrapper__
+
 from .arguments import Settings
 from .consistency import Consistency
 from .errors import ConfigurationError, ReadOnlyViolation
@@ -15,6 +17,7 @@ from .progress import CatchUp
 from .replicas import Replica, ReplicaSet
 from .routing import READER, REPLICA, Decision, decide
 from .scopes import Frame, pinning
+from .sessions import first_word
 from .statements import Classifier, Statement
 
 logger = logging.getLogger("peewee.replicas")
@@ -117,10 +120,19 @@ class Replication:
             reads=self.settings.reads,
         )
 
-    def screen(self, sql: str | bytes) -> None:
+    def screen(self, conn: Any, sql: str | bytes) -> None:
         """Refuse what a raw cursor may not send to a reading node, where it could lift the server's guard."""
-        text = sql if isinstance(sql, str) else bytes(sql).decode("latin1")
+        text = _text(sql)
+        if self.unheard(conn):
+            conn.drain()
+        if conn.changes:
+            self.counters.add("refused")
+            raise ReadOnlyViolation(
+                f"the server's guard may be off after {conn.changes[0][:200]!r}; "
+                f"take a new cursor for {text[:200]!r}"
+            )
         statement = self.classifier.classify_sent(text)
+        conn.doubtful = "" if statement.kind == "read" else text
         if statement.kind not in ("read", "query"):
             self.counters.add("refused")
             raise ReadOnlyViolation(
@@ -149,8 +161,49 @@ class Replication:
                 effect,
             )
 
+    def unheard(self, conn: Any) -> Any:
+        """Whether the last statement's results are still to be read, and may tell of writes and changes."""
+        if not (conn.unsettled and conn.busy):
+            return False
+        return conn._result.has_next or self.classifier.classify_sent(_text(conn._sent)).kind != "read"
+
+    def make_sure(self, conn: Any) -> None:
+        """Hear what the server has not told yet of the primary's session: later results, what an error hid.
+
+        Raises:
+            PeeweeException: as the next statement on this connection would, for a later result that failed.
+        """
+        with __exception_wrapper__:
+            if self.unheard(conn):
+                conn.drain()
+            doubtful, conn.doubtful = _text(conn.doubtful), ""
+            if not doubtful or conn.busy:
+                return
+            changes, conn.changes = conn.changes, []
+            conn.ask("DO 0")
+            if conn.changes or (self._runs_code(doubtful) and not conn.flavour.REPORTS_AFTER_ERRORS):
+                changes.append(doubtful)
+            conn.changes = changes
+
+    def _runs_code(self, text: str) -> bool:
+        return first_word(text) == "CALL" or self.classifier.classify_sent(text).kind == "unknown"
+
+    def _doubt(self, conn: Any, succeeded: bool) -> None:
+        # The packet of an error tells neither of transactions nor of changes of the session.
+        known = _text(conn.doubtful)
+        grave = bool(known) and self._runs_code(known)
+        if succeeded:
+            conn.doubtful = ""
+            silent = conn.announced or not conn.flavour.REPORTS_AFTER_ERRORS
+            if grave and (silent or conn.changes):
+                conn.changes.append(known)
+        elif conn._sock is not None and not conn.announced and not grave:
+            conn.doubtful = conn._sent
+
     def heard(self, conn: Any, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended; connections to it call this."""
+        if conn.doubtful or not succeeded:
+            self._doubt(conn, succeeded)
         self.consistency.heard(self, conn, succeeded, was_open)
 
     # Choosing
@@ -242,7 +295,10 @@ class Replication:
             node = self.reader.name
         elif decision.target == REPLICA:
             replica = self._foreseen()
-            if replica is not None:
+            stays = self.consistency.stays(self, frame) if self.replicas.usable else ""
+            if stays:
+                node, reason = (self.reader.name if frame is not None else PRIMARY), stays
+            elif replica is not None:
                 role, node = ("primary" if replica.is_primary else "replica"), replica.name
             elif self.replicas.usable:
                 role, node = "replica", None
@@ -290,3 +346,7 @@ class Replication:
         for replica in nodes.values():
             numbers.update(replica.counters())
         return numbers
+
+
+def _text(sql: str | bytes) -> str:
+    return sql if isinstance(sql, str) else bytes(sql).decode("latin1")

@@ -97,35 +97,29 @@ def innermost(owner: object) -> Frame | None:
 def pinning(owner: object) -> Frame | None:
     """The outermost scope in force that keeps to one node, which those nested in it reuse."""
     found = None
-    link = _chain.get()
-    while link is not None:
-        frame = link.frame
-        if frame.owner is owner and not frame.ended and frame.place != "primary":
+    for frame in _frames(owner):
+        if frame.place != "primary":
             found = frame
-        link = link.outer
     return found
 
 
 def snapshotting(owner: object) -> Frame | None:
     """The innermost ``readonly(snapshot=True)`` of `owner` that is in force in this context."""
-    link = _chain.get()
-    while link is not None:
-        frame = link.frame
-        if frame.owner is owner and not frame.ended and frame.snapshot is not None:
-            return frame
-        link = link.outer
-    return None
+    return next((frame for frame in _frames(owner) if frame.snapshot is not None), None)
 
 
 def causal(owner: object) -> Frame | None:
     """The innermost ``causal_session()`` of `owner` that is in force in this context."""
+    return next((frame for frame in _frames(owner) if frame.session is not None), None)
+
+
+def _frames(owner: object) -> Iterator[Frame]:
     link = _chain.get()
     while link is not None:
         frame = link.frame
-        if frame.owner is owner and not frame.ended and frame.session is not None:
-            return frame
+        if frame.owner is owner and not frame.ended:
+            yield frame
         link = link.outer
-    return None
 
 
 def _live(link: _Link | None) -> _Link | None:

@@ -27,6 +27,7 @@ KEEP_CHARACTERS: Final = 4 * 1024 * 1024
 KEEP_DEMOTED: Final = 4096
 
 _DEMOTED = Statement("unknown", "a server has refused this text as a write")
+_NO_TEXT = Statement("unknown", "bytes, not text")
 _FORMAT = Statement("unknown", "a percent sign that is neither %s, %(name)s nor %%: the driver would read it")
 _NAME = re.compile(r"[\w$]+(\.[\w$]+)?", re.ASCII)
 
@@ -73,6 +74,8 @@ class Classifier:
             self._recent.pop(sql, None)
 
     def _miss(self, sql: str) -> Statement:
+        if not isinstance(sql, str):  # drivers take bytes too
+            return _NO_TEXT
         found = self._older.get(sql)
         if found is None:
             found = self._template(sql)

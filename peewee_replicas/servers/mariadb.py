@@ -33,6 +33,8 @@ COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
 # Within a domain a commit's sequence number is higher than all that its transaction could have read.
 COMMIT_COVERS_READS = True
+# Whether what a statement has changed in the session before it failed is reported with the next one.
+REPORTS_AFTER_ERRORS = False
 
 
 def now(row: tuple[Any, ...]) -> MariaDBPosition | None:

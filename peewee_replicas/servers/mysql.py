@@ -34,6 +34,8 @@ COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone
 NOW = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode"
 # A commit's own GTID says nothing of what its transaction had read before.
 COMMIT_COVERS_READS = False
+# Whether what a statement has changed in the session before it failed is reported with the next one.
+REPORTS_AFTER_ERRORS = True
 
 
 def now(row: tuple[Any, ...]) -> MySQLPosition | None:

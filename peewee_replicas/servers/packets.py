@@ -160,3 +160,11 @@ class Result(MySQLResult):
         self.server_status = status
         self.connection.heard(status, tail)
         return True
+
+
+def drain(connection: Any) -> None:
+    """Read what is left of a connection's last result, and all results that follow it."""
+    if connection._result.unbuffered_active:
+        connection._result._finish_unbuffered_query()
+    while connection._result is not None and connection._result.has_next:
+        connection.next_result()

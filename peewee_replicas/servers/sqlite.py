@@ -118,6 +118,7 @@ class Connection(sqlite3.Connection):
         announced: True while that statement's text tells its effect.
         settled: True once its owner has finished setting it up; what changes later is state of its own.
         screen: refuses what a raw cursor may not send to a reading node.
+        unsettled: always False: SQLite has told all when a statement ends.
     """
 
     flavour = sys.modules[__name__]
@@ -126,7 +127,9 @@ class Connection(sqlite3.Connection):
     announced = False
     executing = False
     guarded = False
-    screen: Callable[[str], None] | None = None
+    screen: Callable[[Any, str], None] | None = None
+    unsettled = False
+    doubtful = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.changes: list[str] = []
@@ -153,7 +156,7 @@ class Connection(sqlite3.Connection):
             return
         if self.guarded:
             if self.screen is not None:
-                self.screen(sql)
+                self.screen(self, sql)
         elif _MAY_CHANGE.search(sql):
             self.changes.append(sql)
 

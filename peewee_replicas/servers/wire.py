@@ -7,7 +7,6 @@ reads packets, and nothing here knows about routing.
 
 from __future__ import annotations
 
-import select
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +25,11 @@ from .packets import (
     TRACK_VARIABLE,
     Columns,
     Result,
+    drain,
     session_trackers,
     take,
 )
+from .polling import poll_for
 from .tls import shared_context
 
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
@@ -63,14 +64,13 @@ class Connection(_Connection):
         answer_ahead: the answer to `send_ahead`.
         server: the server's identity, once it was asked for.
         read_in_transaction: whether the open transaction has read or failed at something.
-        screen: given the text of each statement that the owner does not send itself; may raise.
+        screen: given this and the text of each statement that the owner does not send itself; may raise.
+        doubtful: the text of a statement that has left what was not reported, if it failed; or ``""``.
     """
 
-    transaction = ""
-    session_state = ""
-    announced = False
-    executing = False
-    settled = False
+    transaction = session_state = ""
+    doubtful: str | bytes = ""
+    announced = executing = settled = False
     gtid: str | None = None
     listener: Callable[[Connection, bool, bool], None] | None = None
     own = False
@@ -79,7 +79,7 @@ class Connection(_Connection):
     read_in_transaction = False
     _ahead = b""
     _unsent = b""
-    screen: Callable[[str | bytes], None] | None = None
+    screen: Callable[[Connection, str | bytes], None] | None = None
     without_eof = False
     tracks = False
     guarded = False
@@ -91,6 +91,7 @@ class Connection(_Connection):
     _later = ""
     _read_timeout: float | None
     _next_seq_id: int
+    _sock: Any
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
         self.changes: list[str] = []
@@ -103,7 +104,7 @@ class Connection(_Connection):
     def connect(self, sock: Any = None) -> None:
         """Open the socket and the session; the handshake is bounded by ``connect_timeout`` seconds."""
         self._ready = False
-        self.transaction = self.session_state = self._later = ""
+        self.transaction = self.session_state = self._later = self.doubtful = ""
         self._tables_locked = self.read_in_transaction = False
         self.server = self.gtid = None
         limit, own = self.connect_timeout, self._read_timeout
@@ -117,7 +118,7 @@ class Connection(_Connection):
         if self._settings:
             self._set_session(self._settings)
         self.changes.clear()
-        self._poll = _poll_for(self._sock)
+        self._poll = poll_for(self._sock)
         self._ready = True
 
     def _request_authentication(self) -> None:
@@ -211,7 +212,7 @@ class Connection(_Connection):
         """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
         if not self.executing and self._ready:
             if self.screen is not None:
-                self.screen(sql)
+                self.screen(self, sql)
             if len(sql) < _OVERHEARD_LIMIT and _goes_unreported(sql):
                 self._changed(sql)
         if isinstance(sql, str):
@@ -221,6 +222,8 @@ class Connection(_Connection):
         return self._affected_rows
 
     def _failed(self) -> None:
+        if self.guarded and self.doubtful and not self.own:
+            self._changed(self.doubtful)  # an error tells nothing of what changed before it
         if self.listener is not None and not self.own and self._sent is not _NO_QUERY:
             self.listener(self, False, bool(self.transaction))
 
@@ -240,12 +243,21 @@ class Connection(_Connection):
                 ahead = self._rfile.peek(4)
             except (OSError, ValueError):
                 ahead = b""  # PyMySQL finds out for itself what is wrong
+            except BaseException:
+                self._force_close()  # interrupted: the answer still to come is not the next statement's
+                raise
             if len(ahead) > 4:
                 end = 4 + (ahead[0] | ahead[1] << 8 | ahead[2] << 16)
                 if 4 < end <= len(ahead) and ahead[3] == self._next_seq_id and ahead[4] != 0xFF:
                     self._next_seq_id = (self._next_seq_id + 1) % 256
                     return packet_type(self._rfile.read(end)[4:], self.encoding)
-        return super()._read_packet(packet_type)
+        streaming = self._result is not None and self._result.unbuffered_active
+        try:
+            return super()._read_packet(packet_type)
+        except BaseException:
+            if streaming:
+                self._failed()
+            raise
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None
@@ -308,8 +320,8 @@ class Connection(_Connection):
 
     def _force_close(self) -> None:
         super()._force_close()
-        # The session is gone, and all that it carried.
-        self.transaction = self.session_state = ""
+        # The session is gone, with all that it carried.
+        self.transaction = self.session_state = self.doubtful = ""
         self._tables_locked = False
         self.changes.clear()
 
@@ -325,6 +337,15 @@ class Connection(_Connection):
         """Whether rows of an unbuffered result, or further results, are still to be read."""
         result = self._result
         return result is not None and bool(result.unbuffered_active or result.has_next)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the server may have more to tell of the last statement than was heard."""
+        return bool(self.doubtful or self.busy)
+
+    def drain(self) -> None:
+        """Read the rest of the last statement's results, as the next command on this connection would."""
+        drain(self)
 
     def dropped(self) -> bool:
         """Whether an idle connection is known to be of no more use, without a round trip.
@@ -390,11 +411,3 @@ def _goes_unreported(sql: Any) -> bool:
     # The server reports no named lock, handler or user variable of a query; every other change it does.
     text = (sql if isinstance(sql, str) else bytes(sql).decode("latin1")).lower()
     return "get_lock" in text or "handler" in text or ("@" in text and (":=" in text or "into" in text))
-
-
-def _poll_for(sock: Any) -> Any:
-    if not hasattr(select, "poll"):  # Windows
-        return lambda _timeout: select.select([sock], [], [], 0)[0]
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return poll.poll

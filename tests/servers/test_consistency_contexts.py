@@ -279,9 +279,9 @@ def test_a_bookmark_given_to_another_thread_and_another_database_object(lagging:
         assert isinstance(mark, str)
 
         def read() -> tuple[int | None, str]:
-            with bound(lagging, catch_up_timeout=seconds) as other, other.causal_session(mark):
-                with watched(other) as events:
-                    return n_of(), events[-1].role
+            other_database = bound(lagging, catch_up_timeout=seconds)
+            with other_database as other, other.causal_session(mark), watched(other) as events:
+                return n_of(), events[-1].role
 
         with ExitStack() as stack:
             if moves:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
 import time
 from typing import Any
@@ -19,6 +21,10 @@ from peewee_replicas import (
 )
 
 READ = "SELECT COUNT(*) FROM item"
+LONG = (
+    "WITH RECURSIVE n AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM n WHERE a < 300) "
+    "SELECT COUNT(*) FROM n AS x, n AS y, n AS z"
+)
 PORT = "SELECT @@port"
 
 
@@ -147,3 +153,140 @@ def test_a_proxys_decorator_refuses_the_write_of_a_decorated_object(db: Any) -> 
     proxy.initialize(db)
     with pytest.raises(ReadOnlyViolation):
         list(decorated())
+
+
+def test_what_is_explained_is_what_happens_where_servers_keep_no_gtids(cluster: Any) -> None:
+    database = cluster.database()
+    events: list[Any] = []
+    database.route_hooks.append(events.append)
+    database._replication.consistency.own_session().stick(time.monotonic() + 60)
+    for scoped in (False, True):
+        with database.readonly() if scoped else contextlib.nullcontext():
+            route = database.explain_route("SELECT 1")
+            database.execute_sql("SELECT 1")
+        assert route.role == "primary"
+        assert (route.node, route.reason) == (events[-1].node, events[-1].reason)
+
+
+def test_a_read_without_replicas_asks_the_primary_nothing_else(cluster: Any) -> None:
+    database = cluster.database()
+    for replica in database.replicas:
+        replica.eject("away")
+    database.on_primary.execute_sql("SELECT 1")  # leaves it owing the primary's position
+    database.execute_sql("SELECT 1")
+    database.execute_sql("SELECT 1")
+    assert database.stats()["asked"] == 0
+    assert database.stats()["fallbacks"] == 2
+
+
+def test_no_read_is_lost_when_a_replica_is_stopped_in_order(server: str) -> None:
+    with own_cluster(server, replicas=1) as cluster:
+        database = cluster.database(consistency="eventual")
+        database.execute_sql("SELECT 1")
+        going, answers = threading.Event(), []
+
+        def work() -> None:
+            database.execute_sql("SELECT 1")
+            going.set()
+            answers.append(database.execute_sql(LONG).fetchone()[0])
+            database.close()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert going.wait(20)
+        running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'WITH RECURSIVE%'"
+        while not cluster.replicas[0].execute(running)[0][0]:
+            pass
+        cluster.replicas[0].stop()
+        thread.join()
+        assert answers == [300**3]
+        assert database.stats()["primary"] == 1
+
+
+class Interrupted(BaseException):
+    """What a timeout of gevent's or a signal raises in mid-query."""
+
+
+@pytest.mark.parametrize("place", ["replica", "primary"])
+def test_an_interrupted_statement_leaves_no_answer_for_the_next(db: Any, place: str) -> None:
+    database = db if place == "replica" else db.on_primary
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    database.execute_sql("SELECT 1")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(Interrupted):
+            database.execute_sql("SELECT 'late', SLEEP(3)")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    if place == "primary":  # as peewee's own
+        with pytest.raises(peewee.InterfaceError):
+            database.execute_sql("SELECT 'next'")
+        database.close()
+    assert database.execute_sql("SELECT 'next'").fetchone() == ("next",)
+
+
+def test_small_pools_do_not_wait_for_each_other(cluster: Any) -> None:
+    database = cluster.database(PooledReplicatedDatabase, max_connections=2, timeout=20)
+    database.execute_sql("DROP TABLE IF EXISTS pooled")
+    database.execute_sql("CREATE TABLE pooled (n INT)")
+    database.close()
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            for _ in range(15):
+                with database.connection_context():
+                    for _ in range(2):
+                        database.execute_sql("SELECT COUNT(*) FROM pooled").fetchone()
+                        database.execute_sql("INSERT INTO pooled VALUES (1)")
+                        with database.readonly():
+                            database.execute_sql("SELECT COUNT(*) FROM pooled").fetchone()
+        except Exception as exc:
+            failures.append(exc)
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert time.monotonic() - began < 20  # no wait has run into the pool's timeout
+    assert database.execute_sql("SELECT COUNT(*) FROM pooled").fetchone() == (6 * 15 * 2,)
+    database.execute_sql("DROP TABLE pooled")
+    database.close_all()
+
+
+def test_small_pools_of_the_primary_do_not_wait_for_each_other(cluster: Any) -> None:
+    database = cluster.database(PooledReplicatedDatabase, replicas=(), max_connections=1, timeout=20)
+    database.execute_sql("SELECT 1")
+    ready, go = threading.Event(), threading.Event()
+    answers: list[Any] = []
+
+    def other() -> None:
+        with database.readonly():
+            answers.append(database.execute_sql("SELECT 2").fetchone())
+            ready.set()
+            go.wait(20)
+        answers.append(database.execute_sql("SELECT GET_LOCK('none', 0) + 2").fetchone())
+        database.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert ready.wait(20)
+    began = time.monotonic()
+    with database.readonly():  # the other one has the connection for reading, this one the primary's own
+        assert database.execute_sql("SELECT 3").fetchone() == (3,)
+        with pytest.raises(ReadOnlyViolation):
+            database.execute_sql("DELETE FROM item")
+    assert time.monotonic() - began < 10
+    go.set()
+    database.close()
+    thread.join()
+    assert answers == [(2,), (3,)]
+    database.close_all()

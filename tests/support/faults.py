@@ -1,4 +1,4 @@
-"""What goes wrong while sessions are at work: replicas that stop, hang and crash, connections that are killed."""
+"""What goes wrong while sessions are at work: replicas stop, hang and crash, connections are killed."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Faults:
         self.done: Counter[str] = Counter()
         self.errors: list[BaseException] = []
         self._stop = threading.Event()
+        # Nobody else is to talk to a node that is down: the driver leaks the socket of a refused connection.
+        self._away = {node.name: threading.Lock() for node in cluster.nodes}
         works: list[Callable[[random.Random], None]] = [
             lambda chance, node=node: self._disturb(node, chance)  # type: ignore[misc]
             for node in cluster.replicas
@@ -87,14 +89,16 @@ class Faults:
         node.thaw()
 
     def _pause(self, node: Any, chance: random.Random) -> None:
-        node.pause()
-        self._rest(chance.uniform(0.02, 0.5))
-        node.resume()
+        with self._away[node.name]:
+            node.pause()
+            self._rest(chance.uniform(0.02, 0.5))
+            node.resume()
 
     def _crash(self, node: Any, chance: random.Random) -> None:
-        node.kill()
-        self._rest(chance.uniform(0.0, 0.5))
-        node.start()
+        with self._away[node.name]:
+            node.kill()
+            self._rest(chance.uniform(0.0, 0.5))
+            node.start()
 
     def _delay(self, node: Any, chance: random.Random) -> None:
         node.delay(1)
@@ -104,7 +108,7 @@ class Faults:
     def _kill_connections(self, chance: random.Random) -> None:
         while not self._rest(chance.expovariate(1 / self.kill_every)):
             node = chance.choice(self.cluster.nodes)
-            with suppress(pymysql.err.MySQLError, RuntimeError):  # the node is down, or the session is gone
+            with self._away[node.name], suppress(pymysql.err.MySQLError):  # the session may be gone by now
                 sessions = node.execute(_USERS, (self.cluster.user,))
                 if sessions:
                     node.execute("KILL %s", chance.choice(sessions))

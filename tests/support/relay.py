@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 
 class Counted:
@@ -184,3 +185,19 @@ def _shut(sock: socket.socket) -> None:
     with suppress(OSError):  # the other end was quicker
         sock.shutdown(socket.SHUT_RDWR)
     sock.close()
+
+
+_MOVE = {
+    "mariadb": ("STOP SLAVE", "CHANGE MASTER TO MASTER_PORT = %s", "START SLAVE"),
+    "mysql": ("STOP REPLICA", "CHANGE REPLICATION SOURCE TO SOURCE_PORT = %s", "START REPLICA"),
+}
+
+
+def replicate_through(relay: Relay, cluster: Any) -> None:
+    """Let every replica of a cluster receive from its primary through a relay that leads there."""
+    stop, move, start = _MOVE[cluster.server]
+    for node in cluster.replicas:
+        node.execute(stop)
+        node.execute(move, (relay.port,))
+        node.execute(start)
+    cluster.sync()

@@ -13,9 +13,10 @@ from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
 
+from support.actors import Actor
 from support.checker import Inherits, Report, check
 from support.faults import Faults
-from support.workload import JOINT, Actor, Round, listen
+from support.workload import JOINT, Round, listen
 
 from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.servers import mariadb
@@ -91,9 +92,8 @@ class CausalActor(Actor):
         """Two threads in one causal session, each seeing what the other has done."""
         child = self._child()
         with self._session(child):
-            other = Actor(
-                self.shared, self.database, self.group, child.session, self.promise, random.Random(self.chance.random())
-            )
+            chance = random.Random(self.chance.random())
+            other = Actor(self.shared, self.database, self.group, child.session, self.promise, chance)
             other.scope = child.scope
             work = self._helper.submit(copy_context().run, _some, other)
             try:
@@ -170,7 +170,10 @@ class Work:
     Parameters:
         cluster: a running cluster.
         controls: run the negative controls too.
-        read_share: sessions are made for so many threads of each kind.
+
+    Attributes:
+        served: who answered plain reads, by group and role.
+        troubles: what faults did to operations, which were then not checked.
     """
 
     def __init__(self, cluster: Any, *, controls: bool = True) -> None:
@@ -238,6 +241,15 @@ class Work:
             raise shared.surprises[0]
         return check(shared.events, JOINT)
 
+    def counters(self) -> Counter[str]:
+        """How reads were brought to see what they must, over all databases that promise anything."""
+        names = ("asked", "unasked", "waits", "behind", "fallbacks", "retries", "reruns")
+        found: Counter[str] = Counter()
+        for group, database, *_ in self.databases.values():
+            if group not in CONTROLS:
+                found.update({name: database.stats()[name] for name in names})
+        return found
+
 
 def table(report: Report, served: Counter[str]) -> str:
     """What was found, for a person to read."""
@@ -253,7 +265,7 @@ def table(report: Report, served: Counter[str]) -> str:
     lines += ["", "without the controls:"]
     for guarantee in guarantees:
         checks, violations = (
-            sum(number for (group, name), number in counted.items() if name == guarantee and group not in CONTROLS)
+            sum(counted[group, guarantee] for group in report.reads if group not in CONTROLS)
             for counted in (report.checks, report.violations)
         )
         lines.append(f"{guarantee:26}{'':9}{checks:>10}{violations:>12}")

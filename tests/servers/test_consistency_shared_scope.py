@@ -1,0 +1,123 @@
+"""Scopes that several threads share never go backwards, even when one of them makes the scope move."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+import peewee
+import pytest
+from support.clusters import own_cluster
+
+SELECT = "SELECT v FROM t"
+
+
+def read(database: Any) -> Any:
+    return database.execute_sql(SELECT).fetchone()[0]
+
+
+@pytest.mark.parametrize("scope", ["causal_session", "readonly"])
+def test_a_read_that_was_decided_before_its_scope_moved(
+    server: str, scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_cluster(server) as cluster, ThreadPoolExecutor(1) as pool:
+        database = cluster.database(policy=lambda usable: usable[0])
+        other = cluster.database()
+        other.execute_sql("CREATE TABLE t (v INT)")
+        other.execute_sql("INSERT INTO t VALUES (1)")
+        cluster.sync()
+        near, far = cluster.replicas
+        far.freeze()
+        other.execute_sql("UPDATE t SET v = 2")
+        cluster.sync()
+
+        decided, moved = threading.Event(), threading.Event()
+        consistency = database._replication.consistency
+        needs = consistency.needs
+        main = threading.current_thread()
+
+        def slow_needs(*arguments: Any) -> Any:
+            found = needs(*arguments)
+            if threading.current_thread() is not main:
+                decided.set()
+                assert moved.wait(30)
+            return found
+
+        monkeypatch.setattr(consistency, "needs", slow_needs)
+        with getattr(database, scope)():
+            assert read(database) == 2
+            late = pool.submit(copy_context().run, read, database)
+            assert decided.wait(30)
+            near.kill()
+            assert read(database) == 2
+            moved.set()
+            assert late.result() == 2, "the scope has seen 2 before"
+        pool.submit(database.close).result()
+
+
+def test_threads_of_one_causal_session_wait_for_one_answer(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_cluster(server, replicas=1) as cluster, ThreadPoolExecutor(1) as pool:
+        database, other = cluster.database(), cluster.database()
+        other.execute_sql("CREATE TABLE t (v INT)")
+        other.execute_sql("INSERT INTO t VALUES (1)")
+        cluster.sync()
+        assert read(database) == 1
+        cluster.replicas[0].freeze()
+        other.execute_sql("UPDATE t SET v = 2")
+
+        asking, answered = threading.Event(), threading.Event()
+        consistency = database._replication.consistency
+        ask = consistency.ask
+        main = threading.current_thread()
+
+        def slow_ask(*arguments: Any) -> Any:
+            now = ask(*arguments)
+            if threading.current_thread() is not main:
+                asking.set()
+                assert answered.wait(30)
+            return now
+
+        monkeypatch.setattr(consistency, "ask", slow_ask)
+        with database.causal_session():
+            assert database.execute_sql(SELECT + " FOR UPDATE").fetchone()[0] == 2
+            first = pool.submit(copy_context().run, read, database)
+            assert asking.wait(30)
+            assert read(database) == 2, "another thread is asking for what this one must see"
+            answered.set()
+            assert first.result() == 2
+        pool.submit(database.close).result()
+
+
+def test_a_question_whose_connection_is_killed_is_asked_again(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_cluster(server, replicas=1) as cluster:
+        database, other = cluster.database(catch_up_timeout=0.05), cluster.database()
+        other.execute_sql("CREATE TABLE t (v INT)")
+        other.execute_sql("INSERT INTO t VALUES (1)")
+        cluster.sync()
+        assert read(database) == 1
+        cluster.replicas[0].freeze()
+        other.execute_sql("UPDATE t SET v = 2")
+        assert database.execute_sql(SELECT + " FOR UPDATE").fetchone()[0] == 2
+        killed = []
+        reach = database._primary_to_ask
+
+        def reach_and_kill() -> Any:
+            conn = reach()
+            if not killed:
+                killed.append(conn.thread_id())
+                cluster.primary.execute("KILL %s", killed)
+            return conn
+
+        monkeypatch.setattr(database, "_primary_to_ask", reach_and_kill)
+        with pytest.raises(peewee.PeeweeException):  # the primary's connection is gone: no stale answer
+            read(database)
+        assert killed
+        assert database.stats()["unasked"] == 0
+        database.close()
+        assert read(database) == 2, "what the locking read saw still has to be seen"

@@ -1,0 +1,235 @@
+"""Obligations of contexts, held by a database, without a server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import peewee
+import pytest
+
+from peewee_replicas.consistency import NOTHING, Consistency
+from peewee_replicas.events import Counters
+from peewee_replicas.failures import NO_CONNECTION, Meaning, meaning
+from peewee_replicas.positions import MariaDBPosition
+from peewee_replicas.scopes import Frame, Scope
+from peewee_replicas.servers import mariadb
+from peewee_replicas.sessions import Session
+
+
+def gtid(text: str) -> MariaDBPosition:
+    return MariaDBPosition.parse(text)
+
+
+class Primary:
+    """What a database is to its obligations: a connection to ask, or none."""
+
+    def __init__(self) -> None:
+        self.position: str = "0-1-100"
+        self.logs = 1
+        self.down: Exception | None = None
+        self.flavour = mariadb
+
+    def _primary_to_ask(self) -> Any:
+        if self.down is not None:
+            raise self.down
+        return self
+
+    def ask(self, sql: str) -> Any:
+        return [(self.position, self.logs)]
+
+    def _meaning(self, exc: BaseException) -> Meaning:
+        return meaning(type(exc).__name__, exc.args)
+
+    def _has_no_connection(self, exc: BaseException) -> bool:
+        return self._meaning(exc) in NO_CONNECTION
+
+
+OWNER: Any = object()
+
+
+def consistency(level: str = "session", sticky_seconds: float = 60.0) -> Consistency:
+    return Consistency(level, 0.5, sticky_seconds, Counters("asked", "unasked"))
+
+
+def statement(found: Consistency, text: str, gtid: str | None = None, **values: Any) -> None:
+    """A statement on the primary has ended."""
+    conn = SimpleNamespace(
+        _sent=text, gtid=gtid, transaction="", read_in_transaction=False, flavour=mariadb, is_lost=False
+    )
+    vars(conn).update({name: value for name, value in values.items() if hasattr(conn, name)})
+    found.heard(OWNER, conn, values.get("succeeded", True), values.get("was_open", False))
+
+
+def in_thread(work: Any) -> Any:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def asked(found: Consistency) -> int:
+    return found.counters.snapshot()["asked"]
+
+
+def test_nothing_was_written_and_nothing_is_needed() -> None:
+    found = consistency()
+    assert found.needs(OWNER, Primary(), None) == NOTHING
+    assert found.asks_nothing()
+    assert asked(found) == 0
+
+
+def test_a_write_that_told_its_position() -> None:
+    found = consistency()
+    statement(found, "INSERT", "0-1-5")
+    assert not found.asks_nothing()
+    assert found.needs(OWNER, Primary(), None).position == gtid("0-1-5")
+    statement(found, "INSERT", "0-1-7")
+    assert found.needs(OWNER, Primary(), None).position == gtid("0-1-7")
+    assert asked(found) == 0
+
+
+def test_a_write_that_told_none_is_asked_for_once() -> None:
+    found = consistency()
+    statement(found, "INSERT")
+    assert not found.asks_nothing()
+    for _ in range(3):
+        assert found.needs(OWNER, Primary(), None).position == gtid("0-1-100")
+    assert asked(found) == 1
+    statement(found, "INSERT", succeeded=False)
+    found.needs(OWNER, Primary(), None)
+    assert asked(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("level", "own", "other"), [("session", True, False), ("process", True, True), ("eventual", False, False)]
+)
+def test_whose_writes_a_level_means(level: str, own: bool, other: bool) -> None:
+    found = consistency(level)
+    statement(found, "INSERT", "0-1-5")
+    expected = {True: gtid("0-1-5"), False: None}
+    assert found.needs(OWNER, Primary(), None).position == expected[own]
+    assert in_thread(lambda: found.needs(OWNER, Primary(), None).position) == expected[other]
+
+
+def test_strong_asks_for_every_read() -> None:
+    found = consistency("strong")
+    primary = Primary()
+    for n in (1, 2, 3):
+        primary.position = f"0-1-{n}"
+        assert found.needs(OWNER, primary, None).position == gtid(f"0-1-{n}")
+    assert asked(found) == 3
+    primary.down = peewee.OperationalError(2003, "down")
+    with pytest.raises(peewee.OperationalError):
+        found.needs(OWNER, primary, None)
+
+
+def test_a_level_of_the_scope_comes_before_the_databases() -> None:
+    found = consistency("strong")
+    statement(found, "INSERT", "0-1-5")
+    assert found.needs(OWNER, Primary(), Frame(OWNER, "readonly", level="eventual")) == NOTHING
+    frame = Frame(OWNER, "readonly", level="session")
+    assert found.needs(OWNER, Primary(), frame).position == gtid("0-1-5")
+    assert found.needs(OWNER, Primary(), Frame(OWNER, "readonly")).position == gtid("0-1-100")
+
+
+def causal(session: Session) -> Any:
+    return Scope(None, lambda: Frame(OWNER, "causal", session=session))
+
+
+@pytest.mark.parametrize("level", ["session", "process"])
+def test_a_bookmark_counts_at_every_level_that_promises_something(level: str) -> None:
+    found = consistency(level)
+    statement(found, "INSERT", "1-1-5")
+    with causal(Session(gtid("0-1-9"))):
+        position: Any = found.needs(OWNER, Primary(), None).position
+        assert position.covers(gtid("0-1-9"))
+        assert position.covers(gtid("1-1-5")) is (level == "process")
+
+
+def test_the_writes_of_a_causal_session_are_its_own() -> None:
+    found = consistency()
+    session = Session()
+    with causal(session):
+        statement(found, "INSERT", "0-1-5")
+        assert found.needs(OWNER, Primary(), None).position == gtid("0-1-5")
+    assert session.seen == gtid("0-1-5")
+    assert found.needs(OWNER, Primary(), None) == NOTHING
+
+
+def test_a_scope_that_had_to_move_needs_where_it_moved_to() -> None:
+    for level in ("eventual", "session", "process"):
+        found = consistency(level)
+        frame = Frame(OWNER, "readonly")
+        frame.must_reach = gtid("0-1-50")
+        with Scope(None, lambda frame=frame: frame):
+            assert found.needs(OWNER, Primary(), frame).position == gtid("0-1-50")
+            statement(found, "INSERT", "1-1-1")
+            covered = found.needs(OWNER, Primary(), frame).position
+        assert covered is not None
+        assert covered.covers(gtid("0-1-50"))
+        assert covered.covers(gtid("1-1-1")) is (level != "eventual")
+
+
+def test_a_primary_that_cannot_be_asked_is_said_and_counted_and_asked_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found, primary = consistency(), Primary()
+    statement(found, "INSERT", "0-1-5")
+    statement(found, "INSERT", succeeded=False)
+    primary.down = peewee.OperationalError(2003, "refused by 127.0.0.1")
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        for _ in range(3):
+            assert found.needs(OWNER, primary, None).position == gtid("0-1-5")
+    assert found.counters.snapshot()["unasked"] == 1
+    assert [record.message for record in caplog.records if "refused by 127.0.0.1" in record.message]
+
+
+def test_any_other_failure_to_ask_is_raised_and_stays_owed() -> None:
+    found, primary = consistency(), Primary()
+    statement(found, "INSERT", succeeded=False)
+    primary.down = peewee.ProgrammingError(1193, "no such variable")
+    with pytest.raises(peewee.ProgrammingError):
+        found.needs(OWNER, primary, None)
+    primary.down = None
+    assert found.needs(OWNER, primary, None).position == gtid("0-1-100")
+
+
+def test_without_gtids_reads_stay_on_the_primary_and_say_why(caplog: pytest.LogCaptureFixture) -> None:
+    found, primary = consistency(), Primary()
+    primary.logs = 0
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        for _ in range(2):
+            statement(found, "INSERT")
+            needs = found.needs(OWNER, primary, None)
+            assert needs.position is None
+            assert "no GTIDs" in needs.primary
+            assert "60.0 s" in needs.primary
+    assert len(caplog.records) == 1
+    assert consistency("strong").needs(OWNER, primary, None).primary
+
+
+def test_without_gtids_the_read_that_waits_so_does_not_make_it_longer() -> None:
+    found, primary = consistency(sticky_seconds=60.0), Primary()
+    primary.logs = 0
+    statement(found, "INSERT")
+    needs = found.needs(OWNER, primary, None)
+    assert needs.excused
+    with found.excusing(needs.excused):
+        statement(found, "SELECT")
+    assert not found.own_session().owed
+    statement(found, "SELECT")  # a read that the program sent there
+    assert found.own_session().owed
+    with causal(Session()):
+        statement(found, "INSERT")
+        assert not found.needs(OWNER, primary, None).excused
+
+
+def test_without_gtids_the_window_ends() -> None:
+    found, primary = consistency(sticky_seconds=0.0), Primary()
+    primary.logs = 0
+    statement(found, "INSERT")
+    assert found.needs(OWNER, primary, None) == NOTHING
