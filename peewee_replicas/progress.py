@@ -42,9 +42,11 @@ class Progress:
 
     def covers(self, position: Position, server: Any) -> bool:
         """Whether the node behind a connection to `server` is known to have reached `position`."""
-        reached: Any = self.reached
+        reached: Any
+        with self.lock:  # the two belong together
+            reached, known = self.reached, self.server
         # A bookmark may hold a position of the other kind of server.
-        return type(reached) is type(position) and server == self.server and bool(reached.covers(position))
+        return type(reached) is type(position) and server == known and bool(reached.covers(position))
 
     def learn(self, server: Any, position: Any, *, fresh: bool) -> None:
         """Take in where a node said that it is.

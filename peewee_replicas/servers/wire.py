@@ -215,11 +215,7 @@ class Connection(_Connection):
                 self.screen(self, sql)
             if len(sql) < _OVERHEARD_LIMIT and _goes_unreported(sql):
                 self._changed(sql)
-        if isinstance(sql, str):
-            sql = sql.encode(self.encoding)
-        self._execute_command(COMMAND.COM_QUERY, sql)
-        self._affected_rows = self._read_query_result(unbuffered)
-        return self._affected_rows
+        return super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
 
     def _failed(self) -> None:
         if self.guarded and self.doubtful and not self.own:

@@ -166,6 +166,7 @@ def test_what_is_explained_is_what_happens_where_servers_keep_no_gtids(cluster: 
             database.execute_sql("SELECT 1")
         assert route.role == "primary"
         assert (route.node, route.reason) == (events[-1].node, events[-1].reason)
+    database.close()
 
 
 def test_a_read_without_replicas_asks_the_primary_nothing_else(cluster: Any) -> None:
@@ -177,6 +178,7 @@ def test_a_read_without_replicas_asks_the_primary_nothing_else(cluster: Any) -> 
     database.execute_sql("SELECT 1")
     assert database.stats()["asked"] == 0
     assert database.stats()["fallbacks"] == 2
+    database.close()
 
 
 def test_no_read_is_lost_when_a_replica_is_stopped_in_order(server: str) -> None:

@@ -83,6 +83,9 @@ def test_parent_and_child_both_go_on(cluster: Any, cls: Any) -> None:
     # The child's end has ended none of the parent's sessions.
     assert database.execute_sql(SQL, ("after",)).fetchone()[0] == "after"
     assert sessions(database)[1] == mine[1]
+    database.close()
+    if cls is PooledReplicatedDatabase:
+        database.close_all()
     for descriptor in (go, gone):
         os.close(descriptor)
 
@@ -127,6 +130,7 @@ def test_what_the_parent_wrote_binds_the_child(cluster: Any) -> None:
 
     assert in_child(work) == 1
     database.execute_sql("DROP TABLE forked")
+    database.close()
 
 
 def test_locks_of_other_threads_are_free_in_the_child(db: Any) -> None:

@@ -256,3 +256,10 @@ def test_a_commit_whose_answer_was_lost_is_seen_by_the_next_read(cluster: Any, d
         assert own.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
     own.close()
     relay.close()
+
+
+def test_bytes_arrive_as_they_are_with_every_supported_driver(db: Any) -> None:
+    value = bytes(range(256))
+    assert db.execute_sql("SELECT HEX(%s)", (value,)).fetchone() == (value.hex().upper(),)
+    with db.primary():
+        assert db.execute_sql("SELECT HEX(%s)", (value,)).fetchone() == (value.hex().upper(),)

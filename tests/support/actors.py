@@ -9,7 +9,7 @@ from typing import Any
 
 import peewee
 from support.checker import Event, Write
-from support.workload import REGISTERS, Claim, Entry, Note, Recorder
+from support.workload import REGISTERS, Claim, Entry, Note, Recorder, work_for
 
 
 class Actor(Recorder):
@@ -281,6 +281,7 @@ class Actor(Recorder):
     def run(self, operations: Sequence[Callable[[], None]], weights: Sequence[float]) -> None:
         """Work until the round is over."""
         shared = self.shared
+        work_for(self.group)
         try:
             while not shared.stop.is_set():
                 operation = self.chance.choices(operations, weights)[0]

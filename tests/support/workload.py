@@ -204,19 +204,25 @@ class Recorder:
 _answers = threading.local()
 
 
+def work_for(group: str) -> None:
+    """Count what this thread reads under a group."""
+    _answers.group = group
+
+
 def _answered(database: Any) -> str:
     return str(getattr(_answers, "node", ""))
 
 
 def listen(database: Any, served: Counter[str], group: str) -> None:
-    """Count who answers the reads of a database, and let its events tell."""
+    """Count who answers the reads of a database, under the group of the thread, else under `group`."""
 
     def hook(event: Any) -> None:
         _answers.node = event.node
+        who = getattr(_answers, "group", group)
         if event.kind == "read" and event.error is None and event.reason.split(",")[0] in _FREE:
-            served[f"{group}: {event.role}"] += 1
+            served[f"{who}: {event.role}"] += 1
         elif event.kind == "read" and event.error is None and event.reason.startswith(_FELL_BACK):
-            served[f"{group}: fallback"] += 1
+            served[f"{who}: fallback"] += 1
 
     database.route_hooks.append(hook)
 

@@ -1,0 +1,90 @@
+"""Why MySQL's "now" is `gtid_owned` and `gtid_executed` together: losers of a key that look for the winner.
+
+Threads insert the same key; each loser then reads it from a replica, as `get_or_create()` does. MySQL frees a
+row's lock before it raises `gtid_executed`, so a loser that asks for that alone can miss the winner's row. Both
+forms of the question take turns on the same servers, and the second is the negative control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from peewee import CharField, IntegrityError, Model
+
+from peewee_replicas.positions import MySQLPosition
+from peewee_replicas.servers import mysql
+from peewee_replicas.testing import LocalCluster
+
+UNITED, EXECUTED = "owned and executed", "executed alone"
+
+
+class Key(Model):
+    """What is fought for."""
+
+    name = CharField(unique=True)
+
+
+def executed_alone(row: tuple[Any, ...]) -> MySQLPosition | None:
+    """The position without what is being committed."""
+    return MySQLPosition.parse(row[1] or "")
+
+
+def fight(database: Any, threads: int, rounds: int, prefix: str) -> tuple[int, int]:
+    """How many lost, and how many of them did not find the winner's row."""
+    barrier = threading.Barrier(threads, timeout=60)
+
+    def work(_: int) -> tuple[int, int]:
+        lost = missed = 0
+        with database.connection_context():
+            for turn in range(rounds):
+                name = f"{prefix} {turn}"
+                barrier.wait()
+                try:
+                    Key.create(name=name)
+                except IntegrityError:
+                    lost += 1
+                    missed += not Key.select().where(Key.name == name).exists()
+        return lost, missed
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(work, range(threads)))
+    return sum(lost for lost, _ in found), sum(missed for _, missed in found)
+
+
+def main() -> None:
+    """Fight, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", choices=("mariadb", "mysql"), default="mysql")
+    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    options = parser.parse_args()
+    united = mysql.now
+    forms = {UNITED: united, EXECUTED: executed_alone} if options.server == "mysql" else {UNITED: united}
+    totals = {form: [0, 0] for form in forms}
+    # The window is as long as the flush of a commit, so commits are flushed here as in production.
+    flushed = {"*": {"sync_binlog": 1, "innodb_flush_log_at_trx_commit": 1, "innodb_flush_method": "fsync"}}
+    with LocalCluster(replicas=1, server=options.server, options=flushed) as cluster:
+        database = cluster.database(catch_up_timeout=30.0)
+        Key.bind(database)
+        database.create_tables([Key])
+        database.close()
+        until = time.monotonic() + options.seconds
+        turn = 0
+        while time.monotonic() < until:
+            turn += 1
+            for form, now in forms.items():
+                mysql.now = now
+                for place, number in enumerate(fight(database, options.threads, 50, f"{form} {turn}")):
+                    totals[form][place] += number
+    mysql.now = united
+    print(f"{options.server} {cluster.version}: losers of a key that look for the winner on a replica")
+    for form, (lost, missed) in totals.items():
+        print(f"{form:20} {lost:7} lost, {missed:4} did not find it")
+
+
+if __name__ == "__main__":
+    main()
