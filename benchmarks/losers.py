@@ -1,18 +1,21 @@
 """Why MySQL's "now" is `gtid_owned` and `gtid_executed` together: losers of a key that look for the winner.
 
 Threads insert the same key; each loser then reads it from a replica, as `get_or_create()` does. MySQL frees a
-row's lock before it raises `gtid_executed`, so a loser that asks for that alone can miss the winner's row. Both
-forms of the question take turns on the same servers, and the second is the negative control.
+row's lock before it raises `gtid_executed`, for a whole group of commits at once, so a loser that asks for that
+alone can miss the winner's row. Others commit meanwhile, which makes the groups large. Both forms of the
+question take turns on the same servers, and the second is the negative control.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pymysql
 from peewee import CharField, IntegrityError, Model
 
 from peewee_replicas.positions import MySQLPosition
@@ -55,6 +58,20 @@ def fight(database: Any, threads: int, rounds: int, prefix: str) -> tuple[int, i
     return sum(lost for lost, _ in found), sum(missed for _, missed in found)
 
 
+def commit(parameters: dict[str, Any]) -> None:
+    """Commit without end, on several connections."""
+
+    def work() -> None:
+        conn = pymysql.connect(**parameters, autocommit=True)
+        cursor = conn.cursor()
+        while True:
+            cursor.execute("INSERT INTO noise VALUES ()")
+
+    for _ in range(6):
+        threading.Thread(target=work, daemon=True).start()
+    threading.Event().wait()
+
+
 def main() -> None:
     """Fight, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,21 +82,29 @@ def main() -> None:
     united = mysql.now
     forms = {UNITED: united, EXECUTED: executed_alone} if options.server == "mysql" else {UNITED: united}
     totals = {form: [0, 0] for form in forms}
-    # The window is as long as the flush of a commit, so commits are flushed here as in production.
-    flushed = {"*": {"sync_binlog": 1, "innodb_flush_log_at_trx_commit": 1, "innodb_flush_method": "fsync"}}
-    with LocalCluster(replicas=1, server=options.server, options=flushed) as cluster:
+    grouped = {"primary": {"binlog_group_commit_sync_delay": 1000}} if options.server == "mysql" else {}
+    with LocalCluster(replicas=1, server=options.server, options=grouped) as cluster:
         database = cluster.database(catch_up_timeout=30.0)
         Key.bind(database)
         database.create_tables([Key])
+        database.execute_sql("CREATE TABLE noise (id BIGINT PRIMARY KEY AUTO_INCREMENT)")
         database.close()
         until = time.monotonic() + options.seconds
         turn = 0
+        noise = [
+            multiprocessing.Process(target=commit, args=(cluster.parameters("primary"),)) for _ in "1234"
+        ]
+        for process in noise:
+            process.start()
         while time.monotonic() < until:
             turn += 1
             for form, now in forms.items():
                 mysql.now = now
                 for place, number in enumerate(fight(database, options.threads, 50, f"{form} {turn}")):
                     totals[form][place] += number
+        for process in noise:
+            process.terminate()
+            process.join()
     mysql.now = united
     print(f"{options.server} {cluster.version}: losers of a key that look for the winner on a replica")
     for form, (lost, missed) in totals.items():

@@ -309,6 +309,16 @@ class Connections(peewee.Database):
             state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
         return conn
 
+    def _renew_writer(self) -> None:
+        """Let a read that falls back open the primary anew, where its idle connection is known to be dead."""
+        state, core = self._state, self._replication
+        conn = state.conn
+        if conn is None or core.rehearsal is not None or conn.busy or not conn.dropped():
+            return
+        if not core.transaction(state) and not conn.session_state:
+            state.conn = None
+            self._drop(conn)
+
     def _primary_to_ask(self) -> Any:
         """A connection to the primary that a question of the library's own disturbs nothing on."""
         conn = self._state.conn

@@ -119,6 +119,8 @@ class Consistency:
         level = self.level_of(frame)
         pin = pinning(owner)
         moved = None if pin is None else pin.must_reach
+        if level == "eventual" and (frame is None or frame.level is None) and causal(owner) is not None:
+            level = "session"  # what a causal_session() promises, it promises at any level of the database
         if level == "eventual":
             return NOTHING if moved is None else Needs(moved, "")
         if level == "strong":

@@ -304,8 +304,10 @@ class Reading:
 
     def _on_primary(self) -> Any:
         """A read that no replica may serve: on the primary, guarded where the scope is ``readonly()``."""
-        readonly = self.frame is not None and self.frame.place == "readonly"
-        return self._on_reader() if readonly else self._on_writer()
+        if self.frame is not None and self.frame.place == "readonly":
+            return self._on_reader()
+        self.database._renew_writer()
+        return self._on_writer()
 
     def _after_failure(self, replica: Replica, node: Any, exc: Exception, found: str) -> Replica | None:
         """Where a read goes whose connection failed it; raises where it may not be sent again."""

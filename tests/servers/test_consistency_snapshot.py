@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import copy_context
 from typing import Any
 
 import peewee
@@ -20,13 +18,10 @@ from lagging import (
     elsewhere,
     frozen,
     held_back,
-    in_thread,
     n_of,
     soon,
     watched,
 )
-
-from peewee_replicas import ReadOnlyViolation, snapshots
 
 
 @pytest.fixture(scope="module")
@@ -92,69 +87,6 @@ def test_a_strong_snapshot(cluster: Any) -> None:
             elsewhere(cluster, f"UPDATE slot SET n = {n}")
             with db.readonly(snapshot=True, consistency="strong"):
                 assert n_of() == n
-
-
-def test_nothing_can_be_written_and_no_transaction_begun(cluster: Any) -> None:
-    with bound(cluster) as db:
-        with db.readonly(snapshot=True):
-            assert n_of() == 1
-            with pytest.raises(ReadOnlyViolation):
-                Slot.update(n=9).execute()
-            with pytest.raises(ReadOnlyViolation), db.atomic():
-                raise AssertionError("entered")
-            with db.primary():
-                Slot.update(n=2).execute()
-                assert n_of() == 2
-            assert n_of() == 1  # the snapshot stays what it was
-        assert n_of() == 2
-        with db.atomic(), pytest.raises(ReadOnlyViolation), db.readonly(snapshot=True):
-            raise AssertionError("entered")
-
-
-def test_reads_outside_do_not_fall_into_it(cluster: Any) -> None:
-    with bound(cluster) as db:
-        with db.readonly(snapshot=True):
-            assert n_of() == 1
-            elsewhere(cluster, "UPDATE slot SET n = 2")
-            cluster.sync()
-            assert in_thread(lambda: (n_of(), db.close())[0]) == 2
-            assert n_of() == 1
-        assert n_of() == 2
-
-
-def test_it_belongs_to_the_thread_that_began_it(cluster: Any) -> None:
-    with bound(cluster) as db, db.readonly(snapshot=True):
-        assert n_of() == 1
-        context = copy_context()
-        with pytest.raises(peewee.OperationalError, match="thread"):
-            in_thread(lambda: context.run(n_of))
-        assert n_of() == 1
-
-
-def test_it_ends_with_its_scope(cluster: Any) -> None:
-    sessions = "SELECT COUNT(*) FROM information_schema.innodb_trx"
-    with bound(cluster) as db:
-        for _ in range(3):
-            with db.readonly(snapshot=True):
-                assert n_of() == 1
-        tick = threading.Event()
-        for _ in range(1000):
-            if cluster.replicas[0].execute(sessions) == [(0,)]:
-                break
-            tick.wait(0.01)
-        else:
-            raise AssertionError("a snapshot is still open")
-
-
-def test_it_lasts_a_bounded_time(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "SNAPSHOT_SECONDS", 1)
-    with bound(cluster) as db:
-        with db.readonly(snapshot=True):
-            assert n_of() == 1
-            threading.Event().wait(1.1)
-            with pytest.raises(peewee.OperationalError, match="1 s"):
-                n_of()
-        assert n_of() == 1
 
 
 def test_a_snapshot_whose_connection_is_lost_does_not_move(cluster: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pymysql.constants import CLIENT
 from pymysql.cursors import DictCursor, SSCursor, SSDictCursor
 
-from peewee_replicas.servers import wire
+from peewee_replicas.servers import tls, wire
 from peewee_replicas.testing import LocalCluster
 
 
@@ -270,7 +270,7 @@ def test_the_tls_context_is_built_once(connect: Any, monkeypatch: pytest.MonkeyP
         return build(self, options)
 
     monkeypatch.setattr(pymysql.connections.Connection, "_create_ssl_ctx", counted)
-    monkeypatch.setattr(wire, "_contexts", {})
+    monkeypatch.setattr(tls, "_contexts", {})
     for _ in range(2):
         connect(pymysql.connections.Connection)
     by_default = len(built)  # before 1.2 the driver built one only where asked to
