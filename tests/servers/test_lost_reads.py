@@ -1,4 +1,4 @@
-"""A read that was sent and lost its connection: once more at most, on the primary only if its node is dead."""
+"""A read that was sent and lost its connection is sent once more, on the primary only if its node is dead."""
 
 from __future__ import annotations
 

@@ -95,7 +95,8 @@ def test_its_connection_is_closed_with_the_scope(cluster: Any, db: Any) -> None:
     cluster.reset_counts()
     for _ in range(3):
         with db.readonly(snapshot=True):
-            (number,) = db.execute_sql("SELECT @@pseudo_thread_id").fetchone()
+            names()
+            number = db.connection().thread_id()
             node = cluster.node(db.explain_route("SELECT 1").node)
             assert number in connections(node)
         wait_until(lambda node=node, number=number: number not in connections(node))
