@@ -1,9 +1,10 @@
 """Why MySQL's "now" is `gtid_owned` and `gtid_executed` together, shown on the losers of one key.
 
-Threads insert the same key, and each loser then asks the primary how far it has come, as a read after a failed
-write does. The answer must hold the winner's transaction, whose row made the loser fail. MySQL frees a row's
-lock before it raises `gtid_executed`, for a whole group of commits at once; others commit meanwhile, which makes
-the groups large. Both forms of the position are taken from one answer; the second is the negative control.
+Threads insert the same key, and each loser then asks the primary how far it has come, as a read after a
+failed write does. The answer must hold the winner's transaction, whose row made the loser fail. MySQL frees
+a row's lock before it raises `gtid_executed`, for a whole group of commits at once; others commit meanwhile,
+which makes the groups large. Both forms of the position are taken from one answer; the second is the
+negative control.
 """
 
 from __future__ import annotations
