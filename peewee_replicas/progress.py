@@ -81,13 +81,14 @@ class CatchUp:
         seconds: what may be spent on waiting, over all nodes together.
     """
 
-    __slots__ = ("_left", "_position", "_sent", "_text")
+    __slots__ = ("_left", "_position", "_sent", "_text", "_waits")
 
     def __init__(self, position: Position, seconds: float) -> None:
         self._position = position
         self._left = seconds
         self._text = ""
         self._sent = 0.0
+        self._waits = False
 
     def add(self, position: Any) -> None:
         """Wait for that as well."""
@@ -129,7 +130,7 @@ class CatchUp:
             if now < progress.retry_at:
                 return ""
             left = 0.0  # it has to be seen to move before it is waited on again
-        self._sent = now
+        self._sent, self._waits = now, left > 0
         if not self._text:
             self._text = self._position.text()
         return str(conn.flavour.wait(self._text, left))
@@ -151,5 +152,6 @@ class CatchUp:
         conn.server = answer[1]
         if not reached:
             self._left -= now - self._sent
-            progress.stall(now)
+            if self._waits or progress.stalled is not None:  # a look without a wait tells nothing of stalling
+                progress.stall(now)
         return bool(reached)

@@ -132,6 +132,26 @@ def test_a_replica_that_timed_out_is_not_waited_for_again(clock: Any) -> None:
     assert "1.000)" in CatchUp(gtid("0-1-6"), 1.0).query(node, conn)  # it has moved
 
 
+def test_a_look_without_a_wait_is_no_stall(clock: Any) -> None:
+    node, conn = replica(), connection()
+    for _ in range(2):
+        look = CatchUp(gtid("0-1-5"), 0.0)
+        assert "0.000)" in look.query(node, conn)
+        assert not look.learn(node, conn, (-1, "a", "0-1-4"))
+    assert node.progress.stalled is None
+
+
+def test_one_that_was_seen_to_move_is_waited_for(clock: Any) -> None:
+    node, conn = replica(), connection()
+    for at in ("0-1-3", "0-1-4"):
+        clock.seconds += progress.STALL_PAUSE
+        way = CatchUp(gtid("0-1-5"), 1.0)
+        assert way.query(node, conn)
+        clock.seconds += 1.0
+        assert not way.learn(node, conn, (-1, "a", at))
+    assert "1.000)" in CatchUp(gtid("0-1-5"), 1.0).query(node, conn)
+
+
 def test_no_more_than_so_many_wait(clock: Any) -> None:
     node = replica()
     node.progress.waiting = progress.WAITERS
