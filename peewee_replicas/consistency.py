@@ -91,7 +91,7 @@ class Consistency:
             commit_covers_reads=conn.flavour.COMMIT_COVERS_READS,
         )
         conn.read_in_transaction = after.transaction_read
-        for session in (self.session(owner), self.shared):
+        for session in self._concerned(owner):
             if succeeded and conn.gtid:
                 session.saw(conn.flavour.position(conn.gtid))
             if after.owes and not getattr(self._local, "excused", False):
@@ -99,8 +99,29 @@ class Consistency:
 
     def abandoned(self, owner: object) -> None:
         """Take in that a connection was closed with a transaction open: what it read there was read."""
-        for session in (self.session(owner), self.shared):
+        for session in self._concerned(owner):
             session.owe()
+
+    def _concerned(self, owner: object) -> Iterator[Session]:
+        """Whose obligations grow with what this context does: its own, those around it, the process's."""
+        session: Session | None = self.session(owner)
+        while session is not None:
+            yield session
+            session = session.outer
+        yield self.shared
+
+    def look_for_lost_history(self, owner: object, database: Any) -> None:
+        """After replicas were behind a bookmark: find out whether its writes exist at all any more."""
+        session = self.session(owner)
+        if not session.bookmarked or session.lost or session.seen is None:
+            return
+        try:
+            now = self.ask(database)
+        except PeeweeException:
+            return  # the read itself will say that the primary cannot be had
+        if now is not None and not (type(now) is type(session.seen) and now.covers(session.seen)):
+            session.lost = True
+            logger.warning("a bookmark is of a history that the primary does not have: %s", session.seen)
 
     def asks_nothing(self) -> bool:
         """Whether a read outside all scopes may be served by any replica as it is."""
@@ -129,6 +150,8 @@ class Consistency:
         session = self.shared if level == "process" else self.session(owner)
         if session.owed:
             self._settle(session, database)
+        if session.lost:
+            return Needs(None, "the bookmark is of a history that the primary does not have")
         if session.sticky_until and session.sticks(time.monotonic()):
             why = self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
             # In a scope that must not go backwards, what was read on the primary counts as well.

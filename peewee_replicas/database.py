@@ -178,7 +178,7 @@ class Replicated(Connections):
     def _enter_causal(self, bookmark: str | None) -> Frame:
         core = self._replication
         outer = core.consistency.session(core)
-        session = Session()
+        session = Session(outer=outer)
         session.take_over(outer)
         if bookmark is not None:
             try:
@@ -192,7 +192,7 @@ class Replicated(Connections):
                 raise BookmarkError(f"the bookmark is of a {kind} server, and this is {core.dialect}")
             session.saw(mark.position)
             session.bookmarked = True
-        return Frame(core, "causal", session=session, outer=outer)
+        return Frame(core, "causal", session=session)
 
     def bookmark(self) -> str | None:
         """What this context has written, as a string for `causal_session`; None where that is nothing.

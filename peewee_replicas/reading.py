@@ -188,17 +188,20 @@ class Reading:
                 self.core.counters.add("retries")
         return self._fall_back()
 
-    def _attempt(self, replica: Replica, node: Any) -> Any:
+    def _attempt(self, replica: Replica, node: Any, *, final: bool = True) -> Any:
         self.role = PRIMARY if replica.is_primary else "replica"
         self.node = replica.name
         self.attempts += 1
         self.found = node
         cursor = self._send(replica, node) if self.sends else None
-        if self.scoped:
-            pin = pinning(self.core)
-            if pin is not None:
-                pin.served = True
+        if self.scoped and final:
+            self._has_served()
         return cursor
+
+    def _has_served(self) -> None:
+        pin = pinning(self.core)
+        if pin is not None:
+            pin.served = True
 
     def _send(self, replica: Replica, node: Any) -> Any:
         conn = node._state.conn
@@ -234,7 +237,7 @@ class Reading:
                 return self._attempt(replica, node)
             conn.send_ahead(query)
             try:
-                cursor = self._attempt(replica, node)
+                cursor = self._attempt(replica, node, final=False)
             except PeeweeException as exc:
                 if self.database._meaning(exc) != "statement":
                     raise
@@ -252,6 +255,8 @@ class Reading:
             raise self._behind()
         if failure is not None:
             raise failure
+        if self.scoped:
+            self._has_served()
         return cursor
 
     def _behind(self) -> _Behind:
@@ -293,7 +298,10 @@ class Reading:
                 return None
             with pin.lock:
                 pin.must_reach = now if pin.must_reach is None else pin.must_reach.merge(now)
-            self.catch_up = CatchUp(pin.must_reach, core.settings.catch_up_timeout)
+            if self.catch_up is None:
+                self.catch_up = CatchUp(pin.must_reach, core.settings.catch_up_timeout)
+            else:
+                self.catch_up.add(pin.must_reach)
         return core.another(set(self.tried))
 
     def _stay_with(self, replica: Replica) -> None:
@@ -378,6 +386,8 @@ class Reading:
     def _fall_back(self) -> Any:
         if self.lost is not None and self.lost_alive:
             raise self.lost  # its node is well, so it is the statement that loses its connection
+        if any(isinstance(exc, _Behind) for exc in self.tried.values()):
+            self.core.consistency.look_for_lost_history(self.core, self.database)
         reasons = self._refuse_fallback()
         try:
             return self._on_primary()

@@ -29,7 +29,6 @@ class Frame:
         ended: True once it was left; it is then in force nowhere.
         level: the consistency it asks for, or None for the database's own.
         session: the obligations of a ``causal_session()``; None for other scopes.
-        outer: the obligations of the context around it, to which those of its own are added at its end.
         node: the node that a ``readonly()`` or ``causal_session()`` has picked, kept for its whole life.
         served: whether that node has served a read.
         snapshot: what ``readonly(snapshot=True)`` reads from; None for other scopes.
@@ -37,18 +36,15 @@ class Frame:
     """
 
     __slots__ = (
-        "ended", "level", "lock", "must_reach", "node", "outer", "owner", "place", "served", "session",
+        "ended", "level", "lock", "must_reach", "node", "owner", "place", "served", "session",
         "snapshot",
     )  # fmt: skip
 
-    def __init__(
-        self, owner: object, place: Place, *, level: str | None = None, session: Any = None, outer: Any = None
-    ) -> None:
+    def __init__(self, owner: object, place: Place, *, level: str | None = None, session: Any = None) -> None:
         self.owner = owner
         self.place = place
         self.level = level
         self.session = session
-        self.outer = outer
         self.ended = False
         self.node: Any = None
         self.served = False
@@ -61,8 +57,6 @@ class Frame:
         self.ended = True
         if self.snapshot is not None:
             self.snapshot.end()
-        if self.outer is not None:
-            self.outer.take_over(self.session)
 
 
 class _Link:

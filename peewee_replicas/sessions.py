@@ -33,16 +33,21 @@ class Session:
         debts: how many statements on the primary reported no position of their own.
         paid: to how many of these the primary's position has been asked for since.
         sticky_until: on a monotonic clock, until when reads stay on the primary; for servers without GTIDs.
-        bookmarked: `seen` came from a bookmark, which may be of a history that was lost.
+        outer: the obligations of the context around a ``causal_session()``; what happens inside counts
+            there too, what it began with (a bookmark) does not.
+        bookmarked: `seen` has a bookmark in it, which may be of a history that was lost.
+        lost: it is of such a history, as the primary has told.
     """
 
-    __slots__ = ("bookmarked", "debts", "lock", "paid", "seen", "sticky_until")
+    __slots__ = ("bookmarked", "debts", "lock", "lost", "outer", "paid", "seen", "sticky_until")
 
-    def __init__(self, seen: Position | None = None) -> None:
+    def __init__(self, seen: Position | None = None, outer: Session | None = None) -> None:
         self.seen = seen
+        self.outer = outer
+        self.lost = False
         self.debts = self.paid = 0
         self.sticky_until = 0.0
-        self.bookmarked = seen is not None
+        self.bookmarked = False
         self.lock = new_lock()
 
     @property
