@@ -65,6 +65,9 @@ class ReplicatedDatabase(Replicated, _MySQL):
         fallback: what serves a read when no replica can: ``"primary"``, or ``"error"``.
         readonly_in_transaction: ``readonly()`` inside a transaction: ``"error"``, or ``"join"``.
         pure_functions: names of stored functions the user vouches for as reads.
+        consistency: what a read must see: ``"eventual"``, ``"session"``, ``"process"`` or ``"strong"``.
+        catch_up_timeout: seconds one read may spend waiting for replicas to catch up, over all together.
+        sticky_seconds: how long reads stay on the primary after a write where servers keep no GTIDs.
         kwargs: as peewee's and PyMySQL's own.
 
     Raises:
