@@ -19,7 +19,21 @@ from .replication import PRIMARY, Replication
 from .servers import wire
 
 # What PyMySQL's connect() takes; anything else in a replica's dict is a mistake.
-_DRIVER = frozenset(inspect.signature(wire.Connection.__mro__[1].__init__).parameters) - {"self"}
+_DRIVER = frozenset(inspect.signature(wire.Connection.__mro__[1].__init__).parameters) - {
+    "self",
+    "autocommit",
+    "defer_connect",
+}
+
+
+def _parse(url: str) -> dict[str, Any]:
+    scheme = url.split(":", 1)[0].lower()
+    if not scheme.startswith(("mysql", "mariadb")):
+        raise ConfigurationError(
+            f"replicas: {scheme!r} is no scheme of MySQL or MariaDB; use mysql://host:port"
+        )
+    parameters: dict[str, Any] = parse(url)
+    return parameters
 
 
 class _MySQL(MySQLDatabase):
@@ -80,7 +94,7 @@ class ReplicatedDatabase(Replicated, _MySQL):
         known = None if own_connect else _DRIVER | set(parameters)
         specs = []
         seen: dict[str, str] = {}
-        for spec in node_specs(given.get("replicas", ()), known, parse, ConfigurationError):
+        for spec in node_specs(given.get("replicas", ()), known, _parse, ConfigurationError):
             merged = overlay(parameters, spec.overrides)
             name = spec.name or address(merged)
             where = endpoint(merged)
