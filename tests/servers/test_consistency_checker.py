@@ -10,6 +10,8 @@ from support.clusters import own_cluster
 from support.faults import Faults
 from support.rounds import CONTROLS, OPTIONS, Work, table
 
+pytestmark = pytest.mark.once
+
 SECONDS = 4.0
 ROUNDS = 2
 KINDS = {"freeze": 6.0, "pause": 2.0, "crash": 1.0}

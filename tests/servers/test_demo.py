@@ -12,6 +12,8 @@ import pytest
 from peewee_replicas.cli import cluster_story, demo
 from peewee_replicas.testing import LocalCluster, MissingServer, available
 
+pytestmark = pytest.mark.once
+
 STAGES = ("threads", "readonly()", "atomic()", "kill -9", "return")
 
 

@@ -183,11 +183,11 @@ class _Frozen:
 
     def __enter__(self) -> None:
         for node in self.replicas:
-            node.pause()
+            node.freeze()
 
     def __exit__(self, *_: object) -> None:
         for node in self.replicas:
-            node.resume()
+            node.thaw()
 
 
 def test_what_a_transaction_read_is_read_again_after_close_ended_it(cluster: Any, db: Any) -> None:

@@ -20,6 +20,8 @@ from support.sqlgen import statements
 from peewee_replicas.servers import wire
 from peewee_replicas.statements import Classifier
 
+pytestmark = pytest.mark.once
+
 STATEMENTS = int(os.environ.get("PEEWEE_REPLICAS_FUZZ", "3000"))
 SEED = int(os.environ.get("PEEWEE_REPLICAS_FUZZ_SEED", "1"))
 REFUSED = {1290, 1792, 1836, 1874}

@@ -30,6 +30,8 @@ from peewee_replicas.testing import (
 )
 from peewee_replicas.testing.guard import guard
 
+pytestmark = pytest.mark.once
+
 SERVERS = ("mariadb", "mysql")
 PATIENCE = 30.0
 

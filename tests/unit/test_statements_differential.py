@@ -12,6 +12,8 @@ from statement_corpus import ENTRIES, generated
 
 from peewee_replicas.statements import Classifier, Dialect
 
+pytestmark = pytest.mark.once
+
 FORBIDDEN = (
     exp.DML,
     exp.DDL,
