@@ -52,7 +52,7 @@ def seed(cluster: LocalCluster) -> None:
     database = plain_database(cluster)
     with database.connection_context(), database.bind_ctx(MODELS):
         # A test of `dataset` may have added a column of its own.
-        if Person.table_exists() and len(database.get_columns("person")) > 3:
+        if Person.table_exists() and len(database.get_columns("dropin_person")) > 3:
             database.drop_tables(MODELS, safe=True)
         if Person.table_exists() and Post.table_exists():
             if rows() == [PEOPLE, POSTS]:
