@@ -16,7 +16,7 @@ from .errors import ConfigurationError
 from .forks import free, track_connection
 from .replicas import Replica, ReplicaSet
 from .replication import PRIMARY, Replication
-from .servers import wire
+from .servers import driver, wire
 
 # What PyMySQL's connect() takes; anything else in a replica's dict is a mistake.
 _DRIVER = frozenset(inspect.signature(wire.Connection.__mro__[1].__init__).parameters) - {
@@ -48,6 +48,9 @@ class _MySQL(MySQLDatabase):
         """Called before it is another thread's turn."""
 
     def _connect(self) -> Any:
+        lacks = driver.missing()
+        if lacks:
+            raise ConfigurationError(lacks)
         self._before_connecting()
         try:
             conn = wire.Connection(

@@ -1,0 +1,36 @@
+"""What of PyMySQL's inside is built upon, looked for before it is used: a newer release may lack it."""
+
+from __future__ import annotations
+
+import functools
+
+import pymysql
+from pymysql.connections import Connection, MySQLResult
+from pymysql.protocol import MysqlPacket
+
+_BUILT_UPON = {
+    Connection: (
+        "_create_ssl_ctx", "_execute_command", "_force_close", "_read_ok_packet", "_read_packet",
+        "_read_query_result", "_request_authentication", "_write_bytes", "autocommit", "connect", "ping",
+        "query", "set_character_set",
+    ),
+    MySQLResult: (
+        "_check_packet_is_eof", "_get_descriptions", "_read_ok_packet", "init_unbuffered_query", "read",
+    ),
+    MysqlPacket: ("read_struct",),
+}  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def missing() -> str:
+    """What this release of PyMySQL lacks, in words; ``""`` where it lacks nothing."""
+    lacks = [
+        f"{owner.__name__}.{name}"
+        for owner, names in _BUILT_UPON.items()
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    if not lacks:
+        return ""
+    names = ", ".join(lacks)
+    return f"PyMySQL {pymysql.__version__} lacks {names}; install a release that is at least 1.1 and below 2"
