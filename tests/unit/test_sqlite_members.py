@@ -272,16 +272,16 @@ def test_a_factory_of_the_users_own(path: str) -> None:
 def test_threads_share_no_connection(db: Any) -> None:
     failures: list[BaseException] = []
 
-    def work() -> None:
+    def work(worker: int) -> None:
         try:
             for number in range(20):
-                Row.create(name=f"{threading.get_ident()}-{number}")
-                assert Row.select().where(Row.name == f"{threading.get_ident()}-{number}").count() == 1
+                Row.create(name=f"{worker}-{number}")
+                assert Row.select().where(Row.name == f"{worker}-{number}").count() == 1
             db.close()
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
