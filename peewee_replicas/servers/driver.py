@@ -33,4 +33,5 @@ def missing() -> str:
     if not lacks:
         return ""
     names = ", ".join(lacks)
-    return f"PyMySQL {pymysql.VERSION_STRING} lacks {names}; install a release that is at least 1.1 and below 2"
+    release = f"PyMySQL {pymysql.VERSION_STRING}"
+    return f"{release} lacks {names}; install a release that is at least 1.1 and below 2"
