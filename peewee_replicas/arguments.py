@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,11 @@ OWN_ARGUMENTS = (
     "consistency",
     "catch_up_timeout",
     "sticky_seconds",
+    "max_lag",
+    "max_fallback_share",
+    "on_transaction_escape",
+    "probe_interval",
+    "heartbeat_table",
 )
 
 _CHOICES = {
@@ -26,8 +32,11 @@ _CHOICES = {
     "fallback": ("primary", "error"),
     "readonly_in_transaction": ("error", "join"),
     "consistency": ("session", "eventual", "process", "strong"),
+    "on_transaction_escape": ("ignore", "warn", "error"),
 }
 _SECONDS = {"catch_up_timeout": 0.5, "sticky_seconds": 2.0}
+_SECONDS_OR_NONE = {"max_lag": 10.0, "probe_interval": 1.0}
+_TABLE = re.compile(r"(?:[\w$]+\.)?[\w$]+")
 _ALIASES = {"passwd": "password", "db": "database"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LARGEST_WEIGHT = 100
@@ -61,6 +70,11 @@ class Settings(NamedTuple):
     consistency: str
     catch_up_timeout: float
     sticky_seconds: float
+    max_lag: float | None
+    max_fallback_share: float | None
+    on_transaction_escape: str
+    probe_interval: float | None
+    heartbeat_table: str | None
 
 
 def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
@@ -70,17 +84,33 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
         value = chosen[name] = arguments.get(name, allowed[0])
         if value not in allowed:
             raise fail(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
-    seconds = {}
+    seconds: dict[str, Any] = {}
     for name, default in _SECONDS.items():
         value = seconds[name] = arguments.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        if not _is_number(value) or not 0 <= value < float("inf"):
             raise fail(f"{name}={value!r}: a number of seconds is wanted, 0 or more")
+    for name, default in _SECONDS_OR_NONE.items():
+        value = seconds[name] = arguments.get(name, default)
+        if value is not None and (not _is_number(value) or not 0 < value < float("inf")):
+            raise fail(f"{name}={value!r}: a number of seconds above 0 is wanted, or None")
+    share = arguments.get("max_fallback_share")
+    if share is not None and (not _is_number(share) or not 0 <= share <= 1):
+        raise fail(f"max_fallback_share={share!r}: a share from 0 to 1 is wanted, or None")
+    table = arguments.get("heartbeat_table")
+    if table is not None and (not isinstance(table, str) or not _TABLE.fullmatch(table)):
+        raise fail(f"heartbeat_table={table!r}: 'table' or 'schema.table' is wanted, or None")
     return Settings(
         **seconds,
+        max_fallback_share=share,
+        heartbeat_table=table,
         policy=_policy(arguments.get("policy", "round-robin"), fail),
         pure_functions=_functions(arguments.get("pure_functions", ()), fail),
         **chosen,
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _functions(value: Any, fail: Fail) -> tuple[str, ...]:

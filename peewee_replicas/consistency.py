@@ -35,6 +35,9 @@ class Needs(NamedTuple):
 
 NOTHING = Needs(None, "")
 
+ASK: Any = object()
+"""Stands for a need that is not known without asking."""
+
 
 def _both(one: Any, other: Any) -> Position | None:
     if type(one) is type(other) and one is not None:
@@ -94,6 +97,7 @@ class Consistency:
         for session in self._concerned(owner):
             if succeeded and conn.gtid:
                 session.saw(conn.flavour.position(conn.gtid))
+                session.shorten(owner)
             if after.owes and not getattr(self._local, "excused", False):
                 session.owe()
 
@@ -123,12 +127,14 @@ class Consistency:
             session.lost = True
             logger.warning("a bookmark is of a history that the primary does not have: %s", session.seen)
 
-    def asks_nothing(self) -> bool:
-        """Whether a read outside all scopes may be served by any replica as it is."""
+    def at_hand(self) -> Any:
+        """What a read outside all scopes must see, where that is known as it is; else `ASK`, for `needs`."""
         if self.level == "session":
             session = self.own_session()
-            return session.seen is None and not session.owed and not session.sticky_until
-        return self.level == "eventual"
+            if session.debts > session.paid or session.sticky_until or session.lost:
+                return ASK
+            return session.seen
+        return None if self.level == "eventual" else ASK
 
     def needs(self, owner: object, database: Any, frame: Frame | None) -> Needs:
         """What a read in this context must see; asks the primary where that is owed.

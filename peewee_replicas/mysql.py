@@ -85,6 +85,13 @@ class ReplicatedDatabase(Replicated, _MySQL):
         consistency: what a read must see: ``"eventual"``, ``"session"``, ``"process"`` or ``"strong"``.
         catch_up_timeout: seconds one read may spend waiting for replicas to catch up, over all together.
         sticky_seconds: how long reads stay on the primary after a write where servers keep no GTIDs.
+        max_lag: seconds; a replica further behind is not used. None: no bound.
+        max_fallback_share: at most this share (0 to 1) of recent reads may fall back to the primary, the
+            rest get `NoReplicaAvailable`. None: no bound.
+        on_transaction_escape: when a task or thread started inside ``atomic()`` queries outside that
+            transaction: ``"ignore"``, ``"warn"`` or ``"error"``.
+        probe_interval: seconds between health probes. None: no prober, health is learned from traffic.
+        heartbeat_table: a table of ``pt-heartbeat`` to take lag from, as ``"table"`` or ``"schema.table"``.
         kwargs: as peewee's and PyMySQL's own.
 
     Raises:

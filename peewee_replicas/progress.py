@@ -29,7 +29,7 @@ class Progress:
         waiting: threads that wait on it now.
     """
 
-    __slots__ = ("late_until", "lock", "reached", "retry_at", "server", "stalled", "waiting")
+    __slots__ = ("_shown", "late_until", "lock", "reached", "retry_at", "server", "stalled", "waiting")
 
     def __init__(self) -> None:
         self.lock = new_lock()
@@ -39,14 +39,20 @@ class Progress:
         self.retry_at = 0.0
         self.late_until = 0.0
         self.waiting = 0
+        self._shown: tuple[Position | None, Any] = (None, None)
 
     def covers(self, position: Position, server: Any) -> bool:
         """Whether the node behind a connection to `server` is known to have reached `position`."""
-        reached: Any
+        shown = self._shown
+        if shown[0] is position and shown[1] == server:
+            return True  # a position never changes, and a node never goes back
         with self.lock:  # the two belong together
-            reached, known = self.reached, self.server
-        # A bookmark may hold a position of the other kind of server.
-        return type(reached) is type(position) and server == known and bool(reached.covers(position))
+            reached: Any = self.reached
+            # A bookmark may hold a position of the other kind of server.
+            if type(reached) is not type(position) or server != self.server or not reached.covers(position):
+                return False
+            self._shown = (position, server)
+            return True
 
     def learn(self, server: Any, position: Any, *, fresh: bool) -> None:
         """Take in where a node said that it is.
@@ -60,6 +66,7 @@ class Progress:
             anew = known is None or server != self.server
             if anew or (fresh and not position.covers(known)):
                 self.server, self.reached, self.stalled = server, position, None
+                self._shown = (None, None)
                 return
             self.reached = known.merge(position)
             if self.stalled is not None and self.reached != self.stalled:

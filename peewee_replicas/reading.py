@@ -5,75 +5,25 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from peewee import PeeweeException, __exception_wrapper__
+from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
-from pymysql.cursors import SSCursor
 
-from .errors import NoReplicaAvailable, ReadOnlyViolation
+from .attempts import Attempts, Behind
+from .consistency import ASK
+from .errors import NoReplicaAvailable
 from .progress import CatchUp
 from .replicas import Replica
-from .replication import PRIMARY, Replication
-from .routing import REPLICA, Decision
+from .routing import REPLICA
 from .scopes import Frame, any_here, pinning, snapshotting
 from .snapshots import Snapshot
-from .statements import Statement
 
 logger = logging.getLogger("peewee.replicas")
 
 _INTERRUPTED = 1317  # ER_QUERY_INTERRUPTED
 
 
-class Reading:
-    """One execution of one statement, as far as replicas can serve it.
-
-    Attributes:
-        role, node, reason: where it went last, and why; as in `RouteEvent`.
-        attempts: how often it was handed to a node.
-        observed: with ``reads="observe"``, where it would have gone.
-        scoped: whether this context may be inside a scope.
-        tried: the replicas that could not serve it, and why.
-        lost: the error of the attempt that was sent and lost its connection; `lost_alive`: its node answers.
-        catch_up: what it must see, if anything.
-        sends: False where only its node is looked for; `found`: the database of that node.
-    """
-
-    role: Any = PRIMARY
-    node = PRIMARY
-    attempts = 0
-    observed: str | None = None
-    scoped = True
-    lost: Exception | None = None
-    lost_alive = False
-    sends = True
-    found: Any = None
-    catch_up: CatchUp | None = None
-
-    def __init__(
-        self,
-        database: Any,
-        core: Replication,
-        statement: Statement,
-        decision: Decision,
-        frame: Frame | None,
-        sql: str,
-        params: Any,
-    ) -> None:
-        self.database = database
-        self.core = core
-        self.statement = statement
-        self.decision = decision
-        self.frame = frame
-        self.sql = sql
-        self.params = params
-        self.reason = decision.reason
-        self.tried: dict[Replica, BaseException] = {}
-        self.unsent: set[Replica] = set()
-
-    def _on_writer(self) -> Any:
-        raise NotImplementedError
-
-    def _on_reader(self) -> Any:
-        raise NotImplementedError
+class Reading(Attempts):
+    """The way of one read from node to node."""
 
     def place(self) -> Any:
         """The database of the node where a read would run now, ready for it; the read is not sent."""
@@ -89,7 +39,8 @@ class Reading:
         self.scoped = any_here()
         if not self.scoped and not core.replicas.usable:
             return self._fall_back()  # the primary shows whatever it must see
-        if self.scoped or not core.consistency.asks_nothing():
+        position = ASK if self.scoped else core.consistency.at_hand()
+        if position is ASK:
             needs = core.consistency.needs(core, self.database, self.frame)
             if needs.primary:
                 self.reason = needs.primary
@@ -100,6 +51,8 @@ class Reading:
             held = snapshotting(core)
             if held is not None:
                 return self._in_snapshot(held)
+        elif position is not None:
+            self.catch_up = CatchUp(position, core.settings.catch_up_timeout)
         replica = core.choose(self.catch_up, scoped=self.scoped)
         if replica is None:
             replica = self._elsewhere()  # a scope's node went out of rotation between two reads
@@ -172,7 +125,7 @@ class Reading:
                 if self.catch_up is None:
                     return self._attempt(replica, node)
                 return self._attempt_at(replica, node, self.catch_up)
-            except _Behind as exc:
+            except Behind as exc:
                 self.tried[replica] = exc
                 self.core.counters.add("behind")
                 replica = self._elsewhere()
@@ -187,99 +140,6 @@ class Reading:
                 replica = self._after_failure(replica, node, exc, found)
                 self.core.counters.add("retries")
         return self._fall_back()
-
-    def _attempt(self, replica: Replica, node: Any, *, final: bool = True) -> Any:
-        self.role = PRIMARY if replica.is_primary else "replica"
-        self.node = replica.name
-        self.attempts += 1
-        self.found = node
-        cursor = self._send(replica, node) if self.sends else None
-        if self.scoped and final:
-            self._has_served()
-        return cursor
-
-    def _has_served(self) -> None:
-        pin = pinning(self.core)
-        if pin is not None:
-            pin.served = True
-
-    def _send(self, replica: Replica, node: Any) -> Any:
-        conn = node._state.conn
-        if conn.guarded:
-            conn.doubtful = "" if self.statement.kind == "read" else self.sql
-        replica.start()
-        conn.executing = True
-        try:
-            return node._send(self.sql, self.params)
-        finally:
-            conn.executing = False
-            replica.finish()
-
-    def _attempt_at(self, replica: Replica, node: Any, catch_up: CatchUp) -> Any:
-        """The read, on a replica that may have to catch up first."""
-        conn = node._state.conn
-        if catch_up.known(replica, conn.server):
-            return self._attempt(replica, node)
-        query = catch_up.query(replica, conn)
-        if not query:
-            raise _Behind("has not moved since it was last waited for")
-        self.core.counters.add("waits")
-        progress = replica.progress
-        with progress.lock:
-            progress.waiting += 1
-        there = False
-        cursor: Any = None
-        failure: Exception | None = None
-        try:
-            if not self._may_go_together(node, conn, progress):
-                if not catch_up.learn(replica, conn, self._ask(conn, query)):
-                    raise self._behind()
-                return self._attempt(replica, node)
-            conn.send_ahead(query)
-            try:
-                cursor = self._attempt(replica, node, final=False)
-            except PeeweeException as exc:
-                if self.database._meaning(exc) != "statement":
-                    raise
-                failure = exc
-            finally:
-                conn.recall_ahead()
-                if conn.answer_ahead is not None:
-                    there = catch_up.learn(replica, conn, conn.answer_ahead)
-        finally:
-            with progress.lock:
-                progress.waiting -= 1
-        if not there:  # what old data made of the read says nothing, not even an error
-            if cursor is not None:
-                cursor.close()
-            raise self._behind()
-        if failure is not None:
-            raise failure
-        if self.scoped:
-            self._has_served()
-        return cursor
-
-    def _behind(self) -> _Behind:
-        return _Behind(f"has not caught up within {self.core.settings.catch_up_timeout} s")
-
-    def _ask(self, conn: Any, query: str) -> Any:
-        try:
-            with __exception_wrapper__:
-                return conn.ask(query)[0]
-        except PeeweeException as exc:
-            if self.database._meaning(exc) != "statement":
-                raise
-            return exc
-
-    def _may_go_together(self, node: Any, conn: Any, progress: Any) -> bool:
-        # What was read before its replica had caught up is thrown away, which needs a buffered result.
-        return (
-            self.sends
-            and node._plain_cursor
-            and not conn.busy
-            and not issubclass(conn.cursorclass, SSCursor)
-            and progress.stalled is None
-        )
 
     def _elsewhere(self) -> Replica | None:
         """The next replica for a read that could not be had where it was tried, or None."""
@@ -362,11 +222,6 @@ class Reading:
                 raise exc from again
             raise
 
-    def _violation(self, exc: Exception) -> ReadOnlyViolation:
-        return ReadOnlyViolation(
-            f"the server refused a statement inside readonly() as a write; nothing was executed: {exc}"
-        )
-
     def _refuse_fallback(self) -> str:
         """Why no replica can serve the read, in words; raises where that is to be an error."""
         core = self.core
@@ -386,7 +241,7 @@ class Reading:
     def _fall_back(self) -> Any:
         if self.lost is not None and self.lost_alive:
             raise self.lost  # its node is well, so it is the statement that loses its connection
-        if any(isinstance(exc, _Behind) for exc in self.tried.values()):
+        if any(isinstance(exc, Behind) for exc in self.tried.values()):
             self.core.consistency.look_for_lost_history(self.core, self.database)
         reasons = self._refuse_fallback()
         try:
@@ -397,7 +252,3 @@ class Reading:
                     f"no node can serve the read: {reasons}; the primary: {exc}"
                 ) from exc
             raise
-
-
-class _Behind(Exception):
-    """A replica does not show yet what a read must see."""

@@ -284,6 +284,10 @@ class Replication:
                 return replica
         return None
 
+    def known_positions(self) -> list[Any]:
+        """What replicas are known to have executed, as far as they were asked."""
+        return [replica.progress.reached for replica in self.replicas.all]
+
     # Telling
 
     def route(self, decision: Decision, statement: Statement, frame: Frame | None) -> Route:

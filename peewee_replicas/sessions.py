@@ -13,6 +13,11 @@ _SILENT = frozenset({"BEGIN", "START", "SET", "SAVEPOINT", "RELEASE", "USE", "LO
 # First words of statements whose transaction's COMMIT reports for them.
 _REPORTED_LATER = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 
+SHORT = 64
+"""A position of fewer intervals than this is left as it is."""
+LONGEST = 4096
+"""A position is given up for the primary's present one when it has so many intervals."""
+
 _FIRST_WORD = re.compile(r"\s*(\w+)")
 
 
@@ -39,7 +44,9 @@ class Session:
         lost: it is of such a history, as the primary has told.
     """
 
-    __slots__ = ("bookmarked", "debts", "lock", "lost", "outer", "paid", "seen", "sticky_until")
+    __slots__ = (
+        "_shorten_at", "bookmarked", "debts", "lock", "lost", "outer", "paid", "seen", "sticky_until",
+    )  # fmt: skip
 
     def __init__(self, seen: Position | None = None, outer: Session | None = None) -> None:
         self.seen = seen
@@ -48,6 +55,7 @@ class Session:
         self.debts = self.paid = 0
         self.sticky_until = 0.0
         self.bookmarked = False
+        self._shorten_at = SHORT
         self.lock = new_lock()
 
     @property
@@ -73,6 +81,26 @@ class Session:
                 self.seen = position
             else:
                 self.seen = seen.merge(position)
+
+    def shorten(self, owner: Any) -> None:
+        """Keep the position short where the writes of others leave gaps between this context's own.
+
+        Parameters:
+            owner: whose ``known_positions()`` tells what nodes are known to have executed.
+        """
+        with self.lock:
+            seen: Any = self.seen
+            if seen is None or seen.size < self._shorten_at:
+                return
+            for known in owner.known_positions():
+                if type(known) is type(seen):
+                    seen = seen.compact(known)
+            if seen.size >= LONGEST:
+                # The primary's present position, asked for before the next read, has all of it.
+                seen = None
+                self.debts += 1
+            self.seen = seen
+            self._shorten_at = SHORT if seen is None else max(SHORT, 2 * seen.size)
 
     def take_over(self, other: Session) -> None:
         """Oblige later reads to what `other` is obliged to."""

@@ -10,7 +10,7 @@ from typing import Any
 import peewee
 import pytest
 
-from peewee_replicas.consistency import NOTHING, Consistency
+from peewee_replicas.consistency import ASK, NOTHING, Consistency
 from peewee_replicas.events import Counters
 from peewee_replicas.failures import NO_CONNECTION, Meaning, meaning
 from peewee_replicas.positions import MariaDBPosition
@@ -78,14 +78,14 @@ def asked(found: Consistency) -> int:
 def test_nothing_was_written_and_nothing_is_needed() -> None:
     found = consistency()
     assert found.needs(OWNER, Primary(), None) == NOTHING
-    assert found.asks_nothing()
+    assert found.at_hand() is None
     assert asked(found) == 0
 
 
 def test_a_write_that_told_its_position() -> None:
     found = consistency()
     statement(found, "INSERT", "0-1-5")
-    assert not found.asks_nothing()
+    assert found.at_hand() == gtid("0-1-5")
     assert found.needs(OWNER, Primary(), None).position == gtid("0-1-5")
     statement(found, "INSERT", "0-1-7")
     assert found.needs(OWNER, Primary(), None).position == gtid("0-1-7")
@@ -95,7 +95,7 @@ def test_a_write_that_told_its_position() -> None:
 def test_a_write_that_told_none_is_asked_for_once() -> None:
     found = consistency()
     statement(found, "INSERT")
-    assert not found.asks_nothing()
+    assert found.at_hand() is ASK
     for _ in range(3):
         assert found.needs(OWNER, Primary(), None).position == gtid("0-1-100")
     assert asked(found) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
-from peewee_replicas.sessions import Session, ended, first_word
+from peewee_replicas.sessions import LONGEST, SHORT, Session, ended, first_word
 
 # The statement; succeeded, reported, was open, is open, had read; covers reads -> owes, has read.
 Y, N = True, False
@@ -213,3 +213,40 @@ def test_no_debt_is_lost_under_threads() -> None:
     for thread in threads:
         thread.join()
     assert session.debts == each * workers
+
+
+class _Owner:
+    def __init__(self, *known: Any) -> None:
+        self.known = list(known)
+
+    def known_positions(self) -> list[Any]:
+        return self.known
+
+
+_SOURCE = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+
+def _every_other(count: int, session: Session, owner: _Owner) -> None:
+    for number in range(1, 2 * count, 2):
+        session.saw(MySQLPosition.parse(f"{_SOURCE}:{number}"))
+        session.shorten(owner)
+
+
+def test_a_position_with_the_gaps_of_others_writes_is_kept_short_by_what_replicas_have() -> None:
+    session = Session()
+    reached = MySQLPosition.parse(f"{_SOURCE}:1-1900")
+    _every_other(1000, session, _Owner(None, reached))
+    assert isinstance(session.seen, MySQLPosition)
+    assert session.seen.size < 2 * SHORT + 50
+    assert not session.owed
+    own = MySQLPosition.parse(f"{_SOURCE}:" + ":".join(str(number) for number in range(1, 2000, 2)))
+    assert session.seen.covers(own)
+    assert reached.merge(own).covers(session.seen)
+
+
+def test_a_position_that_nobody_can_shorten_is_given_up_for_the_primarys_own() -> None:
+    session = Session()
+    _every_other(LONGEST + 10, session, _Owner(None))
+    assert session.owed
+    assert session.seen is not None
+    assert session.seen.size <= 10
