@@ -1,6 +1,13 @@
 """Read/write splitting for peewee: reads go to the replicas, writes to the primary."""
 
-from .errors import BookmarkError, ConfigurationError, NoReplicaAvailable, ReadOnlyViolation
+from .errors import (
+    BookmarkError,
+    ConfigurationError,
+    NoReplicaAvailable,
+    ReadOnlyViolation,
+    TransactionEscapeError,
+    TransactionEscapeWarning,
+)
 from .events import Route, RouteEvent
 from .mysql import PooledReplicatedDatabase, ReplicatedDatabase
 from .policies import LeastBusy, Random, RoundRobin
@@ -24,6 +31,8 @@ __all__ = [
     "RoundRobin",
     "Route",
     "RouteEvent",
+    "TransactionEscapeError",
+    "TransactionEscapeWarning",
 ]
 
 register(

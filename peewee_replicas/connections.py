@@ -239,6 +239,9 @@ class Connections(Nodes):
         state = self._state
         if self._node is None and not (state.conn is not None and state.conn.executing):
             self._check_open()
+            escapes = self._replication.escapes
+            if escapes is not None:
+                escapes.check(state.transactions, "a cursor")
             node = self._scope_node()
             if node is not None:
                 return node.cursor()

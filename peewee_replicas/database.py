@@ -39,7 +39,10 @@ class Replicated(Connections):
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._refuse_transaction()
-        rehearsal = self._replication.rehearsal
+        core = self._replication
+        if core.escapes is not None:
+            core.escapes.check(self._state.transactions, "BEGIN")
+        rehearsal = core.rehearsal
         if rehearsal is not None and rehearsal.conn is not None:
             self._writer().tell(f"SAVEPOINT {_REHEARSED}")
             return
@@ -49,6 +52,15 @@ class Replicated(Connections):
         """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._refuse_transaction()
         super().push_transaction(transaction)
+        if self._replication.escapes is not None:
+            self._replication.escapes.enter(transaction)
+
+    def pop_transaction(self) -> Any:
+        """As peewee's."""
+        transaction = super().pop_transaction()
+        if self._replication.escapes is not None:
+            self._replication.escapes.leave(transaction)
+        return transaction
 
     def _refuse_transaction(self) -> None:
         frame = innermost(self._replication)
@@ -105,6 +117,8 @@ class Replicated(Connections):
         statement = core.classifier.classify(sql)
         frame = innermost(core)
         state = self._state
+        if core.escapes is not None:
+            core.escapes.check(state.transactions, sql)
         decision = core.decide(statement, state, frame, self._at_primary)
         conn = state.conn
         if conn is not None and conn.unsettled and (decision.target != WRITER or decision.guard):

@@ -19,5 +19,13 @@ class NoReplicaAvailable(OperationalError):
     """No replica could serve a read and ``fallback="error"``; the message names each node and its reason."""
 
 
+class TransactionEscapeError(ProgrammingError):
+    """A task or thread started inside ``atomic()`` queries outside that transaction; nothing was sent."""
+
+
+class TransactionEscapeWarning(RuntimeWarning):
+    """The same, where ``on_transaction_escape="warn"``: the statement was sent all the same."""
+
+
 class BookmarkError(bookmarks.BookmarkError, DataError):
     """A bookmark is malformed, of another database, or has expired; the message says which."""

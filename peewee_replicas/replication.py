@@ -11,6 +11,7 @@ from peewee import __exception_wrapper__
 from .arguments import Settings
 from .consistency import Consistency
 from .errors import ConfigurationError, ReadOnlyViolation
+from .escapes import Escapes
 from .events import Counters, Role, Route, RouteHook
 from .forks import new_lock
 from .progress import CatchUp
@@ -47,6 +48,7 @@ class Replication:
         replicas: the nodes that serve reads.
         reader: the primary, as a node for reading under the guard.
         classifier: what tells a statement's kind; replaced once the server is known.
+        escapes: tells of statements that escape their transaction; None where they are ignored.
         route_hooks: callables that are given one `RouteEvent` per execution.
         carried: what every connection of the primary carries that a replica does not have, or ``""``.
         rehearsal: set by the testing mode, in which the primary plays all roles; else None.
@@ -76,6 +78,8 @@ class Replication:
         self.consistency = Consistency(
             settings.consistency, settings.catch_up_timeout, settings.sticky_seconds, self.counters
         )
+        action = settings.on_transaction_escape
+        self.escapes = None if action == "ignore" else Escapes(self, action)
         self.route_hooks: list[RouteHook] = []
         self.peek = getattr(settings.policy, "peek", None)
         self._reserved = threading.local()
