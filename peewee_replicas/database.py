@@ -42,11 +42,16 @@ class Replicated(Connections):
         core = self._replication
         if core.escapes is not None:
             core.escapes.check(self._state.transactions, "BEGIN")
-        rehearsal = core.rehearsal
-        if rehearsal is not None and rehearsal.conn is not None:
-            self._writer().tell(f"SAVEPOINT {_REHEARSED}")
+        self._check_open()
+        conn = self._writer()
+        if core.rehearsal is not None and core.rehearsal.conn is not None:
+            conn.tell(f"SAVEPOINT {_REHEARSED}")
             return
-        super().begin(*args, **kwargs)
+        conn.executing = True
+        try:
+            super().begin(*args, **kwargs)
+        finally:
+            conn.executing = False
 
     def push_transaction(self, transaction: Any) -> None:
         """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
