@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymysql.connections import MySQLResult
 from pymysql.constants import SERVER_STATUS
@@ -15,6 +15,8 @@ TRACK_VARIABLE, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 2, 3, 5
 
 _FULL_PACKET = 0xFFFFFF
 _COLUMNS_KEPT = 512
+_HEADERS_KEPT = 128
+_MOST_COLUMNS = 64  # of a result whose columns are remembered as a whole
 
 
 def read_length(data: bytes, at: int) -> tuple[int, int]:
@@ -57,14 +59,72 @@ def session_trackers(tail: bytes) -> Iterator[tuple[int, bytes]]:
         at = end
 
 
+class _Header(NamedTuple):
+    """The descriptions of all columns of a result, as they came, and what was made of them."""
+
+    data: bytes
+    settings: tuple[Any, ...]
+    types: tuple[int, ...]
+    decoders: tuple[Any, ...]
+    fields: list[Any]
+    converters: list[Any]
+    description: tuple[Any, ...]
+
+
 class Columns:
     """What a result reads its column descriptions from where no EOF packet follows them."""
 
-    __slots__ = ("_connection", "_known", "decoders", "encoding", "use_unicode")
+    __slots__ = ("_connection", "_headers", "_known", "decoders", "encoding", "use_unicode")
 
     def __init__(self) -> None:
         self._connection: Any = None
         self._known: dict[Any, Any] = {}
+        self._headers: dict[Any, _Header] = {}
+
+    def recall(self, result: Any, connection: Any) -> Any:
+        """Describe the columns of `result` by what arrived, if a result before it had just the same.
+
+        Returns None if that was done, else what `keep` is to be given.
+        """
+        ahead = connection.arrived()
+        if len(ahead) < 4 or ahead[3] != connection._next_seq_id:
+            return ()
+        # Results with the same first column and as many columns are mostly the same.
+        key = (result.field_count, ahead[: 4 + (ahead[0] | ahead[1] << 8 | ahead[2] << 16)])
+        header = self._headers.get(key)
+        if (
+            header is None
+            or not ahead.startswith(header.data)
+            or header.settings != (connection.encoding, connection.use_unicode)
+            or header.decoders != tuple(map(connection.decoders.get, header.types))
+        ):
+            return key
+        connection.skip(len(header.data), result.field_count)
+        result.fields, result.converters = header.fields, header.converters
+        result.description = header.description
+        return None
+
+    def keep(self, key: Any, result: Any, connection: Any) -> None:
+        """Remember the columns of `result` for others of the same."""
+        if not key or result.field_count > _MOST_COLUMNS:
+            return
+        if len(self._headers) >= _HEADERS_KEPT:
+            self._headers.clear()
+        first = key[1][3]
+        data = b"".join(
+            len(field._data).to_bytes(3, "little") + bytes([(first + place) % 256]) + field._data
+            for place, field in enumerate(result.fields)
+        )
+        types = tuple(field.type_code for field in result.fields)
+        self._headers[key] = _Header(
+            data,
+            (connection.encoding, connection.use_unicode),
+            types,
+            tuple(map(connection.decoders.get, types)),
+            result.fields,
+            result.converters,
+            result.description,
+        )
 
     def of(self, connection: Any) -> Columns:
         """Read from `connection` until `release`; it is not kept longer, so that nothing keeps it open."""
@@ -132,12 +192,16 @@ class Result(MySQLResult):
             super()._get_descriptions()
             return
         columns = connection.columns
+        key = columns.recall(self, connection)
+        if key is None:
+            return
         self.connection = columns.of(connection)
         try:
             super()._get_descriptions()
         finally:
             columns.release()
             self.connection = connection
+        columns.keep(key, self, connection)
 
     def _check_packet_is_eof(self, packet: Any) -> bool:
         data = packet._data

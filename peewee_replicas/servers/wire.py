@@ -234,19 +234,12 @@ class Connection(_Connection):
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         """As PyMySQL's, at less cost for a packet that is no error and has arrived whole."""
-        if self._rfile is not None and getattr(self, "_current_timeout", _UNKNOWN) == self._read_timeout:
-            try:
-                ahead = self._rfile.peek(4)
-            except (OSError, ValueError):
-                ahead = b""  # PyMySQL finds out for itself what is wrong
-            except BaseException:
-                self._force_close()  # interrupted: the answer still to come is not the next statement's
-                raise
-            if len(ahead) > 4:
-                end = 4 + (ahead[0] | ahead[1] << 8 | ahead[2] << 16)
-                if 4 < end <= len(ahead) and ahead[3] == self._next_seq_id and ahead[4] != 0xFF:
-                    self._next_seq_id = (self._next_seq_id + 1) % 256
-                    return packet_type(self._rfile.read(end)[4:], self.encoding)
+        ahead = self.arrived()
+        if len(ahead) > 4:
+            end = 4 + (ahead[0] | ahead[1] << 8 | ahead[2] << 16)
+            if 4 < end <= len(ahead) and ahead[3] == self._next_seq_id and ahead[4] != 0xFF:
+                self.skip(end, 1)
+                return packet_type(ahead[4:end], self.encoding)
         streaming = self._result is not None and self._result.unbuffered_active
         try:
             return super()._read_packet(packet_type)
@@ -254,6 +247,23 @@ class Connection(_Connection):
             if streaming:
                 self._failed()
             raise
+
+    def arrived(self) -> bytes:
+        """What can be read next without waiting for more; where nothing has come yet, waits for something."""
+        if self._rfile is None or getattr(self, "_current_timeout", _UNKNOWN) != self._read_timeout:
+            return b""
+        try:
+            return self._rfile.peek(4)  # type: ignore[no-any-return]  # the driver has no types
+        except (OSError, ValueError):
+            return b""  # PyMySQL finds out for itself what is wrong
+        except BaseException:
+            self._force_close()  # interrupted: the answer still to come is not the next statement's
+            raise
+
+    def skip(self, size: int, packets: int) -> None:
+        """Take so many bytes, which are so many packets, of what has arrived as read."""
+        self._next_seq_id = (self._next_seq_id + packets) % 256
+        self._rfile.read(size)
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None

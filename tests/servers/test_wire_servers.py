@@ -10,7 +10,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, FIELD_TYPE
 from pymysql.cursors import DictCursor, SSCursor, SSDictCursor
 
 from peewee_replicas.servers import tls, wire
@@ -152,6 +152,45 @@ def test_random_results_are_pymysqls(pair: tuple[Any, Any]) -> None:
         sql = " UNION ALL ".join(rows)
         for cursor_class in (None, SSCursor):
             assert _run(ours, sql, cursor_class) == _run(plain, sql, cursor_class), sql
+
+
+def test_columns_that_are_like_others_are_not_taken_for_them(pair: tuple[Any, Any]) -> None:
+    texts = [
+        "SELECT 1 AS a, 'x' AS b",
+        "SELECT 1 AS a, 2 AS b",
+        "SELECT 1 AS a, 'x' AS c",
+        "SELECT 1 AS a, 'longer' AS b",
+        "SELECT 1 AS a",
+        "SELECT 1 AS a, 2 AS b, 3 AS c",
+        "SELECT 1 AS a, X'ff' AS b",
+        f"SELECT 1 AS a, {', '.join(f'{n} AS b{n}' for n in range(200))}",
+    ]
+    for sql in [*texts, *texts, *reversed(texts)]:
+        ours, theirs = (_run(conn, sql) for conn in pair)
+        assert ours == theirs, sql
+
+
+def test_columns_seen_before_are_described_by_the_settings_of_now(pair: tuple[Any, Any]) -> None:
+    sql = "SELECT 1 AS a, 'ä' AS b, CAST(1.5 AS DECIMAL(3, 1)) AS c"
+    for conn in pair:
+        conn.decoders = dict(conn.decoders)
+
+    def same() -> Any:
+        ours, theirs = (_run(conn, sql) for conn in pair)
+        assert ours == theirs
+        return ours
+
+    first = same()
+    assert same() == first
+    for conn in pair:
+        conn.decoders[FIELD_TYPE.NEWDECIMAL] = "about {}".format
+    assert same() != first
+    for conn in pair:
+        conn.set_character_set("latin1")
+    same()
+    for conn in pair:
+        conn.use_unicode = False
+    same()
 
 
 def test_several_results_of_a_procedure(pair: tuple[Any, Any], cluster: LocalCluster) -> None:
