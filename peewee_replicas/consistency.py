@@ -120,10 +120,10 @@ class Consistency:
         if not session.bookmarked or session.lost or session.seen is None:
             return
         try:
-            now = self.ask(database)
+            row, flavour = self._ask(database, "HISTORY")
         except PeeweeException:
             return  # the read itself will say that the primary cannot be had
-        if now is not None and not (type(now) is type(session.seen) and now.covers(session.seen)):
+        if not flavour.in_history(row, session.seen):
             session.lost = True
             logger.warning("a bookmark is of a history that the primary does not have: %s", session.seen)
 
@@ -219,9 +219,8 @@ class Consistency:
         finally:
             self._local.excused = False
 
-    def settled(self, owner: object, database: Any) -> Position | None:
-        """What this context must see, once all that is owed was asked for."""
-        session = self.session(owner)
+    def settled(self, session: Session, database: Any) -> Position | None:
+        """What a session must see, once all that is owed was asked for."""
         if session.owed:
             self._settle(session, database)
         return session.seen
@@ -233,17 +232,19 @@ class Consistency:
             OperationalError: the primary cannot be asked.
         """
         try:
-            return self._ask(database)
+            row, flavour = self._ask(database, "NOW")
         except PeeweeException as exc:
             if database._meaning(exc) not in ("lost", "not sent"):
                 raise
-            return self._ask(database)  # a connection that was killed does not mean that the primary is gone
+            # A connection that was killed does not mean that the primary is gone.
+            row, flavour = self._ask(database, "NOW")
+        return flavour.now(row)
 
-    def _ask(self, database: Any) -> Any:
+    def _ask(self, database: Any, question: str) -> tuple[Any, Any]:
         self.counters.add("asked")
         with __exception_wrapper__:
             conn = database._primary_to_ask()
-            return conn.flavour.now(conn.ask(conn.flavour.NOW)[0])
+            return conn.ask(getattr(conn.flavour, question))[0], conn.flavour
 
     def level_of(self, frame: Frame | None) -> str:
         """The level that holds in a scope."""

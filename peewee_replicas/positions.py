@@ -196,9 +196,12 @@ class MariaDBPosition(Position):
         numbers again cannot be told apart.
 
         Parameters:
-            binlog_state: the primary's ``@@gtid_binlog_state``. Raises ``ValueError`` if malformed.
+            binlog_state: the primary's ``@@gtid_binlog_state``, with what it has applied and not logged.
+                Raises ``ValueError`` if malformed.
         """
-        state = {(gtid.domain, gtid.server): gtid.sequence for gtid in _mariadb_gtids(binlog_state)}
+        state: dict[tuple[int, int], int] = {}
+        for domain, server, sequence in _mariadb_gtids(binlog_state):
+            state[domain, server] = max(sequence, state.get((domain, server), 0))
         return all(state.get((d, server), 0) >= n for d, (n, server) in self._last.items())
 
     @property

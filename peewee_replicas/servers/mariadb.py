@@ -43,6 +43,19 @@ def now(row: tuple[Any, ...]) -> MariaDBPosition | None:
     return MariaDBPosition.parse(text or "") if int(logs) else None
 
 
+# The last of each server's writes that this one has logged, or applied without logging.
+HISTORY = "SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos, @@GLOBAL.log_bin"
+
+
+def in_history(row: tuple[Any, ...], wanted: Any) -> bool:
+    """Whether the primary that gave `row` as answer to `HISTORY` has all of a position."""
+    logged, applied, logs = row
+    if not int(logs):
+        return True
+    known = ",".join(text for text in (logged, applied) if text)
+    return isinstance(wanted, MariaDBPosition) and wanted.recorded_in(known)
+
+
 def position(text: str) -> MariaDBPosition:
     """A position from the server's text."""
     return MariaDBPosition.parse(text)

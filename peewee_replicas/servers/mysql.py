@@ -46,6 +46,15 @@ def now(row: tuple[Any, ...]) -> MySQLPosition | None:
     return MySQLPosition.parse_owned(owned or "").merge(MySQLPosition.parse(executed or ""))
 
 
+HISTORY = NOW
+
+
+def in_history(row: tuple[Any, ...], wanted: Any) -> bool:
+    """Whether the primary that gave `row` as answer to `HISTORY` has all of a position."""
+    own = now(row)
+    return own is None or (type(own) is type(wanted) and own.covers(wanted))
+
+
 def position(text: str) -> MySQLPosition:
     """A position from the server's text."""
     return MySQLPosition.parse(text)
