@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import pytest
 from peewee import CharField, ForeignKeyField, IntegerField, Model, TextField
+from support.clusters import own_cluster
+from support.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
+from support.lagging import clear, frozen, held_back
 
-from peewee_replicas.testing import LocalCluster, available
+from peewee_replicas.testing import LocalCluster
+
+__all__ = ["pytest_pyfunc_call", "pytest_runtest_protocol"]
 
 SERVERS = ("mariadb", "mysql")
-REQUIRED = os.environ.get("PEEWEE_REPLICAS_REQUIRE_SERVERS") == "1"
 
-_clusters: dict[str, LocalCluster] = {}
+_running = ExitStack()
 
 
+@cache
 def _cluster(server: str) -> LocalCluster:
-    reason = available(server)
-    if reason is not None:
-        if REQUIRED:
-            pytest.fail(f"a {server} server is required here: {reason}", pytrace=False)
-        pytest.skip(f"NO {server.upper()} SERVER: {reason}")
-    if server not in _clusters:
-        _clusters[server] = LocalCluster(replicas=2, server=server)  # type: ignore[arg-type]
-        _clusters[server].start()
-    return _clusters[server]
+    return _running.enter_context(own_cluster(server))
+
+
+@cache
+def _pair(server: str) -> LocalCluster:
+    # For what some writes need: files of the client's, and functions that write.
+    options = {"local_infile": True, "log_bin_trust_function_creators": True}
+    return _running.enter_context(held_back(server, options={"*": options}))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _stop_clusters() -> Iterator[None]:
-    yield
-    for cluster in _clusters.values():
-        cluster.stop()
+    with _running:
+        yield
 
 
 @pytest.fixture(params=SERVERS)
@@ -51,6 +55,38 @@ def cluster(server: str) -> LocalCluster:
     found = _cluster(server)
     found.sync()
     return found
+
+
+@pytest.fixture
+def pair(server: str) -> LocalCluster:
+    """A primary and one replica with the row ("a", 1) in `slot`; shared by the tests of one worker.
+
+    A test may freeze the replica, and nothing worse.
+    """
+    found = _pair(server)
+    clear(found, ("a", 1))
+    return found
+
+
+@pytest.fixture
+def lagging(pair: LocalCluster) -> Iterator[LocalCluster]:
+    """`pair`, its replica frozen."""
+    with frozen(pair):
+        yield pair
+
+
+@pytest.fixture
+def own_pair(server: str) -> Iterator[LocalCluster]:
+    """The same as `pair`, for a test that does worse."""
+    with held_back(server) as found:
+        yield found
+
+
+@pytest.fixture
+def own_three(server: str) -> Iterator[LocalCluster]:
+    """The same with two replicas."""
+    with held_back(server, replicas=2) as found:
+        yield found
 
 
 class Item(Model):

@@ -82,6 +82,24 @@ def end(database: Any) -> None:
             database.close_all()
 
 
+@contextmanager
+def making(cluster: LocalCluster, *models: type[Model]) -> Iterator[Callable[..., Any]]:
+    """Makes databases over the cluster, with `models` bound to the last one; all are ended afterwards."""
+    seed(cluster)
+    made: list[Any] = []
+
+    def make(database_class: Any = ReplicatedDatabase, **options: Any) -> Any:
+        made.append(cluster.database(database_class, **{"consistency": "eventual", **options}))
+        made[-1].bind(models, bind_backrefs=False)
+        return made[-1]
+
+    yield make
+    for database in made:
+        end(database)
+    for model in models:
+        model.bind(None, bind_backrefs=False)
+
+
 def outcome(work: Callable[[Any, LocalCluster], Any], database: Any, cluster: LocalCluster) -> Any:
     """What the work gave, or the class and the text of what it raised, and the rows it left."""
     try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
-from lagging import LONG, MODELS, Slot, clear, elsewhere, frozen, held_back, n_of, soon, watched
 from peewee import MySQLDatabase
+from support.lagging import LONG, MODELS, Slot, clear, elsewhere, frozen, n_of, soon, watched
 from support.relay import Relay
 
 
@@ -45,26 +46,15 @@ class Wire(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def wires() -> Iterator[Callable[[str], Wire]]:
-    """One of this module's own per server, started when first asked for."""
-    made: dict[str, Wire] = {}
+def wires() -> Iterator[Callable[[Any], Wire]]:
+    """Relays in front of a cluster, the same ones for all tests of this module."""
     with ExitStack() as stack:
-
-        def wire(server: str) -> Wire:
-            if server not in made:
-                cluster = stack.enter_context(held_back(server))
-                relays = [stack.enter_context(Relay(node.port)) for node in cluster.nodes]
-                made[server] = Wire(cluster, *relays)
-            return made[server]
-
-        yield wire
+        yield cache(lambda pair: Wire(pair, *(stack.enter_context(Relay(node.port)) for node in pair.nodes)))
 
 
 @pytest.fixture
-def wire(server: str, wires: Any) -> Wire:
-    found = wires(server)
-    clear(found.cluster, ("a", 1))
-    return found  # type: ignore[no-any-return]  # fixtures are not typed
+def wire(pair: Any, wires: Callable[[Any], Wire]) -> Wire:
+    return wires(pair)
 
 
 @contextmanager

@@ -17,34 +17,47 @@ def read(database: Any) -> Any:
     return database.execute_sql(SELECT).fetchone()[0]
 
 
+def seeded(cluster: Any) -> Any:
+    """Another program's database; what it has written, 1, is on all nodes."""
+    other = cluster.database()
+    other.execute_sql("CREATE TABLE t (v INT)")
+    other.execute_sql("INSERT INTO t VALUES (1)")
+    cluster.sync()
+    return other
+
+
+def held_up(
+    monkeypatch: pytest.MonkeyPatch, target: Any, name: str
+) -> tuple[threading.Event, threading.Event]:
+    """Keep what a function found from other threads: tells that one is there, and is told to let it go."""
+    there, go = threading.Event(), threading.Event()
+    original = getattr(target, name)
+    main = threading.current_thread()
+
+    def slow(*arguments: Any) -> Any:
+        found = original(*arguments)
+        if threading.current_thread() is not main:
+            there.set()
+            assert go.wait(30)
+        return found
+
+    monkeypatch.setattr(target, name, slow)
+    return there, go
+
+
 @pytest.mark.parametrize("scope", ["causal_session", "readonly"])
 def test_a_read_that_was_decided_before_its_scope_moved(
     server: str, scope: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own_cluster(server) as cluster, ThreadPoolExecutor(1) as pool:
         database = cluster.database(policy=lambda usable: usable[0])
-        other = cluster.database()
-        other.execute_sql("CREATE TABLE t (v INT)")
-        other.execute_sql("INSERT INTO t VALUES (1)")
-        cluster.sync()
+        other = seeded(cluster)
         near, far = cluster.replicas
         far.freeze()
         other.execute_sql("UPDATE t SET v = 2")
         cluster.sync()
 
-        decided, moved = threading.Event(), threading.Event()
-        consistency = database._replication.consistency
-        needs = consistency.needs
-        main = threading.current_thread()
-
-        def slow_needs(*arguments: Any) -> Any:
-            found = needs(*arguments)
-            if threading.current_thread() is not main:
-                decided.set()
-                assert moved.wait(30)
-            return found
-
-        monkeypatch.setattr(consistency, "needs", slow_needs)
+        decided, moved = held_up(monkeypatch, database._replication.consistency, "needs")
         with getattr(database, scope)():
             assert read(database) == 2
             late = pool.submit(copy_context().run, read, database)
@@ -60,27 +73,12 @@ def test_threads_of_one_causal_session_wait_for_one_answer(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own_cluster(server, replicas=1) as cluster, ThreadPoolExecutor(1) as pool:
-        database, other = cluster.database(), cluster.database()
-        other.execute_sql("CREATE TABLE t (v INT)")
-        other.execute_sql("INSERT INTO t VALUES (1)")
-        cluster.sync()
+        database, other = cluster.database(), seeded(cluster)
         assert read(database) == 1
         cluster.replicas[0].freeze()
         other.execute_sql("UPDATE t SET v = 2")
 
-        asking, answered = threading.Event(), threading.Event()
-        consistency = database._replication.consistency
-        ask = consistency.ask
-        main = threading.current_thread()
-
-        def slow_ask(*arguments: Any) -> Any:
-            now = ask(*arguments)
-            if threading.current_thread() is not main:
-                asking.set()
-                assert answered.wait(30)
-            return now
-
-        monkeypatch.setattr(consistency, "ask", slow_ask)
+        asking, answered = held_up(monkeypatch, database._replication.consistency, "ask")
         with database.causal_session():
             assert database.execute_sql(SELECT + " FOR UPDATE").fetchone()[0] == 2
             first = pool.submit(copy_context().run, read, database)
@@ -95,10 +93,7 @@ def test_a_question_whose_connection_is_killed_is_asked_again(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own_cluster(server, replicas=1) as cluster:
-        database, other = cluster.database(catch_up_timeout=0.05), cluster.database()
-        other.execute_sql("CREATE TABLE t (v INT)")
-        other.execute_sql("INSERT INTO t VALUES (1)")
-        cluster.sync()
+        database, other = cluster.database(catch_up_timeout=0.05), seeded(cluster)
         assert read(database) == 1
         cluster.replicas[0].freeze()
         other.execute_sql("UPDATE t SET v = 2")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +12,8 @@ from peewee import OperationalError, PeeweeException
 from pymysql.constants import CLIENT
 from pymysql.cursors import SSCursor
 from pymysql.err import MySQLError
+from support.lagging import frozen
+from support.relay import Relay
 
 from peewee_replicas import ReadOnlyViolation
 
@@ -175,24 +175,9 @@ class TestAFunctionThatLiftsTheGuard:
             assert cursor.fetchone() == (0,)
 
 
-class _Frozen:
-    """Replicas that apply nothing while the block lasts."""
-
-    def __init__(self, cluster: Any) -> None:
-        self.replicas = cluster.replicas
-
-    def __enter__(self) -> None:
-        for node in self.replicas:
-            node.freeze()
-
-    def __exit__(self, *_: object) -> None:
-        for node in self.replicas:
-            node.thaw()
-
-
 def test_what_a_transaction_read_is_read_again_after_close_ended_it(cluster: Any, db: Any) -> None:
     own, other = cluster.database(catch_up_timeout=0.05), cluster.database()
-    with _Frozen(cluster):
+    with frozen(cluster):
         other.execute_sql("INSERT INTO item (name, n) VALUES ('a', 0)")
         own.execute_sql("BEGIN")
         assert own.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
@@ -202,60 +187,15 @@ def test_what_a_transaction_read_is_read_again_after_close_ended_it(cluster: Any
     other.close()
 
 
-class _Relay:
-    """A line to the primary that is cut just before an answer, once `armed`."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.target = (host, port)
-        self.armed = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.threads = [threading.Thread(target=self.accept, daemon=True)]
-        self.threads[0].start()
-
-    def accept(self) -> None:
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self.target)
-            for ends, cuts in (((near, far), False), ((far, near), True)):
-                self.threads.append(threading.Thread(target=self.copy, args=(*ends, cuts), daemon=True))
-                self.threads[-1].start()
-
-    def copy(self, source: socket.socket, sink: socket.socket, cuts: bool) -> None:
-        try:
-            while data := source.recv(65536):
-                if cuts and self.armed.is_set():
-                    self.armed.clear()
-                    break
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for thread in self.threads:
-            thread.join(10)
-
-
 def test_a_commit_whose_answer_was_lost_is_seen_by_the_next_read(cluster: Any, db: Any) -> None:
-    relay = _Relay(cluster.primary.host, cluster.primary.port)
-    own = cluster.database(host="127.0.0.1", port=relay.port, catch_up_timeout=0.05)
-    with _Frozen(cluster):
+    with Relay(cluster.primary.port) as relay, frozen(cluster):
+        own = cluster.database(host="127.0.0.1", port=relay.port, catch_up_timeout=0.05)
         with pytest.raises(PeeweeException), own.atomic():
             own.execute_sql("INSERT INTO item (name, n) VALUES ('a', 0)")
-            relay.armed.set()
+            relay.lose_answer()
         own.close()
         assert own.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
-    own.close()
-    relay.close()
+        own.close()
 
 
 def test_bytes_arrive_as_they_are_with_every_supported_driver(db: Any) -> None:

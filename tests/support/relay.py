@@ -49,6 +49,7 @@ class Relay:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closing = False
+        self._losing = False
 
     def __enter__(self) -> Relay:
         self._run(self._accept)
@@ -76,6 +77,10 @@ class Relay:
             conversations, self._conversations = self._conversations, []
         for conversation in conversations:
             conversation.end()
+
+    def lose_answer(self) -> None:
+        """What the server says next is lost, and its connection with it."""
+        self._losing = True
 
     def lead_to(self, port: int) -> None:
         """Lead new connections to another server; those that are open stay where they are."""
@@ -133,6 +138,10 @@ class _Conversation:
             try:
                 data = source.recv(1 << 16)
             except OSError:
+                data = b""
+            if data and not from_client and self._relay._losing:
+                self._relay._losing = False
+                self.end()
                 data = b""
             late = self._relay.to_server if from_client else self._relay.to_client
             waiting.put((time.perf_counter() + late, data))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 from peewee import CharField, IntegerField, Model
 
 from peewee_replicas import ReplicatedSqliteDatabase
@@ -35,6 +37,13 @@ def opened(path: str, **options: Any) -> Any:
     return db
 
 
+@pytest.fixture(name="path")
+def a_path(tmp_path: Path) -> str:
+    """Of a file that is not there yet, with what means something else in a URI."""
+    return str(tmp_path / "a b#?%.db")
+
+
+@pytest.fixture(name="db")
 def one_row(path: str) -> Iterator[Any]:
     """A database with one row, its trace empty; closed afterwards."""
     database = opened(path)

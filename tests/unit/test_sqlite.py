@@ -5,27 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlite_support import Row, nodes, one_row, opened
+from sqlite_support import Row, a_path, nodes, one_row, opened  # noqa: F401  # the fixtures `path` and `db`
 
 from peewee_replicas import (
     ReadOnlyViolation,
     ReplicatedSqliteDatabase,
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "a b#?%.db")
-
-
-@pytest.fixture
-def db(path: str) -> Iterator[Any]:
-    yield from one_row(path)
 
 
 def test_reads_go_to_the_readers_in_turn_and_writes_to_the_writer(db: Any) -> None:

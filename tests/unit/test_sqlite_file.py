@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import peewee
 import pytest
 from playhouse.db_url import connect as connect_url
-from sqlite_support import Row, Traced, nodes, one_row, opened
+from sqlite_support import Row, Traced, a_path, nodes, one_row, opened  # noqa: F401  # the fixtures `path` and `db`
+from support.threads import in_threads
 
 from peewee_replicas import (
     ConfigurationError,
@@ -20,17 +19,6 @@ from peewee_replicas import (
     ReplicatedSqliteDatabase,
 )
 from peewee_replicas.servers import sqlite
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "a b#?%.db")
-
-
-@pytest.fixture
-def db(path: str) -> Iterator[Any]:
-    yield from one_row(path)
-
 
 # The file
 
@@ -103,26 +91,15 @@ def test_a_place_that_cannot_be_is_peewees_error(tmp_path: Path) -> None:
 
 
 def test_many_threads_may_open_a_new_file_at_once(tmp_path: Path) -> None:
-    failures: list[BaseException] = []
     for attempt in range(10):
         db = ReplicatedSqliteDatabase(tmp_path / f"{attempt}.db")
-        together = threading.Barrier(6)
 
-        def work(db: Any = db, together: Any = together) -> None:
-            together.wait()
-            try:
-                db.execute_sql("CREATE TABLE IF NOT EXISTS t (x)")
-                assert db.execute_sql("SELECT * FROM t").fetchall() == []
-                db.close()
-            except BaseException as exc:
-                failures.append(exc)
+        def work(db: Any = db) -> None:
+            db.execute_sql("CREATE TABLE IF NOT EXISTS t (x)")
+            assert db.execute_sql("SELECT * FROM t").fetchall() == []
+            db.close()
 
-        threads = [threading.Thread(target=work) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert failures == []
+        in_threads(6, work)
 
 
 def test_a_file_in_exclusive_use_says_so(path: str) -> None:

@@ -6,13 +6,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import peewee
 import pytest
-from sqlite_support import Row, Traced, nodes, one_row, opened
+from sqlite_support import Row, Traced, a_path, nodes, one_row, opened  # noqa: F401  # the fixtures `path` and `db`
+from support.threads import in_thread, in_threads
 
 from peewee_replicas import (
     ConfigurationError,
@@ -21,16 +21,6 @@ from peewee_replicas import (
     ReplicatedSqliteDatabase,
 )
 from peewee_replicas.servers import sqlite
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "a b#?%.db")
-
-
-@pytest.fixture
-def db(path: str) -> Iterator[Any]:
-    yield from one_row(path)
 
 
 def test_pragmas_hold_on_every_connection_and_write_to_the_file_once(path: str) -> None:
@@ -270,32 +260,21 @@ def test_a_factory_of_the_users_own(path: str) -> None:
 
 
 def test_threads_share_no_connection(db: Any) -> None:
-    failures: list[BaseException] = []
+    def work() -> None:
+        worker = threading.get_ident()
+        for number in range(20):
+            Row.create(name=f"{worker}-{number}")
+            assert Row.select().where(Row.name == f"{worker}-{number}").count() == 1
+        db.close()
 
-    def work(worker: int) -> None:
-        try:
-            for number in range(20):
-                Row.create(name=f"{worker}-{number}")
-                assert Row.select().where(Row.name == f"{worker}-{number}").count() == 1
-            db.close()
-        except BaseException as exc:
-            failures.append(exc)
-
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    in_threads(4, work)
     assert Row.select().count() == 81
     assert {name for name in nodes(db) if name != "primary"} == {"reader-1", "reader-2"}
 
 
 def test_one_state_for_all_threads(path: str) -> None:
     db = opened(path, thread_safe=False, check_same_thread=False)
-    thread = threading.Thread(target=Row.create, kwargs={"name": "x"})
-    thread.start()
-    thread.join()
+    in_thread(lambda: Row.create(name="x"))
     assert Row.select().count() == 1
     assert nodes(db) == ["reader-1"]
     db.close()

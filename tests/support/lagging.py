@@ -1,10 +1,11 @@
-"""A cluster whose replica is held back: what the tests of consistency share."""
+"""Clusters whose replicas are held back: what the tests of consistency share."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from peewee import CharField, IntegerField, Model
@@ -35,13 +36,13 @@ MODELS = [Slot, Mark]
 
 @contextmanager
 def held_back(server: str, replicas: int = 1, **arguments: Any) -> Iterator[LocalCluster]:
-    """A cluster with the tables in place."""
+    """A cluster of one's own with the tables in place, and the row ("a", 1) in `slot`, on all nodes."""
     with own_cluster(server, replicas, **arguments) as cluster:
         database = cluster.database(consistency="eventual")
         with database.bind_ctx(MODELS):
             database.create_tables(MODELS)
         database.close()
-        cluster.sync()
+        clear(cluster, ("a", 1))
         yield cluster
 
 
@@ -102,6 +103,25 @@ def n_of(name: str = "a") -> int | None:
     return None if row is None else row[0]
 
 
+def read_and_close(db: Any) -> int | None:
+    """The same for a thread, which leaves no connection behind."""
+    with db.connection_context():
+        return n_of()
+
+
+@contextmanager
+def bound(cluster: LocalCluster, kind: Any = None, **options: Any) -> Iterator[Any]:
+    """A database over the cluster, with the models bound to it; closed afterwards."""
+    db = cluster.database(kind, **options)
+    with db.bind_ctx(MODELS):
+        yield db
+    db.close()
+
+
+# Gives up waiting for a replica soon.
+impatient = partial(bound, catch_up_timeout=SHORT)
+
+
 @contextmanager
 def watched(database: Any) -> Iterator[list[RouteEvent]]:
     """The events of a database meanwhile."""
@@ -111,22 +131,3 @@ def watched(database: Any) -> Iterator[list[RouteEvent]]:
         yield events
     finally:
         database.route_hooks.remove(events.append)
-
-
-def in_thread(work: Callable[[], Any]) -> Any:
-    """What `work` returns in a thread of its own."""
-    found: list[Any] = []
-
-    def run() -> None:
-        try:
-            found.append((work(), None))
-        except BaseException as exc:
-            found.append((None, exc))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    value, error = found[0]
-    if error is not None:
-        raise error
-    return value

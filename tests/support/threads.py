@@ -1,0 +1,40 @@
+"""Work in threads of its own; what it raises there is raised here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+instead: Callable[[int, Callable[[], Any]], list[Any]] | None = None
+"""What takes the place of threads while a test runs in an event loop."""
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    """What `work` returns in a thread of its own."""
+    return in_threads(1, work)[0]
+
+
+def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
+    """What each of so many threads returns, which all begin at once."""
+    if instead is not None:
+        return instead(count, work)
+    start = threading.Barrier(count)
+    found: list[Any] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            start.wait(10)
+            found.append(work())
+        except BaseException as exc:
+            failed.append(exc)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return found
