@@ -1,0 +1,1 @@
+"""Optional companions: middleware that carries bookmarks between the requests of one visitor."""

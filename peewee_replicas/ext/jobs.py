@@ -1,0 +1,56 @@
+"""Background jobs that see what was written before they were queued."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from peewee_replicas.errors import BookmarkError
+from peewee_replicas.scopes import Scope
+
+from .requests import resolved
+
+logger = logging.getLogger("peewee.replicas")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def in_session(database: Any) -> Callable[[F], F]:
+    """Decorate a job so that it takes ``bookmark=`` and runs in a ``causal_session()`` that begins with it.
+
+    Stands below the queue's own decorator. A bookmark that is no good any more, as of a job that was queued
+    for more than a day, makes the job read on the primary. What earlier jobs of the same thread did does not
+    count; what the job itself writes does.
+
+    Parameters:
+        database: a database, or a proxy that stands for one when the job runs.
+    """
+
+    def decorate(function: F) -> F:
+        if inspect.iscoroutinefunction(function):
+
+            async def run_async(*args: Any, bookmark: str | None = None, **kwargs: Any) -> Any:
+                return await _scoped(function, resolved(database), bookmark)(*args, **kwargs)
+
+            return functools.wraps(function)(run_async)  # type: ignore[return-value]  # it takes one more
+
+        def run(*args: Any, bookmark: str | None = None, **kwargs: Any) -> Any:
+            return _scoped(function, resolved(database), bookmark)(*args, **kwargs)
+
+        return functools.wraps(function)(run)  # type: ignore[return-value]  # it takes one more
+
+    return decorate
+
+
+def _scoped(function: Callable[..., Any], database: Any, bookmark: str | None) -> Callable[..., Any]:
+    positions = []
+    if bookmark is not None:
+        try:
+            positions.append(database._position_of(bookmark))
+        except BookmarkError as exc:
+            logger.warning("a job reads on the primary, because its bookmark cannot be used: %s", exc)
+            function = database.primary()(function)
+    return Scope(database, lambda: database._causal_frame(positions, apart=True))(function)

@@ -1,0 +1,165 @@
+"""WSGI middleware: one ``causal_session()`` per request, whose bookmark goes out and comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .carrying import Secrets, Terms
+from .requests import Carrier, Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    Raised = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
+
+
+class CausalSessionMiddleware:
+    """Runs each request in a ``causal_session()`` that begins where the visitor's last one has ended.
+
+    A response carries the bookmark of what its request wrote, and of what it saw on the primary, as it
+    stands when the headers leave; the visitor's next request, in whichever process, sees at least that.
+
+    Parameters:
+        app: the WSGI application.
+        databases: a database, a proxy that stands for one, or a dict of these by label.
+        secret: signs the bookmarks, 16 bytes or more; of several the first signs, and all are accepted.
+        cookie: the cookie's name; with labels, ``_label`` is added. None: no cookie.
+        header: the name of a header of request and response; with labels, ``-label`` is added. None: none.
+        max_age: seconds after which a bookmark is dropped, at most a day. Longer than replicas are ever late.
+        secure: the cookie's ``Secure``; None: as the request's own scheme.
+        same_site: the cookie's ``SameSite``: ``"Lax"``, ``"Strict"`` or ``"None"``.
+        domain: the cookie's ``Domain``; None: the host alone.
+        path: the cookie's ``Path``.
+        readonly: the methods whose requests run inside ``readonly()``; True: GET, HEAD and OPTIONS.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        databases: Any,
+        *,
+        secret: Secrets,
+        cookie: str | None = "replication_bookmark",
+        header: str | None = None,
+        max_age: float = 3600,
+        secure: bool | None = None,
+        same_site: str = "Lax",
+        domain: str | None = None,
+        path: str = "/",
+        readonly: bool | Iterable[str] = False,
+    ) -> None:
+        self.app = app
+        terms = Terms(
+            secret=secret, cookie=cookie, header=header, max_age=max_age, secure=secure,
+            same_site=same_site, domain=domain, path=path, readonly=readonly,
+        )  # fmt: skip
+        self._carrier = Carrier(databases, terms)
+
+    def stats(self) -> dict[str, int]:
+        """Counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent`` and ``unsent``."""
+        return self._carrier.counters.snapshot()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        request = self._carrier.begin(
+            environ["REQUEST_METHOD"],
+            environ.get("HTTP_COOKIE", ""),
+            lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""),
+        )
+        start = _Start(self._carrier, request, environ.get("wsgi.url_scheme") == "https", start_response)
+        try:
+            with request.step():
+                body = self.app(environ, start)
+            if isinstance(body, list | tuple) or _is_file(body, environ):
+                # No more of the program runs, and the server may have a better way to send these.
+                start.send()
+                request.end()
+                return body
+        except BaseException:
+            request.end()
+            raise
+        return _Body(body, request, start)
+
+
+class _Start:
+    """The application's ``start_response``; the server's own is called as late as WSGI allows.
+
+    Until then nothing is sent, so that what is written after the call, in a teardown function for one, is in
+    the bookmark.
+    """
+
+    def __init__(
+        self, carrier: Carrier, request: Request, https: bool, start_response: StartResponse
+    ) -> None:
+        self._carrier = carrier
+        self._request = request
+        self._https = https
+        self._start_response = start_response
+        self._given: tuple[str, list[tuple[str, str]], Raised] | None = None
+        self._write: Callable[[bytes], object] | None = None
+
+    def __call__(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Raised = None, /
+    ) -> Callable[[bytes], object]:
+        if self._write is not None:
+            return self._start_response(status, headers, exc_info)  # raises, since headers have been sent
+        if self._given is not None and exc_info is None:
+            raise AssertionError("start_response() was called again without exc_info")
+        self._given = status, headers, exc_info
+        self._carrier.ask(self._request)  # now, while the program's connections are mostly still open
+        return self._send_first
+
+    def _send_first(self, data: bytes) -> object:
+        self.send()
+        assert self._write is not None
+        return self._write(data)
+
+    def send(self) -> None:
+        """Hand the headers to the server, with the bookmarks as they are now."""
+        if self._write is not None or self._given is None:
+            return
+        status, headers, exc_info = self._given
+        self._given = None
+        self._carrier.ask(self._request)
+        headers = self._carrier.added(self._request, headers, self._https)
+        self._write = self._start_response(status, headers, *([exc_info] if exc_info else []))
+
+
+class _Body(Iterator[bytes]):
+    """What the application returned, each step of it in the request's scopes."""
+
+    def __init__(self, body: Iterable[bytes], request: Request, start: _Start) -> None:
+        self._body = body
+        self._request = request
+        self._start = start
+        self._chunks: Iterator[bytes] | None = None
+
+    def __next__(self) -> bytes:
+        with self._request.step():
+            if self._chunks is None:
+                self._chunks = iter(self._body)
+            chunk = next(self._chunks, None)
+        self._start.send()
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """The server has done with it."""
+        try:
+            with self._request.step():
+                close = getattr(self._body, "close", None)
+                if close is not None:
+                    close()
+        finally:
+            self._request.end()
+
+
+def _is_file(body: Any, environ: WSGIEnvironment) -> bool:
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(wrapper, type) and isinstance(body, wrapper)

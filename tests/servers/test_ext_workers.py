@@ -1,0 +1,58 @@
+"""A visitor of an application with two worker processes, while its replica is a second late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from support.clusters import own_cluster
+from support.webapps.pairs import APPS, count_pairs, webapp_table
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture(scope="module")
+def clusters() -> Iterator[Any]:
+    """A cluster of this module's own per server, whose replica is a second late."""
+    made: dict[str, Any] = {}
+    with ExitStack() as stack:
+
+        def cluster(server: str) -> Any:
+            if server not in made:
+                made[server] = found = stack.enter_context(own_cluster(server, 1))
+                webapp_table(found)
+                found.replicas[0].delay(1)
+            return made[server]
+
+        yield cluster
+
+
+@pytest.mark.parametrize("web", APPS)
+def test_with_the_middleware_a_get_after_a_post_never_shows_the_old_state(
+    clusters: Any, server: str, web: str
+) -> None:
+    readonly = (server == "mysql") == (web == "fastapi")
+    found = count_pairs(clusters(server), web, 20, carried=True, readonly=readonly, catch_up_timeout=0.1)
+    assert (found.stale, found.pairs, found.workers) == (0, 20, 2)
+
+
+@pytest.mark.parametrize(
+    ("server", "web"), [("mariadb", "flask"), ("mysql", "fastapi"), ("mariadb", "fastapi-asyncio")]
+)
+def test_without_it_it_does(clusters: Any, server: str, web: str) -> None:
+    # The prober would look for how late the replica is, and may keep it out of use meanwhile.
+    found = count_pairs(clusters(server), web, 10, carried=False, probe_interval=None)
+    assert found.stale >= 5
+
+
+def test_coroutines_that_hand_their_reads_to_threads(clusters: Any) -> None:
+    found = count_pairs(clusters("mysql"), "fastapi", 10, carried=True, prefix="/async", catch_up_timeout=0.1)
+    assert (found.stale, found.pairs) == (0, 10)
+
+
+def test_a_patient_get_is_served_by_the_replica(clusters: Any) -> None:
+    options = {"catch_up_timeout": 20, "probe_interval": None}
+    found = count_pairs(clusters("mariadb"), "flask", 3, carried=True, **options)
+    assert (found.stale, found.from_replica) == (0, 3)

@@ -1,0 +1,126 @@
+"""Servers of web applications as processes of their own, and an HTTP client that knows its workers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from peewee_replicas.testing.guard import guard
+from peewee_replicas.testing.janitor import MARK
+
+TESTS = Path(__file__).parents[2]
+_START_SECONDS = 60.0
+
+SERVERS = {
+    "gunicorn": "-m gunicorn --workers 2 --threads 2 --worker-class gthread --keep-alive 60 "
+    "--log-level warning --bind fd://{fd} {app}",
+    "uvicorn": "-m uvicorn --workers 2 --timeout-keep-alive 60 --log-level warning --fd {fd} {app}",
+}
+
+
+@contextmanager
+def program(arguments: list[str], settings: dict[str, Any], *fds: int) -> Iterator[Path]:
+    """A Python program of a group of its own, which ends with the block or with this process.
+
+    Gives the file with what it has printed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="webapp-"))
+    guard.watch_folder(folder)
+    env = {
+        **os.environ,
+        MARK: str(folder),  # the janitor finds its children by that
+        "WEBAPP_SETTINGS": json.dumps(settings),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=env,
+            pass_fds=fds,
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield log
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+        guard.forget_folder(folder)
+
+
+class Worker:
+    """A connection that is kept, and so leads to one worker process.
+
+    Attributes:
+        pid: that process.
+    """
+
+    def __init__(self, port: int, timeout: float = 30.0) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        self.pid = self.ask("GET", "/pid", {})["pid"]
+
+    def ask(self, method: str, path: str, cookies: dict[str, str], **headers: str) -> Any:
+        """The answer to a request, which has to be a good one; cookies that come are put with those sent."""
+        if cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        self._connection.request(method, path, headers=headers)
+        response = self._connection.getresponse()
+        body = response.read()
+        assert response.status == 200, (response.status, body)
+        for name, value in response.getheaders():
+            if name.lower() == "set-cookie":
+                cookie, _, worth = value.partition(";")[0].partition("=")
+                cookies[cookie] = worth
+        return json.loads(body)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+
+@contextmanager
+def serving(server: str, app: str, settings: dict[str, Any]) -> Iterator[tuple[Worker, Worker]]:
+    """An application run by two worker processes; a connection to each."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        fd = listening.fileno()
+        arguments = SERVERS[server].format(fd=fd, app=app).split()
+        found: dict[int, Worker] = {}
+        spare: list[Worker] = []
+        with program(arguments, settings, fd) as log:
+            until = time.monotonic() + _START_SECONDS
+            try:
+                while len(found) < 2:
+                    assert time.monotonic() < until, log.read_text()
+                    try:
+                        worker = Worker(port)
+                    except (http.client.HTTPException, OSError) as exc:
+                        raise AssertionError(f"{server}: {exc}\n{log.read_text()}") from exc
+                    # Those of a worker that is known are kept open too: an event loop takes turns.
+                    spare.append(worker)
+                    found.setdefault(worker.pid, worker)
+                one, other = found.values()
+                yield one, other
+            finally:
+                for worker in spare:
+                    worker.close()
