@@ -258,6 +258,13 @@ def endpoint(parameters: Mapping[str, Any]) -> str:
     return f"{'localhost' if host in _LOOPBACK else host}:{parameters.get('port') or 3306}"
 
 
+def same_connection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two sets of parameters lead to the same place in the same way."""
+    where = ("host", "port", "unix_socket")
+    rest = [{name: given[name] for name in given if name not in where} for given in (one, other)]
+    return endpoint(one) == endpoint(other) and rest[0] == rest[1]
+
+
 def address(parameters: Mapping[str, Any]) -> str:
     """Where the parameters lead to, as the user wrote it."""
     if parameters.get("unix_socket"):

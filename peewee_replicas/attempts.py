@@ -30,6 +30,7 @@ class Attempts:
         scoped: whether this context may be inside a scope.
         tried: the replicas that could not serve it, and why.
         lost: the error of the attempt that was sent and lost its connection; `lost_alive`: its node answers.
+        resent: it could not be sent to the primary once, and was tried there again.
         catch_up: what it must see, if anything.
         sends: False where only its node is looked for; `found`: the database of that node.
     """
@@ -41,6 +42,7 @@ class Attempts:
     scoped = True
     lost: Exception | None = None
     lost_alive = False
+    resent = False
     sends = True
     found: Any = None
     catch_up: CatchUp | None = None
@@ -91,13 +93,13 @@ class Attempts:
         conn = node._state.conn
         if conn.guarded:
             conn.doubtful = "" if self.statement.kind == "read" else self.sql
-        replica.start()
+        started = replica.start()
         conn.executing = True
         try:
             return node._send(self.sql, self.params)
         finally:
             conn.executing = False
-            replica.finish()
+            replica.finish(started)
 
     def _attempt_at(self, replica: Replica, node: Any, catch_up: CatchUp) -> Any:
         """The read, on a replica that may have to catch up first."""

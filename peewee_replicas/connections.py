@@ -7,14 +7,17 @@ peewee's own members have.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__
 
 from .arguments import OWN_ARGUMENTS, NodeSpec, checked
 from .errors import ConfigurationError, ReadOnlyViolation
+from .failures import explained
 from .forks import abandon, free, track_database
-from .nodes import Nodes
+from .primary import Primary
 from .replicas import Replica
 from .replication import PRIMARY, Replication
 from .routing import REPLICA, WRITER, Decision
@@ -26,7 +29,7 @@ logger = logging.getLogger("peewee.replicas")
 _NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
 
 
-class Connections(Nodes):
+class Connections(Primary):
     """One connection per node and thread, over any of peewee's database classes.
 
     The object itself is the primary: its connection, its pool, its parameters. Each node that serves reads
@@ -62,12 +65,59 @@ class Connections(Nodes):
         super().init(database, **kwargs)
         self._own = given
         self._plain[1].update(kwargs)
-        hooks = self._replication.route_hooks if "_replication" in vars(self) else []
-        self._replication = self._assemble(settings, specs)
-        self._replication.route_hooks = hooks
+        before = vars(self).get("_replication")
+        core = self._replication = self._assemble(settings, specs)
+        core.news.database = str(database)
+        core.prober = self._make_prober(core)
+        if before is not None:
+            core.route_hooks, core.news.hooks = before.route_hooks, before.news.hooks
+            self._stop_probing(before)
         track_database(self)
 
     # Nodes
+
+    def _make_prober(self, core: Replication) -> Any:
+        """What looks how the nodes are; None where nobody is to."""
+        return None
+
+    def _stop_probing(self, core: Replication) -> None:
+        if core.prober is not None:
+            core.prober.stop()
+
+    def set_replicas(self, replicas: Any) -> None:
+        """Change the replicas of a running program; all or nothing.
+
+        A node that is listed with the name and the connection parameters it has stays as it is, with its
+        connections, state and counters; its weight may change. One that is new to the rotation is warmed up.
+        One that is no longer listed gets no new reads, and what it is reading it reads to the end; each
+        thread closes its own connection to it when it next uses or closes the database, a pool its idle
+        ones at once. A ``readonly()`` on such a node goes on at one that has reached the primary's position.
+
+        Parameters:
+            replicas: as the argument of the same name. Not empty: what finds nodes may find none by mistake.
+                To have all reads on the primary on purpose, give every node ``weight=0``.
+
+        Raises:
+            ConfigurationError: the list is empty or cannot work; nothing was changed.
+        """
+        if isinstance(replicas, Iterable) and not isinstance(replicas, (str, Mapping)):
+            replicas = list(replicas)
+        core = self._replication
+        with core.membership_lock:
+            given = {**self._own, "replicas": replicas}
+            specs = self._node_specs(given, self.connect_params)
+            if not specs:
+                raise ConfigurationError(
+                    "replicas: an empty list would send every read to the primary, which is refused here "
+                    "because what finds nodes may find none by mistake; to do so on purpose, give every "
+                    "node weight=0, or eject() each"
+                )
+            self._change_nodes(specs)
+            self._own = given
+        self._attend(reads=False)
+
+    def _change_nodes(self, specs: tuple[NodeSpec, ...]) -> None:
+        raise NotImplementedError
 
     def _node_specs(self, given: dict[str, Any], parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
         raise NotImplementedError
@@ -84,7 +134,7 @@ class Connections(Nodes):
         """Open the node that the next plain read would use; the primary only if no replica answers.
 
         Raises:
-            OperationalError: already open, or no node answers.
+            OperationalError: already open, or no node answers; then it names each and its reason.
             InterfaceError: the database is deferred and was not initialised.
         """
         if self._node is not None:
@@ -97,11 +147,17 @@ class Connections(Nodes):
                 return False
             raise OperationalError("Connection already opened.")
         state.reset()
-        if not self._open_for_reading():
-            self._writer()
+        tried: dict[Replica, BaseException] = {}
+        if not self._open_for_reading(tried):
+            try:
+                self._writer()
+            except PeeweeException as exc:
+                if not self._has_no_connection(exc) or not self._reasons(tried):
+                    raise
+                raise self._nobody_answers(tried, exc, OperationalError) from exc
         return True
 
-    def _open_for_reading(self) -> bool:
+    def _open_for_reading(self, tried: dict[Replica, BaseException]) -> bool:
         core = self._replication
         if core.rehearsal is not None:
             return False
@@ -109,10 +165,9 @@ class Connections(Nodes):
         frame = innermost(core)
         if core.decide(statement, self._state, frame, self._at_primary).target != REPLICA:
             return False
-        if core.replicas.ejected:
-            self._retry_ejected()
+        if core.replicas.unsettled:
+            self._attend()
         replica = core.next_for_connect()
-        tried: set[Replica] = set()
         while replica is not None:
             try:
                 self._reach(replica)
@@ -120,15 +175,17 @@ class Connections(Nodes):
             except PeeweeException as exc:
                 if not self._is_not_opened(exc):
                     raise
-                tried.add(replica)
-                replica = core.another(tried)
+                tried[replica] = exc
+                replica = core.another(set(tried))
         return False
 
     def _writer(self) -> Any:
         """The primary's own connection of this thread, opened now if this is its first use."""
         state = self._state
         if state.conn is not None:
-            return state.conn
+            if not self._writer_is_spent(state.conn):
+                return state.conn
+            self._drop_writer()
         rehearsal = self._replication.rehearsal
         if rehearsal is not None and rehearsal.conn is not None:
             state.conn, state.closed = rehearsal.conn, False
@@ -136,17 +193,18 @@ class Connections(Nodes):
         # peewee's connect() starts a new state; what is in progress in this thread has to survive that.
         kept = (state.closed, state.ctx, state.transactions, state.commit_callbacks)
         state.closed = True
+        generation = self._replication.generation
         try:
             super().connect()
             conn: Any = state.conn
+            conn.generation = generation
             self._check_connection(PRIMARY, conn, self.connect_params)
             self._after_connect(PRIMARY, conn)
             conn.listener = self._replication.heard
-        except BaseException:
-            conn = state.conn
-            state.conn = None
-            if conn is not None:
-                self._drop(conn)
+        except BaseException as exc:
+            self._drop_writer()
+            if self._has_no_connection(exc):
+                exc.args = explained(exc.args, self._primary_label, self._remedy(exc))
             raise
         else:
             kept = (False, *kept[1:])
@@ -154,22 +212,37 @@ class Connections(Nodes):
             state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
         return conn
 
-    def _renew_writer(self) -> None:
-        """Let a read that falls back open the primary anew, where its idle connection is known to be dead."""
-        state, core = self._state, self._replication
-        conn = state.conn
-        if conn is None or core.rehearsal is not None or conn.busy or not conn.dropped():
-            return
-        if not core.transaction(state) and not conn.session_state:
-            state.conn = None
-            self._drop(conn)
+    def _may_ask_primary(self) -> bool:
+        """Whether to ask the primary a question that may go unanswered: not while it is known to be away."""
+        breaker = self._replication.reader.breaker
+        if not breaker.open or breaker.by_hand:
+            return True
+        return breaker.may_try(time.monotonic())
+
+    def _asked_primary(self, answered: bool) -> None:
+        reader = self._replication.reader
+        if reader.breaker.open and answered:
+            reader.works()
+        else:
+            reader.breaker.let_go()
+
+    def _writer_to_ask(self) -> Any:
+        conn = self._state.conn
+        if conn is None or conn.busy or conn.transaction or conn.dropped():
+            return None
+        return None if conn.generation != self._replication.generation else conn
 
     def _primary_to_ask(self) -> Any:
         """A connection to the primary that a question of the library's own disturbs nothing on."""
-        conn = self._state.conn
-        if conn is not None and not conn.busy and not conn.transaction and not conn.dropped():
+        conn = self._writer_to_ask()
+        if conn is not None:
             return conn
-        return self._reach(self._replication.reader)._state.conn
+        reader = self._replication.reader
+        try:
+            return self._reach(reader)._state.conn
+        except PeeweeException as exc:
+            self._name_reader(exc)
+            raise
 
     def close(self) -> bool:
         """Close all of this thread's connections; True if there were any."""
@@ -184,7 +257,10 @@ class Connections(Nodes):
         failures: list[Exception] = []
         for node in self._open_nodes():
             try:
-                super(Connections, node).close()
+                if node._node.removed:
+                    node._discard()  # a pool would keep it
+                else:
+                    super(Connections, node).close()
             except Exception as exc:
                 failures.append(exc)
         conn = state.conn
@@ -203,9 +279,10 @@ class Connections(Nodes):
         """In a forked child: leave the parent its connections, and open others when they are needed."""
         free(self._lock)
         core = self._replication
-        for replica in {*core.replicas.all, core.reader}:
+        for replica in core.nodes():
             abandon(replica.made, replica.made and replica.made._state.conn)
             replica.after_fork()
+        core.replicas.forget_leaving()
         state = self._state
         abandon(state.conn)
         if core.transaction(state):
@@ -217,11 +294,11 @@ class Connections(Nodes):
             state.conn = None
 
     def dispose(self) -> None:
-        """Forget all of this thread's connections without closing them."""
+        """Forget all of this thread's connections without closing them; end the prober until the next use."""
         super().dispose()
         if self._node is None:
-            core = self._replication
-            for replica in {*core.replicas.all, core.reader}:
+            self._stop_probing(self._replication)
+            for replica in self._replication.nodes():
                 if replica.made is not None:
                     super(Connections, replica.made).dispose()
 
@@ -244,9 +321,9 @@ class Connections(Nodes):
                 escapes.check(state.transactions, "a cursor")
             node = self._scope_node()
             if node is not None:
-                return node.cursor()
+                return node.cursor(named_cursor)
             self._writer()
-        return super().cursor()
+        return super().cursor(named_cursor)
 
     def _scope_node(self) -> Any:
         """The node of the innermost ``readonly()``, for what goes around `execute_sql`; else None.

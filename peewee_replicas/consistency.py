@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from peewee import PeeweeException, __exception_wrapper__
 
 from .events import Counters
+from .local import THREADS, Here
 from .positions import Position
 from .scopes import Frame, causal, pinning
 from .sessions import Session, ended
@@ -35,6 +35,9 @@ class Needs(NamedTuple):
 
 NOTHING = Needs(None, "")
 
+AWAY_SECONDS = 1.0
+"""So long, in seconds, a primary that is known to be away is waited for when it is asked something."""
+
 ASK: Any = object()
 """Stands for a need that is not known without asking."""
 
@@ -56,21 +59,27 @@ class Consistency:
         catch_up_timeout: seconds one read may spend waiting, over all nodes together.
         sticky_seconds: how long reads stay on the primary after a write where there are no GTIDs.
         counters: where what happens is counted.
+        here: tells threads, or tasks, apart.
     """
 
     def __init__(
-        self, level: str, catch_up_timeout: float, sticky_seconds: float, counters: Counters
+        self,
+        level: str,
+        catch_up_timeout: float,
+        sticky_seconds: float,
+        counters: Counters,
+        here: Here = THREADS,
     ) -> None:
         self.level = level
         self.catch_up_timeout = catch_up_timeout
         self.sticky_seconds = sticky_seconds
         self.counters = counters
         self.shared = Session()
-        self._local = threading.local()
+        self._local = here.local()
         self._said: set[str] = set()
 
     def own_session(self) -> Session:
-        """The session of this thread."""
+        """The session of this thread or task."""
         try:
             return self._local.session  # type: ignore[no-any-return]  # a thread-local has no types
         except AttributeError:
@@ -78,7 +87,7 @@ class Consistency:
             return session
 
     def session(self, owner: object) -> Session:
-        """The session of this context: the innermost ``causal_session()``, else the thread."""
+        """The session of this context: the innermost ``causal_session()``, else the thread or task."""
         frame = causal(owner)
         return self.own_session() if frame is None else frame.session
 
@@ -182,21 +191,27 @@ class Consistency:
         return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
 
     def _settle(self, session: Session, database: Any) -> None:
-        """Ask for what is owed; where the primary cannot be asked, the obligation is dropped, and said."""
+        """Ask for what is owed; where the primary cannot be asked, it stays owed, and reads go on without."""
+        if not database._may_ask_primary():
+            return  # one caller at a time finds out whether it is back
         debts = session.debts  # before asking: what ends meanwhile is owed anew
         try:
             now = self.ask(database)
         except Exception as exc:
+            database._asked_primary(False)
             if not database._has_no_connection(exc):
                 raise
-            session.pay(debts)
             self.counters.add("unasked")
-            logger.warning(
-                "the primary cannot be asked how far it has come, so reads do not wait for statements "
-                "that reported no position: %s",
-                exc,
-            )
+            if "away" not in self._said:
+                self._said.add("away")
+                logger.warning(
+                    "the primary cannot be asked how far it has come, so until it can be, reads do not wait "
+                    "for statements that reported no position: %s",
+                    exc,
+                )
             return
+        database._asked_primary(True)
+        self._said.discard("away")
         if now is not None:
             session.saw(now)
             session.pay(debts)  # not before: another thread of this context would not wait for the answer
@@ -231,10 +246,15 @@ class Consistency:
         Raises:
             OperationalError: the primary cannot be asked.
         """
+        began = time.monotonic()
         try:
             row, flavour = self._ask(database, "NOW")
         except PeeweeException as exc:
-            if database._meaning(exc) not in ("lost", "not sent"):
+            if database._meaning(exc) not in ("lost", "killed", "not sent"):
+                raise
+            reader = database._replication.reader
+            if time.monotonic() - began >= AWAY_SECONDS:
+                reader.failed(f"{type(exc).__name__}: {exc}; it does not answer")
                 raise
             # A connection that was killed does not mean that the primary is gone.
             row, flavour = self._ask(database, "NOW")
@@ -244,7 +264,10 @@ class Consistency:
         self.counters.add("asked")
         with __exception_wrapper__:
             conn = database._primary_to_ask()
-            return conn.ask(getattr(conn.flavour, question))[0], conn.flavour
+            # One that hangs is to cost as much as one that cannot be connected to, and once only.
+            away = database._replication.reader.breaker.open
+            seconds = AWAY_SECONDS if away else conn.connect_timeout
+            return conn.ask_briefly(getattr(conn.flavour, question), seconds)[0], conn.flavour
 
     def level_of(self, frame: Frame | None) -> str:
         """The level that holds in a scope."""

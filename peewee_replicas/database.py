@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 import peewee
-from peewee import __exception_wrapper__
+from peewee import PeeweeException, __exception_wrapper__
 
 from . import bookmarks
 from .arguments import checked
 from .connections import Connections
 from .errors import BookmarkError, ConfigurationError, ReadOnlyViolation
-from .events import Route, RouteHook
+from .events import NodeHook, Route, RouteHook
 from .execution import Execution
+from .membership import within
 from .positions import MySQLPosition
 from .replicas import Replica
 from .routing import REPLICA, WRITER, Decision
-from .scopes import Frame, Scope, innermost
+from .scopes import Frame, Scope, causal, innermost, pinning
 from .sessions import Session
 from .snapshots import Snapshot
 from .statements import Statement
@@ -29,12 +31,17 @@ if TYPE_CHECKING:
 # A bookmark older than this is refused.
 BOOKMARK_SECONDS = 24 * 3600.0
 
+# So long a scope with a bound on lag waits for what is known of it, where nothing is yet.
+_FIRST_LOOK_SECONDS = 0.5
+
 # Inside a test's own transaction the program's transactions are savepoints of this name.
 _REHEARSED = "peewee_replicas_rehearsal"
 
 
 class Replicated(Connections):
     """Routing over any of peewee's database classes."""
+
+    _model_class = peewee.Model
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
@@ -43,6 +50,9 @@ class Replicated(Connections):
         if core.escapes is not None:
             core.escapes.check(self._state.transactions, "BEGIN")
         self._check_open()
+        conn = self._state.conn
+        if conn is not None and self._writer_is_spent(conn, begins=True):
+            self._drop_writer()
         conn = self._writer()
         if core.rehearsal is not None and core.rehearsal.conn is not None:
             conn.tell(f"SAVEPOINT {_REHEARSED}")
@@ -50,6 +60,9 @@ class Replicated(Connections):
         conn.executing = True
         try:
             super().begin(*args, **kwargs)
+        except PeeweeException as exc:
+            self._explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
+            raise
         finally:
             conn.executing = False
 
@@ -74,14 +87,19 @@ class Replicated(Connections):
             raise ReadOnlyViolation("a transaction cannot start inside readonly(); primary() is the way out")
 
     def commit(self) -> None:
-        """As peewee's; where the primary was never needed there is nothing to commit."""
-        self._end_transaction(super().commit, f"RELEASE SAVEPOINT {_REHEARSED}")
+        """As peewee's; where the primary was never needed there is nothing to commit.
+
+        Raises:
+            OutcomeUnknown: the connection was lost after COMMIT had been sent.
+            OperationalError: it was lost before; nothing was committed.
+        """
+        self._end_transaction(super().commit, f"RELEASE SAVEPOINT {_REHEARSED}", commits=True)
 
     def rollback(self) -> None:
-        """As peewee's; where the primary was never needed there is nothing to roll back."""
+        """As peewee's; where the primary was never needed, or is lost, there is nothing to roll back."""
         self._end_transaction(super().rollback, f"ROLLBACK TO SAVEPOINT {_REHEARSED}")
 
-    def _end_transaction(self, end: Any, rehearsed: str) -> None:
+    def _end_transaction(self, end: Any, rehearsed: str, *, commits: bool = False) -> None:
         conn = self._state.conn
         if conn is None:
             if self.is_closed():
@@ -91,11 +109,7 @@ class Replicated(Connections):
         if rehearsal is not None and rehearsal.conn is conn:
             conn.tell(rehearsed)
             return
-        conn.executing = True
-        try:
-            end()
-        finally:
-            conn.executing = False
+        self._send_end(conn, end, commits=commits)
 
     # Executing
 
@@ -114,7 +128,9 @@ class Replicated(Connections):
 
         Raises:
             ReadOnlyViolation: inside ``readonly()``, for anything but a read; nothing was sent.
-            NoReplicaAvailable: no replica can serve a read and ``fallback="error"``.
+            NoReplicaAvailable: no replica can serve a read and ``fallback="error"``, or nothing answers.
+            OutcomeUnknown: the primary's connection was lost after a write of its own had been sent.
+            PrimaryReadOnly: the primary does not take writes any more.
         """
         if self._node is not None:  # a subclass's _initialize_connection() on a replica
             return super().execute_sql(sql, params)
@@ -134,8 +150,8 @@ class Replicated(Connections):
             raise ReadOnlyViolation(f"{decision.refusal} ({sql[:200]})")
         if state.closed:
             self._check_open()
-        if core.replicas.ejected and decision.target == REPLICA:
-            self._retry_ejected()
+        if core.replicas.unsettled:
+            self._attend(reads=decision.target == REPLICA)
         self._log_query(sql, params)
         execution = Execution(self, core, statement, decision, frame, sql, params)
         if not self.query_hooks and not core.route_hooks:
@@ -161,11 +177,16 @@ class Replicated(Connections):
 
     # Scopes and routes
 
-    def readonly(self, *, consistency: str | None = None, snapshot: bool = False) -> Scope[Self]:
+    def readonly(
+        self, *, consistency: str | None = None, max_lag: float | None = None, snapshot: bool = False
+    ) -> Scope[Self]:
         """A scope, and a decorator, in which all reads go to one replica and nothing can be written.
 
         Parameters:
             consistency: a level for this scope, instead of the database's own.
+            max_lag: seconds; the node that is picked was no further behind when it was last probed, which is
+                ``probe_interval`` ago at most. A scope around this one leaves a node that was. Without a
+                prober no lag is known, and the reads go where ``fallback`` says.
             snapshot: all reads see one consistent snapshot, on a connection of its own, for 60 seconds at
                 most; if its node fails, reads fail. It belongs to the thread that makes the first read.
 
@@ -175,7 +196,9 @@ class Replicated(Connections):
         """
         if consistency is not None:
             checked({"consistency": consistency}, ConfigurationError)
-        return Scope(self, lambda: self._enter_readonly(consistency, snapshot))
+        if max_lag is not None:
+            checked({"max_lag": max_lag}, ConfigurationError)
+        return Scope(self, lambda: self._enter_readonly(consistency, snapshot, max_lag))
 
     def primary(self) -> Scope[Self]:
         """A scope, and a decorator, in which everything goes to the primary: the way out of readonly()."""
@@ -195,23 +218,36 @@ class Replicated(Connections):
         return Scope(self, lambda: self._enter_causal(bookmark))
 
     def _enter_causal(self, bookmark: str | None) -> Frame:
+        return self._causal_frame([] if bookmark is None else [self._position_of(bookmark)])
+
+    def _causal_frame(self, positions: list[Any], *, apart: bool = False) -> Frame:
+        """A ``causal_session()`` that begins with `positions`.
+
+        Parameters:
+            apart: what this thread did outside of such sessions is none of its business, nor the other way.
+        """
         core = self._replication
-        outer = core.consistency.session(core)
+        outer = None if apart and causal(core) is None else core.consistency.session(core)
         session = Session(outer=outer)
-        session.take_over(outer)
-        if bookmark is not None:
-            try:
-                mark = bookmarks.decode(bookmark, time.time(), BOOKMARK_SECONDS)
-            except bookmarks.BookmarkError as exc:
-                raise BookmarkError(str(exc)) from exc
-            if mark.history != self.database:
-                raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {self.database!r}")
-            kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
-            if core.dialect not in (None, kind):
-                raise BookmarkError(f"the bookmark is of a {kind} server, and this is {core.dialect}")
-            session.saw(mark.position)
+        if outer is not None:
+            session.take_over(outer)
+        for position in positions:
+            session.saw(position)
             session.bookmarked = True
         return Frame(core, "causal", session=session)
+
+    def _position_of(self, bookmark: str, max_age: float = BOOKMARK_SECONDS) -> Any:
+        core = self._replication
+        try:
+            mark = bookmarks.decode(bookmark, time.time(), max_age)
+        except bookmarks.BookmarkError as exc:
+            raise BookmarkError(str(exc)) from exc
+        if mark.history != self.database:
+            raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {self.database!r}")
+        kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
+        if core.dialect not in (None, kind):
+            raise BookmarkError(f"the bookmark is of a {kind} server, and this is {core.dialect}")
+        return mark.position
 
     def bookmark(self) -> str | None:
         """What this context has written, as a string for `causal_session`; None where that is nothing.
@@ -219,10 +255,15 @@ class Replicated(Connections):
         Where a statement on the primary reported no position of its own, the primary is asked for it.
         """
         core = self._replication
-        position = core.consistency.settled(core, self)
+        return self._bookmark_of(core.consistency.session(core))
+
+    def _bookmark_of(self, session: Session) -> str | None:
+        position = self._replication.consistency.settled(session, self)
         return None if position is None else bookmarks.encode(position, self.database, time.time())
 
-    def _enter_readonly(self, consistency: str | None = None, snapshot: bool = False) -> Frame:
+    def _enter_readonly(
+        self, consistency: str | None = None, snapshot: bool = False, max_lag: float | None = None
+    ) -> Frame:
         core = self._replication
         transaction = core.transaction(self._state)
         if transaction and core.settings.readonly_in_transaction == "error":
@@ -232,10 +273,25 @@ class Replicated(Connections):
             )
         if transaction and snapshot:
             raise ReadOnlyViolation(f"a snapshot cannot join a transaction ({transaction})")
+        if max_lag is not None:
+            self._hold_to(max_lag)
         frame = Frame(core, "readonly", level=consistency)
+        frame.max_lag = max_lag
         if snapshot:
-            frame.snapshot = Snapshot()
+            frame.snapshot = Snapshot(self._here)
         return frame
+
+    def _hold_to(self, max_lag: float) -> None:
+        """Before a scope with a bound of its own: know how far replicas are behind, and leave one that is."""
+        core = self._replication
+        if core.prober is not None and core.rehearsal is None:
+            core.prober.use(self)
+            core.prober.looked.wait(_FIRST_LOOK_SECONDS)
+        pin = pinning(core)
+        if pin is not None:
+            with pin.lock:
+                if pin.node is not None and not within((pin.node,), max_lag):
+                    pin.node = None
 
     @property
     def on_primary(self) -> Self:
@@ -254,11 +310,14 @@ class Replicated(Connections):
             return super().Model
         if "_primary_model" not in vars(self):
             meta = type("Meta", (), {"database": self})
-            self._primary_model = type("BaseModel", (peewee.Model,), {"Meta": meta})
+            self._primary_model = type("BaseModel", (self._model_class,), {"Meta": meta})
         return self._primary_model
 
     def explain_route(self, sql_or_query: Any) -> Route:
-        """The `Route` that a statement would take now; sends nothing and advances nothing.
+        """The `Route` that a statement would take now; does not send it and advances nothing.
+
+        After a statement that failed on the primary, its connection is asked what that has left there, which
+        the next statement would do otherwise.
 
         Parameters:
             sql_or_query: a text, or a peewee query.
@@ -278,6 +337,11 @@ class Replicated(Connections):
                 at_primary = at_primary or bound._at_primary
         statement = core.classifier.classify(sql)
         frame = innermost(core)
+        conn = self._state.conn
+        if conn is not None and conn.unsettled and not conn.busy:
+            # What a lost connection has left is nothing; the statement itself will say that it is lost.
+            with contextlib.suppress(PeeweeException):
+                core.make_sure(conn)
         decision = core.decide(statement, self._state, frame, at_primary)
         if decision.refusal:
             raise ReadOnlyViolation(f"{decision.refusal} ({sql[:200]})")
@@ -293,8 +357,17 @@ class Replicated(Connections):
         """Callables that are given one `RouteEvent` per execution."""
         return self._replication.route_hooks
 
-    def stats(self) -> dict[str, int]:
-        """Counters since the database was made, by name."""
+    @property
+    def node_hooks(self) -> list[NodeHook]:
+        """Callables that are given one `NodeEvent` each time a node's state changes.
+
+        They are called by whichever thread has found it out, the prober's too, and should return soon. What
+        one raises is logged.
+        """
+        return self._replication.news.hooks
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the database was made, by name, and of each node its state, role and lag."""
         return self._replication.stats()
 
 

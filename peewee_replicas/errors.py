@@ -27,5 +27,21 @@ class TransactionEscapeWarning(RuntimeWarning):
     """The same, where ``on_transaction_escape="warn"``: the statement was sent all the same."""
 
 
+class OutcomeUnknown(OperationalError):
+    """The primary's connection was lost after a COMMIT, or a write of its own, had been sent.
+
+    It may have taken effect or not, and was not repeated: look at the data before doing it again.
+    ``args[0]`` is the driver's number.
+    """
+
+
+class PrimaryReadOnly(OperationalError):
+    """The primary refused a write because it is read-only now: the roles have changed. Nothing was executed.
+
+    The next statement outside a transaction connects anew, and so finds a primary that has moved.
+    ``args[0]`` is the driver's number.
+    """
+
+
 class BookmarkError(bookmarks.BookmarkError, DataError):
     """A bookmark is malformed, of another database, or has expired; the message says which."""

@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any
 
 import peewee
@@ -87,7 +88,15 @@ class Escapes:
         )
         if self._action == "error":
             raise TransactionEscapeError(message)
-        warnings.warn(message, TransactionEscapeWarning, stacklevel=_depth())
+        caller = _caller()
+        warnings.warn_explicit(
+            message,
+            TransactionEscapeWarning,
+            caller.f_code.co_filename,
+            caller.f_lineno,
+            caller.f_globals.get("__name__"),
+            caller.f_globals.setdefault("__warningregistry__", {}),
+        )
 
 
 def _live(opened: _Opened | None) -> _Opened | None:
@@ -96,20 +105,33 @@ def _live(opened: _Opened | None) -> _Opened | None:
     return opened
 
 
-def _depth() -> int:
-    """How many frames, counted as `warnings.warn` does, lie between the caller and the user's code."""
-    depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and _is_below(frame.f_code.co_filename):
-        depth, frame = depth + 1, frame.f_back
-    return depth
-
-
 def _is_below(filename: str) -> bool:
     return filename.startswith(_BELOW) or os.sep + "playhouse" + os.sep in filename
 
 
+def _caller() -> FrameType:
+    """The user's code that has led here."""
+    frame, level = sys._getframe(1), 0
+    while _is_below(frame.f_code.co_filename):
+        before = frame.f_back
+        if before is None:
+            level += 1
+            before = _switched_from(level)
+        if before is None:
+            break
+        frame = before
+    return frame
+
+
+def _switched_from(level: int) -> FrameType | None:
+    # The asyncio form runs in greenlets: what a greenlet was started by is on the stack of its parent.
+    module: Any = sys.modules.get("greenlet")
+    running = module.getcurrent() if module is not None else None
+    for _ in range(level):
+        running = running.parent if running is not None else None
+    return None if running is None else running.gr_frame
+
+
 def _place() -> str:
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_below(frame.f_code.co_filename):
-        frame = frame.f_back
+    frame = _caller()
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .forks import new_lock
+
+logger = logging.getLogger("peewee.replicas")
 
 Role = Literal["primary", "replica"]
 
@@ -52,6 +55,46 @@ class RouteEvent(NamedTuple):
 
 
 RouteHook = Callable[[RouteEvent], object]
+
+
+class NodeEvent(NamedTuple):
+    """A node's state has changed, as given to each callable of ``db.node_hooks``.
+
+    Attributes:
+        database: the name of the database.
+        node: the node's name; ``"primary"`` for the primary.
+        state: as `Replica.state`; of the primary also ``"down"``.
+        cause: why, in words; ``""`` where the node is up again.
+    """
+
+    database: str
+    node: str
+    state: str
+    cause: str
+
+
+NodeHook = Callable[[NodeEvent], object]
+
+
+class NodeNews:
+    """Tells the hooks of one database of its nodes.
+
+    Attributes:
+        database: the name of the database.
+        hooks: callables that are given one `NodeEvent` per change.
+    """
+
+    def __init__(self) -> None:
+        self.database = ""
+        self.hooks: list[NodeHook] = []
+
+    def tell(self, node: Any, state: str, cause: str) -> None:
+        """A node's state has changed. A hook that fails is logged: no statement is to fail for it."""
+        for hook in list(self.hooks):
+            try:
+                hook(NodeEvent(self.database, node.name, state, cause))
+            except Exception:
+                logger.exception("a callable of node_hooks has failed")
 
 
 class Counters:

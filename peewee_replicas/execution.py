@@ -9,6 +9,7 @@ from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
 from .events import RouteEvent
+from .failures import NO_CONNECTION, TREATMENTS
 from .reading import Reading
 from .replication import PRIMARY, TELLING
 from .routing import READER, REPLICA, WRITER
@@ -39,6 +40,7 @@ class Execution(Reading):
         self.role, self.node = PRIMARY, PRIMARY
         self.core.counters.add(PRIMARY)
         conn = database._writer()
+        transaction = bool(self.core.transaction(database._state))
         self.attempts += 1
         conn.executing = True
         # What the text tells about its effect, the server need not report.
@@ -47,11 +49,29 @@ class Execution(Reading):
             if self.decision.guard:
                 return self._under_guard(conn)
             cursor = database._send(self.sql, self.params)
+        except PeeweeException as exc:
+            if conn.replaceable and not transaction and self._may_resend(exc):
+                return self._on_writer()
+            database._explain_failure(conn, exc, statement.kind, self.sql, transaction=transaction)
+            raise
         finally:
             conn.executing = conn.announced = False
+        if statement.kind == "session":
+            conn.altered = True
         if statement.effect:
             self.core.mark(conn, statement.effect)
+        if self.core.demoted and statement.kind == "write":
+            self.core.demoted = False
         return cursor
+
+    def _may_resend(self, exc: PeeweeException) -> bool:
+        """Whether a read goes to the primary again, because it could not be sent on the old connection."""
+        found = self.database._meaning(exc)
+        if self.statement.kind != "read" or TREATMENTS[found].read != "again" or self.resent:
+            return False
+        self.resent = True
+        self.core.counters.add("retries")
+        return True
 
     def _under_guard(self, conn: Any) -> Any:
         conn.tell(conn.flavour.GUARD)
@@ -79,11 +99,20 @@ class Execution(Reading):
                 raise
             self.decision = self.decision._replace(guard=True)
             return self._on_writer()
+        except PeeweeException as exc:
+            self.database._name_reader(exc)
+            raise
         try:
             return self._attempt(reader, node)
         except PeeweeException as exc:
-            if self.database._meaning(exc) == "refused":
+            found = self.database._meaning(exc)
+            if found == "refused":
                 raise self._violation(exc) from exc
+            if found in NO_CONNECTION:
+                node._discard()
+                if self._may_resend(exc):
+                    return self._on_reader()
+                self.database._name_reader(exc)
             raise
 
     def _rehearse(self) -> Any:

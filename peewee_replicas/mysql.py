@@ -9,17 +9,19 @@ from peewee import MySQLDatabase
 from playhouse.db_url import parse
 from playhouse.pool import PooledDatabase, PooledMySQLDatabase
 
-from .arguments import NodeSpec, Settings, address, endpoint, node_specs, overlay
+from .arguments import NodeSpec, Settings, address, endpoint, node_specs, overlay, same_connection
 from .connections import Connections
 from .database import Replicated
 from .errors import ConfigurationError
 from .forks import free, track_connection
-from .replicas import Replica, ReplicaSet
+from .membership import ReplicaSet
+from .prober import Prober
+from .replicas import Replica
 from .replication import PRIMARY, Replication
 from .servers import driver, wire
 
 # What PyMySQL's connect() takes; anything else in a replica's dict is a mistake.
-_DRIVER = frozenset(inspect.signature(wire.Connection.__mro__[1].__init__).parameters) - {
+_DRIVER = frozenset(inspect.signature(wire.Connection.__mro__[-2].__init__).parameters) - {
     "self",
     "autocommit",
     "defer_connect",
@@ -44,6 +46,9 @@ class _MySQL(MySQLDatabase):
     def _before_connecting(self) -> None:
         """Called when it is this thread's turn to connect; may raise."""
 
+    def _being_opened(self, conn: Any) -> None:
+        """Called with each connection before it is opened."""
+
     def _could_not_connect(self, exc: Exception) -> None:
         """Called before it is another thread's turn."""
 
@@ -54,8 +59,14 @@ class _MySQL(MySQLDatabase):
         self._before_connecting()
         try:
             conn = wire.Connection(
-                database=self.database, autocommit=True, guard=self._guarded, **self.connect_params
+                database=self.database,
+                autocommit=True,
+                guard=self._guarded,
+                defer_connect=True,
+                **self.connect_params,
             )
+            self._being_opened(conn)
+            conn.connect()
             track_connection(conn)
             return conn
         except Exception as exc:
@@ -67,41 +78,18 @@ class _PooledMySQL(PooledMySQLDatabase, _MySQL):
     """The same, pooled."""
 
 
-class ReplicatedDatabase(Replicated, _MySQL):
-    """peewee's `MySQLDatabase`, with reads served by replicas.
+class OverMySQL(Replicated):
+    """The nodes of MySQL and MariaDB, whatever sends the statements."""
 
-    Parameters:
-        database: the schema's name; None to call `init` later.
-        replicas: dicts of connection parameters laid over the primary's, or URLs, or ``"host:port"``;
-            ``name`` and ``weight`` (a whole number from 0 to 100) are ours. Listing the primary itself lets
-            it take part in reading.
-        policy: ``"round-robin"``, ``"random"``, ``"least-busy"``, or a callable that is given the usable
-            replicas and returns one of them.
-        reads: where a read outside any scope goes: ``"replica"``; ``"primary"``; ``"observe"`` (to the
-            primary, telling where it would have gone).
-        fallback: what serves a read when no replica can: ``"primary"``, or ``"error"``.
-        readonly_in_transaction: ``readonly()`` inside a transaction: ``"error"``, or ``"join"``.
-        pure_functions: names of stored functions the user vouches for as reads.
-        consistency: what a read must see: ``"eventual"``, ``"session"``, ``"process"`` or ``"strong"``.
-        catch_up_timeout: seconds one read may spend waiting for replicas to catch up, over all together.
-        sticky_seconds: how long reads stay on the primary after a write where servers keep no GTIDs.
-        max_lag: seconds; a replica further behind is not used. None: no bound.
-        max_fallback_share: at most this share (0 to 1) of recent reads may fall back to the primary, the
-            rest get `NoReplicaAvailable`. None: no bound.
-        on_transaction_escape: when a task or thread started inside ``atomic()`` queries outside that
-            transaction: ``"ignore"``, ``"warn"`` or ``"error"``.
-        probe_interval: seconds between health probes. None: no prober, health is learned from traffic.
-        heartbeat_table: a table of ``pt-heartbeat`` to take lag from, as ``"table"`` or ``"schema.table"``.
-        kwargs: as peewee's and PyMySQL's own.
+    _driver_parameters: frozenset[str]
 
-    Raises:
-        ConfigurationError: an argument cannot work.
-    """
+    def _plainly_connects(self) -> bool:
+        """Whether no subclass connects by itself."""
+        raise NotImplementedError
 
     def _node_specs(self, given: dict[str, Any], parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
         # A subclass that connects by itself may take parameters that the driver does not know.
-        own_connect = type(self)._connect not in (_MySQL._connect, _PooledMySQL._connect)
-        known = None if own_connect else _DRIVER | set(parameters)
+        known = self._driver_parameters | set(parameters) if self._plainly_connects() else None
         specs = []
         seen: dict[str, str] = {}
         for spec in node_specs(given.get("replicas", ()), known, _parse, ConfigurationError):
@@ -121,16 +109,40 @@ class ReplicatedDatabase(Replicated, _MySQL):
         return tuple(specs)
 
     def _assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Replication:
+        nodes = [self._new_node(spec) for spec in specs]
+        reader = next((node for node in nodes if node.is_primary), None) or self._new_reader()
+        return Replication(settings, ReplicaSet(nodes), reader, self._here)
+
+    def _make_prober(self, core: Replication) -> Prober | None:
+        interval = core.settings.probe_interval
+        # Where reads are only observed, none goes to a replica.
+        return None if interval is None or core.settings.reads == "observe" else Prober(core, interval)
+
+    def _new_node(self, spec: NodeSpec) -> Replica:
         own = self.connect_params
+        merged = overlay(own, spec.overrides)
+        primary = endpoint(merged) == endpoint(own)
+        return Replica(spec, address(merged), self._make_node, is_primary=primary, here=self._here)
+
+    def _new_reader(self) -> Replica:
+        where = address(self.connect_params)
+        return Replica(NodeSpec(PRIMARY, 1, {}), where, self._make_node, is_primary=True, here=self._here)
+
+    def _change_nodes(self, specs: tuple[NodeSpec, ...]) -> None:
+        core, own = self._replication, self.connect_params
+        before = {replica.name: replica for replica in core.replicas.all}
         nodes = []
         for spec in specs:
-            merged = overlay(own, spec.overrides)
-            primary = endpoint(merged) == endpoint(own)
-            nodes.append(Replica(spec, address(merged), self._make_node, is_primary=primary))
-        reader = next((node for node in nodes if node.is_primary), None)
+            node = before.get(spec.name)
+            if node is None or not same_connection(
+                overlay(own, node.overrides), overlay(own, spec.overrides)
+            ):
+                node = self._new_node(spec)
+            nodes.append((node, spec.weight))
+        reader = next((node for node, _ in nodes if node.is_primary), None)
         if reader is None:
-            reader = Replica(NodeSpec(PRIMARY, 1, {}), address(own), self._make_node, is_primary=True)
-        return Replication(settings, ReplicaSet(nodes), reader)
+            reader = self._new_reader() if core.reader in core.replicas.all else core.reader
+        core.change_replicas(nodes, reader)
 
     def _drop(self, conn: Any) -> None:
         # The user may have closed it by itself, and to PyMySQL closing twice is an error.
@@ -150,6 +162,45 @@ class ReplicatedDatabase(Replicated, _MySQL):
             )
 
 
+class ReplicatedDatabase(OverMySQL, _MySQL):
+    """peewee's `MySQLDatabase`, with reads served by replicas.
+
+    Parameters:
+        database: the schema's name; None to call `init` later.
+        replicas: dicts of connection parameters laid over the primary's, or URLs, or ``"host:port"``;
+            ``name`` and ``weight`` (a whole number from 0 to 100) are ours. Listing the primary itself lets
+            it take part in reading.
+        policy: ``"round-robin"``, ``"random"``, ``"least-busy"``, or a callable that is given the usable
+            replicas and returns one of them.
+        reads: where a read outside any scope goes: ``"replica"``; ``"primary"``; ``"observe"`` (to the
+            primary, telling where it would have gone).
+        fallback: what serves a read when no replica can: ``"primary"``, or ``"error"``.
+        readonly_in_transaction: ``readonly()`` inside a transaction: ``"error"``, or ``"join"``.
+        pure_functions: names of stored functions the user vouches for as reads.
+        consistency: what a read must see: ``"eventual"``, ``"session"``, ``"process"`` or ``"strong"``.
+        catch_up_timeout: seconds one read may spend waiting for replicas to catch up, over all together.
+        sticky_seconds: how long reads stay on the primary after a write where servers keep no GTIDs.
+        max_lag: seconds; a replica further behind is not used. None: no bound.
+        max_fallback_share: at most this share (0 to 1) of recent reads, of about the last hundred, may fall
+            back to the primary, the rest get `NoReplicaAvailable`. Reads that are served, that fall back and
+            that are refused all count; those that belong on the primary do not. Unless it is 0, one read may
+            fall back where none did for a second. None: no bound.
+        on_transaction_escape: when a task or thread started inside ``atomic()`` queries outside that
+            transaction: ``"ignore"``, ``"warn"`` or ``"error"``.
+        probe_interval: seconds between health probes. None: no prober, health is learned from traffic.
+        heartbeat_table: a table of ``pt-heartbeat`` to take lag from, as ``"table"`` or ``"schema.table"``.
+        kwargs: as peewee's and PyMySQL's own.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    _driver_parameters = _DRIVER
+
+    def _plainly_connects(self) -> bool:
+        return type(self)._connect in (_MySQL._connect, _PooledMySQL._connect)
+
+
 class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
     """The same over `playhouse.pool`: one pool per node, each of ``max_connections``."""
 
@@ -165,8 +216,9 @@ class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
     def _is_closed(self, conn: Any) -> bool:
         # A read that meets a dead connection is sent elsewhere; a write could not be, so it is pinged for.
         if self._node is not None:
-            return bool(conn.dropped())
-        return bool(super()._is_closed(conn))
+            outdated = self._node.is_primary and conn.generation != self._replication.generation
+            return outdated or bool(conn.dropped())
+        return conn.generation != self._replication.generation or bool(super()._is_closed(conn))
 
     def _can_reuse(self, conn: Any) -> bool:
         # What the next user of this connection must not meet: another's session.
@@ -185,8 +237,10 @@ class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
 
     def _every_pool(self) -> list[Any]:
         core = self._replication
-        replicas = {*core.replicas.all, core.reader}
-        return [replica.made for replica in replicas if replica.made is not None]
+        return [replica.made for replica in core.nodes() if replica.made is not None]
+
+    def _close_unused(self) -> None:
+        super().close_idle()
 
     def manual_close(self) -> bool:
         """Close this thread's connections to all nodes without returning them to their pools."""

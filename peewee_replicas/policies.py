@@ -17,10 +17,22 @@ class Candidate(Protocol):
     @property
     def weight(self) -> int: ...
     @property
+    def current_weight(self) -> float: ...
+    @property
     def in_flight(self) -> int: ...
+    @property
+    def latency(self) -> float | None: ...
 
 
 C = TypeVar("C", bound=Candidate)
+
+# While nodes warm up, parts of their weights count: tenths, so that turns can be whole.
+_PARTS = 10
+# Up to so many times the lowest latency, or so many seconds above it, nodes are equals.
+_EQUALS = 2.0
+_NOISE = 0.001
+# How a latency counts beyond that: with 1 the slow node would still get a part of a heavy load.
+_PENALTY = 2
 
 
 def spread(weights: Sequence[int]) -> tuple[int, ...]:
@@ -46,6 +58,7 @@ class RoundRobin:
     """Each replica in turn, by weight. One turn per routed read, exact under threads."""
 
     name = "round-robin"
+    uses_latency = False
 
     def __init__(self) -> None:
         self._counter = itertools.count()
@@ -59,7 +72,7 @@ class RoundRobin:
     def _turns(self, replicas: Sequence[C]) -> tuple[int, ...]:
         known, turns = self._plan
         if known is not replicas:
-            turns = spread([replica.weight for replica in replicas])
+            turns = spread([round(replica.current_weight * _PARTS) for replica in replicas])
             self._plan = (replicas, turns)
         return turns
 
@@ -83,6 +96,7 @@ class Random:
     """
 
     name = "random"
+    uses_latency = False
 
     def __init__(self, generator: random.Random | None = None) -> None:
         self._generator = generator
@@ -93,16 +107,19 @@ class Random:
         return type(self)(self._generator)
 
     def __call__(self, replicas: Sequence[C]) -> C:
-        return self._choices(replicas, [replica.weight for replica in replicas])[0]
+        return self._choices(replicas, [replica.current_weight for replica in replicas])[0]
 
 
 class LeastBusy:
-    """The replica with the least work in hand for its weight; equals take turns as in `RoundRobin`.
+    """The replica with the least work in hand for its weight, and not a slow one; equals take turns.
 
-    Work in hand is what this process has sent to it and not yet got back.
+    Work in hand is what this process has sent to it and not yet got back. A replica is slow whose reads
+    lately took more than twice as long as those of the fastest: it is used only where the others have many
+    times more in hand, and now and then, to see whether it still is.
     """
 
     name = "least-busy"
+    uses_latency = True
 
     def __init__(self) -> None:
         self._turns = RoundRobin()
@@ -120,10 +137,21 @@ class LeastBusy:
 
 
 def _least(first: C, replicas: Sequence[C]) -> C:
+    latencies = [replica.latency for replica in replicas]
+    lowest = min((known for known in latencies if known is not None), default=0.0)
+    bound = max(lowest * _EQUALS, lowest + _NOISE)
     if not first.in_flight:
-        return first
-    others = (replica for replica in replicas if replica is not first and replica.weight)
-    return min((first, *others), key=lambda replica: replica.in_flight / replica.weight)
+        own = latencies[replicas.index(first)]
+        if own is None or own <= bound:
+            return first
+    best, least = first, math.inf
+    for replica, latency in zip(replicas, latencies, strict=True):
+        if replica.current_weight:
+            slowness = 1.0 if latency is None or latency <= bound else latency / bound * _EQUALS
+            cost = (replica.in_flight + 1) / replica.current_weight * slowness**_PENALTY
+            if cost < least or (cost == least and replica is first):
+                best, least = replica, cost
+    return best
 
 
 Policy = Callable[[Sequence[Any]], Any]

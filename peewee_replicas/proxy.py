@@ -38,9 +38,11 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
             )
         super().initialize(obj)
 
-    def readonly(self, *, consistency: str | None = None, snapshot: bool = False) -> Scope[Any]:
+    def readonly(
+        self, *, consistency: str | None = None, max_lag: float | None = None, snapshot: bool = False
+    ) -> Scope[Any]:
         """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
-        return Scope(self, lambda: self._database()._enter_readonly(consistency, snapshot))
+        return Scope(self, lambda: self._database()._enter_readonly(consistency, snapshot, max_lag))
 
     def primary(self) -> Scope[Any]:
         """As `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""

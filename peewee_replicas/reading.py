@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from peewee import PeeweeException
@@ -11,6 +12,7 @@ from playhouse.pool import MaxConnectionsExceeded
 from .attempts import Attempts, Behind
 from .consistency import ASK
 from .errors import NoReplicaAvailable
+from .failures import NO_CONNECTION, TREATMENTS, Meaning
 from .progress import CatchUp
 from .replicas import Replica
 from .routing import REPLICA
@@ -58,6 +60,7 @@ class Reading(Attempts):
             replica = self._elsewhere()  # a scope's node went out of rotation between two reads
         elif self.scoped:
             self._heed_move()
+            self._follow_fallback(replica)
         return self._on_replicas(replica)
 
     def _heed_move(self) -> None:
@@ -73,28 +76,34 @@ class Reading(Attempts):
     def _in_snapshot(self, frame: Frame) -> Any:
         """The read, in the scope's snapshot, which begins with its first read."""
         core, snapshot = self.core, frame.snapshot
-        with frame.lock:
-            replica = snapshot.replica
-            if replica is None:
-                replica = self._begin_snapshot(snapshot)
+        if snapshot.claim():
+            try:
+                self._begin_snapshot(snapshot)
+            except BaseException:
+                snapshot.let_go()
+                raise
+            node = snapshot.node()
+        else:
+            node = snapshot.node()
+            self._follow_fallback(snapshot.replica)
         try:
-            return self._attempt(replica, snapshot.node())
+            return self._attempt(snapshot.replica, node)
         except PeeweeException as exc:
             found = self.database._meaning(exc)
             if found == "refused":
                 raise self._violation(exc) from exc
-            if found in ("unreachable", "not sent", "lost"):
+            if found in NO_CONNECTION:
                 core.counters.add("snapshots_lost")
                 raise snapshot.lost(exc) from exc
             raise
 
-    def _begin_snapshot(self, snapshot: Snapshot) -> Replica:
+    def _begin_snapshot(self, snapshot: Snapshot) -> None:
         core = self.core
         replica = core.choose(self.catch_up)
         while replica is not None:
             try:
                 if snapshot.begin(self.database, core, replica, self.catch_up):
-                    return replica
+                    return
                 self.tried[replica] = self._behind()
             except PeeweeException as exc:
                 if not self.database._is_not_opened(exc):
@@ -103,7 +112,6 @@ class Reading(Attempts):
             replica = core.another(set(self.tried))
         self._refuse_fallback()
         snapshot.begin(self.database, core, core.reader, None)
-        return core.reader
 
     def _on_replicas(self, replica: Replica | None) -> Any:
         while replica is not None:
@@ -174,23 +182,28 @@ class Reading(Attempts):
         """A read that no replica may serve: on the primary, guarded where the scope is ``readonly()``."""
         if self.frame is not None and self.frame.place == "readonly":
             return self._on_reader()
-        self.database._renew_writer()
         return self._on_writer()
 
-    def _after_failure(self, replica: Replica, node: Any, exc: Exception, found: str) -> Replica | None:
+    def _after_failure(self, replica: Replica, node: Any, exc: Exception, found: Meaning) -> Replica | None:
         """Where a read goes whose connection failed it; raises where it may not be sent again."""
-        node._discard()
-        if found == "unreachable":
-            replica.failed(str(exc))
-        elif found == "lost" and self.lost is not None:
-            # A query that kills its server must not walk over every node.
-            raise exc
-        elif found == "not sent" and replica not in self.unsent:
+        treatment = TREATMENTS[found]
+        if treatment.node == "back off":
+            replica.back_off(str(exc))
+        else:
+            node._discard()
+        if treatment.node == "eject":
+            replica.unready = found == "not ready"
+            replica.failed(self.database._cause(exc))
+        alive = False
+        if treatment.read == "once more":
+            if self.lost is not None:
+                # A query that kills its server, or that is killed, must not walk over every node.
+                raise exc
+            alive = self._answers(replica)
+            self.lost, self.lost_alive = exc, alive
+        elif treatment.read == "again" and replica not in self.unsent:
             self.unsent.add(replica)
             return replica
-        alive = found == "lost" and self._answers(replica)
-        if found == "lost":
-            self.lost, self.lost_alive = exc, alive
         if alive and pinning(self.core) is not None:
             return replica  # the node is well, so the scope stays with it
         self.tried[replica] = exc
@@ -198,6 +211,8 @@ class Reading(Attempts):
         return replica if other is None and alive else other
 
     def _answers(self, replica: Replica) -> bool:
+        if replica.breaker.open:
+            return False  # found out already
         try:
             self.database._reach(replica)
         except PeeweeException:
@@ -225,30 +240,45 @@ class Reading(Attempts):
     def _refuse_fallback(self) -> str:
         """Why no replica can serve the read, in words; raises where that is to be an error."""
         core = self.core
-        reasons = "; ".join(f"{replica.label}: {exc}" for replica, exc in self.tried.items())
-        missing = core.replicas.reasons(set(self.tried))
-        reasons = "; ".join(text for text in (reasons, missing) if text)
+        reasons: str = self.database._reasons(self.tried)
         if core.replicas.all and core.settings.fallback == "error":
             raise NoReplicaAvailable(
                 f"no replica can serve the read ({reasons}); "
                 'with fallback="primary" the primary would have served it'
             ) from (list(self.tried.values())[-1] if self.tried else None)
         if core.replicas.all:
+            if core.settings.max_fallback_share is not None:
+                self._spend_fallback(reasons)
             core.counters.add("fallbacks")
         self.reason = f"no replica can serve it: {reasons}"
         return reasons
+
+    def _spend_fallback(self, reasons: str) -> None:
+        core = self.core
+        if not core.budget.may_fall_back(time.monotonic(), core.replicas.reads(), self.attempts):
+            core.counters.add("fallbacks_refused")
+            raise NoReplicaAvailable(
+                f"no replica can serve the read ({reasons}), and as many of the recent reads have fallen "
+                f"back to the primary as max_fallback_share={core.settings.max_fallback_share} allows; "
+                "bring a replica back, or allow a larger share"
+            ) from (list(self.tried.values())[-1] if self.tried else None)
+
+    def _follow_fallback(self, replica: Replica) -> None:
+        # A scope that fell back stays on the primary: its first read was allowed to, so that its others are.
+        core = self.core
+        shared = core.settings.max_fallback_share is not None
+        if shared and replica is core.reader and replica not in core.replicas.all:
+            core.budget.charge(time.monotonic(), core.replicas.reads())
 
     def _fall_back(self) -> Any:
         if self.lost is not None and self.lost_alive:
             raise self.lost  # its node is well, so it is the statement that loses its connection
         if any(isinstance(exc, Behind) for exc in self.tried.values()):
             self.core.consistency.look_for_lost_history(self.core, self.database)
-        reasons = self._refuse_fallback()
+        self._refuse_fallback()
         try:
             return self._on_primary()
         except PeeweeException as exc:
             if self.core.replicas.all and self.database._has_no_connection(exc):
-                raise NoReplicaAvailable(
-                    f"no node can serve the read: {reasons}; the primary: {exc}"
-                ) from exc
+                raise self.database._nobody_answers(self.tried, exc) from exc
             raise

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
-import threading
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from peewee import __exception_wrapper__
 
 from .arguments import Settings
+from .budgets import FallbackBudget
+from .comparison import Comparison
 from .consistency import Consistency
 from .errors import ConfigurationError, ReadOnlyViolation
 from .escapes import Escapes
-from .events import Counters, Role, Route, RouteHook
+from .events import Counters, NodeNews, Role, Route, RouteHook
 from .forks import new_lock
+from .local import THREADS, Here
+from .membership import ReplicaSet, within
 from .progress import CatchUp
-from .replicas import Replica, ReplicaSet
+from .replicas import Replica
 from .routing import READER, REPLICA, Decision, decide
-from .scopes import Frame, pinning
+from .scopes import Frame, pinning, tightest_lag
 from .sessions import first_word
 from .statements import Classifier, Statement
 
@@ -50,11 +54,18 @@ class Replication:
         classifier: what tells a statement's kind; replaced once the server is known.
         escapes: tells of statements that escape their transaction; None where they are ignored.
         route_hooks: callables that are given one `RouteEvent` per execution.
+        news: tells the callables of ``node_hooks``.
+        prober: what looks how the nodes are; None: their health is learned from traffic alone.
         carried: what every connection of the primary carries that a replica does not have, or ``""``.
+        generation: how often the primary was found to be none any more; connections to it from before that
+            are not used again.
+        demoted: the primary was found to be none, and no write has worked since.
         rehearsal: set by the testing mode, in which the primary plays all roles; else None.
     """
 
-    def __init__(self, settings: Settings, replicas: ReplicaSet, reader: Replica) -> None:
+    def __init__(
+        self, settings: Settings, replicas: ReplicaSet, reader: Replica, here: Here = THREADS
+    ) -> None:
         self.settings = settings
         self.replicas = replicas
         self.reader = reader
@@ -63,6 +74,7 @@ class Replication:
         self.counters = Counters(
             "primary",
             "fallbacks",
+            "fallbacks_refused",
             "retries",
             "reruns",
             "refused",
@@ -74,17 +86,44 @@ class Replication:
             "snapshots_lost",
         )
         self.carried = ""
+        self.generation = 0
+        self.demoted = False
         self.rehearsal: Rehearsal | None = None
         self.consistency = Consistency(
-            settings.consistency, settings.catch_up_timeout, settings.sticky_seconds, self.counters
+            settings.consistency, settings.catch_up_timeout, settings.sticky_seconds, self.counters, here
         )
         action = settings.on_transaction_escape
         self.escapes = None if action == "ignore" else Escapes(self, action)
         self.route_hooks: list[RouteHook] = []
+        self.news = NodeNews()
+        self.prober: Any = None
         self.peek = getattr(settings.policy, "peek", None)
-        self._reserved = threading.local()
-        self._compared: dict[str, dict[str, Any]] = {}
+        self._reserved = here.local()
+        self.comparison = Comparison()
         self._lock = new_lock()
+        self.membership_lock = new_lock()
+        self.budget = FallbackBudget(settings.max_fallback_share)
+        self._time(replicas.all)
+
+    def _time(self, replicas: Iterable[Replica]) -> None:
+        # A policy of the user's own may look at latencies; the built-in ones tell.
+        timed = getattr(self.settings.policy, "uses_latency", True)
+        for replica in replicas:
+            replica.timed = timed
+            replica.on_event = self.news.tell
+
+    def nodes(self) -> list[Replica]:
+        """Every node that a thread may have a connection to for reading."""
+        return list(dict.fromkeys((*self.replicas.all, *self.replicas.leaving, self.reader)))
+
+    def change_replicas(self, nodes: Sequence[tuple[Replica, int]], reader: Replica) -> None:
+        """Put these nodes, with these weights, in the place of the present ones."""
+        before, self.reader = self.reader, reader
+        self._time(replica for replica, _ in nodes)
+        self.replicas.replace(nodes, besides=() if before is reader else (before,))
+        if self.prober is not None:
+            self.replicas.watch(True)
+        self.comparison.keep({PRIMARY, *(replica.name for replica in (*self.replicas.all, reader))})
 
     def know_dialect(self, dialect: Any) -> None:
         """Take the server's own rules into use, once it is known which server it is."""
@@ -257,6 +296,7 @@ class Replication:
             if node is None or (node not in usable and node is not self.reader):
                 if pin.served:
                     return None  # leaving a node that has served needs the primary's position first
+                usable = self._within_scope(usable)
                 node = self.pick(usable)
                 if catch_up is not None and node is not None:
                     node = catch_up.prefer(node, usable)
@@ -279,7 +319,7 @@ class Replication:
 
     def another(self, tried: set[Replica]) -> Replica | None:
         """A usable replica that was not tried yet, for a read that failed on the others."""
-        for replica in self.replicas.usable:
+        for replica in self._within_scope(self.replicas.usable):
             if replica not in tried:
                 pin = pinning(self)
                 if pin is not None:
@@ -287,6 +327,13 @@ class Replication:
                         pin.node = replica
                 return replica
         return None
+
+    def _within_scope(self, usable: tuple[Replica, ...]) -> tuple[Replica, ...]:
+        return usable if self.rehearsal is not None else within(usable, tightest_lag(self))
+
+    def reasons(self, tried: set[Replica]) -> str:
+        """Why each replica besides those tried cannot serve a read here, in words."""
+        return self.replicas.reasons(tried, tightest_lag(self))
 
     def known_positions(self) -> list[Any]:
         """What replicas are known to have executed, as far as they were asked."""
@@ -303,54 +350,34 @@ class Replication:
             node = self.reader.name
         elif decision.target == REPLICA:
             replica = self._foreseen()
-            stays = self.consistency.stays(self, frame) if self.replicas.usable else ""
+            usable = self._within_scope(self.replicas.usable)
+            stays = self.consistency.stays(self, frame) if usable else ""
             if stays:
                 node, reason = (self.reader.name if frame is not None else PRIMARY), stays
             elif replica is not None:
                 role, node = ("primary" if replica.is_primary else "replica"), replica.name
-            elif self.replicas.usable:
+            elif usable:
                 role, node = "replica", None
             elif self.replicas.all and self.settings.fallback == "error":
                 role, node = "replica", None
-                reason = f"no replica can serve it: {self.replicas.reasons(set())}"
+                reason = f"no replica can serve it: {self.reasons(set())}"
             else:
                 node = self.reader.name if frame is not None else PRIMARY
-                reason = f"no replica can serve it: {self.replicas.reasons(set())}"
+                reason = f"no replica can serve it: {self.reasons(set())}"
         return Route(role, node, statement.kind, reason)
 
     def _foreseen(self) -> Replica | None:
-        usable = self.replicas.usable
+        usable = self._within_scope(self.replicas.usable)
         pin = pinning(self)
         if pin is not None and (pin.node in usable or pin.node is self.reader):
             return pin.node  # type: ignore[no-any-return]  # frames know no nodes
         return usable[0] if len(usable) == 1 else None
 
-    def compare(self, name: str, settings: dict[str, Any]) -> None:
-        """Say once per node which of its settings differ from the first node's that was connected."""
-        with self._lock:
-            if name in self._compared:
-                return
-            first = next(iter(self._compared), name)
-            self._compared[name] = settings
-            known = self._compared[first]
-        for setting, mine in settings.items():
-            theirs = known.get(setting)
-            if mine != theirs:
-                logger.warning(
-                    "%s differs between nodes, so the same SELECT may return different rows: "
-                    "%r on %s, %r on %s",
-                    setting, mine, name, theirs, first,
-                )  # fmt: skip
-
-    def needs_comparing(self, name: str) -> bool:
-        """Whether this node's settings have not been looked at yet."""
-        return name not in self._compared
-
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, Any]:
         """The counters of ``db.stats()``."""
-        numbers = self.counters.snapshot()
+        numbers: dict[str, Any] = self.counters.snapshot()
         nodes = {replica.name: replica for replica in (*self.replicas.all, self.reader)}
-        numbers["replicas"] = sum(replica.reads for replica in self.replicas.all)
+        numbers["replicas"] = self.replicas.reads()
         for replica in nodes.values():
             numbers.update(replica.counters())
         return numbers

@@ -33,10 +33,11 @@ class Frame:
         served: whether that node has served a read.
         snapshot: what ``readonly(snapshot=True)`` reads from; None for other scopes.
         must_reach: the position that the next node has to show, once the scope had to leave one.
+        max_lag: by how many seconds the node may be behind when it is picked; None: as the database says.
     """
 
     __slots__ = (
-        "ended", "level", "lock", "must_reach", "node", "owner", "place", "served", "session",
+        "ended", "level", "lock", "max_lag", "must_reach", "node", "owner", "place", "served", "session",
         "snapshot",
     )  # fmt: skip
 
@@ -49,6 +50,7 @@ class Frame:
         self.node: Any = None
         self.served = False
         self.must_reach: Any = None
+        self.max_lag: float | None = None
         self.snapshot: Any = None
         self.lock = threading.RLock()
 
@@ -97,6 +99,12 @@ def pinning(owner: object) -> Frame | None:
     return found
 
 
+def tightest_lag(owner: object) -> float | None:
+    """The tightest ``readonly(max_lag=…)`` of `owner` that is in force in this context."""
+    bounds = [frame.max_lag for frame in _frames(owner) if frame.max_lag is not None]
+    return min(bounds) if bounds else None
+
+
 def snapshotting(owner: object) -> Frame | None:
     """The innermost ``readonly(snapshot=True)`` of `owner` that is in force in this context."""
     return next((frame for frame in _frames(owner) if frame.snapshot is not None), None)
@@ -122,7 +130,7 @@ def _live(link: _Link | None) -> _Link | None:
     return link
 
 
-class _Steps:
+class Steps:
     """Puts a frame in force for each step of what runs in steps, and leaves the chain as it was found.
 
     Scopes that a step has entered and not left are in force again in the next step, and only there.
@@ -154,7 +162,7 @@ class _Steps:
 
 
 def _in_force(frame: Frame) -> AbstractContextManager[None]:
-    return _Steps(frame).step()
+    return Steps(frame).step()
 
 
 class Scope(Generic[D]):
@@ -182,6 +190,12 @@ class Scope(Generic[D]):
         self._entered.remove(frame)
         # In another context than the one entered there is nothing of ours to take off the chain.
         _chain.set(_live(_chain.get()))
+
+    async def __aenter__(self) -> D:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
 
     def _own_frame(self) -> Frame:
         link = _chain.get()
@@ -252,7 +266,7 @@ class Scope(Generic[D]):
         async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             frame = self._begin()
             generator = function(*args, **kwargs)
-            steps = _Steps(frame)
+            steps = Steps(frame)
             step, value = generator.asend, None
             try:
                 while True:
@@ -281,7 +295,7 @@ class _Stepped(Generator[Any, Any, Any]):
     """A generator that is in its scope exactly while it runs, never while its consumer does."""
 
     def __init__(self, frame: Frame, generator: Generator[Any, Any, Any]) -> None:
-        self._steps = _Steps(frame)
+        self._steps = Steps(frame)
         self._generator = generator
 
     def send(self, value: Any) -> Any:

@@ -82,6 +82,12 @@ class Session:
             else:
                 self.seen = seen.merge(position)
 
+    def begin_anew(self, position: Position) -> None:
+        """Forget what was seen in a history that is lost: from here on reads see at least `position`."""
+        with self.lock:
+            self.seen = position
+            self.lost = self.bookmarked = False
+
     def shorten(self, owner: Any) -> None:
         """Keep the position short where the writes of others leave gaps between this context's own.
 

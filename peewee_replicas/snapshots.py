@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Hashable
 from typing import Any
 
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 
+from .forks import new_lock
+from .local import Here
 from .progress import CatchUp
 from .replicas import Replica
 from .replication import Replication
@@ -19,15 +21,32 @@ SNAPSHOT_SECONDS = 60
 class Snapshot:
     """A snapshot that begins with the first read of its scope, and never moves.
 
-    It has a connection of its own, so that nothing else that this thread reads falls into it.
+    It has a connection of its own, so that nothing else that this thread or task reads falls into it.
+
+    Parameters:
+        here: tells threads, or tasks, apart.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, here: Here) -> None:
         self.replica: Replica | None = None
+        self._here = here
+        self._lock = new_lock()
         self._node: Any = None
         self._conn: Any = None
-        self._thread = 0
+        self._owner: Hashable = None
         self._ends = 0.0
+
+    def claim(self) -> bool:
+        """Whether this thread or task, and it alone, is to begin the snapshot."""
+        with self._lock:
+            if self._owner is not None:
+                return False
+            self._owner = self._here.current()
+            return True
+
+    def let_go(self) -> None:
+        """It could not be begun; another may."""
+        self._owner = None
 
     def begin(self, database: Any, core: Replication, replica: Replica, catch_up: CatchUp | None) -> bool:
         """Begin on one node; False if that does not show yet what the read must see."""
@@ -48,7 +67,6 @@ class Snapshot:
             node._discard()
             raise
         self.replica, self._node, self._conn = replica, node, conn
-        self._thread = threading.get_ident()
         self._ends = time.monotonic() + SNAPSHOT_SECONDS
         return True
 
@@ -56,13 +74,14 @@ class Snapshot:
         """The database of the snapshot's own connection.
 
         Raises:
-            OperationalError: the snapshot has lasted too long, or belongs to another thread.
+            OperationalError: the snapshot has lasted too long, or belongs to another thread or task.
         """
-        label = self.replica.label if self.replica is not None else ""
-        if threading.get_ident() != self._thread:
+        label = self.replica.label if self.replica is not None else "a replica"
+        if self._owner != self._here.current():
+            word = self._here.word
             raise OperationalError(
-                f"the snapshot on {label} belongs to the thread that began it; "
-                "enter readonly(snapshot=True) in each thread"
+                f"the snapshot on {label} belongs to the {word} that began it; "
+                f"enter readonly(snapshot=True) in each {word}"
             )
         if time.monotonic() > self._ends:
             self.end()

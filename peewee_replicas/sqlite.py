@@ -13,7 +13,8 @@ from .connections import Connections
 from .database import Replicated
 from .errors import ConfigurationError
 from .failures import Meaning
-from .replicas import Replica, ReplicaSet
+from .membership import ReplicaSet
+from .replicas import Replica
 from .replication import PRIMARY, Replication
 from .servers import sqlite
 
@@ -109,6 +110,14 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
             raise ConfigurationError(f"readers={readers!r}: wanted is a whole number, 0 to {_MOST_READERS}")
         return tuple(NodeSpec(f"reader-{number}", 1, {}) for number in range(1, readers + 1))
 
+    def set_replicas(self, replicas: Any) -> None:
+        """Not for SQLite, whose readers are all the same.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError("set_replicas(): SQLite has one file and no replicas; give readers= instead")
+
     def _assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Replication:
         place = str(self.database)
         reader = Replica(NodeSpec(PRIMARY, 1, {}), place, self._make_node, is_primary=True)
@@ -116,6 +125,8 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
             settings, ReplicaSet([Replica(spec, place, self._make_node) for spec in specs]), reader
         )
         core.know_dialect(sqlite.DIALECT)
+        for replica in core.replicas.all:
+            replica.lag, replica.role = 0.0, "replica"  # it is one file
         core.carried = self._carried()
         return core
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..positions import MariaDBPosition
@@ -30,6 +31,13 @@ SNAPSHOT = (
 # Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'tx_isolation')"
 
+# Whether the server takes writes of users now.
+# Whether a node of Galera's serves reads; one that does not lets clients in all the same.
+READY = (
+    "SELECT variable_value, @@GLOBAL.wsrep_reject_queries FROM information_schema.global_status "
+    "WHERE variable_name = 'wsrep_ready'"
+)
+READ_ONLY_NOW = "SELECT @@GLOBAL.read_only"
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
 # Within a domain a commit's sequence number is higher than all that its transaction could have read.
 COMMIT_COVERS_READS = True
@@ -67,3 +75,34 @@ def wait(target: str, seconds: float) -> str:
     Only `gtid_slave_pos` is safe as progress: `gtid_binlog_pos` runs ahead of the visible rows.
     """
     return f"SELECT MASTER_GTID_WAIT('{target}', {seconds:.3f}), @@server_uid, @@GLOBAL.gtid_slave_pos"
+
+
+# What a probe asks. SHOW, so that servers count no SELECT the user did not send.
+PROBE = (
+    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uid', 'server_id', 'read_only', "
+    "'innodb_read_only', 'wsrep_on', 'log_bin', 'gtid_slave_pos', 'gtid_binlog_pos')"
+)
+IDENTITY = "server_uid"
+REACHED = "gtid_slave_pos"
+LONG_VALUES = ("gtid_slave_pos", "gtid_binlog_pos")
+# With ALL, or what is received under a name would not be listed.
+CHANNELS = ("SHOW ALL SLAVES STATUS",)
+
+
+def sampled(variables: Mapping[str, str]) -> MariaDBPosition | None:
+    """How far a primary has come, from the answer to `PROBE`; None where it keeps no binary log."""
+    if variables.get("log_bin") != "ON":
+        return None
+    return MariaDBPosition.parse(variables.get("gtid_binlog_pos", ""))
+
+
+def own_writes(variables: Mapping[str, str]) -> MariaDBPosition:
+    """What a node has written by itself, and not replicated, as far as its last positions tell."""
+    logged = MariaDBPosition.parse(variables.get("gtid_binlog_pos", ""))
+    own = variables.get("server_id", "")
+    return MariaDBPosition(gtid for gtid in logged.gtids() if str(gtid.server) == own)
+
+
+def settle(target: str, seconds: float) -> str:
+    """A statement that gives the node so long to reach a position; it tells nothing, and is no SELECT."""
+    return f"DO MASTER_GTID_WAIT('{target}', {seconds:.3f})"

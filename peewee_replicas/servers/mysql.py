@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..positions import MySQLPosition
@@ -31,6 +32,8 @@ SNAPSHOT = (
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'transaction_isolation')"
 
 # MySQL frees a row's lock before `gtid_executed` is raised: both, in this order, make the primary's "now".
+# Whether the server takes writes of users now.
+READ_ONLY_NOW = "SELECT @@GLOBAL.read_only"
 NOW = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode"
 # A commit's own GTID says nothing of what its transaction had read before.
 COMMIT_COVERS_READS = False
@@ -65,3 +68,34 @@ def wait(target: str, seconds: float) -> str:
     seconds = max(seconds, 0.001)  # to the server, 0 means without end
     wait = f"WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f})"
     return f"SELECT {wait}, @@server_uuid, @@GLOBAL.gtid_executed"
+
+
+# What a probe asks. SHOW, so that servers count no SELECT the user did not send.
+PROBE = (
+    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_id', 'read_only', 'offline_mode', "
+    "'innodb_read_only', 'group_replication_group_name', 'gtid_mode', 'gtid_executed')"
+)
+IDENTITY = "server_uuid"
+REACHED = "gtid_executed"
+LONG_VALUES = ("gtid_executed",)
+# The second spelling is for releases before 8.0.22.
+CHANNELS = ("SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
+
+
+def sampled(variables: Mapping[str, str]) -> MySQLPosition | None:
+    """How far a primary has come, from the answer to `PROBE`; None where it keeps no GTIDs."""
+    if variables.get("gtid_mode") != "ON":
+        return None
+    return MySQLPosition.parse(variables.get("gtid_executed", ""))
+
+
+def own_writes(variables: Mapping[str, str]) -> MySQLPosition:
+    """What a node has written by itself, and not replicated."""
+    executed = MySQLPosition.parse(variables.get("gtid_executed", ""))
+    own = variables.get("server_uuid", "").lower()
+    return MySQLPosition(interval for interval in executed.intervals() if interval.uuid == own)
+
+
+def settle(target: str, seconds: float) -> str:
+    """A statement that gives the node so long to reach a position; it tells nothing, and is no SELECT."""
+    return f"DO WAIT_FOR_EXECUTED_GTID_SET('{target}', {max(seconds, 0.001):.3f})"

@@ -118,6 +118,7 @@ class Connection(sqlite3.Connection):
         announced: True while that statement's text tells its effect.
         settled: True once its owner has finished setting it up; what changes later is state of its own.
         screen: refuses what a raw cursor may not send to a reading node.
+        generation: always 0: the file does not move.
         unsettled: always False: SQLite has told all when a statement ends.
     """
 
@@ -129,6 +130,7 @@ class Connection(sqlite3.Connection):
     guarded = False
     screen: Callable[[Any, str], None] | None = None
     unsettled = False
+    generation = 0
     doubtful = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -191,6 +193,16 @@ class Connection(sqlite3.Connection):
         if self.unfinished and not self.guarded:
             return "rows that a write returned are still to be read, so it is not committed"
         return ""
+
+    @property
+    def distinct(self) -> bool:
+        """Whether something was set on this connection that a new one would lack."""
+        return bool(self.session_state or self.changes)
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether a new connection could take this one's place and nobody would notice."""
+        return not self.distinct
 
     def dropped(self) -> bool:
         """Whether the connection was closed."""

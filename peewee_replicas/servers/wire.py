@@ -8,84 +8,41 @@ reads packets, and nothing here knows about routing.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as _Connection
-from pymysql.constants import CLIENT, COMMAND, ER, SERVER_STATUS
+from pymysql.constants import CLIENT, COMMAND, ER
 from pymysql.protocol import MysqlPacket
 
 from . import flavour_of
-from .packets import (
-    TRACK_CHANGE,
-    TRACK_GTIDS,
-    TRACK_TRANSACTION,
-    TRACK_VARIABLE,
-    Columns,
-    Result,
-    drain,
-    session_trackers,
-    take,
-)
+from .hearing import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, Heard, goes_unreported
+from .packets import Columns, Result, drain
 from .polling import poll_for
+from .sockets import end_when_vanished
 from .tls import shared_context
 
-_IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
-AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
-_STATUS_MASK = _IN_TRANSACTION | AUTOCOMMIT
-_SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
+__all__ = ["AUTOCOMMIT", "Connection"]
 
-_NO_QUERY = "SET"  # stands for a command that has no text
-_OVERHEARD_LIMIT = 1 << 16
-_CHANGES_KEPT = 8
+# What of the protocol is asked for beside what PyMySQL asks for, where the server offers it.
+ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 _UNKNOWN = object()
 
 
-class Connection(_Connection):
+class Connection(Heard, _Connection):
     """A connection to one node.
 
     Parameters:
         guard: ask the server to refuse writes on this connection (``SET SESSION TRANSACTION READ ONLY``).
         kwargs: as PyMySQL's own.
-
-    Attributes:
-        transaction: in words why the server counts this session as inside a transaction, or ``""``.
-        changes: texts after which the server reported a changed session, not yet explained.
-        session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
-        executing: True while the owner runs a statement, which is then nobody's raw cursor.
-        announced: True while that statement's text tells its effect, so that no report is needed.
-        settled: True once its owner has finished setting it up; what changes later is state of its own.
-        gtid: the position that the last statement reported as its own, or None.
-        listener: told of each statement that ended: the connection, whether it succeeded, and whether a
-            transaction was open when it was sent. Not told of the library's own statements.
-        own: True while a statement of the library's own runs.
-        answer_ahead: the answer to `send_ahead`.
-        server: the server's identity, once it was asked for.
-        read_in_transaction: whether the open transaction has read or failed at something.
-        screen: given this and the text of each statement that the owner does not send itself; may raise.
-        doubtful: the text of a statement that has left what was not reported, if it failed; or ``""``.
     """
 
-    transaction = session_state = ""
-    doubtful: str | bytes = ""
-    announced = executing = settled = False
-    gtid: str | None = None
-    listener: Callable[[Connection, bool, bool], None] | None = None
-    own = False
-    answer_ahead: Any = None
-    server: Any = None
-    read_in_transaction = False
+    _result_class = Result
     _ahead = b""
     _unsent = b""
-    screen: Callable[[Connection, str | bytes], None] | None = None
+    _halfway = False  # a command was sent, and its answer has not been read to its end
     without_eof = False
-    tracks = False
-    guarded = False
-    _ready = False
-    _sent: Any = ""
-    _tables_locked = False
     _settings = ""
     _poll: Any = None
     _later = ""
@@ -94,7 +51,7 @@ class Connection(_Connection):
     _sock: Any
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
-        self.changes: list[str] = []
+        self.changes = []
         self.columns = Columns()
         self.guarded = guard
         super().__init__(**kwargs)
@@ -104,9 +61,8 @@ class Connection(_Connection):
     def connect(self, sock: Any = None) -> None:
         """Open the socket and the session; the handshake is bounded by ``connect_timeout`` seconds."""
         self._ready = False
-        self.transaction = self.session_state = self._later = self.doubtful = ""
-        self._tables_locked = self.read_in_transaction = False
-        self.server = self.gtid = None
+        self._later = ""
+        self.begin_anew()
         limit, own = self.connect_timeout, self._read_timeout
         # PyMySQL bounds the TCP connect only: a host that accepts and never greets would hang for ever.
         self._read_timeout = limit if own is None or (limit and limit < own) else own
@@ -119,11 +75,19 @@ class Connection(_Connection):
             self._set_session(self._settings)
         self.changes.clear()
         self._poll = poll_for(self._sock)
+        if self.guarded:
+            end_when_vanished(self._sock)
         self._ready = True
 
     def _request_authentication(self) -> None:
+        self.client_flag |= self.server_capabilities & ASKED_FOR
+        self._agree()
+        super()._request_authentication()
+        self._read_timeout = self._own_read_timeout
+
+    def _agree(self) -> None:
+        """Know from the server's greeting what it is, and what it is to be asked for."""
         offered = self.server_capabilities
-        self.client_flag |= offered & (CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF)
         self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
         self.tracks = bool(offered & CLIENT.SESSION_TRACK)
         self.flavour = flavour_of(self.server_version)
@@ -131,8 +95,6 @@ class Connection(_Connection):
         if self.guarded:
             settings.append(self.flavour.READ_ONLY)
         self._settings = ", ".join(settings)
-        super()._request_authentication()
-        self._read_timeout = self._own_read_timeout
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """``SET NAMES``; while connecting, our own settings ride in the same round trip."""
@@ -168,67 +130,23 @@ class Connection(_Connection):
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         return shared_context(sslp, super()._create_ssl_ctx)
 
-    # Hearing
-
-    def heard(self, status: int, tail: bytes) -> None:
-        """Take in the status word and the tail of a packet that ends a statement."""
-        self.server_status = status
-        was_open = self.transaction
-        self.gtid = None
-        if tail and self.tracks and status & _SESSION_STATE_CHANGED:
-            self._hear_trackers(tail)
-        if status & _STATUS_MASK == AUTOCOMMIT and not self._tables_locked:
-            self.transaction = ""
-        elif self._tables_locked:
-            self.transaction = "LOCK TABLES is in force"
-        elif status & _IN_TRANSACTION:
-            self.transaction = "the server reports an open transaction"
-        else:
-            self.transaction = "autocommit is off"
-        if self.listener is not None and not self.own:
-            self.listener(self, True, bool(was_open))
-
-    def _hear_trackers(self, tail: bytes) -> None:
-        for kind, payload in session_trackers(tail):
-            if kind == TRACK_CHANGE:
-                self._changed(self._sent)
-            elif kind == TRACK_TRANSACTION:
-                state, _ = take(payload, 0)
-                self._tables_locked = state[7:8] == b"L"
-            elif kind == TRACK_GTIDS:
-                text, _ = take(payload, 1)
-                self.gtid = text.decode("ascii")
-            elif kind == TRACK_VARIABLE:
-                name, at = take(payload, 0)
-                value, _ = take(payload, at)
-                if name == b"last_gtid":
-                    self.gtid = value.decode("ascii")
-
-    def _changed(self, text: Any) -> None:
-        if self._ready and not self.announced and len(self.changes) < _CHANGES_KEPT:
-            self.changes.append(text if isinstance(text, str) else bytes(text).decode("latin1"))
-
     def query(self, sql: Any, unbuffered: bool = False) -> Any:
         """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
         if not self.executing and self._ready:
             if self.screen is not None:
                 self.screen(self, sql)
-            if len(sql) < _OVERHEARD_LIMIT and _goes_unreported(sql):
+            if len(sql) < OVERHEARD_LIMIT and goes_unreported(sql):
                 self._changed(sql)
         return super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
-
-    def _failed(self) -> None:
-        if self.guarded and self.doubtful and not self.own:
-            self._changed(self.doubtful)  # an error tells nothing of what changed before it
-        if self.listener is not None and not self.own and self._sent is not _NO_QUERY:
-            self.listener(self, False, bool(self.transaction))
 
     def _read_ok_packet(self) -> Any:
         try:
             ok = super()._read_ok_packet()
-        except BaseException:
+        except BaseException as exc:
+            self._halfway = not isinstance(exc, err.MySQLError)
             self._failed()
             raise
+        self._halfway = False
         self.heard(ok.server_status, ok.message)
         return ok
 
@@ -267,7 +185,8 @@ class Connection(_Connection):
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None
-        result = Result(self)
+        self._halfway = True  # a further result of the last command begins here
+        result = self._result_class(self)
         try:
             if self._ahead:
                 self._hear_ahead()
@@ -275,16 +194,18 @@ class Connection(_Connection):
                 result.init_unbuffered_query()
             else:
                 result.read()
-        except BaseException:
+        except BaseException as exc:
+            self._halfway = not isinstance(exc, err.MySQLError)
             self._failed()
             raise
         self._result = result
+        self._halfway = False
         return result.affected_rows
 
     def _hear_ahead(self) -> None:
         """Read the answer to what `send_ahead` sent; the user's statement is answered after it."""
         self._ahead = b""
-        result = Result(self)
+        result = self._result_class(self)
         own, self.own = self.own, True
         sequence, self._next_seq_id = self._next_seq_id, 1
         try:
@@ -315,39 +236,31 @@ class Connection(_Connection):
     def _write_bytes(self, data: bytes) -> None:
         if self._unsent:  # a statement longer than a packet goes out in several writes
             data, self._unsent = self._unsent + data, b""
+        self._halfway = self._ready
         super()._write_bytes(data)
 
     def show_warnings(self) -> Any:
         """``SHOW WARNINGS``, as PyMySQL does."""
         self._execute_command(COMMAND.COM_QUERY, "SHOW WARNINGS")
-        result = Result(self)
-        result.read()
-        return result.rows
+        return self._read_whole().rows
+
+    def _read_whole(self) -> Any:
+        """The result of a query that nobody else reads."""
+        result = self._result_class(self)
+        try:
+            result.read()
+        except err.MySQLError:
+            self._halfway = False
+            raise
+        self._halfway = False
+        return result
 
     def _force_close(self) -> None:
         super()._force_close()
-        # The session is gone, with all that it carried.
-        self.transaction = self.session_state = self.doubtful = ""
-        self._tables_locked = False
-        self.changes.clear()
+        self._halfway = False
+        self.end_session()
 
     # For the owner of the connection
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether the server counts this session as inside a transaction (also read by playhouse's pool)."""
-        return bool(self.transaction)
-
-    @property
-    def busy(self) -> bool:
-        """Whether rows of an unbuffered result, or further results, are still to be read."""
-        result = self._result
-        return result is not None and bool(result.unbuffered_active or result.has_next)
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether the server may have more to tell of the last statement than was heard."""
-        return bool(self.doubtful or self.busy)
 
     def drain(self) -> None:
         """Read the rest of the last statement's results, as the next command on this connection would."""
@@ -358,7 +271,7 @@ class Connection(_Connection):
 
         A server says nothing on an idle connection unless it closes it, so anything readable means the end.
         """
-        if self._sock is None:
+        if self._sock is None or self._halfway:
             return True
         return bool(self._poll(0)) and not self.busy
 
@@ -375,11 +288,19 @@ class Connection(_Connection):
         own, self.own = self.own, True
         try:
             self._execute_command(COMMAND.COM_QUERY, sql)
-            result = Result(self)
-            result.read()
-            return tuple(result.rows or ())
+            return tuple(self._read_whole().rows or ())
         finally:
             self.own = own
+
+    def ask_briefly(self, sql: str, seconds: float | None) -> tuple[Any, ...]:
+        """As `ask`; a server that has not answered after so many seconds counts as lost (2013)."""
+        own = self._read_timeout
+        if seconds and (own is None or seconds < own):
+            self._read_timeout = seconds
+        try:
+            return self.ask(sql)
+        finally:
+            self._read_timeout = own
 
     def tell(self, sql: str) -> None:
         """Run a setting of the library's own; it leaves no mark on the session."""
@@ -398,22 +319,19 @@ class Connection(_Connection):
             self.tell(sql)
 
     def _execute_command(self, command: int, sql: Any) -> None:
+        if self._halfway:
+            # The last command was broken off: the answer still to come would be taken for this one's.
+            self._force_close()
         if self._later:
             later, self._later = self._later, ""
             self.tell(later)
         if command == COMMAND.COM_QUERY:
             self._sent = sql
         else:  # neither a ping nor a change of schema reads anything
-            self._sent = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else _NO_QUERY
+            self._sent = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
         super()._execute_command(command, sql)
 
 
 _NO_SUCH_SETTING = frozenset(
     {ER.UNKNOWN_SYSTEM_VARIABLE, ER.WRONG_VALUE_FOR_VAR, ER.PARSE_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR}
 )
-
-
-def _goes_unreported(sql: Any) -> bool:
-    # The server reports no named lock, handler or user variable of a query; every other change it does.
-    text = (sql if isinstance(sql, str) else bytes(sql).decode("latin1")).lower()
-    return "get_lock" in text or "handler" in text or ("@" in text and (":=" in text or "into" in text))

@@ -170,7 +170,8 @@ class LocalCluster:
 
         Args:
             database_class: ``ReplicatedDatabase`` if not given.
-            options: passed on to it, over the cluster's own: ``policy="random"``, ``user="admin"``.
+            options: passed on to it, over the cluster's own: ``policy="random"``, ``user="admin"``. There is
+                no prober unless ``probe_interval`` is given, so that servers count what the test sent.
         """
         if database_class is None:
             from peewee_replicas import ReplicatedDatabase
@@ -179,7 +180,8 @@ class LocalCluster:
         own = self.parameters(self.primary)
         name = options.pop("database", own.pop("database"))
         replicas = [{"name": node.name, "host": node.host, "port": node.port} for node in self.replicas]
-        database = database_class(name, **{**own, "replicas": replicas, **options})
+        database = database_class(name, **{**own, "replicas": replicas, "probe_interval": None, **options})
+        self._stopping.callback(database.dispose)
         if hasattr(database, "close_all"):
             self._stopping.callback(database.close_all)
         self._stopping.callback(database.close)  # the last one in is the first to be called

@@ -13,6 +13,7 @@ How a page is run, from top to bottom, in one namespace:
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import inspect
 import re
@@ -92,6 +93,15 @@ def named_hosts(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Local
         return connect(address, *args, **kwargs)
 
     monkeypatch.setattr(socket, "create_connection", connect_by_name)
+    open_connection: Any = asyncio.BaseEventLoop.create_connection
+
+    async def open_by_name(loop: Any, factory: Any, host: Any = None, port: Any = None, **kwargs: Any) -> Any:
+        if host in HOSTS:
+            node = cluster.node(HOSTS[host])
+            host, port = node.host, node.port
+        return await open_connection(loop, factory, host, port, **kwargs)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", open_by_name)
     monkeypatch.setenv("DB_PASSWORD", cluster.password)
     database = cluster.database_name
     cluster.primary.execute(f"DROP DATABASE `{database}`")

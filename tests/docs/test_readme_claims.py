@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from conftest import Item
 from peewee import CharField, Model
+from support import clusters
 
-from peewee_replicas.testing import LocalCluster, available
+from peewee_replicas.testing import LocalCluster
 
 PAGE = Path(__file__).parents[2] / "docs/testing.md"
 
@@ -23,12 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs/testing.md"
 @pytest.fixture
 def own_cluster() -> Iterator[LocalCluster]:
     """One that a test may harm."""
-    reason = available("mariadb")
-    if reason is not None:
-        if os.environ.get("PEEWEE_REPLICAS_REQUIRE_SERVERS") == "1":
-            pytest.fail(f"a MariaDB server is required here: {reason}", pytrace=False)
-        pytest.skip(f"NO MARIADB SERVER: {reason}")
-    with LocalCluster(replicas=2) as running:
+    with clusters.own_cluster("mariadb") as running:
         yield running
 
 

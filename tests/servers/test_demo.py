@@ -8,9 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from support.clusters import require
 
 from peewee_replicas.cli import cluster_story, demo
-from peewee_replicas.testing import LocalCluster, MissingServer, available
+from peewee_replicas.testing import LocalCluster, MissingServer
 
 pytestmark = pytest.mark.once
 
@@ -37,16 +38,8 @@ def check_layout(text: str) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
-def need(server: str) -> None:
-    reason = available(server)
-    if reason is not None:
-        if os.environ.get("PEEWEE_REPLICAS_REQUIRE_SERVERS") == "1":
-            pytest.fail(f"a {server} server is required here: {reason}", pytrace=False)
-        pytest.skip(f"NO {server.upper()} SERVER: {reason}")
-
-
 def test_it_runs_on_real_servers_and_its_table_holds(server: str) -> None:
-    need(server)
+    require(server)
     done = run("--server", server)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -70,7 +63,7 @@ def test_it_runs_on_real_servers_and_its_table_holds(server: str) -> None:
 
 
 def test_the_number_of_replicas_can_be_chosen() -> None:
-    need("mariadb")
+    require("mariadb")
     done = run("--replicas", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(table(done.stdout)) == ["primary", "replica-1", "replica-2", "asked"]
@@ -97,7 +90,7 @@ def test_without_a_server_it_shows_what_sqlite_can_and_says_so() -> None:
 def test_it_fails_when_reads_are_not_routed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    need("mariadb")
+    require("mariadb")
     unrouted = LocalCluster.database
     monkeypatch.setattr(LocalCluster, "database", lambda cluster: unrouted(cluster, reads="primary"))
     assert demo.main([]) == 1
@@ -109,7 +102,7 @@ def test_it_fails_when_reads_are_not_routed(
 def test_it_fails_when_a_stage_raises(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    need("mariadb")
+    require("mariadb")
 
     def broken(story: cluster_story.ClusterStory) -> None:
         story.tell_writes()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from peewee import JOIN, SQL, DoesNotExist, IntegrityError, Value, chunked, fn, prefetch
 from plain import PAIRS, Person, Post, both, end, plain_database, seed
+from support.threads import in_thread
 
 from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
@@ -243,9 +243,7 @@ def threads(db: Any, _: LocalCluster) -> Any:
         found.append(db.is_closed())
 
     for _n in range(3):
-        thread = threading.Thread(target=one)
-        thread.start()
-        thread.join()
+        in_thread(one)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from peewee import MySQLDatabase, PeeweeException
 from plain import Person, end, plain_database, seed
+from support.waiting import until
 
 from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
@@ -264,11 +265,6 @@ def _sessions(cluster: LocalCluster) -> dict[str, int]:
     return {node.name: node.execute(found, (cluster.user,))[0][0] for node in cluster.nodes}
 
 
-def _eventually(condition: Callable[[], bool]) -> bool:
-    waiting = threading.Event()
-    return any(condition() or waiting.wait(0.02) for _ in range(250))
-
-
 @pytest.fixture
 def one(cluster: LocalCluster) -> Iterator[Any]:
     """A `ReplicatedDatabase` with `Person` bound."""
@@ -292,7 +288,7 @@ def test_close_closes_every_node_of_this_thread(one: Any, cluster: LocalCluster)
     assert one.close() is True
     assert one.is_closed()
     assert one.close() is False
-    assert _eventually(lambda: _sessions(cluster) == before)
+    until(lambda: _sessions(cluster) == before)
 
 
 def test_close_leaves_other_threads_alone(one: Any, cluster: LocalCluster) -> None:
@@ -361,7 +357,7 @@ def test_is_connection_usable_sees_a_dead_node(one: Any, cluster: LocalCluster) 
     found = "SELECT id FROM information_schema.processlist WHERE user = %s"
     for (number,) in node.execute(found, (cluster.user,)):
         node.execute(f"KILL {number}")
-    assert _eventually(lambda: one.is_connection_usable() is False)
+    until(lambda: one.is_connection_usable() is False)
 
 
 def test_init_twice_moves_to_the_new_servers(cluster: LocalCluster) -> None:

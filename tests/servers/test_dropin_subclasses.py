@@ -7,7 +7,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from plain import Person, end, seed
+from plain import Person, making
 
 from peewee_replicas import ConfigurationError, PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
@@ -17,19 +17,8 @@ CLASSES = [ReplicatedDatabase, PooledReplicatedDatabase]
 
 @pytest.fixture
 def make(cluster: LocalCluster) -> Iterator[Callable[..., Any]]:
-    """Makes databases over the cluster with `Person` bound."""
-    seed(cluster)
-    made: list[Any] = []
-
-    def database(database_class: Any, **options: Any) -> Any:
-        made.append(cluster.database(database_class, consistency="eventual", **options))
-        made[-1].bind([Person], bind_backrefs=False)
-        return made[-1]
-
-    yield database
-    for one in made:
-        end(one)
-    Person.bind(None, bind_backrefs=False)
+    with making(cluster, Person) as make:
+        yield make
 
 
 def _use_all(database: Any) -> list[str]:

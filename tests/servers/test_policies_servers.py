@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from support.threads import in_threads
 
 from peewee_replicas import ConfigurationError, LeastBusy, Random, Replica, RoundRobin
 
@@ -28,24 +29,12 @@ def weighted(cluster: Any, *weights: int) -> list[dict[str, Any]]:
 
 
 def read_in_threads(database: Any) -> None:
-    failures: list[BaseException] = []
-    start = threading.Barrier(THREADS)
-
     def work() -> None:
-        try:
-            start.wait(10)
-            for _ in range(EACH):
-                database.execute_sql("SELECT 1").fetchall()
-            database.close()
-        except BaseException as exc:
-            failures.append(exc)
+        for _ in range(EACH):
+            database.execute_sql("SELECT 1").fetchall()
+        database.close()
 
-    threads = [threading.Thread(target=work) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    in_threads(THREADS, work)
 
 
 def test_round_robin_is_exact_under_threads(cluster: Any, db: Any) -> None:

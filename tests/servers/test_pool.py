@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from plain import Person, end, seed
+from plain import Person, making
 from playhouse.pool import MaxConnectionsExceeded
+from support.threads import in_thread, in_threads
 
 from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
@@ -19,19 +21,9 @@ NODES = ("primary", "replica-1", "replica-2")
 
 @pytest.fixture
 def make(cluster: LocalCluster) -> Iterator[Callable[..., Any]]:
-    """Makes pooled databases over the cluster with `Person` bound."""
-    seed(cluster)
-    made: list[Any] = []
-
-    def database(**options: Any) -> Any:
-        made.append(cluster.database(PooledReplicatedDatabase, **{"consistency": "eventual", **options}))
-        made[-1].bind([Person], bind_backrefs=False)
-        return made[-1]
-
-    yield database
-    for one in made:
-        end(one)
-    Person.bind(None, bind_backrefs=False)
+    """Makes pooled databases."""
+    with making(cluster, Person) as make:
+        yield partial(make, PooledReplicatedDatabase)
 
 
 def _pools(database: Any) -> dict[str, Any]:
@@ -64,26 +56,6 @@ def _port(conn: Any) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
-    """What each of so many threads gave or raised, all running at once."""
-    barrier = threading.Barrier(count)
-    found: list[Any] = []
-
-    def one() -> None:
-        barrier.wait(10)
-        try:
-            found.append(work())
-        except Exception as exc:
-            found.append(exc)
-
-    threads = [threading.Thread(target=one) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    return found
-
-
 def test_connections_are_used_again(make: Any, cluster: LocalCluster) -> None:
     database = make()
     cluster.reset_counts()
@@ -103,7 +75,7 @@ def test_connections_return_to_the_pool_they_came_from(make: Any, cluster: Local
             with database.connection_context():
                 _use_all(database)
 
-    assert _in_threads(4, use) == [None] * 4
+    assert in_threads(4, use) == [None] * 4
     for name, pool in _pools(database).items():
         ports = {_port(conn) for _, _, conn in pool._connections}
         assert ports == {cluster.node(name).port}
@@ -121,7 +93,7 @@ def test_two_threads_never_share_a_connection(make: Any) -> None:
             both_open.wait(10)
             return held
 
-    one, two = _in_threads(2, use)
+    one, two = in_threads(2, use)
     assert len(one) == len(two) == 3
     assert not one & two
 
@@ -247,9 +219,7 @@ def test_close_idle_covers_every_node(make: Any) -> None:
     database.close()
     assert _idle(database) == _everywhere(1)
     _use_all(database)
-    thread = threading.Thread(target=lambda: (_use_all(database), database.close()))
-    thread.start()
-    thread.join()
+    in_thread(lambda: (_use_all(database), database.close()))
     assert (_in_use(database), _idle(database)) == (_everywhere(1), _everywhere(1))
     database.close_idle()
     assert (_in_use(database), _idle(database)) == (_everywhere(1), _everywhere(0))

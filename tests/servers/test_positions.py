@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,21 +9,14 @@ from typing import Any
 
 import pymysql
 import pytest
+from support.clusters import own_cluster
 
 from peewee_replicas.positions import MariaDBPosition, MySQLInterval, MySQLPosition
-from peewee_replicas.testing import LocalCluster, available
+from peewee_replicas.testing import LocalCluster
 
 PAIRS = 500
 UUIDS = ("00000000-0000-0000-0000-0000000000aa", "3e11fa47-71ca-11e1-9e33-c80aa9429562")
 WAIT_SECONDS = 0.001  # MySQL takes 0 for "without end"
-
-
-def need(server: str) -> None:
-    missing = available(server)
-    if missing and os.environ.get("PEEWEE_REPLICAS_REQUIRE_SERVERS") == "1":
-        pytest.fail(missing)
-    if missing:
-        pytest.skip(missing)
 
 
 class Session:
@@ -49,8 +41,7 @@ class Session:
 @pytest.fixture(scope="module")
 def mysql() -> Iterator[Session]:
     """A server of our own: what is done to its history cannot be undone."""
-    need("mysql")
-    with LocalCluster(0, "mysql") as cluster, closing(Session(cluster, "primary")) as session:
+    with own_cluster("mysql", 0) as cluster, closing(Session(cluster, "primary")) as session:
         yield session
 
 
@@ -188,9 +179,8 @@ def test_mysql_takes_the_highest_number(mysql: Session) -> None:
 @pytest.fixture(scope="module")
 def mariadb() -> Iterator[tuple[Session, Session]]:
     """A primary whose history has several domains and servers, and a replica that has all of it."""
-    need("mariadb")
     with (
-        LocalCluster(1, "mariadb") as cluster,
+        own_cluster("mariadb", 1) as cluster,
         closing(Session(cluster, "primary")) as primary,
         closing(Session(cluster, "replica-1")) as replica,
     ):

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from conftest import Item, Note
 from peewee import fn
 
 from peewee_replicas.testing import LocalCluster
 
 READS = 10_000
-
-
-@pytest.fixture
-def db(cluster: Any, db: Any) -> Any:
-    """`db`, sending nothing of its own about positions: every statement counted is the test's."""
-    db.close()
-    db.init(db.database, consistency="eventual")
-    cluster.reset_counts()
-    return db
 
 
 def reads(cluster: LocalCluster) -> tuple[int, list[int]]:

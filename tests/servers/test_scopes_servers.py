@@ -8,22 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from typing import Any
 
-import pymysql
 import pytest
 from conftest import Item, Note
+from support.clusters import administrator
 
 from peewee_replicas import ReadOnlyViolation
-
-
-@pytest.fixture
-def db(cluster: Any, db: Any) -> Any:
-    """`db`, sending nothing of its own about positions: every statement counted is the test's."""
-    db.close()
-    db.init(db.database, consistency="eventual")
-    cluster.reset_counts()
-    return db
 
 
 @pytest.fixture
@@ -32,18 +24,10 @@ def marked(cluster: Any, db: Any) -> Any:
     Item.create(id=1, name="marked")
     cluster.sync()
     for node in cluster.nodes:
-        run_unlogged(cluster, node, f"INSERT INTO note (item_id, text) VALUES (1, '{node.name}')")
+        with closing(administrator(cluster, node)) as conn, conn.cursor() as cursor:
+            cursor.execute("INSERT INTO note (item_id, text) VALUES (1, %s)", (node.name,))
     cluster.reset_counts()
     return db
-
-
-def run_unlogged(cluster: Any, node: Any, text: str) -> None:
-    parameters = {**cluster.parameters(node), "user": cluster.admin_user}
-    conn = pymysql.connect(**parameters, autocommit=True)
-    with conn.cursor() as cursor:
-        cursor.execute("SET SESSION sql_log_bin = 0")
-        cursor.execute(text)
-    conn.close()
 
 
 def where() -> str:

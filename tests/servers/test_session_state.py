@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Item
+from support.threads import in_thread
 
 from peewee_replicas import PooledReplicatedDatabase
 
@@ -52,15 +53,6 @@ HARMLESS = [
     "SHOW TABLES",
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
 ]
-
-
-@pytest.fixture
-def db(cluster: Any, db: Any) -> Any:
-    """`db`, sending nothing of its own about positions: every statement counted is the test's."""
-    db.close()
-    db.init(db.database, consistency="eventual")
-    cluster.reset_counts()
-    return db
 
 
 @pytest.fixture(autouse=True)
@@ -189,8 +181,6 @@ def test_a_subclass_that_sets_up_its_connections_leaves_no_state(cluster: Any, d
 
 
 def test_state_of_one_thread_says_nothing_about_another(cluster: Any, db: Any) -> None:
-    from threading import Thread
-
     db.execute_sql("CREATE TEMPORARY TABLE mine (a INT)")
     cluster.reset_counts()
 
@@ -198,9 +188,7 @@ def test_state_of_one_thread_says_nothing_about_another(cluster: Any, db: Any) -
         db.execute_sql("SELECT 1")
         db.close()
 
-    thread = Thread(target=read)
-    thread.start()
-    thread.join()
+    in_thread(read)
     assert places(cluster) == (0, 1)
     db.execute_sql("SELECT 1")
     assert places(cluster) == (1, 1)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from conftest import Item, Note
 from peewee import OperationalError
 from support.clusters import own_cluster
+from support.threads import in_thread
+from support.waiting import until
 
 from peewee_replicas import ReadOnlyViolation, snapshots
 from peewee_replicas.testing import LocalCluster
@@ -23,9 +23,7 @@ def write_elsewhere(cluster: LocalCluster, db: Any, name: str) -> None:
         Note.create(item=Item.create(name=name), text=name)
         db.close()
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    thread.join()
+    in_thread(write)
     cluster.sync()
 
 
@@ -99,19 +97,13 @@ def test_its_connection_is_closed_with_the_scope(cluster: Any, db: Any) -> None:
             number = db.connection().thread_id()
             node = cluster.node(db.explain_route("SELECT 1").node)
             assert number in connections(node)
-        wait_until(lambda node=node, number=number: number not in connections(node))
+        # A server drops a closed connection from its list a moment later.
+        until(lambda node=node, number=number: number not in connections(node))
     assert sum(counts.connections for counts in cluster.counts().values()) == 3
 
 
 def connections(node: Any) -> set[int]:
     return {row[0] for row in node.execute("SHOW PROCESSLIST")}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """A server drops a closed connection from its list a moment later."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the connection is still there"
 
 
 def test_a_snapshot_whose_node_dies_fails_instead_of_moving(server: str) -> None:
@@ -134,21 +126,11 @@ def test_it_belongs_to_one_thread_and_lasts_for_a_bounded_time(
 ) -> None:
     import contextvars
 
-    raised: list[BaseException] = []
-
-    def read() -> None:
-        try:
-            names()
-        except OperationalError as exc:
-            raised.append(exc)
-
     with db.readonly(snapshot=True):
         names()
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(read,))
-        thread.start()
-        thread.join()
-        assert "belongs to the thread" in str(raised[0])
+        with pytest.raises(OperationalError, match="belongs to the thread"):
+            in_thread(lambda: context.run(names))
     monkeypatch.setattr(snapshots, "SNAPSHOT_SECONDS", 0)
     with db.readonly(snapshot=True), pytest.raises(OperationalError, match="lasted longer"):
         names()

@@ -8,19 +8,11 @@ from typing import Any
 
 import pytest
 from conftest import Item
+from support.threads import in_thread
 
 from peewee_replicas import ReadOnlyViolation
 
 Context = Callable[[Any], Any]
-
-
-@pytest.fixture
-def db(cluster: Any, db: Any) -> Any:
-    """`db`, sending nothing of its own about positions: every statement counted is the test's."""
-    db.close()
-    db.init(db.database, consistency="eventual")
-    cluster.reset_counts()
-    return db
 
 
 def raw(enter: list[str], leave: list[str]) -> Context:
@@ -186,17 +178,13 @@ def test_a_transaction_that_failed_and_rolled_back_is_over(cluster: Any, db: Any
 
 
 def test_another_thread_is_in_no_transaction_of_this_one(cluster: Any, db: Any) -> None:
-    from threading import Thread
-
     def read() -> None:
         db.execute_sql("SELECT 1")
         db.close()
 
     with db.atomic():
         cluster.reset_counts()
-        thread = Thread(target=read)
-        thread.start()
-        thread.join()
+        in_thread(read)
         assert counted(cluster) == (0, 1)
         db.execute_sql("SELECT 1")
         assert counted(cluster) == (1, 1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
+from support.threads import in_threads
 
 from peewee_replicas.health import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 
@@ -40,17 +39,7 @@ def test_it_may_be_tried_when_its_pause_is_over_by_one_caller_alone() -> None:
 def test_of_many_threads_exactly_one_may_try() -> None:
     it = breaker()
     it.fail(0.0, "refused")
-    start, answers = threading.Barrier(16), []
-
-    def work() -> None:
-        start.wait(10)
-        answers.append(it.may_try(1e9))
-
-    threads = [threading.Thread(target=work) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = in_threads(16, lambda: it.may_try(1e9))
     assert answers.count(True) == 1
     assert len(answers) == 16
 

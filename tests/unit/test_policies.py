@@ -20,6 +20,12 @@ class Node:
     name: str
     weight: int = 1
     in_flight: int = 0
+    latency: float | None = None
+    part: float = 1.0
+
+    @property
+    def current_weight(self) -> float:
+        return self.weight * self.part
 
 
 def nodes(*weights: int) -> tuple[Node, ...]:
@@ -121,6 +127,57 @@ def test_least_busy_lets_equals_take_turns() -> None:
     for node in candidates:
         node.in_flight = 3
     assert Counter(policy(candidates).name for _ in range(100)) == {"n1": 50, "n2": 50}
+
+
+def test_least_busy_takes_latencies_that_differ_little_for_equal() -> None:
+    policy, candidates = LeastBusy(), nodes(1, 1, 1)
+    for node, latency in zip(candidates, (0.0010, 0.0013, 0.0019), strict=True):
+        node.latency = latency
+    assert Counter(policy(candidates).name for _ in range(90)) == {"n1": 30, "n2": 30, "n3": 30}
+
+
+def test_least_busy_leaves_a_slow_replica_out_until_the_others_have_much_more_in_hand() -> None:
+    policy, candidates = LeastBusy(), nodes(1, 1, 1)
+    for node, latency in zip(candidates, (0.001, 0.010, 0.001), strict=True):
+        node.latency = latency
+    assert Counter(policy(candidates).name for _ in range(90))["n2"] == 0
+    candidates[0].in_flight = candidates[2].in_flight = 50
+    assert Counter(policy(candidates).name for _ in range(90))["n2"] == 0
+    candidates[0].in_flight = candidates[2].in_flight = 150
+    assert {policy(candidates).name for _ in range(90)} == {"n2"}
+
+
+def test_least_busy_uses_a_slow_replica_that_is_the_only_one_or_one_of_many() -> None:
+    policy, candidates = LeastBusy(), nodes(1, 1)
+    for node in candidates:
+        node.latency = 5.0
+    assert Counter(policy(candidates).name for _ in range(10)) == {"n1": 5, "n2": 5}
+    assert policy(candidates[:1]) is candidates[0]
+
+
+def test_least_busy_tries_a_replica_whose_latency_is_not_known() -> None:
+    policy, candidates = LeastBusy(), nodes(1, 1)
+    candidates[0].latency = 0.001
+    assert Counter(policy(candidates).name for _ in range(10)) == {"n1": 5, "n2": 5}
+
+
+@pytest.mark.parametrize("policy", [RoundRobin(), LeastBusy(), Random(random.Random(7))])
+def test_a_node_that_warms_up_is_given_a_part_of_its_weight(policy: Any) -> None:
+    candidates = nodes(1, 1, 1)
+    for part in (0.1, 0.5, 1.0):
+        candidates[2].part = part
+        # A new tuple is what tells a policy that something has changed.
+        given_now = (*candidates,)
+        counted = Counter(policy(given_now).name for _ in range(21_000))
+        assert counted["n3"] / 21_000 == pytest.approx(part / (2 + part), rel=0.08)
+        assert counted["n1"] == pytest.approx(counted["n2"], rel=0.05)
+
+
+def test_least_busy_does_not_flood_a_node_that_warms_up_and_is_idle() -> None:
+    policy, candidates = LeastBusy(), nodes(1, 1)
+    candidates[1].part = 0.1
+    candidates[0].in_flight = 8
+    assert Counter(policy(candidates).name for _ in range(110))["n2"] == 10  # its turns alone
 
 
 @pytest.mark.parametrize("name", POLICIES)

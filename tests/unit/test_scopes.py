@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from support.threads import in_thread
 
 from peewee_replicas.scopes import Frame, Scope, innermost, pinning
 
@@ -342,8 +342,6 @@ def test_a_plain_thread_inherits_no_scope_and_leaves_none() -> None:
         readonly().__enter__()  # never left
 
     with primary():
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
+        in_thread(work)
         assert here() == "primary"
     assert seen == [""]

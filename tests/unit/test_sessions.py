@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import product
 from typing import Any
 
 import pytest
+from support.threads import in_threads
 
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 from peewee_replicas.sessions import LONGEST, SHORT, Session, ended, first_word
@@ -207,11 +207,7 @@ def test_no_debt_is_lost_under_threads() -> None:
         for _ in range(each):
             session.owe()
 
-    threads = [threading.Thread(target=owe) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(workers, owe)
     assert session.debts == each * workers
 
 

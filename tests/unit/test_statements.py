@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from typing import get_args
 
 import pytest
 from statement_corpus import ENTRIES, Entry
+from support.threads import in_threads
 
 from peewee_replicas import statements, tokens
 from peewee_replicas.proof import RANK
@@ -200,14 +200,10 @@ def test_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
             if kind != ("unknown" if sql == "SELECT 7" else "read"):
                 wrong.append((sql, kind))
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(8, work)
     finally:
         sys.setswitchinterval(interval)
     assert wrong == []

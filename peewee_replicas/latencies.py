@@ -1,0 +1,48 @@
+"""How long reads take on a node, lately. Pure, told the time."""
+
+from __future__ import annotations
+
+import math
+
+MEMORY = 10.0
+"""Seconds over which a latency is averaged; it fades to a third in as many seconds without a read."""
+LEAST_PART = 1 / 16
+"""A new read counts for that much at least, so that few reads at once are followed too."""
+OUTLIER = 8.0
+"""A read counts for at most so many times the average: one long report does not make a node slow."""
+FIRST_READS = 8
+"""Of so many first reads the fastest counts: the others may have met cold caches or a new connection."""
+UNKNOWN_BELOW = 6
+"""With fewer reads than that, nothing is known."""
+
+
+class Latency:
+    """A moving average over time."""
+
+    __slots__ = ("_at", "_reads", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._at = 0.0
+        self._reads = 0
+
+    def add(self, seconds: float, now: float) -> None:
+        """Take in one read.
+
+        Parameters:
+            seconds: how long it took.
+            now: a monotonic clock's reading, when it ended.
+        """
+        if self._reads < FIRST_READS:
+            self._reads += 1
+            self._seconds = seconds if self._reads == 1 else min(seconds, self._seconds)
+        else:
+            kept = min(math.exp(-max(now - self._at, 0.0) / MEMORY), 1 - LEAST_PART)
+            self._seconds = self._seconds * kept + min(seconds, OUTLIER * self._seconds) * (1 - kept)
+        self._at = now
+
+    def at(self, now: float) -> float | None:
+        """The average in seconds, or None where too few reads tell."""
+        if self._reads < UNKNOWN_BELOW:
+            return None
+        return self._seconds * math.exp(-max(now - self._at, 0.0) / MEMORY)

@@ -1,0 +1,141 @@
+"""What the prober works with: threads and connections of its own that can be ended, and probes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+from . import probes
+from .forks import new_lock
+from .servers import questions
+from .servers.polling import hang_up
+
+
+class Run:
+    """One life of the thread. It holds nothing of the database, which may be collected meanwhile."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._lines: set[Any] = set()
+        self._lock = new_lock()
+
+    def begin(self, name: str, target: Any, *arguments: Any) -> threading.Thread:
+        """Start a thread."""
+        thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+        with self._lock:  # `end` is to see no thread that has not begun
+            if not self.ended.is_set():
+                thread.start()
+                for other in self._threads:
+                    _await_exit(other)
+                self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+        return thread
+
+    def alive(self) -> bool:
+        """Whether any of its threads is."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def watch(self, conn: Any) -> None:
+        """A connection is about to be opened."""
+        with self._lock:
+            self._lines.add(conn)
+        if self.ended.is_set():
+            raise OSError("the prober is to end")
+
+    def close(self, conn: Any, *, in_order: bool = True) -> None:
+        """Close one of the connections."""
+        with self._lock:
+            self._lines.discard(conn)
+        if conn.open:
+            (conn.close if in_order else conn._force_close)()
+
+    def close_all(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            lines = list(self._lines)
+        for conn in lines:
+            self.close(conn)
+
+    def end(self, seconds: float) -> None:
+        """End all threads of this life; waits at most so long, for what cannot be interrupted."""
+        self.ended.set()
+        deadline = time.monotonic() + seconds
+        for patience in (0.05, seconds):  # one that sleeps ends in order, one that waits is woken
+            with self._lock:
+                threads = [thread for thread in self._threads if thread is not threading.current_thread()]
+            for thread in threads:
+                thread.join(max(0.0, min(patience, deadline - time.monotonic())))
+                _await_exit(thread)
+            if not any(thread.is_alive() for thread in threads):
+                break
+            with self._lock:
+                lines = list(self._lines)
+            for conn in lines:
+                hang_up(conn._sock)
+        self.close_all()
+
+
+def _await_exit(thread: threading.Thread) -> None:
+    # Before Python 3.13 a joined thread may still be known to the system, which would be warned of at a fork.
+    if thread.native_id == threading.get_native_id():
+        return  # a greenlet
+    path = f"/proc/self/task/{thread.native_id}"
+    for _ in range(50):
+        if thread.is_alive() or not os.path.exists(path):
+            return
+        time.sleep(0.0005)
+
+
+class Talk:
+    """One probe of one node, under way."""
+
+    def __init__(self, conn: Any, asking: probes.Asking, target: Any, seconds: float, fails: Any) -> None:
+        self.conn = conn
+        self.answers: probes.Answers | None = None
+        self._fails = fails
+        self._interview = probes.interview(conn.flavour, asking, target, seconds)
+        self.asked_at = self.answered_at = time.monotonic()
+        questions.send(conn, next(self._interview))
+
+    def hear(self) -> bool:
+        """Take one answer and ask the next question; True if that was the last."""
+        answer = questions.receive(self.conn)
+        if isinstance(answer, Exception) and self._fails(answer):
+            raise answer  # the node takes leave
+        try:
+            questions.send(self.conn, self._interview.send(answer))
+        except StopIteration as last:
+            self.answers = last.value
+            self.answered_at = time.monotonic()
+            return True
+        return False
+
+
+class View:
+    """What the prober remembers of one node."""
+
+    def __init__(self) -> None:
+        self.conn: Any = None
+        self.opener: threading.Thread | None = None
+        self.asking = probes.Asking(None)
+        self.fresh = True
+        self.looked = False
+        self.silent = 0
+        self.said = ""
+        self.server: Any = None
+        self.position: Any = None
+        self.own_writes: Any = None
+        self.reached_at: float | None = None
+
+
+def timed_out(exc: BaseException | None) -> bool:
+    """Whether a failure comes of waiting in vain."""
+    while exc is not None:
+        if isinstance(exc, TimeoutError) or isinstance(
+            getattr(exc, "original_exception", None), TimeoutError
+        ):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False

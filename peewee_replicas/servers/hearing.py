@@ -1,0 +1,165 @@
+"""What a connection has heard of its session, from the packets that end statements. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pymysql.constants import SERVER_STATUS
+
+from .packets import TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION, TRACK_VARIABLE, session_trackers, take
+
+_IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+_STATUS_MASK = _IN_TRANSACTION | AUTOCOMMIT
+_SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
+
+NO_QUERY = "SET"  # stands for a command that has no text
+OVERHEARD_LIMIT = 1 << 16
+_CHANGES_KEPT = 8
+
+
+class Heard:
+    """The session behind a connection, as far as the server has told.
+
+    Attributes:
+        transaction: in words why the server counts this session as inside a transaction, or ``""``.
+        changes: texts after which the server reported a changed session, not yet explained.
+        session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
+        executing: True while the owner runs a statement, which is then nobody's raw cursor.
+        announced: True while that statement's text tells its effect, so that no report is needed.
+        settled: True once its owner has finished setting it up; what changes later is state of its own.
+        gtid: the position that the last statement reported as its own, or None.
+        listener: told of each statement that ended: the connection, whether it succeeded, and whether a
+            transaction was open when it was sent. Not told of the library's own statements.
+        own: True while a statement of the library's own runs.
+        answer_ahead: the answer to `send_ahead`.
+        server: the server's identity, once it was asked for.
+        read_in_transaction: whether the open transaction has read or failed at something.
+        generation: the owner's count of primaries when this was opened.
+        altered: True once anything was set on the session, however harmless to what is read.
+        screen: given this and the text of each statement that the owner does not send itself; may raise.
+        doubtful: the text of a statement that has left what was not reported, if it failed; or ``""``.
+    """
+
+    transaction = session_state = ""
+    doubtful: str | bytes = ""
+    announced = executing = settled = altered = False
+    gtid: str | None = None
+    listener: Callable[[Any, bool, bool], None] | None = None
+    own = False
+    generation = 0
+    answer_ahead: Any = None
+    server: Any = None
+    read_in_transaction = False
+    screen: Callable[[Any, str | bytes], None] | None = None
+    tracks = False
+    guarded = False
+    _ready = False
+    _sent: Any = ""
+    _tables_locked = False
+    _bereft = _broken = False
+    server_status: int
+    changes: list[str]
+    _result: Any
+
+    def begin_anew(self) -> None:
+        """Know nothing yet: a session begins."""
+        self.transaction = self.session_state = self.doubtful = ""
+        self._tables_locked = self.read_in_transaction = self.altered = self._bereft = self._broken = False
+        self.server = self.gtid = None
+
+    def end_session(self) -> None:
+        """The session is gone, with all that it carried."""
+        self._bereft, self._broken = self.distinct, self._broken or bool(self.transaction)
+        self.transaction = self.session_state = self.doubtful = ""
+        self._tables_locked = False
+        self.changes.clear()
+
+    def heard(self, status: int, tail: bytes) -> None:
+        """Take in the status word and the tail of a packet that ends a statement."""
+        self.server_status = status
+        was_open = self.transaction
+        self.gtid = None
+        if tail and self.tracks and status & _SESSION_STATE_CHANGED:
+            self._hear_trackers(tail)
+        if status & _STATUS_MASK == AUTOCOMMIT and not self._tables_locked:
+            self.transaction = ""
+        elif self._tables_locked:
+            self.transaction = "LOCK TABLES is in force"
+        elif status & _IN_TRANSACTION:
+            self.transaction = "the server reports an open transaction"
+        else:
+            self.transaction = "autocommit is off"
+        if self.listener is not None and not self.own:
+            self.listener(self, True, bool(was_open))
+
+    def _hear_trackers(self, tail: bytes) -> None:
+        for kind, payload in session_trackers(tail):
+            if kind == TRACK_CHANGE:
+                self._changed(self._sent)
+            elif kind == TRACK_TRANSACTION:
+                state, _ = take(payload, 0)
+                self._tables_locked = state[7:8] == b"L"
+            elif kind == TRACK_GTIDS:
+                text, _ = take(payload, 1)
+                self.gtid = text.decode("ascii")
+            elif kind == TRACK_VARIABLE:
+                name, at = take(payload, 0)
+                value, _ = take(payload, at)
+                if name == b"last_gtid":
+                    self.gtid = value.decode("ascii")
+
+    def _changed(self, text: Any) -> None:
+        self.altered = self.altered or (self.settled and not self.own)
+        if self._ready and not self.announced and len(self.changes) < _CHANGES_KEPT:
+            self.changes.append(text if isinstance(text, str) else bytes(text).decode("latin1"))
+
+    def _failed(self) -> None:
+        if self.guarded and self.doubtful and not self.own:
+            self._changed(self.doubtful)  # an error tells nothing of what changed before it
+        if self.listener is not None and not self.own and self._sent is not NO_QUERY:
+            self.listener(self, False, bool(self.transaction))
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the server counts this session as inside a transaction (also read by playhouse's pool)."""
+        return bool(self.transaction)
+
+    @property
+    def distinct(self) -> bool:
+        """Whether something was set on the session, or was when it was lost, that a new one would lack."""
+        return bool(
+            self._bereft or self.altered or self.session_state or self.changes or _may_leave(self.doubtful)
+        )
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether a new connection could take this one's place and nobody would notice."""
+        return not (self.transaction or self._broken or self.distinct)
+
+    @property
+    def busy(self) -> bool:
+        """Whether rows of an unbuffered result, or further results, are still to be read."""
+        result = self._result
+        return result is not None and bool(result.unbuffered_active or result.has_next)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the server may have more to tell of the last statement than was heard."""
+        return bool(self.doubtful or self.busy)
+
+
+def _may_leave(failed: str | bytes) -> bool:
+    # What else can fail, a procedure for one, may have set something before it did.
+    text = failed if isinstance(failed, str) else bytes(failed).decode("latin1")
+    return bool(text) and not text.lstrip()[:7].upper().startswith(_LEAVES_NOTHING)
+
+
+_LEAVES_NOTHING = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE")
+
+
+def goes_unreported(sql: Any) -> bool:
+    # The server reports no named lock, handler or user variable of a query; every other change it does.
+    text = (sql if isinstance(sql, str) else bytes(sql).decode("latin1")).lower()
+    return "get_lock" in text or "handler" in text or ("@" in text and (":=" in text or "into" in text))

@@ -1,0 +1,55 @@
+"""How much of its weight counts for a node that has just come into rotation. Pure, told the time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+
+WARM_UP_SECONDS = 10.0
+WARM_UP_STEPS = 10
+
+
+class WarmUp:
+    """Lets the share of a node that comes back, with cold caches, grow in equal steps instead of at once.
+
+    Where no node is warm, nobody could take the load meanwhile, so all of them count in full.
+
+    Parameters:
+        seconds: how long it takes.
+        steps: in how many steps; the first is taken at once.
+    """
+
+    def __init__(self, seconds: float = WARM_UP_SECONDS, steps: int = WARM_UP_STEPS) -> None:
+        self._seconds = seconds
+        self._steps = steps
+        self._since: dict[Hashable, float] = {}
+        self.next_step: float | None = None
+        """When the shares are to be worked out again; None while no node warms up."""
+
+    def shares(
+        self, usable: Collection[Hashable], before: Collection[Hashable], now: float
+    ) -> dict[Hashable, float]:
+        """The part of its weight, above 0 and up to 1, that counts now for each usable node.
+
+        Parameters:
+            usable: the nodes in rotation now.
+            before: those that were in rotation until now.
+            now: a monotonic clock's reading, in seconds.
+        """
+        for node in list(self._since):
+            if node not in usable:
+                del self._since[node]
+        for node in usable:
+            if node not in before:
+                self._since[node] = now
+        found: dict[Hashable, float] = dict.fromkeys(usable, 1.0)
+        for node, since in list(self._since.items()):
+            step = 1 + int((now - since) * self._steps / self._seconds)
+            if step < self._steps:
+                found[node] = step / self._steps
+            else:
+                del self._since[node]
+        if len(self._since) == len(found):
+            self._since.clear()
+            found = dict.fromkeys(found, 1.0)
+        self.next_step = now + self._seconds / self._steps if self._since else None
+        return found

@@ -1,0 +1,405 @@
+"""Who holds which connection under asyncio: pools, cancelled queries, streams, loops that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from conftest import Item, Note
+from peewee import InterfaceError, OperationalError
+from support.waiting import until
+
+from peewee_replicas.aio import AsyncReplicatedDatabase
+
+_SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = %s"
+# A server notices that its client has gone when the statement ends.
+_SLOW = "SELECT SLEEP(1)"
+
+
+@pytest.fixture
+def make(cluster: Any, db: Any) -> Iterator[Any]:
+    """Makes asynchronous databases over the cluster, bound to `Item`, which has a hundred rows."""
+    Item.insert_many([{"name": f"item {n}", "n": n} for n in range(100)]).execute()
+    cluster.sync()
+    db.close()
+    until(lambda: not any(sessions(cluster)))
+
+    def made(**options: Any) -> Any:
+        database = cluster.database(
+            AsyncReplicatedDatabase, **{"consistency": "eventual", "probe_interval": None, **options}
+        )
+        database.bind([Item, Note])
+        return database
+
+    yield made
+    db.bind([Item, Note])
+
+
+def sessions(cluster: Any) -> list[int]:
+    """How many connections of the application each node has, the primary's first."""
+    return [len(node.execute(_SESSIONS, (cluster.user,))) for node in cluster.nodes]
+
+
+async def closed(cluster: Any, database: Any) -> None:
+    await database.close_pool()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await asyncio.to_thread(until, lambda: not any(sessions(cluster)))
+
+
+async def count(database: Any) -> int:
+    return int(await database.count(Item.select()))
+
+
+# Pools
+
+
+def test_pools_are_one_for_each_node_each_of_its_own_size(cluster: Any, make: Any) -> None:
+    first, second = ({"host": node.host, "port": node.port} for node in cluster.replicas)
+    database = make(pool_size=3, replicas=[first, {**second, "pool_size": 5, "pool_min_size": 5}])
+    most = [0, 0, 0]
+
+    async def watch() -> None:
+        while True:
+            for at, number in enumerate(await asyncio.to_thread(sessions, cluster)):
+                most[at] = max(most[at], number)
+
+    async def work() -> None:
+        watcher = asyncio.create_task(watch())
+        found = await asyncio.gather(*(database.aexecute_sql("SELECT SLEEP(0.02)") for _ in range(60)))
+        assert len(found) == 60
+        await asyncio.gather(*(task(n) for n in range(20)))
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+        await closed(cluster, database)
+
+    async def task(n: int) -> None:
+        async with database.atomic():
+            await database.aexecute(Item.update(n=n).where(Item.name == f"item {n}"))
+
+    asyncio.run(work())
+    assert most[1:] == [3, 5]
+    assert most[0] <= 3
+
+
+def test_tasks_that_write_and_read_do_not_wait_for_each_other_for_ever(cluster: Any, make: Any) -> None:
+    database = make(pool_size=2, consistency="session", acquire_timeout=60)
+
+    async def task(n: int) -> None:
+        item = await database.run(lambda: Item.create(name=f"mine {n}"))
+        assert await database.run(lambda: Item.get_by_id(item.id)) == item
+        async with database.readonly():
+            assert await database.run(lambda: Item.get_by_id(item.id)) == item
+        async for row in database.iterate(Item.select().where(Item.id == item.id)):
+            await database.aexecute(Item.update(n=n).where(Item.id == row.id))
+            assert (await database.get(Item.select().where(Item.id == row.id))).n == n
+
+    async def work() -> None:
+        await asyncio.gather(*(task(n) for n in range(60)))
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+def test_a_read_that_fell_back_keeps_no_connection_to_the_primary(cluster: Any, make: Any) -> None:
+    database = make(pool_size=1, acquire_timeout=30)
+    for replica in database.replicas:
+        replica.eject("for the test")
+
+    async def task(done: asyncio.Event) -> int:
+        found = await count(database)
+        await done.wait()  # the task lives on, as a consumer of a queue does
+        return found
+
+    async def work() -> None:
+        done = asyncio.Event()
+        tasks = [asyncio.create_task(task(done)) for _ in range(5)]
+        while database.stats()["fallbacks"] < 5:
+            await asyncio.sleep(0)
+        done.set()
+        assert await asyncio.gather(*tasks) == [100] * 5
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+def test_a_pool_that_is_exhausted_says_so_and_ejects_nobody(cluster: Any, make: Any) -> None:
+    database = make(pool_size=1, acquire_timeout=0.2, connect_timeout=10)
+
+    async def work() -> None:
+        first = asyncio.create_task(hold())
+        await entered.wait()
+        with pytest.raises(OperationalError, match=r"pool of 1 to the primary.*acquire_timeout=0\.2"):
+            await database.aexecute(Item.update(n=1))
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        async with database.readonly():  # streams from both replicas, which nobody gives back
+            streams = [database.iterate(Item.select()) for _ in range(2)]
+            await streams[0].__anext__()
+            # This task waits for nobody: what it holds may be what the other one waits for.
+            assert len([row async for row in streams[1]]) == 100
+            await streams[0].aclose()
+        assert [replica.state for replica in database.replicas] == ["up", "up"]
+        await closed(cluster, database)
+
+    async def hold() -> None:
+        async with database.atomic():
+            entered.set()
+            await asyncio.sleep(60)
+
+    entered = asyncio.Event()
+    asyncio.run(work())
+
+
+def test_closing_the_pools_closes_every_connection_and_the_database_can_be_used_again(
+    cluster: Any, make: Any
+) -> None:
+    database = make(probe_interval=0.2)
+
+    async def work() -> None:
+        for _ in range(2):
+            assert await count(database) == 100
+            await database.aexecute(Item.update(n=1).where(Item.n == -1))
+            assert any(sessions(cluster))
+            await closed(cluster, database)
+            assert not [thread for thread in threading.enumerate() if "prober" in thread.name]
+
+    asyncio.run(work())
+
+
+def test_connections_of_a_task_that_ends_go_back_and_dirty_ones_are_closed(cluster: Any, make: Any) -> None:
+    database = make(pool_size=1)
+
+    async def dirty(sql: str) -> None:
+        await database.aexecute_sql(sql)
+
+    async def work() -> None:
+        await asyncio.create_task(dirty("UPDATE item SET n = 5 WHERE name = 'item 5'"))
+        (before,) = cluster.primary.execute(_SESSIONS, (cluster.user,))
+        await asyncio.create_task(dirty("UPDATE item SET n = 6 WHERE name = 'item 5'"))
+        assert cluster.primary.execute(_SESSIONS, (cluster.user,)) == [before]
+        for sql in ("BEGIN", "SET @mine = 1", "CREATE TEMPORARY TABLE mine (n INT)", "SET autocommit = 0"):
+            await asyncio.create_task(dirty(sql))
+            async with database.primary():
+                found = await database.aexecute_sql("SELECT @@autocommit, @mine, CONNECTION_ID()")
+            assert found.fetchone()[:2] == (1, None)
+            await database.aclose()
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+# Cancelled
+
+
+def test_a_cancelled_query_never_returns_a_half_read_connection(cluster: Any, make: Any) -> None:
+    database = make(pool_size=1)
+
+    async def work() -> None:
+        for sql in (_SLOW, f"{_SLOW} FROM item LIMIT 1", "SELECT * FROM item a, item b, item c"):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(database.aexecute_sql(sql), 0.1)
+            for n in range(3):
+                assert (await database.aexecute_sql(f"SELECT {n}")).fetchall() == ((n,),)
+        async with database.primary():
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(database.aexecute_sql(_SLOW), 0.1)
+            assert (await database.aexecute_sql("SELECT 7")).fetchall() == ((7,),)
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+def test_a_cancelled_transaction_is_rolled_back_and_stays_cancelled(cluster: Any, make: Any) -> None:
+    database = make()
+
+    async def transaction() -> None:
+        async with database.atomic():
+            await database.aexecute(Item.update(n=-7))
+            await database.aexecute_sql("SELECT SLEEP(1) FROM item LIMIT 1 FOR UPDATE")
+
+    async def work() -> None:
+        task = asyncio.create_task(transaction())
+        slow = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(1) FROM%'"
+        await asyncio.to_thread(until, lambda: cluster.primary.execute(slow) == [(1,)])
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with database.primary():
+            assert await database.count(Item.select().where(Item.n == -7)) == 0
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+def test_tasks_cancelled_at_any_moment_leak_no_place_in_a_pool(cluster: Any, make: Any) -> None:
+    database = make(pool_size=2, acquire_timeout=30)
+
+    async def task(n: int) -> None:
+        await database.aexecute_sql("SELECT SLEEP(0.01)")
+        async with database.atomic():
+            await database.aexecute(Item.update(n=n).where(Item.name == f"item {n}"))
+
+    async def work() -> None:
+        for turn in range(30):
+            tasks = [asyncio.create_task(task(n)) for n in range(12)]
+            for _ in range(turn):
+                await asyncio.sleep(0.001)
+            for one in tasks[::2]:
+                one.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert not [one for one in outcomes if isinstance(one, Exception)]
+        await asyncio.gather(*(task(n) for n in range(6)))
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+# Streams
+
+
+def test_a_stream_stays_on_its_node_and_nothing_else_is_sent_on_its_connection(
+    cluster: Any, make: Any
+) -> None:
+    database = make()
+
+    async def work() -> None:
+        cluster.reset_counts()
+        seen = 0
+        async for item in database.iterate(Item.select().order_by(Item.n), buffer_size=7):
+            assert item.n == seen
+            seen += 1
+            if not seen % 25:
+                assert await count(database) == 100
+        assert seen == 100
+        counts = cluster.counts()
+        assert sum(counts[node.name].reads for node in cluster.replicas) == 5
+        assert counts["primary"].reads == 0
+        async with database.atomic():
+            await database.aexecute(Item.update(n=Item.n + 1000))
+            rows = [row.n async for row in database.iterate(Item.select())]
+            assert min(rows) == 1000
+            half = database.iterate(Item.select())
+            await half.__anext__()
+            await half.aclose()
+            assert await count(database) == 100
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+def test_a_stream_that_is_left_early_gives_its_connection_up(cluster: Any, make: Any) -> None:
+    database = make(pool_size=1, acquire_timeout=20)
+
+    async def first(rows: AsyncIterator[Any]) -> Any:
+        async for row in rows:
+            return row
+
+    async def work() -> None:
+        for _ in range(5):
+            assert (await first(database.iterate(Item.select().order_by(Item.n)))).n == 0
+        assert await count(database) == 100
+        async with database.atomic():
+            assert (await first(database.iterate(Item.select().order_by(Item.n)))).n == 0
+            assert await count(database) == 100  # waits for the loop to close the stream
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+def test_a_query_beside_a_stream_on_the_primary_is_an_error(
+    cluster: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peewee_replicas.aio.streaming._LEFT_BEHIND_SECONDS", 0.01)
+    database = make()
+
+    async def work() -> None:
+        async with database.atomic():
+            rows = database.iterate(Item.select())
+            await rows.__anext__()
+            with pytest.raises(InterfaceError, match="busy streaming results from iterate"):
+                await count(database)
+            assert len([row async for row in rows]) == 99
+            assert await count(database) == 100
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+def test_a_long_stream_is_held_back_at_the_server(cluster: Any, make: Any) -> None:
+    database = make()
+    wide = "SELECT REPEAT('x', 60000) AS name, a.id, a.n FROM item a, item b, item c LIMIT 2000"  # 120 MB
+
+    async def work() -> None:
+        rows = database.iterate(Item.raw(wide))
+        await rows.__anext__()
+        await asyncio.sleep(0.2)
+        (stream,) = [one for one in gc.get_objects() if type(one).__name__ == "Stream" and one._held_back]
+        assert stream._waiting < 4 << 20
+        assert len([row async for row in rows]) == 1999
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+def test_a_stream_whose_connection_is_lost_raises_and_the_next_query_works(cluster: Any, make: Any) -> None:
+    database = make()
+    wide = "SELECT REPEAT('x', 60000) AS name, a.id, a.n FROM item a, item b, item c LIMIT 2000"
+
+    async def work() -> None:
+        rows = database.iterate(Item.raw(wide))
+        await rows.__anext__()
+        for node in cluster.replicas:
+            for (number,) in node.execute(_SESSIONS, (cluster.user,)):
+                node.execute("KILL %s", (number,))
+        with pytest.raises(OperationalError):
+            async for _ in rows:
+                pass
+        assert await count(database) == 100
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+# Loops
+
+
+def test_loops_that_come_and_go_have_pools_of_their_own(cluster: Any, make: Any) -> None:
+    database = make(consistency="session")
+
+    async def work() -> int:
+        await database.aexecute(Item.update(n=Item.n + 1))
+        return await count(database)
+
+    for _ in range(3):
+        assert asyncio.run(work()) == 100  # leaves its connections to the end of its loop
+        gc.collect()
+        until(lambda: not any(sessions(cluster)))
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(asyncio.run(work()))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [100] * 3
+    gc.collect()
+    until(lambda: not any(sessions(cluster)))
+
+
+def test_idle_connections_that_were_killed_cost_no_read(cluster: Any, make: Any) -> None:
+    database = make(pool_min_size=3)
+
+    async def work() -> None:
+        for _ in range(4):
+            await asyncio.gather(*(count(database) for _ in range(6)))
+            for node in cluster.nodes:
+                for (number,) in node.execute(_SESSIONS, (cluster.user,)):
+                    node.execute("KILL %s", (number,))
+            assert await asyncio.gather(*(count(database) for _ in range(6))) == [100] * 6
+        assert [replica.state for replica in database.replicas] == ["up", "up"]
+        await closed(cluster, database)
+
+    asyncio.run(work())

@@ -1,0 +1,161 @@
+"""What stands between a client and its server and spoils one statement, or refuses the client at the door."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+
+def error_packet(number: int, text: str, *, sequence: int, state: str = "") -> bytes:
+    """An error as a server sends it; before the handshake it has no SQLSTATE."""
+    body = b"\xff" + struct.pack("<H", number) + (b"#" + state.encode() if state else b"") + text.encode()
+    return len(body).to_bytes(3, "little") + bytes([sequence]) + body
+
+
+class Listener:
+    """Listens on a port of its own on loopback and gives each client to `serve`; a context manager."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Any:
+        self.run(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end(self._listener, *self._sockets)
+        for thread in self._threads:
+            thread.join(10)
+
+    def run(self, work: Any, *args: Any) -> None:
+        """Do it in a thread."""
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def end(self, *sockets: socket.socket) -> None:
+        """Close them, whoever waits there."""
+        for sock in sockets:
+            with suppress(OSError):  # the other end was quicker
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._sockets.append(client)
+            self.run(self.serve, client)
+
+    def serve(self, client: socket.socket) -> None:
+        """Talk to one client."""
+        raise NotImplementedError
+
+
+class Doorman(Listener):
+    """Refuses each client before the handshake, as a server does that has no place or does not know it.
+
+    Parameters:
+        number, text: the error.
+    """
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__()
+        self.packet = error_packet(number, text, sequence=0)
+        self.refused = 0
+
+    def serve(self, client: socket.socket) -> None:
+        """Refuse it."""
+        self.refused += 1
+        with suppress(OSError):
+            client.sendall(self.packet)
+            client.recv(1)  # until it has gone
+        self.end(client)
+
+
+class Saboteur(Listener):
+    """Leads to a server, and spoils what it was told to; right for connections without TLS.
+
+    Parameters:
+        port: the server's, on loopback.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._target = ("127.0.0.1", port)
+        self._plans: list[tuple[bytes, str, bytes]] = []
+        self.spoiled = 0
+
+    def answer(self, marker: str, number: int, text: str = "spoiled", *, state: str = "HY000") -> None:
+        """Answer the next statement that contains `marker` with this error; the server does not see it."""
+        self._plans.append((marker.encode(), "answer", error_packet(number, text, sequence=1, state=state)))
+
+    def cut(self, marker: str, when: str) -> None:
+        """Cut the connection ``"before"`` the server sees the next such statement, or ``"after"`` it has
+        executed it and before the client hears of that."""
+        self._plans.append((marker.encode(), when, b""))
+
+    def _plan_for(self, data: bytes) -> tuple[str, bytes] | None:
+        for plan in self._plans:
+            if plan[0] in data:
+                self._plans.remove(plan)
+                self.spoiled += 1
+                return plan[1:]
+        return None
+
+    def serve(self, client: socket.socket) -> None:
+        """Lead it to the server."""
+        try:
+            server = socket.create_connection(self._target)
+        except OSError:
+            self.end(client)
+            return
+        self._sockets.append(server)
+        mute, answered = threading.Event(), threading.Event()
+        self.run(self._back, server, client, mute, answered)
+        while True:
+            try:
+                data = client.recv(1 << 16)
+            except OSError:
+                break
+            plan = self._plan_for(data) if data else None
+            if not data or (plan is not None and plan[0] == "before"):
+                break
+            if plan is not None and plan[0] == "answer":
+                client.sendall(plan[1])
+                continue
+            if plan is not None:
+                mute.set()
+            with suppress(OSError):
+                server.sendall(data)
+            if plan is not None:
+                answered.wait(20)
+                break
+        self.end(client, server)
+
+    def _back(
+        self, server: socket.socket, client: socket.socket, mute: threading.Event, answered: threading.Event
+    ) -> None:
+        while True:
+            try:
+                data = server.recv(1 << 16)
+                if mute.is_set():
+                    answered.set()
+                elif data:
+                    client.sendall(data)
+            except OSError:
+                data = b""
+            if not data:
+                self.end(client)
+                return

@@ -1,0 +1,269 @@
+"""The prober's thread: when it runs, and that it leaves nothing behind. Nobody listens at its nodes."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from peewee_replicas import ReplicatedDatabase, prober, probes
+from peewee_replicas.errors import ConfigurationError
+from peewee_replicas.events import NodeNews
+
+NOBODY = [{"name": "nobody", "host": "127.0.0.1", "port": 2}]
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.005)
+
+
+def make(**arguments: Any) -> Any:
+    given = {"host": "127.0.0.1", "port": 1, "replicas": NOBODY, "probe_interval": 0.05, **arguments}
+    return ReplicatedDatabase("app", **given)
+
+
+@pytest.fixture
+def database() -> Iterator[Any]:
+    made = make()
+    yield made
+    made.dispose()
+
+
+def use(database: Any) -> None:
+    database._attend()
+
+
+def await_refusal(database: Any) -> None:
+    until(lambda: database.replicas[0].state == "ejected")
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "prober of" in thread.name]
+
+
+def test_it_starts_with_the_first_use_and_not_twice(database: Any) -> None:
+    assert not database._replication.prober.at_work
+    assert database._replication.replicas.unsettled
+    use(database)
+    assert database._replication.prober.at_work
+    run = database._replication.prober._run
+    use(database)
+    assert database._replication.prober._run is run
+    until(lambda: database.replicas[0].state == "ejected")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"probe_interval": None}, {"replicas": []}, {"reads": "observe"}], ids=str
+)
+def test_it_runs_only_where_it_is_needed(arguments: dict[str, Any]) -> None:
+    idle = make(**arguments)
+    use(idle)
+    found = idle._replication.prober
+    assert found is None or not found.at_work
+
+
+def test_replicas_that_come_later_are_probed_too() -> None:
+    database = make(replicas=[])
+    use(database)
+    database.set_replicas(NOBODY)
+    use(database)
+    assert database._replication.prober.at_work
+    until(lambda: database.replicas[0].state == "ejected")
+    database.set_replicas([{"name": "other", "host": "127.0.0.1", "port": 3}])
+    until(lambda: database.replicas[0].state == "ejected")
+    assert {replica.name for replica in database._replication.prober._views} >= {"other"}
+    until(lambda: "nobody" not in {replica.name for replica in database._replication.prober._views})
+    database.dispose()
+
+
+def test_dispose_ends_it_until_the_next_use(database: Any) -> None:
+    use(database)
+    run = database._replication.prober._run
+    database.dispose()
+    assert not run.alive()
+    assert not database._replication.prober.at_work
+    use(database)
+    assert database._replication.prober.at_work
+
+
+def test_init_anew_ends_the_old_one(database: Any) -> None:
+    use(database)
+    old = database._replication.prober
+    hooks = database.node_hooks
+    hooks.append(print)
+    database.init("app", probe_interval=0.1)
+    assert not old.at_work
+    assert database.node_hooks is hooks
+    assert database._replication.prober is not old
+
+
+def test_a_database_that_is_collected_ends_it() -> None:
+    database = make()
+    use(database)
+    run = database._replication.prober._run
+    await_refusal(database)
+    gone = weakref.ref(database)
+    del database
+    until(lambda: gc.collect() >= 0 and not run.alive())  # a round may have held it at the first try
+    gc.collect()
+    assert gone() is None
+
+
+def test_without_use_it_ends(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prober, "IDLE_SECONDS", 0.1)
+    use(database)
+    run = database._replication.prober._run
+    until(lambda: not run.alive())
+    assert not database._replication.prober.at_work
+    assert database.replicas[0].lag is None
+    use(database)
+    assert database._replication.prober.at_work
+
+
+def test_an_error_in_a_round_is_said_once_and_ends_nothing(
+    database: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns: list[int] = []
+
+    def broken(*_: Any) -> None:
+        turns.append(1)
+        raise ValueError("a bug")
+
+    found = database._replication.prober
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        monkeypatch.setattr(found, "_look", broken)
+        use(database)
+        until(lambda: len(turns) > 3)
+    assert [text for text in caplog.messages if "a bug" in text] == [
+        "the prober of app has failed and goes on: ValueError: a bug"
+    ]
+    monkeypatch.undo()
+    until(lambda: database.replicas[0].state == "ejected")
+
+
+def test_a_hook_that_fails_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    news, heard = NodeNews(), []
+
+    def fail(event: Any) -> None:
+        raise ValueError(event.cause)
+
+    news.database = "app"
+    news.hooks += [fail, heard.append]
+    with caplog.at_level(logging.ERROR, "peewee.replicas"):
+        news.tell(make(probe_interval=None).replicas[0], "ejected", "why")
+    assert [tuple(event) for event in heard] == [("app", "nobody", "ejected", "why")]
+    assert "node_hooks" in caplog.text
+
+
+@pytest.mark.parametrize("max_lag", [0, -1, "soon", True])
+def test_a_bound_that_cannot_be_is_refused(database: Any, max_lag: Any) -> None:
+    with pytest.raises(ConfigurationError, match="max_lag"):
+        database.readonly(max_lag=max_lag)
+
+
+def test_a_fork_meets_no_thread_and_both_go_on(database: Any) -> None:
+    """Python 3.12 and later warn of threads at a fork; here a warning is an error."""
+    use(database)
+    until(lambda: database.replicas[0].state == "ejected")
+    other = make()
+    use(other)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        answer = "failed"
+        try:
+            before = len(threads())
+            use(database)
+            until(lambda: database._replication.prober.at_work)
+            answer = f"{before} {len(threads()) > 0}"
+        finally:
+            os.write(writing, answer.encode())
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answered:
+        assert answered.read() == b"0 True"
+    os.waitpid(pid, 0)
+    assert not database._replication.prober.at_work
+    assert database._replication.replicas.unwatched
+    use(database)
+    assert database._replication.prober.at_work
+    other.dispose()
+
+
+def test_while_a_process_forks_none_is_started(database: Any) -> None:
+    prober._before_fork()
+    try:
+        use(database)
+        assert not database._replication.prober.at_work
+    finally:
+        prober._forking.clear()
+    use(database)
+    assert database._replication.prober.at_work
+
+
+EXIT = """
+import time
+from peewee_replicas import ReplicatedDatabase
+database = ReplicatedDatabase(
+    "app", host="127.0.0.1", port=1, replicas=[{"host": "127.0.0.1", "port": 2}], probe_interval=interval
+)
+database._attend()
+time.sleep(0.3)
+print(database._replication.prober.at_work, flush=True)
+"""
+
+
+@pytest.mark.parametrize("interval", [0.001, 1000.0])
+def test_the_interpreter_ends_at_once_and_in_silence(interval: float) -> None:
+    code = f"interval = {interval}\nimport logging\nlogging.disable()\n{EXIT}"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+
+
+def test_the_thread_is_not_started_where_there_can_be_none(
+    database: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        use(database)
+    assert "can't start new thread" in caplog.text
+    assert not database._replication.prober.at_work
+
+
+def test_what_is_found_is_said_once(database: Any, caplog: pytest.LogCaptureFixture) -> None:
+    replica = database.replicas[0]
+    events: list[Any] = []
+    database.node_hooks.append(events.append)
+    late = probes.Verdict("lagging", "12.0 s behind", "replica", 12.0)
+    well = probes.Verdict("up", "", "replica", 0.0, "has read_only=OFF")
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        for verdict in (late, late._replace(lag=13.0, cause="13.0 s behind"), well, well):
+            replica.judged(verdict, "0-1-5")
+    assert [(event.state, event.cause) for event in events] == [("lagging", "12.0 s behind"), ("up", "")]
+    assert len(caplog.messages) == 3
+    assert (replica.lag, replica.role, replica.position) == (0.0, "replica", "0-1-5")
+    replica.eject("by hand")
+    replica.judged(late, None)
+    assert replica.state == "ejected"
+    assert database._replication.replicas.usable == ()
+    replica.restore()
+    assert replica.state == "lagging"
+    assert [event.state for event in events[2:]] == ["ejected", "lagging"]

@@ -1,0 +1,338 @@
+"""What the answers of a probe mean."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from pymysql.err import OperationalError, ProgrammingError
+
+from peewee_replicas.positions import MariaDBPosition, MySQLPosition
+from peewee_replicas.probes import (
+    Answers,
+    Asking,
+    Channel,
+    Facts,
+    Samples,
+    channel,
+    facts,
+    heartbeat_lag,
+    heartbeats,
+    interview,
+    judge,
+    lag_bound,
+)
+from peewee_replicas.servers import mariadb, mysql
+
+UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+OTHER = "4e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+FOLLOWING = Channel(True, True, 0.0, "")
+
+
+def at(text: str) -> MariaDBPosition:
+    return MariaDBPosition.parse(text)
+
+
+def node(**changed: Any) -> Facts:
+    told = Facts(
+        server="b", itself=("b", "2"), read_only=True, offline=False, member=False, position=at("0-1-5"),
+        sample=at("0-1-5"), own_writes=at(""), channels=(FOLLOWING,), beats=None,
+    )  # fmt: skip
+    return told._replace(**changed)
+
+
+def primary(*samples: tuple[float, str]) -> Samples:
+    found = Samples()
+    for when, text in samples:
+        found.add(when, when + 0.01, node(itself=("a", "1"), sample=at(text)))
+    return found
+
+
+def verdict(told: Facts, **changed: Any) -> Any:
+    given: dict[str, Any] = {
+        "is_primary": False,
+        "listed": False,
+        "diverged": False,
+        "lag": 0.1,
+        "doubt": False,
+        "samples": primary((1.0, "0-1-5")),
+        "max_lag": 10.0,
+    }
+    return judge(told, **{**given, **changed})
+
+
+STOPPED = Channel(True, False, None, "Duplicate entry")
+DEAF = Channel(False, True, None, "")
+UNTOLD = None
+PRIMARY_DOWN = primary((1.0, "0-1-5"))
+PRIMARY_DOWN.miss()
+
+
+@pytest.mark.parametrize(
+    ("told", "changed", "state", "role", "cause"),
+    [
+        (node(), {}, "up", "replica", ""),
+        (node(), {"lag": 10.1}, "lagging", "replica", "10.1 s behind, more than max_lag=10.0"),
+        (node(), {"lag": 10.1, "max_lag": None}, "up", "replica", ""),
+        (node(), {"lag": None}, "up", "replica", ""),
+        # Where nothing is known of its lag but that it was not seen to get there, it is not used.
+        (node(channels=UNTOLD), {"lag": None, "doubt": True}, "lagging", "replica", "not known"),
+        (node(), {"lag": None, "doubt": True}, "up", "replica", ""),
+        (node(channels=(Channel(True, True, 3600.0, ""),)), {"lag": None}, "lagging", "replica", "3600.0 s"),
+        (node(channels=UNTOLD), {"lag": None, "doubt": True, "max_lag": None}, "up", "replica", ""),
+        # Stopped replication has no lag, which is not the same as 0.
+        (node(channels=(STOPPED,)), {}, "unfit", "replica", "nothing is applied: Duplicate entry"),
+        (node(channels=(STOPPED,)), {"max_lag": None}, "unfit", "replica", "nothing is applied"),
+        (node(channels=(DEAF,)), {}, "unfit", "replica", "nothing is received"),
+        (node(channels=(FOLLOWING, DEAF)), {}, "unfit", "replica", "nothing is received"),
+        (node(channels=(DEAF,)), {"samples": PRIMARY_DOWN}, "up", "replica", ""),
+        (node(channels=()), {}, "unfit", "detached", "replicates from nobody"),
+        (node(channels=(), read_only=False), {}, "unfit", "detached", "was it promoted?"),
+        (node(channels=(), member=True), {}, "up", "member", ""),
+        (node(channels=UNTOLD, read_only=False), {"diverged": True}, "unfit", "detached", "of its own"),
+        # A stray write by an administrator, or a ring of primaries.
+        (node(channels=UNTOLD), {"diverged": True}, "up", "replica", ""),
+        (node(read_only=False), {"diverged": True}, "up", "replica", ""),
+        (node(offline=True), {}, "unfit", "replica", "offline_mode"),
+        (node(offline=True), {"is_primary": True}, "unfit", "primary", "offline_mode"),
+        (node(channels=()), {"is_primary": True}, "up", "primary", ""),
+    ],
+)
+def test_what_becomes_of_a_node(
+    told: Facts, changed: dict[str, Any], state: str, role: str, cause: str
+) -> None:
+    found = verdict(told, **changed)
+    assert (found.state, found.role) == (state, role)
+    assert cause in found.cause
+    assert bool(found.cause) == (state != "up")
+
+
+def test_stopped_replication_has_no_lag() -> None:
+    assert verdict(node(channels=(STOPPED,))).lag is None
+
+
+@pytest.mark.parametrize(
+    ("told", "changed", "remark"),
+    [
+        (node(), {}, ""),
+        (node(read_only=False), {}, "read_only=OFF"),
+        (node(read_only=False, member=True), {}, ""),
+        (node(), {"is_primary": True}, "the primary itself"),
+        (node(), {"is_primary": True, "listed": True}, ""),
+    ],
+)
+def test_what_is_only_said(told: Facts, changed: dict[str, Any], remark: str) -> None:
+    found = verdict(told, **changed)
+    assert found.state == "up"
+    assert remark in found.remark
+    assert bool(found.remark) == bool(remark)
+
+
+# Lag
+
+
+def test_lag_is_the_age_of_the_newest_sample_that_was_reached() -> None:
+    samples = primary((1.0, "0-1-5"), (2.0, "0-1-9"), (3.0, "0-1-12"))
+    assert samples.reached(at("0-1-4")) is None
+    assert samples.reached(at("0-1-5")) == 1.0
+    assert samples.reached(at("0-1-11")) == 2.0
+    assert samples.reached(at("0-1-12")) == 3.0
+    assert samples.reached(MySQLPosition()) is None
+    assert lag_bound(2.0, 3.5, samples) == 1.5
+
+
+def test_an_idle_primary_makes_nobody_late() -> None:
+    samples = primary(*((float(second), "0-1-5") for second in range(1000)))
+    assert samples.reached(at("0-1-5")) == 999.0
+    assert lag_bound(999.0, 999.02, samples) == pytest.approx(0.02)
+
+
+def test_lag_stands_still_while_the_primary_cannot_be_asked() -> None:
+    samples = primary((1.0, "0-1-5"), (2.0, "0-1-9"))
+    samples.miss()
+    assert lag_bound(1.0, 500.0, samples) == pytest.approx(1.01)
+    assert lag_bound(2.0, 500.0, samples) == pytest.approx(0.01)  # it has caught up with all there is
+
+
+def test_old_samples_are_thinned_out_and_never_flatter() -> None:
+    samples = primary(*((float(n), f"0-1-{n}") for n in range(1, 5000)))
+    for n in (4999, 4990, 4500, 3000):
+        found = samples.reached(at(f"0-1-{n}"))
+        assert found is None or found <= n
+    assert samples.reached(at("0-1-4990")) == 4990.0
+
+
+def test_another_primary_has_samples_of_its_own() -> None:
+    samples = primary((1.0, "0-1-5"))
+    samples.add(2.0, 2.0, node(itself=("c", "3"), sample=at("0-3-9")))
+    assert samples.reached(at("0-1-5")) is None
+    assert samples.reached(at("0-3-9")) == 2.0
+
+
+def test_a_primary_without_positions_gives_no_samples() -> None:
+    samples = Samples()
+    samples.add(1.0, 1.0, node(sample=None))
+    assert not samples.known
+    assert samples.answers
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "lag"),
+    [
+        ({"1": 10.5}, {"1": 7.25}, 3.25),
+        ({"1": 10.5}, {"1": 10.5}, 0.0),
+        ({"1": 10.5}, {"1": 11.5}, 0.0),  # asked a moment later
+        ({"1": 1.0, "2": 10.0}, {"1": 1.0, "2": 4.0}, 6.0),  # server 1 beats no more
+        ({"1": 10.0}, {"2": 10.0}, None),
+        ({}, {"1": 1.0}, None),
+        (None, {"1": 1.0}, None),
+        ({"1": 1.0}, None, None),
+    ],
+)
+def test_lag_by_heartbeats(mine: Any, theirs: Any, lag: float | None) -> None:
+    def beats(given: Any) -> Any:
+        return None if given is None else {key: datetime.fromtimestamp(1e9 + n) for key, n in given.items()}
+
+    assert heartbeat_lag(beats(mine), beats(theirs)) == lag
+
+
+def test_heartbeats_in_every_form_the_column_is_made_in() -> None:
+    rows = [
+        {"server_id": 1, "ts": "2026-11-20T13:00:03.001230"},
+        {"server_id": 2, "ts": "2026-11-20 13:00:03"},
+        {"server_id": 3, "ts": datetime(2026, 11, 20, 13, 0, 3)},
+        {"server_id": 4, "ts": "yesterday"},
+        {"server_id": 5, "ts": None},
+    ]
+    found = heartbeats(rows)
+    assert found["1"] == datetime(2026, 11, 20, 13, 0, 3, 1230)
+    assert found["2"] == found["3"] == datetime(2026, 11, 20, 13, 0, 3)
+    assert set(found) == {"1", "2", "3"}
+
+
+# The servers' words
+
+
+@pytest.mark.parametrize("words", [("Slave", "Master"), ("Replica", "Source")])
+@pytest.mark.parametrize(
+    ("receives", "applies", "behind", "found"),
+    [
+        ("Yes", "Yes", 3, Channel(True, True, 3.0, "gone; broken")),
+        ("Connecting", "Yes", None, Channel(True, True, None, "gone; broken")),
+        ("Preparing", "Yes", None, Channel(True, True, None, "gone; broken")),
+        ("No", "Yes", None, Channel(False, True, None, "gone; broken")),
+        ("Yes", "No", None, Channel(True, False, None, "gone; broken")),
+    ],
+)
+def test_a_channel_in_old_words_and_new(
+    words: tuple[str, str], receives: str, applies: str, behind: Any, found: Channel
+) -> None:
+    replica, source = words
+    row = {
+        f"{replica}_IO_Running": receives,
+        f"{replica}_SQL_Running": applies,
+        f"Seconds_Behind_{source}": behind,
+        "Last_IO_Error": "gone",
+        "Last_SQL_Error": "broken",
+    }
+    assert channel(row) == found
+
+
+def test_facts_of_mysql() -> None:
+    variables = {
+        "server_uuid": UUID, "server_id": "7", "read_only": "ON", "offline_mode": "OFF", "gtid_mode": "ON",
+        "innodb_read_only": "OFF", "group_replication_group_name": "",
+        "gtid_executed": f"{OTHER}:1-9,\n{UUID}:1-2",
+    }  # fmt: skip
+    told = facts(Answers(variables, None), mysql)
+    assert (told.server, told.itself, told.read_only, told.offline) == (UUID, (UUID, "7"), True, False)
+    assert told.position == told.sample == MySQLPosition.parse(f"{OTHER}:1-9,{UUID}:1-2")
+    assert told.own_writes == MySQLPosition.parse(f"{UUID}:1-2")
+    assert not told.member
+    old = facts(Answers({**variables, "gtid_mode": "OFF", "offline_mode": "ON"}, []), mysql)
+    assert (old.position, old.sample, old.offline, old.channels) == (None, None, True, ())
+    group = facts(Answers({**variables, "group_replication_group_name": OTHER}, []), mysql)
+    assert group.member
+
+
+def test_facts_of_mariadb() -> None:
+    variables = {
+        "server_uid": "x=", "server_id": "2", "read_only": "OFF", "log_bin": "ON", "wsrep_on": "OFF",
+        "innodb_read_only": "OFF", "gtid_slave_pos": "0-1-5", "gtid_binlog_pos": "0-2-6,1-1-3",
+    }  # fmt: skip
+    told = facts(Answers(variables, None), mariadb)
+    assert (told.position, told.sample, told.own_writes) == (at("0-1-5"), at("0-2-6,1-1-3"), at("0-2-6"))
+    assert not told.read_only
+    assert facts(Answers({**variables, "log_bin": "OFF"}, None), mariadb).sample is None
+    assert facts(Answers({**variables, "wsrep_on": "ON"}, None), mariadb).member
+    # MariaDB 12 has values besides OFF and ON.
+    assert facts(Answers({**variables, "read_only": "NO_LOCK"}, None), mariadb).read_only
+
+
+# Asking
+
+
+def asked(flavour: Any, asking: Asking, answers: list[Any], target: Any = None) -> tuple[list[str], Any]:
+    talk = interview(flavour, asking, target, 0.2)
+    questions = [next(talk)]
+    try:
+        for answer in answers:
+            questions.append(talk.send(answer))
+    except StopIteration as last:
+        return questions, last.value
+    raise AssertionError(questions)
+
+
+def rows(**variables: str) -> list[dict[str, str]]:
+    return [{"Variable_name": name, "Value": value} for name, value in variables.items()]
+
+
+DENIED = OperationalError(1227, "Access denied")
+UNKNOWN = ProgrammingError(1064, "You have an error in your SQL syntax")
+
+
+@pytest.mark.parametrize("flavour", [mysql, mariadb])
+def test_a_user_without_the_privilege_is_not_asked_for_twice(flavour: Any) -> None:
+    asking = Asking(None)
+    questions, answers = asked(flavour, asking, [rows(server_id="1"), DENIED])
+    assert answers.channels is None
+    assert not any(question.startswith("SELECT") for question in questions)
+    questions, answers = asked(flavour, asking, [rows(server_id="1")])
+    assert questions == [flavour.PROBE]
+
+
+def test_an_old_server_is_asked_in_its_own_words() -> None:
+    asking = Asking(None)
+    questions, answers = asked(mysql, asking, [rows(server_id="1"), UNKNOWN, []])
+    assert questions[1:] == list(mysql.CHANNELS)
+    assert answers.channels == []
+    questions, _ = asked(mysql, asking, [rows(server_id="1"), []])
+    assert questions[1:] == [mysql.CHANNELS[1]]
+
+
+def test_a_node_is_given_time_to_reach_the_primary() -> None:
+    questions, _ = asked(mariadb, Asking(None), [[], rows(server_id="1"), []], at("0-1-5"))
+    assert questions[0] == "DO MASTER_GTID_WAIT('0-1-5', 0.200)"
+
+
+def test_a_long_value_is_asked_for_whole() -> None:
+    short, whole = f"{UUID}:" + "1" * 987, f"{UUID}:1-5"
+    questions, answers = asked(mysql, Asking(None), [rows(gtid_executed=short), [{"value": whole}], DENIED])
+    assert questions[1] == "SELECT @@GLOBAL.gtid_executed AS value"
+    assert answers.variables["gtid_executed"] == whole
+
+
+def test_a_heartbeat_table_that_cannot_be_read_is_said() -> None:
+    asking = Asking("tools.beat")
+    missing = ProgrammingError(1146, "no such table")
+    questions, answers = asked(mariadb, asking, [rows(server_id="1"), DENIED, missing])
+    assert questions[2] == "SELECT server_id, ts FROM `tools`.`beat`"
+    assert answers.heartbeats is None
+    assert "no such table" in asking.complaint
+
+
+def test_a_node_that_answers_nothing_is_an_error() -> None:
+    with pytest.raises(OperationalError):
+        asked(mariadb, Asking(None), [DENIED])
