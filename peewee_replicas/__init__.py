@@ -10,7 +10,7 @@ from .errors import (
     TransactionEscapeError,
     TransactionEscapeWarning,
 )
-from .events import Route, RouteEvent
+from .events import NodeEvent, Route, RouteEvent
 from .mysql import PooledReplicatedDatabase, ReplicatedDatabase
 from .policies import LeastBusy, Random, RoundRobin
 from .proxy import ReplicatedDatabaseProxy
@@ -23,6 +23,7 @@ __all__ = [
     "ConfigurationError",
     "LeastBusy",
     "NoReplicaAvailable",
+    "NodeEvent",
     "OutcomeUnknown",
     "PooledReplicatedDatabase",
     "PrimaryReadOnly",

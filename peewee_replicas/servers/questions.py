@@ -24,7 +24,8 @@ def receive(conn: Any) -> list[dict[str, Any]] | Exception:
     except MySQLError as exc:
         if conn._sock is None:
             raise
-        return exc
+        refused: Exception = exc
+        return refused
     names = [column[0] for column in result.description or ()]
-    rows: list[Any] = list(result.rows or ())
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in result.rows or ()]
+    return rows

@@ -73,8 +73,8 @@ def _promote(cluster: Any, told: Any, untold: Any) -> None:
     first = cluster.replicas[0]
     first.execute("STOP REPLICA")
     first.execute("RESET REPLICA ALL")
-    used(told, lambda: told.replicas[0].state == "unfit")
-    assert told.replicas[0].role == "detached"
+    used(told, lambda: told.replicas[0].role == "detached")
+    assert told.replicas[0].state == "unfit"
     assert "was it promoted?" in told._replication.reasons(set())
     assert untold.replicas[0].state == "up"  # as long as nothing is written, nothing is missing
     first.execute(f"INSERT INTO {cluster.database_name}.mark VALUES (7)")
