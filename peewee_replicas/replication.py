@@ -84,6 +84,7 @@ class Replication:
             "waits",
             "behind",
             "snapshots_lost",
+            "hung_up",
         )
         self.carried = ""
         self.generation = 0

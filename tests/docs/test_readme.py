@@ -79,6 +79,7 @@ def close(namespace: dict[str, Any]) -> None:
                 value.close()
             if hasattr(value, "close_all"):
                 value.close_all()
+            value.dispose()  # its prober ends
 
 
 @pytest.fixture
