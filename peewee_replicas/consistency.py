@@ -103,9 +103,11 @@ class Consistency:
             commit_covers_reads=conn.flavour.COMMIT_COVERS_READS,
         )
         conn.read_in_transaction = after.transaction_read
-        for session in self._concerned(owner):
-            if succeeded and conn.gtid:
-                session.saw(conn.flavour.position(conn.gtid))
+        position = conn.flavour.position(conn.gtid) if succeeded and conn.gtid else None
+        frame = causal(owner)
+        for session in (self.own_session(), self.shared) if frame is None else self._concerned(owner):
+            if position is not None:
+                session.saw(position)
                 session.shorten(owner)
             if after.owes and not getattr(self._local, "excused", False):
                 session.owe()
@@ -254,7 +256,7 @@ class Consistency:
                 raise
             reader = database._replication.reader
             if time.monotonic() - began >= AWAY_SECONDS:
-                reader.failed(f"{type(exc).__name__}: {exc}; it does not answer")
+                reader.failed(f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}; it does not answer")
                 raise
             # A connection that was killed does not mean that the primary is gone.
             row, flavour = self._ask(database, "NOW")
@@ -262,12 +264,16 @@ class Consistency:
 
     def _ask(self, database: Any, question: str) -> tuple[Any, Any]:
         self.counters.add("asked")
-        with __exception_wrapper__:
-            conn = database._primary_to_ask()
-            # One that hangs is to cost as much as one that cannot be connected to, and once only.
-            away = database._replication.reader.breaker.open
-            seconds = AWAY_SECONDS if away else conn.connect_timeout
-            return conn.ask_briefly(getattr(conn.flavour, question), seconds)[0], conn.flavour
+        conn = database._primary_to_ask()
+        # One that hangs is to cost as much as one that cannot be connected to, and once only.
+        away = database._replication.reader.breaker.open
+        seconds = AWAY_SECONDS if away else conn.connect_timeout
+        try:
+            with __exception_wrapper__:
+                return conn.ask_briefly(getattr(conn.flavour, question), seconds)[0], conn.flavour
+        except PeeweeException as exc:
+            database._name_reader(exc)
+            raise
 
     def level_of(self, frame: Frame | None) -> str:
         """The level that holds in a scope."""

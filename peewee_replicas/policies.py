@@ -101,13 +101,18 @@ class Random:
     def __init__(self, generator: random.Random | None = None) -> None:
         self._generator = generator
         self._choices = (generator or random.Random()).choices
+        self._plan: tuple[Any, list[float]] = ((), [])
 
     def fresh(self) -> Random:
         """A policy of the same settings; a generator that was given is the user's to share."""
         return type(self)(self._generator)
 
     def __call__(self, replicas: Sequence[C]) -> C:
-        return self._choices(replicas, [replica.current_weight for replica in replicas])[0]
+        known, weights = self._plan
+        if known is not replicas:
+            weights = list(itertools.accumulate(replica.current_weight for replica in replicas))
+            self._plan = (replicas, weights)
+        return self._choices(replicas, cum_weights=weights)[0]
 
 
 class LeastBusy:

@@ -148,6 +148,11 @@ class MariaDBPosition(Position):
     @classmethod
     def parse(cls, text: str) -> MariaDBPosition:
         """A GTID list such as ``"0-1-8,1-1-3"``; white space after a comma is allowed."""
+        one = _MARIADB_GTID.fullmatch(text)
+        if one is not None:  # what a server reports of one write
+            domain, server, sequence = map(int, one.groups())
+            if 0 < sequence <= MAX_SEQUENCE and domain <= MAX_ID and server <= MAX_ID:
+                return cls._made({domain: (sequence, server)})
         return cls(_mariadb_gtids(text))
 
     def text(self) -> str:
@@ -163,6 +168,11 @@ class MariaDBPosition(Position):
         if type(other) is not type(self):
             raise _mixed(self, other)
         mine = self._last
+        if len(mine) == 1 and len(other._last) == 1:  # one domain, as nearly everywhere
+            ((domain, at),) = other._last.items()
+            have = mine.get(domain)
+            if have is not None:
+                return other if have < at else self
         merged = None
         for domain, at in other._last.items():
             have = mine.get(domain)

@@ -18,6 +18,7 @@ from .events import Counters, NodeNews, Role, Route, RouteHook
 from .forks import new_lock
 from .local import THREADS, Here
 from .membership import ReplicaSet, within
+from .policies import POLICIES
 from .progress import CatchUp
 from .replicas import Replica
 from .routing import READER, REPLICA, Decision, decide
@@ -60,6 +61,8 @@ class Replication:
         generation: how often the primary was found to be none any more; connections to it from before that
             are not used again.
         demoted: the primary was found to be none, and no write has worked since.
+        lost_commits: by thread or task, the error with which COMMIT met a lost connection, as ``error``: to
+            send it again is not to seem a success.
         rehearsal: set by the testing mode, in which the primary plays all roles; else None.
     """
 
@@ -89,6 +92,7 @@ class Replication:
         self.carried = ""
         self.generation = 0
         self.demoted = False
+        self.lost_commits = here.local()
         self.rehearsal: Rehearsal | None = None
         self.consistency = Consistency(
             settings.consistency, settings.catch_up_timeout, settings.sticky_seconds, self.counters, here
@@ -99,6 +103,7 @@ class Replication:
         self.news = NodeNews()
         self.prober: Any = None
         self.peek = getattr(settings.policy, "peek", None)
+        self._trusted = type(settings.policy) in POLICIES.values()
         self._reserved = here.local()
         self.comparison = Comparison()
         self._lock = new_lock()
@@ -282,7 +287,7 @@ class Replication:
         if not usable:
             return None
         chosen = self.settings.policy(usable)
-        if chosen not in usable:
+        if not self._trusted and chosen not in usable:
             raise ConfigurationError(
                 f"the policy returned {chosen!r}, which is none of the replicas it was given: "
                 + ", ".join(replica.name for replica in usable)

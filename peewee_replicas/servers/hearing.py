@@ -57,6 +57,7 @@ class Heard:
     guarded = False
     _ready = False
     _sent: Any = ""
+    _told: tuple[int, bytes, int] = (-1, b"", 0)
     _tables_locked = False
     _bereft = _broken = False
     server_status: int
@@ -95,6 +96,17 @@ class Heard:
             self.listener(self, True, bool(was_open))
 
     def _hear_trackers(self, tail: bytes) -> None:
+        head = self._told
+        if len(tail) == head[0] and tail.startswith(head[1]):
+            # Framed as the last one was, every length included, so what differs is the GTID alone.
+            self.gtid = tail[head[2] :].decode("ascii")
+            return
+        self._parse_trackers(tail)
+        if self.gtid and tail.endswith(self.gtid.encode()) and len([*session_trackers(tail)]) == 1:
+            at = len(tail) - len(self.gtid)
+            self._told = (len(tail), tail[:at], at)
+
+    def _parse_trackers(self, tail: bytes) -> None:
         for kind, payload in session_trackers(tail):
             if kind == TRACK_CHANGE:
                 self._changed(self._sent)

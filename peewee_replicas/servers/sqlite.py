@@ -204,6 +204,10 @@ class Connection(sqlite3.Connection):
         """Whether a new connection could take this one's place and nobody would notice."""
         return not self.distinct
 
+    def broken_off(self) -> str:
+        """As of a server's connection; no answer of a file's is ever outstanding."""
+        return ""
+
     def dropped(self) -> bool:
         """Whether the connection was closed."""
         return self._closed

@@ -42,6 +42,7 @@ class Connection(Heard, _Connection):
     _ahead = b""
     _unsent = b""
     _halfway = False  # a command was sent, and its answer has not been read to its end
+    _broken_off: Any = ""
     without_eof = False
     _settings = ""
     _poll: Any = None
@@ -61,7 +62,7 @@ class Connection(Heard, _Connection):
     def connect(self, sock: Any = None) -> None:
         """Open the socket and the session; the handshake is bounded by ``connect_timeout`` seconds."""
         self._ready = False
-        self._later = ""
+        self._later = self._broken_off = ""
         self.begin_anew()
         limit, own = self.connect_timeout, self._read_timeout
         # PyMySQL bounds the TCP connect only: a host that accepts and never greets would hang for ever.
@@ -101,6 +102,7 @@ class Connection(Heard, _Connection):
         if self._ready or self.init_command is not None or not self._settings:
             # A user's init_command must meet the session as plain PyMySQL would have left it.
             super().set_character_set(charset, collation)
+            self._halfway = False  # PyMySQL reads the answer as a bare packet
             if self._ready:
                 self._changed(f"SET NAMES {charset}")
             return
@@ -257,6 +259,8 @@ class Connection(Heard, _Connection):
 
     def _force_close(self) -> None:
         super()._force_close()
+        if self._halfway:
+            self._broken_off = self._sent
         self._halfway = False
         self.end_session()
 
@@ -265,6 +269,11 @@ class Connection(Heard, _Connection):
     def drain(self) -> None:
         """Read the rest of the last statement's results, as the next command on this connection would."""
         drain(self)
+
+    def broken_off(self) -> str:
+        """The text of the statement whose answer was not there yet when the connection ended, or ``""``."""
+        text = self._sent if self._halfway else self._broken_off
+        return text if isinstance(text, str) else bytes(text).decode("latin1")
 
     def dropped(self) -> bool:
         """Whether an idle connection is known to be of no more use, without a round trip.
