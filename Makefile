@@ -1,5 +1,8 @@
-# Two commands; what they do is in scripts/, which works without make, too.
-.PHONY: demo test
+# Three commands; what they do is in scripts/, which works without make, too.
+.PHONY: bench demo test
+
+bench:
+	@scripts/bench
 
 demo:
 	@scripts/demo

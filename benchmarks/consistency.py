@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from support.async_rounds import AsyncWork
 from support.checker import Report
 from support.faults import Faults
 from support.rounds import CONTROLS, OPTIONS, Work, table
@@ -42,12 +43,13 @@ def main() -> int:
     parser.add_argument("--round", type=float, default=20.0, help="seconds of one round")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--no-faults", action="store_true")
+    parser.add_argument("--asyncio", action="store_true", help="drive the asyncio form")
     options = parser.parse_args()
     faulthandler.dump_traceback_later(options.seconds + 120, exit=True)
     total, befell = Report(), Counter[str]()
     began = time.monotonic()
     with LocalCluster(2, options.server, options=OPTIONS[options.server]) as cluster:
-        work = Work(cluster)
+        work = AsyncWork(cluster) if options.asyncio else Work(cluster)
         number = 0
         while time.monotonic() - began + options.round < options.seconds and sound(total)[0] < options.checks:
             number += 1

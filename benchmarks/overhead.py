@@ -1,96 +1,179 @@
-"""What routing costs: `Model.get_by_id()` routed against plain peewee, on the same server in one run.
-
-The two take turns in short rounds, so that a machine whose speed drifts drifts for both; each pair of rounds
-gives one ratio. Wall time and CPU time of this process are both taken; ratios below 1 are possible, because
-the library negotiates results without the packet that PyMySQL reads after the columns.
-"""
+"""What routing costs per read and per write, against the same peewee class without it, on the same server."""
 
 from __future__ import annotations
 
-import argparse
-import gc
-import statistics
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
 
-from peewee import CharField, IntegerField, Model, MySQLDatabase
+from peewee import MySQLDatabase
+from playhouse.pool import PooledMySQLDatabase
 
-from peewee_replicas.testing import LocalCluster
+from peewee_replicas import PooledReplicatedDatabase
 
+from . import instructions, timing
+from .plan import Plan
+from .stage import ROWS, on, stage
 
-class Row(Model):
-    """What is read."""
+# What the prober takes belongs to no statement, and would befall any; it is told by itself.
+QUIET = {"probe_interval": None}
+SCOPED = "session, in readonly()"
+READS = {
+    "eventual": "plain",
+    "session": "plain",
+    "process": "plain",
+    "strong": "plain",
+    SCOPED: "plain",
+    "session, pooled": "plain, pooled",
+    "session, pool per request": "plain, pool per request",
+    "plain again": "plain",
+}
+WRITES = {
+    "eventual": "plain",
+    "session": "plain",
+    "process": "plain",
+    "session, in atomic()": "plain, in atomic()",
+    "session, pooled": "plain, pooled",
+    "plain again": "plain",
+}
 
-    name = CharField()
-    n = IntegerField()
-
-
-def reader(database: Any, reads: int) -> Callable[[], None]:
-    """A function that makes `reads` reads by primary key on `database`."""
-
-    class Bound(Row):
-        class Meta:
-            table_name = "row"
-
-    Bound.bind(database)
-
-    def read() -> None:
-        for _ in range(reads):
-            Bound.get_by_id(7)
-
-    return read
-
-
-def ratios(
-    plain: Callable[[], None], other: Callable[[], None], rounds: int
-) -> dict[str, tuple[float, float, float]]:
-    """Median and quartiles of other/plain, of CPU and of wall time."""
-    found: dict[str, list[float]] = {"cpu": [], "wall": []}
-    for turn in range(rounds):
-        taken = {}
-        order = (plain, other) if turn % 2 else (other, plain)
-        for work in order:
-            gc.collect()
-            wall, cpu = time.perf_counter(), time.process_time()
-            work()
-            taken[work] = (time.process_time() - cpu, time.perf_counter() - wall)
-        found["cpu"].append(taken[other][0] / taken[plain][0])
-        found["wall"].append(taken[other][1] / taken[plain][1])
-    result = {}
-    for name, values in found.items():
-        low, middle, high = statistics.quantiles(values, n=4)
-        result[name] = (low, middle, high)
-    return result
+Step = Callable[[int], Any]
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", choices=("mariadb", "mysql"), default="mariadb")
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--reads", type=int, default=300, help="reads per round")
-    options = parser.parse_args()
-    with LocalCluster(replicas=1, server=options.server) as cluster:
-        replica = cluster.parameters(cluster.replicas[0])
-        routed = cluster.database()
-        plain = MySQLDatabase(replica.pop("database"), **replica)
-        Row.bind(routed)
-        routed.create_tables([Row])
-        Row.insert_many([{"name": f"row {i}", "n": i} for i in range(100)]).execute()
-        cluster.sync()
-        routed.close()
-        work = reader(plain, options.reads), reader(routed, options.reads)
-        for run in work:
-            run()
-        print(
-            f"get_by_id on {options.server} {cluster.version}, routed / plain, {options.rounds} paired rounds"
-        )
-        for name, (low, middle, high) in ratios(*work, options.rounds).items():
-            print(f"{name:5} median {middle:.3f}   quartiles {low:.3f} to {high:.3f}")
-        plain.close()
-        routed.close()
+def reading(cluster: Any) -> tuple[dict[str, Step], list[Any]]:
+    """One read by primary key in every form, and the databases to close."""
+    replica = cluster.parameters(cluster.replicas[0])
+    plain, again = MySQLDatabase(**replica), MySQLDatabase(**replica)
+    pooled, routed_pool = PooledMySQLDatabase(**replica), cluster.database(PooledReplicatedDatabase, **QUIET)
+    levels = {
+        level: cluster.database(consistency=level, **QUIET)
+        for level in ("eventual", "session", "process", "strong")
+    }
+    scoped = cluster.database(**QUIET)
+    steps: dict[str, Step] = {"plain": on(plain).get_by_id, "plain again": on(again).get_by_id}
+    for level, database in levels.items():
+        steps[level] = on(database).get_by_id
+    steps[SCOPED] = on(scoped).get_by_id
+    for name, database in {"plain": pooled, "session": routed_pool}.items():
+        row = on(database)
+        steps[f"{name}, pooled"] = row.get_by_id
+
+        def request(key: int, database: Any = database, row: Any = row) -> Any:
+            database.close()
+            with database.connection_context():
+                return row.get_by_id(key)
+
+        steps[f"{name}, pool per request"] = request
+    return steps, [plain, again, *levels.values(), pooled, routed_pool, scoped]
 
 
-if __name__ == "__main__":
-    main()
+def writing(cluster: Any) -> tuple[dict[str, Step], list[Any]]:
+    """One update by primary key in every form, and the databases to close."""
+    primary = cluster.parameters("primary")
+    plain, again, transacted = (MySQLDatabase(**primary) for _ in range(3))
+    databases = {
+        "plain": plain,
+        "plain again": again,
+        "plain, pooled": PooledMySQLDatabase(**primary),
+        "session, pooled": cluster.database(PooledReplicatedDatabase, **QUIET),
+        **{
+            level: cluster.database(consistency=level, **QUIET)
+            for level in ("eventual", "session", "process")
+        },
+    }
+    values = itertools.count(1)
+    steps: dict[str, Step] = {}
+
+    def update(row: Any, key: int) -> None:
+        row.update(n=next(values)).where(row.id == key).execute()  # never a no-op
+
+    for name, database in databases.items():
+        row = on(database)
+        steps[name] = lambda key, row=row: update(row, key)
+    inside = {"plain, in atomic()": transacted, "session, in atomic()": cluster.database(**QUIET)}
+    for name, database in inside.items():
+
+        def transaction(key: int, database: Any = database, row: Any = on(database)) -> None:  # noqa: B008
+            with database.atomic():
+                update(row, key)
+
+        steps[name] = transaction
+    return steps, [*databases.values(), *inside.values()]
+
+
+def compare(
+    steps: dict[str, Step], pairs: dict[str, str], rounds: int, each: int, seconds: float
+) -> dict[str, Any]:
+    """Ratios of all pairs."""
+
+    def work(name: str, step: Step) -> timing.Work:
+        def run() -> None:
+            for key in range(1, each + 1):
+                step(key % ROWS + 1)
+
+        def in_scope() -> None:
+            with step.__self__._meta.database.readonly():  # type: ignore[attr-defined]
+                run()
+
+        return in_scope if name == SCOPED else run
+
+    works = {name: work(name, step) for name, step in steps.items()}
+    taken = timing.rounds(works, rounds, until=time.monotonic() + seconds)
+    return timing.ratios(taken, pairs, each)
+
+
+def idle(cluster: Any, seconds: float) -> float:
+    """CPU milliseconds per second of a database with its defaults, once used and then left alone."""
+    database = cluster.database()
+    on(database).get_by_id(1)
+    time.sleep(0.2)
+    cpu = time.process_time()
+    time.sleep(seconds)
+    spent = (time.process_time() - cpu) / seconds * 1000
+    database.close()
+    return spent
+
+
+def measure(plan: Plan) -> dict[str, Any]:
+    """Both kinds of statements on every server of the plan, then instructions."""
+    found: dict[str, Any] = {"servers": {}, "instructions": {}}
+    count = len(plan.servers)
+    for server in plan.servers:
+        with stage(server, 1) as cluster:
+            on_server = found["servers"][server] = {"version": cluster.version}
+            for kind, make, pairs, share in (
+                ("reads", reading, READS, 0.26),
+                ("writes", writing, WRITES, 0.14),
+            ):
+                steps, databases = make(cluster)
+                seconds = plan.pick(3.0, plan.seconds * share / count)
+                each = plan.pick(20, 100)
+                on_server[kind] = compare(steps, pairs, plan.pick(3, 400), each, seconds)
+                cluster.sync(30)
+                for database in databases:
+                    database.close()
+                plan.save(found)
+                plan.say(f"{server}: {kind}, {len(steps)} forms")
+            on_server["idle_ms"] = idle(cluster, plan.pick(1.0, 5.0))
+            if plan.quick and server != plan.servers[0]:
+                continue
+            try:
+                size = plan.pick((5, 1), (30, 3))
+                seconds = plan.pick(40.0, plan.seconds * 0.55 / count)
+                found["instructions"][server] = instructions.count(cluster, *size, seconds)
+            except RuntimeError as exc:
+                found["instructions"][server] = {"failed": str(exc)}
+            plan.save(found)
+            plan.say(f"{server}: instructions")
+    try:
+        # Imported here: the driver it needs may be missing, which leaves the rest as it is.
+        from .asynchronous import measure as measure_asynchronous
+
+        size = plan.pick((2, 20), (25, 200))
+        forms = measure_asynchronous(plan.servers[0], rounds=size[0], reads=size[1])
+    except Exception as exc:
+        forms = {"failed": f"{type(exc).__name__}: {exc}"[:300]}
+    found["asynchronous"] = {plan.servers[0]: forms}
+    plan.say(f"{plan.servers[0]}: reads under asyncio")
+    return found
