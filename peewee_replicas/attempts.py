@@ -29,7 +29,8 @@ class Attempts:
         observed: with ``reads="observe"``, where it would have gone.
         scoped: whether this context may be inside a scope.
         tried: the replicas that could not serve it, and why.
-        lost: the error of the attempt that was sent and lost its connection; `lost_alive`: its node answers.
+        lost: the error of the attempt that was sent and lost its connection.
+        lost_at: its node, if that answers; `returned`: the read went back there, as no other could serve it.
         resent: it could not be sent to the primary once, and was tried there again.
         catch_up: what it must see, if anything.
         sends: False where only its node is looked for; `found`: the database of that node.
@@ -41,7 +42,8 @@ class Attempts:
     observed: str | None = None
     scoped = True
     lost: Exception | None = None
-    lost_alive = False
+    lost_at: Replica | None = None
+    returned = False
     resent = False
     sends = True
     found: Any = None
@@ -94,12 +96,14 @@ class Attempts:
         if conn.guarded:
             conn.doubtful = "" if self.statement.kind == "read" else self.sql
         started = replica.start()
-        conn.executing = True
+        conn.executing = failed = True
         try:
-            return node._send(self.sql, self.params)
+            cursor = node._send(self.sql, self.params)
+            failed = False
+            return cursor
         finally:
             conn.executing = False
-            replica.finish(started)
+            replica.finish(started, failed=failed)
 
     def _attempt_at(self, replica: Replica, node: Any, catch_up: CatchUp) -> Any:
         """The read, on a replica that may have to catch up first."""

@@ -57,7 +57,8 @@ class FallbackBudget:
             return
         with self._lock:
             self._earn(self.share, sent, 0)
-            self._left -= 1.0
+            # No more than a window is owed, so that one long scope does not refuse others for ever.
+            self._left = max(self._left - 1.0, -self._most)
             self._last = now
 
     def _earn(self, share: float, sent: int, wasted: int) -> None:

@@ -41,6 +41,17 @@ class Latency:
             self._seconds = self._seconds * kept + min(seconds, OUTLIER * self._seconds) * (1 - kept)
         self._at = now
 
+    def add_failure(self, seconds: float, now: float) -> None:
+        """Take in a read that failed; to fail fast makes no node fast, but to time out makes it slow.
+
+        Parameters:
+            seconds, now: as for `add`.
+        """
+        if self._reads >= FIRST_READS and seconds > self._seconds:
+            self.add(seconds, now)
+        else:
+            self._at = now  # what fades is taken for fast in the end
+
     def at(self, now: float) -> float | None:
         """The average in seconds, or None where too few reads tell."""
         if self._reads < UNKNOWN_BELOW:

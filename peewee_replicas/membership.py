@@ -78,9 +78,11 @@ class ReplicaSet:
         """
         with self._lock:
             weights = dict(nodes)
-            gone = [replica for replica in (*self.all, *besides) if replica not in weights]
+            gone = [replica for replica in dict.fromkeys((*self.all, *besides)) if replica not in weights]
             for replica in gone:
                 replica.removed = True
+                if replica not in self.all:
+                    replica.booked_reads = replica.reads  # they were sent to the primary
             for replica, weight in weights.items():
                 replica.weight = weight
                 replica.on_change = self._refresh

@@ -176,13 +176,14 @@ class Replica:
             self.reads += 1
         return time.monotonic() if self.timed else 0.0
 
-    def finish(self, started: float = 0.0) -> None:
+    def finish(self, started: float = 0.0, *, failed: bool = False) -> None:
         """Count one read as over."""
         now = time.monotonic() if started else 0.0
         with self._lock:
             self.in_flight -= 1
             if started:
-                self._latency.add(now - started, now)
+                add = self._latency.add_failure if failed else self._latency.add
+                add(now - started, now)
 
     def connected(self, conn: Any) -> None:
         """Count one connection as opened; a node that was out of rotation is back."""

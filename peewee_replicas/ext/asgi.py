@@ -102,6 +102,8 @@ class CausalSessionMiddleware:
                     await _ask(visit)
                 except Exception as exc:
                     self._carrier.failed(visit, exc)
+                else:
+                    self._carrier.asked(visit)
         text = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers]
         added = self._carrier.added(request, text, https)
         return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in added]

@@ -68,6 +68,10 @@ class Terms:
         self._secrets = _checked_secrets(secret)
         self._cookie = _checked_name("cookie", cookie)
         self._header = _checked_name("header", header)
+        if header is not None and "_" in header:
+            raise ConfigurationError(
+                f"header={header!r}: servers and proxies drop headers with _ in their names; write -"
+            )
         if cookie is None and header is None:
             raise ConfigurationError("cookie=None, header=None: bookmarks need one of them to travel in")
         if (
@@ -88,6 +92,8 @@ class Terms:
             )
         self._same_site = same_site
         self._where = f"; Path={_checked_attribute('path', path)}"
+        if not path.startswith("/"):
+            raise ConfigurationError(f"path={path!r}: browsers ignore one that does not begin with /")
         if domain is not None:
             self._where += f"; Domain={_checked_attribute('domain', domain)}"
         self.readonly = _checked_methods(readonly)
@@ -98,7 +104,18 @@ class Terms:
 
     def header_of(self, label: str) -> str | None:
         """The name of a database's header."""
-        return self._header and (f"{self._header}-{label}" if label else self._header)
+        # Servers and proxies drop headers with underscores in their names, and say nothing.
+        return self._header and (f"{self._header}-{label.replace('_', '-')}" if label else self._header)
+
+    def check_labels(self, labels: Iterable[str]) -> None:
+        """Raises `ConfigurationError` where two databases would have one header, whose names ignore case."""
+        headers: dict[str, str] = {}
+        for label in labels if self._header else ():
+            other = headers.setdefault(str(self.header_of(label)).lower(), label)
+            if other != label:
+                raise ConfigurationError(
+                    f"databases: {other!r} and {label!r} would have one header, {self.header_of(label)}"
+                )
 
     def vary(self, label: str) -> list[str]:
         """The headers of the request that a response with a bookmark depends on.
@@ -209,19 +226,24 @@ def _context(label: str) -> str:
 
 
 def _checked_secrets(given: Secrets) -> tuple[str | bytes, ...]:
-    secrets = (given,) if isinstance(given, str | bytes) else tuple(given)
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        given = (given,)
+    secrets = tuple(given)
     if not secrets:
         raise ConfigurationError("secret: one is wanted, or several of which the first signs")
     for secret in secrets:
+        if not isinstance(secret, str | bytes):  # of a number, as many zeros would be made
+            raise ConfigurationError(f"secret: text or bytes are wanted, not a {type(secret).__name__}")
         try:
             bookmarks.sign("", secret)
-        except (ValueError, TypeError) as exc:
+        except ValueError as exc:
             raise ConfigurationError(f"secret: {exc}") from exc
     return secrets
 
 
 def _checked_name(argument: str, name: str | None) -> str | None:
-    if name is not None and not (_TOKEN.fullmatch(name) and len(name) <= _LONGEST_NAME):
+    fits = isinstance(name, str) and _TOKEN.fullmatch(name) and len(name) <= _LONGEST_NAME
+    if name is not None and not fits:
         raise ConfigurationError(
             f"{argument}={name!r}: None or a name of up to {_LONGEST_NAME} letters, digits, - and _ is wanted"
         )
@@ -229,7 +251,8 @@ def _checked_name(argument: str, name: str | None) -> str | None:
 
 
 def _checked_attribute(argument: str, value: str) -> str:
-    if not value or not value.isascii() or not value.isprintable() or set(value) & set("; ,"):
+    fits = isinstance(value, str) and value.isascii() and value.isprintable()
+    if not fits or not value or set(value) & set("; ,"):
         raise ConfigurationError(f"{argument}={value!r}: not allowed in a cookie")
     return value
 
@@ -237,7 +260,7 @@ def _checked_attribute(argument: str, value: str) -> str:
 def _checked_methods(given: bool | Iterable[str]) -> frozenset[str]:
     if isinstance(given, bool):
         return SAFE_METHODS if given else frozenset()
-    methods = frozenset(given)
+    methods = frozenset(given if isinstance(given, Iterable) else (None,))
     if isinstance(given, str) or not all(isinstance(method, str) for method in methods):
         raise ConfigurationError(f'readonly={given!r}: True, False or methods such as ("GET",) are wanted')
     return frozenset(method.upper() for method in methods)

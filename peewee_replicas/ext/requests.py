@@ -128,6 +128,7 @@ class Carrier:
         for database in self._databases.values():
             if not isinstance(database, Replicated | Proxy):
                 raise ConfigurationError(f"databases: {database!r} is none of peewee_replicas' databases")
+        terms.check_labels(self._databases)
         self.terms = terms
         self.counters = Counters("requests", "taken", "refused", "sent", "unsent")
 
@@ -191,6 +192,14 @@ class Carrier:
                     visit.ask()
                 except Exception as exc:
                     self.failed(visit, exc)
+                else:
+                    self.asked(visit)
+
+    def asked(self, visit: Visit) -> None:
+        """Note whether the primary has answered; that it does not, it was logged for already."""
+        if visit.session.owed:
+            visit.failed = True
+            self.counters.add("unsent")
 
     def failed(self, visit: Visit, exc: Exception) -> None:
         """Say that a response goes out without its bookmark: what it tells of may have been committed."""

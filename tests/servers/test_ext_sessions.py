@@ -280,6 +280,7 @@ def test_a_primary_that_is_gone_keeps_no_response_back(server: str) -> None:
 
         assert visitor.ask(app, work) == "7"
         assert (db.stats()["unasked"], visitor.cookies) == (1, {})
+        assert app.wsgi_app.stats()["unsent"] == 1
         assert visitor.ask(app, lambda: read(db)) == "1"
 
 

@@ -439,6 +439,29 @@ def test_the_primary_can_begin_and_cease_to_take_part(cluster: Any, make: Callab
     until(gone(cluster.primary, mine))
 
 
+def test_reads_of_a_primary_that_ceases_to_take_part_are_counted_once(
+    cluster: Any, make: Callable[..., Any]
+) -> None:
+    database = make()
+    too = {"name": "too", "host": cluster.primary.host, "port": cluster.primary.port}
+    with database.readonly():  # by the primary as a reader, which is no replica
+        database.replicas[0].eject("a test")
+        nodes_read(database, 3)
+    database.close()
+    database.set_replicas([too])
+    assert database.stats()["replicas"] == 0
+    nodes_read(database, 5)
+    rows = database.replicas[0]
+    held = database._reach(rows)._state.conn.cursor(SSCursor)
+    held.execute("SELECT 1 UNION SELECT 2")  # keeps its connection open
+    database.set_replicas(specs(cluster, 1))
+    assert database.stats()["replicas"] == 5
+    held.close()
+    nodes_read(database, 2)
+    assert not rows.has_connections()
+    assert database.stats()["replicas"] == 7
+
+
 @pytest.mark.once
 def test_other_parameters_make_another_node_and_the_same_in_other_words_do_not(
     cluster: Any, make: Callable[..., Any]

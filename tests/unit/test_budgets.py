@@ -103,6 +103,17 @@ def test_the_reads_of_a_scope_that_fell_back_count_and_are_paid_by_others() -> N
     assert program.fall_back(3) == 1
 
 
+def test_a_long_scope_is_forgotten_after_a_window() -> None:
+    program = Program(0.2)
+    assert program.fall_back(1) == 1
+    for _ in range(100_000):
+        program.budget.charge(program.now, program.sent)
+    assert program.fall_back(WINDOW) == 0
+    assert program.fall_back(100) == pytest.approx(20, abs=1)
+    program.served(2 * WINDOW)
+    assert program.fall_back(1) == 1
+
+
 def test_it_is_exact_under_threads() -> None:
     budget = FallbackBudget(0.25)
     allowed: list[int] = []

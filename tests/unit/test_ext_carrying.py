@@ -172,6 +172,10 @@ def test_methods() -> None:
         ({"secret": "short"}, "secret: a key for bookmarks needs 16 bytes"),
         ({"secret": [NEW, "short"]}, "secret"),
         ({"secret": [None]}, "secret"),
+        ({"secret": None}, "secret"),
+        ({"secret": 100}, "secret: text or bytes are wanted, not a int"),
+        ({"secret": [NEW, 100]}, "secret"),
+        ({"cookie": 5}, "cookie=5"),
         ({"cookie": None}, "cookie=None, header=None"),
         ({"cookie": ""}, "cookie=''"),
         ({"cookie": "a b"}, "cookie='a b'"),
@@ -179,6 +183,7 @@ def test_methods() -> None:
         ({"cookie": "a" * 33}, "cookie"),
         ({"header": "X Mark"}, "header='X Mark'"),
         ({"header": "X-Märk"}, "header"),
+        ({"header": "X_Mark"}, "header='X_Mark': servers and proxies drop"),
         ({"max_age": 0}, "max_age=0"),
         ({"max_age": 24 * 3600 + 1}, "max_age=86401"),
         ({"max_age": float("nan")}, "max_age=nan"),
@@ -189,9 +194,12 @@ def test_methods() -> None:
         ({"same_site": "None", "secure": False}, "needs secure=True"),
         ({"path": "/;x"}, "path"),
         ({"path": ""}, "path"),
+        ({"path": "shop"}, "path='shop'"),
+        ({"domain": 5}, "domain=5"),
         ({"domain": "a\r\nSet-Cookie: x"}, "domain"),
         ({"readonly": "GET"}, "readonly='GET'"),
         ({"readonly": [1]}, "readonly"),
+        ({"readonly": 1.5}, "readonly"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(changed: dict[str, Any], message: str) -> None:
@@ -205,6 +213,18 @@ def test_labels() -> None:
     for bad in ({}, {"": 1}, {"a b": 1}, {1: 1}, {"a" * 33: 1}):
         with pytest.raises(ConfigurationError, match="databases"):
             labelled(bad)
+
+
+def test_no_two_databases_have_one_header() -> None:
+    made = terms(header="X-Mark")
+    assert made.header_of("my_shop") == "X-Mark-my-shop"  # one with _ would be dropped on its way
+    made.check_labels(["my_shop", "shop", ""])
+    terms().check_labels(["a", "A"])  # names of cookies are told apart
+    for labels in (["my_shop", "my-shop"], ["shop", "Shop"]):
+        with pytest.raises(
+            ConfigurationError, match=f"'{labels[0]}' and '{labels[1]}' would have one header"
+        ):
+            made.check_labels(labels)
 
 
 def test_the_longest_bookmark_fits_into_a_cookie() -> None:

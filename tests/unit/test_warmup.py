@@ -103,6 +103,22 @@ def test_a_latency_fades_without_reads_and_then_believes_the_next_one() -> None:
     assert again < 0.0025
 
 
+def test_to_fail_makes_no_node_fast_and_to_time_out_makes_it_slow() -> None:
+    it = Latency()
+    for number in range(100):
+        it.add_failure(0.001, number / 100)
+    assert it.at(1.0) is None
+    it = latency_after(*((0.010, number / 100) for number in range(300)))
+    for number in range(100):
+        it.add_failure(0.001, 3.0 + number)
+    assert it.at(102.0) == pytest.approx(0.010)  # it does not fade either, for it is in use
+    for number in range(20):
+        it.add_failure(2.0, 102.0 + number)
+    found = it.at(122.0)
+    assert found is not None
+    assert found > 0.5
+
+
 def test_clocks_that_step_back_do_no_harm() -> None:
     it = latency_after(*((0.001, now) for now in (10.0, 9.0, 9.5, 9.0, 8.0, 8.5, 7.0, 8.0, 9.0)))
     assert it.at(8.0) == pytest.approx(0.001)
