@@ -57,6 +57,65 @@ async def count(database: Any) -> int:
 # Pools
 
 
+@pytest.mark.once
+def test_connections_to_a_node_that_was_taken_out_are_closed(cluster: Any, make: Any) -> None:
+    database = make()
+    specs = [{"name": node.name, "host": node.host, "port": node.port} for node in cluster.replicas]
+
+    async def left(database: Any) -> None:
+        while sessions(cluster)[2]:
+            await count(database)  # a statement now and then looks after those that have left
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        await asyncio.gather(*(count(database) for _ in range(12)))
+        database.set_replicas(specs[1:])
+        rows = database.iterate(Item.select(), buffer_size=10)
+        await anext(rows)
+        gone = database.replicas[0]
+        database.set_replicas(specs[:1])
+        await count(database)
+        assert len([row async for row in rows]) == 99
+        await asyncio.wait_for(left(database), 20)
+        assert not gone.has_connections()
+        await closed(cluster, database)
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_the_task_that_finds_a_node_back_does_not_keep_its_connection(cluster: Any, make: Any) -> None:
+    database = make(pool_size=1)
+    back, _ = database.replicas
+
+    async def main() -> None:
+        back.failed("a test")
+        while back.state != "up":
+            await count(database)  # one of them tries the node
+            await asyncio.sleep(0.01)
+        for _ in range(12):  # as it warms up, it gets one of 11; and it may have one connection only
+            await asyncio.wait_for(asyncio.create_task(count(database)), 5)
+        await closed(cluster, database)
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_a_connection_that_streamed_nothing_in_the_end_streams_nothing_later(cluster: Any, make: Any) -> None:
+    database = make(consistency="strong")  # the primary is asked before each read
+
+    async def main() -> None:
+        assert len([row async for row in database.iterate(Item.select())]) == 100
+        for replica in database.replicas:
+            replica.eject("a test")
+        async with database.readonly():
+            cursor = await database.aexecute_sql("SELECT id FROM item")
+            assert len(cursor.fetchall()) == 100
+        await closed(cluster, database)
+
+    asyncio.run(main())
+
+
 def test_pools_are_one_for_each_node_each_of_its_own_size(cluster: Any, make: Any) -> None:
     first, second = ({"host": node.host, "port": node.port} for node in cluster.replicas)
     database = make(pool_size=3, replicas=[first, {**second, "pool_size": 5, "pool_min_size": 5}])
@@ -105,7 +164,7 @@ def test_tasks_that_write_and_read_do_not_wait_for_each_other_for_ever(cluster: 
 
 
 def test_a_read_that_fell_back_keeps_no_connection_to_the_primary(cluster: Any, make: Any) -> None:
-    database = make(pool_size=1, acquire_timeout=30)
+    database = make(pool_size=1, acquire_timeout=5)
     for replica in database.replicas:
         replica.eject("for the test")
 
@@ -118,7 +177,8 @@ def test_a_read_that_fell_back_keeps_no_connection_to_the_primary(cluster: Any, 
         done = asyncio.Event()
         tasks = [asyncio.create_task(task(done)) for _ in range(5)]
         while database.stats()["fallbacks"] < 5:
-            await asyncio.sleep(0)
+            assert not any(one.done() for one in tasks)
+            await asyncio.sleep(0.01)
         done.set()
         assert await asyncio.gather(*tasks) == [100] * 5
         await closed(cluster, database)

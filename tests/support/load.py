@@ -53,6 +53,11 @@ class Write(NamedTuple):
     tokens: tuple[int, ...]
     error: str
 
+    @property
+    def took(self) -> float:
+        """Seconds."""
+        return self.ended - self.began
+
 
 class Group:
     """A database under load, and what its threads saw.

@@ -196,6 +196,12 @@ def until_served(load: Load, names: list[str], since: float, seconds: float, rea
     return load.wait_until(served, seconds)
 
 
+def follow_again(cluster: Any) -> None:
+    """Have the replicas connect to a primary that is back: MySQL's give up after ten seconds."""
+    for node in cluster.replicas:
+        node.execute("START REPLICA")
+
+
 def until_written(load: Load, since: float, seconds: float) -> dict[str, float]:
     """Wait until every group has written something that it began after that; seconds until it had."""
 

@@ -221,17 +221,7 @@ class Work:
         shared.prepare(self.admin)
         self.admin.close()  # or it might be among the connections that are killed
         self.cluster.sync()
-        threads = []
-        for number, (group, database, session, promise, kind, operations) in enumerate(self.casts):
-            actor = kind(shared, database, group, session, promise, random.Random(f"{seed} {number}"))
-            threads.append(threading.Thread(target=actor.run, args=operations(actor)))
-        for thread in threads:
-            thread.start()
-        with faults or nullcontext():
-            shared.stop.wait(seconds)
-        shared.stop.set()
-        for thread in threads:
-            thread.join()
+        self._act(shared, seconds, seed, faults or nullcontext())
         shared.audit(self.admin)
         self.admin.close()
         self.troubles += shared.troubles
@@ -240,6 +230,20 @@ class Work:
         if shared.surprises:
             raise shared.surprises[0]
         return check(shared.events, JOINT)
+
+    def _act(self, shared: Round, seconds: float, seed: object, faults: Any) -> None:
+        """Let everybody work until the time is over."""
+        threads = []
+        for number, (group, database, session, promise, kind, operations) in enumerate(self.casts):
+            actor = kind(shared, database, group, session, promise, random.Random(f"{seed} {number}"))
+            threads.append(threading.Thread(target=actor.run, args=operations(actor)))
+        for thread in threads:
+            thread.start()
+        with faults:
+            shared.stop.wait(seconds)
+        shared.stop.set()
+        for thread in threads:
+            thread.join()
 
     def counters(self) -> Counter[str]:
         """How reads were brought to see what they must, over all databases that promise anything."""

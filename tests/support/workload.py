@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import peewee
@@ -201,24 +202,25 @@ class Recorder:
         return self.database.execute_sql(sql, params)
 
 
-_answers = threading.local()
+_group: ContextVar[str] = ContextVar("group", default="")
+_node: ContextVar[str] = ContextVar("node", default="")
 
 
 def work_for(group: str) -> None:
-    """Count what this thread reads under a group."""
-    _answers.group = group
+    """Count what this thread or task reads under a group."""
+    _group.set(group)
 
 
 def _answered(database: Any) -> str:
-    return str(getattr(_answers, "node", ""))
+    return _node.get()
 
 
 def listen(database: Any, served: Counter[str], group: str) -> None:
     """Count who answers the reads of a database, under the group of the thread, else under `group`."""
 
     def hook(event: Any) -> None:
-        _answers.node = event.node
-        who = getattr(_answers, "group", group)
+        _node.set(event.node)
+        who = _group.get() or group
         if event.kind == "read" and event.error is None and event.reason.split(",")[0] in _FREE:
             served[f"{who}: {event.role}"] += 1
         elif event.kind == "read" and event.error is None and event.reason.startswith(_FELL_BACK):

@@ -1,0 +1,241 @@
+"""A connection that aiomysql opens, and that hears what the server says of its session.
+
+aiomysql reads the user's arguments, connects, negotiates TLS and authenticates; from then on the statements
+of both forms of the library are sent, and their answers read, by one and the same code, `servers.wire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiomysql
+import aiomysql.connection
+from peewee import PeeweeException
+from playhouse.pwasyncio import await_
+from pymysql import cursors, err
+from pymysql.constants import CLIENT, CR
+
+from ..errors import ConfigurationError
+from ..servers import wire
+from ..servers.packets import Result
+from ..servers.sockets import end_when_vanished
+from .streams import Stream, close_with_loop
+
+_CONNECT_SECONDS = 10.0
+
+# What aiomysql learns while connecting, and statements need to know.
+_LEARNED = (
+    "host_info", "protocol_version", "salt", "server_capabilities", "server_charset", "server_language",
+    "server_status", "server_thread_id", "server_version", "_secure",
+)  # fmt: skip
+
+
+class Cursor(cursors.Cursor):
+    """What `execute_sql` returns: its rows have been read, so that nothing of it waits for the server."""
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
+
+
+class DictCursor(cursors.DictCursorMixin, Cursor):
+    """The same with rows as dicts."""
+
+
+class StreamCursor(cursors.SSCursor):
+    """A cursor that reads its rows from the server when they are asked for."""
+
+    def __del__(self) -> None:
+        """Leave what is unread to the connection: a collected object cannot wait for a server."""
+
+
+class StreamDictCursor(cursors.DictCursorMixin, StreamCursor):
+    """The same with rows as dicts."""
+
+
+# Where a user asks for streaming, results are read whole, as by peewee's asyncio form: `iterate` streams.
+_CURSORS = {
+    aiomysql.Cursor: Cursor,
+    aiomysql.SSCursor: Cursor,
+    aiomysql.DictCursor: DictCursor,
+    aiomysql.SSDictCursor: DictCursor,
+}
+
+
+class _Opening(aiomysql.connection.Connection):
+    """aiomysql's connection, as far as to the end of its authentication."""
+
+    _reader: Any = None
+    _writer: Any = None
+
+    async def _request_authentication(self) -> None:
+        if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
+            raise err.OperationalError(
+                CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server doesn't support it"
+            )
+        self.client_flag |= self.server_capabilities & wire.ASKED_FOR
+        await super()._request_authentication()
+
+    def hand_over(self) -> Stream:
+        """Give up what it has opened."""
+        stream = Stream(self._reader, self._writer)
+        self._writer = self._reader = None
+        return stream
+
+
+class _Result(Result):
+    """A result that, when collected before it was read to its end, takes its connection with it."""
+
+    def __del__(self) -> None:
+        unread, self.unbuffered_active = self.unbuffered_active, False
+        if unread and self.connection is not None:
+            self.connection._force_close()
+
+
+class Connection(wire.Connection):
+    """A connection to one node, in one event loop. Used inside of greenlets, where waiting looks synchronous.
+
+    Parameters:
+        guard: ask the server to refuse writes on this connection (``SET SESSION TRANSACTION READ ONLY``).
+        database: the schema's name.
+        defer_connect: leave `connect` to the caller.
+        arguments: as aiomysql's own.
+
+    Attributes:
+        pool: the pool it belongs to, if any.
+        last_used: when it was given back to it last, on the loop's clock.
+        held: whether it is kept for longer than one statement.
+    """
+
+    _result_class = _Result
+    held = False
+    cursorclass: Any
+    streamed: Any = None
+
+    def __init__(
+        self,
+        *,
+        guard: bool = False,
+        database: str | None = None,
+        defer_connect: bool = False,
+        **arguments: Any,
+    ) -> None:
+        self.pool: Any = None
+        self.last_used = 0.0
+        cursor = arguments.pop("cursorclass", aiomysql.Cursor)
+        if cursor not in _CURSORS:
+            allowed = ", ".join(f"aiomysql.{known.__name__}" for known in _CURSORS)
+            raise ConfigurationError(f"cursorclass={cursor!r}: allowed are {allowed}")
+        # Run by us, so that the results are read by us.
+        later = {name: arguments.pop(name, None) for name in ("sql_mode", "init_command")}
+        self._arguments = {**arguments, "db": database, "autocommit": None}
+        opening = self._opening()
+        self._connect_seconds = opening.connect_timeout or _CONNECT_SECONDS
+        super().__init__(
+            guard=guard,
+            defer_connect=True,
+            ssl_disabled=True,  # aiomysql negotiates it
+            host=opening.host,
+            port=opening.port,
+            user=opening.user,
+            database=opening.db,
+            unix_socket=opening.unix_socket,
+            charset=opening.charset,
+            use_unicode=opening.use_unicode,
+            client_flag=opening.client_flag,
+            local_infile=bool(arguments.get("local_infile")),
+            cursorclass=_CURSORS[cursor],
+            autocommit=True,
+            **later,
+        )
+        self.encoders, self.decoders = opening.encoders, opening.decoders
+        if not defer_connect:
+            self.connect()
+
+    def _opening(self) -> Any:
+        opening = _Opening(**self._arguments)
+        if opening.connect_timeout is None:
+            opening.connect_timeout = _CONNECT_SECONDS
+        return opening
+
+    def connect(self, sock: Any = None) -> None:
+        """Open the session; the greeting and the setting up may take ``connect_timeout`` seconds each."""
+        self._ready = self._closed = False
+        self._later = ""
+        self.begin_anew()
+        try:
+            self._sock = self._rfile = stream = await_(_open(self._opening(), self._connect_seconds, self))
+            self._current_timeout = None
+            self._next_seq_id = 0
+            self._agree()
+            self._poll = stream.readable
+            if self.guarded:
+                end_when_vanished(stream)
+            await_(close_with_loop(stream))
+            timer = asyncio.get_running_loop().call_later(self._connect_seconds, stream.time_out)
+            try:
+                self._set_up()
+            finally:
+                timer.cancel()
+        except BaseException as exc:
+            self._force_close()
+            if isinstance(exc, OSError):
+                raise err.OperationalError(CR.CR_CONN_HOST_ERROR, f"{self._unreached()} ({exc})") from exc
+            raise
+        self.changes.clear()
+        self._ready = True
+
+    def _unreached(self) -> str:
+        return f"Can't connect to MySQL server on {self.unix_socket or self.host!r}"
+
+    def _set_up(self) -> None:
+        # In aiomysql's order; a user's init_command must meet the session as it would have left it.
+        if self.sql_mode is not None:
+            self._command(f"SET sql_mode={self.sql_mode}")
+        if self.init_command is not None:
+            self.query(self.init_command)
+            self._command("COMMIT")
+        least = "" if self.get_autocommit() else "autocommit = 1"
+        settings = ", ".join(part for part in (least, self._settings) if part)
+        if settings:
+            self._set_session(settings, least)
+        self._settings = ""
+
+    def _write_bytes(self, data: bytes) -> None:
+        try:
+            super()._write_bytes(data)
+        except (err.MySQLError, PeeweeException):
+            raise
+        except BaseException:
+            self._force_close()  # interrupted: half a statement may be under way
+            raise
+
+    def stream(self, streams: bool) -> None:
+        """Whether the results of the next statements are read row by row, on demand."""
+        dicts = issubclass(self.cursorclass, cursors.DictCursorMixin)
+        if streams:
+            self.cursorclass = StreamDictCursor if dicts else StreamCursor
+        else:
+            self.cursorclass = DictCursor if dicts else Cursor
+
+
+async def _open(opening: Any, seconds: float, conn: Connection) -> Stream:
+    try:
+        try:
+            await asyncio.wait_for(opening._connect(), seconds)
+        except asyncio.TimeoutError as exc:
+            raise err.OperationalError(
+                CR.CR_CONN_HOST_ERROR, f"{conn._unreached()} (no greeting within {seconds} s)"
+            ) from exc
+        except err.OperationalError as exc:
+            if isinstance(exc.__cause__, OSError):
+                exc.original_exception = exc.__cause__  # as PyMySQL names it
+                exc.args = (exc.args[0], f"{conn._unreached()} ({exc.__cause__})")
+            raise
+        for name in _LEARNED:
+            setattr(conn, name, getattr(opening, name, None))
+        stream: Stream = opening.hand_over()
+        return stream
+    finally:
+        opening.close()

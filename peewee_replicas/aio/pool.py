@@ -1,0 +1,216 @@
+"""The connections of one node in one event loop. Never used from another thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from peewee import InterfaceError, OperationalError
+from playhouse.pool import MaxConnectionsExceeded
+
+CLOSING = "Database pool is shutting down."
+
+
+class PoolExhausted(OperationalError, MaxConnectionsExceeded):
+    """Every connection of the client's own pool is in use; this says nothing about the node."""
+
+
+class Pool:
+    """A pool of connections.
+
+    A connection is *held* where it is kept for longer than one statement: while rows are streamed, or after
+    the user was given it. Who holds one of another pool waits here only for those that come back soon.
+
+    Parameters:
+        label: what it leads to, for messages.
+        size: how many connections there may be.
+        timeout: seconds that a task waits for one.
+        recycle: seconds after which an unused one is closed instead of used; below 0: never.
+    """
+
+    def __init__(self, label: str, size: int, timeout: float, recycle: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.closing = False
+        self.first = True
+        """Whether no connection was opened yet."""
+        self._label = label
+        self._size = size
+        self._timeout = timeout
+        self._recycle = recycle
+        self._idle: list[Any] = []
+        self._used: set[Any] = set()
+        self._opening = 0
+        self._held = 0
+        self._waiters: deque[tuple[asyncio.Future[Any], bool]] = deque()
+        self._lost: list[asyncio.Future[None]] = []
+
+    def take(self) -> Any:
+        """An idle connection that is not known to be dead; None where there is none."""
+        while self._idle:
+            conn = self._idle.pop()
+            if conn.dropped() or 0 <= self._recycle < self.loop.time() - conn.last_used:
+                self._close(conn)
+                continue
+            self._used.add(conn)
+            return conn
+        return None
+
+    @property
+    def full(self) -> bool:
+        """Whether no connection may be opened."""
+        return len(self._used) + len(self._idle) + self._opening >= self._size
+
+    @property
+    def size(self) -> int:
+        """How many connections there are."""
+        return len(self._used) + len(self._idle)
+
+    def reserve(self) -> None:
+        """Keep a place free for a connection that is about to be opened. Raises `PoolExhausted`."""
+        if self.closing:
+            raise InterfaceError(CLOSING)
+        if self.full:
+            raise self._exhausted("")
+        self._opening += 1
+
+    def forfeit(self) -> None:
+        """Give a reserved place up."""
+        self._opening -= 1
+        self._pass_on()
+
+    def opened(self, conn: Any) -> None:
+        """Fill a reserved place."""
+        self._opening -= 1
+        self._used.add(conn)
+        conn.pool = self
+
+    def renew(self, conn: Any) -> None:
+        """Close a connection in use, and keep its place free for another."""
+        if conn.held:
+            self.hold(conn, False)
+        self._used.discard(conn)
+        self._close(conn)
+        self._opening += 1
+
+    async def wait(self, *, patient: bool) -> Any:
+        """A connection that another task gives back; None: a place was reserved for a new one.
+
+        Parameters:
+            patient: whether to wait also where every connection is held.
+
+        Raises:
+            PoolExhausted: none came back in time.
+            InterfaceError: the pool is being closed.
+        """
+        if self.closing:
+            raise InterfaceError(CLOSING)
+        if not patient and self._all_held():
+            raise self._exhausted(": all of them are streaming, or were handed out")
+        waiter: asyncio.Future[Any] = self.loop.create_future()
+        entry = (waiter, patient)
+        self._waiters.append(entry)
+        timer = self.loop.call_later(self._timeout, self._expire, waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                # Cancelled after it was given something.
+                if waiter.result() is None:
+                    self.forfeit()
+                else:
+                    self.give_back(waiter.result())
+            raise
+        finally:
+            timer.cancel()
+            if entry in self._waiters:
+                self._waiters.remove(entry)
+
+    def _expire(self, waiter: asyncio.Future[Any]) -> None:
+        if not waiter.done():
+            waiter.set_exception(self._exhausted(f" (acquire_timeout={self._timeout})"))
+
+    def _exhausted(self, why: str) -> PoolExhausted:
+        return PoolExhausted(
+            f"Timed out acquiring connection from pool of {self._size} to {self._label}{why}."
+        )
+
+    def _all_held(self) -> bool:
+        return self._held >= self._size
+
+    def hold(self, conn: Any, held: bool) -> None:
+        """Whether a connection is kept for longer than one statement from now on."""
+        conn.held = held
+        self._held += 1 if held else -1
+        if self._all_held():
+            for waiter, patient in self._waiters:
+                if not patient and not waiter.done():
+                    waiter.set_exception(self._exhausted(": all of them are streaming, or were handed out"))
+
+    def give_back(self, conn: Any) -> None:
+        """Take a connection back whose session is as it was when it was opened."""
+        if conn not in self._used:
+            return
+        if self.closing or not conn.open:
+            self.discard(conn)
+            return
+        conn.last_used = self.loop.time()
+        if conn.held:
+            self.hold(conn, False)
+        waiter = self._next_waiter()
+        if waiter is not None:
+            waiter.set_result(conn)
+            return
+        self._used.discard(conn)
+        self._idle.append(conn)
+
+    def discard(self, conn: Any) -> None:
+        """Close a connection for good."""
+        if conn in self._used:
+            if conn.held:
+                self.hold(conn, False)
+            self._used.discard(conn)
+            self._close(conn)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self.full:
+            return
+        waiter = self._next_waiter()
+        if waiter is not None:
+            self._opening += 1
+            waiter.set_result(None)
+
+    def _next_waiter(self) -> asyncio.Future[Any] | None:
+        while self._waiters:
+            waiter, _ = self._waiters.popleft()
+            if not waiter.done():
+                return waiter
+        return None
+
+    def _close(self, conn: Any) -> None:
+        if conn.open:
+            self._lost = [lost for lost in self._lost if not lost.done()]
+            self._lost.append(conn._sock.lost)
+            conn.close()
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._close(self._idle.pop())
+
+    def close(self) -> None:
+        """Open and lend no more; what is in use is closed when it comes back."""
+        self.closing = True
+        self.close_idle()
+        while (waiter := self._next_waiter()) is not None:
+            waiter.set_exception(InterfaceError(CLOSING))
+
+    async def closed(self, until: float) -> None:
+        """Wait until every connection has come back; end them at `until`, by the loop's clock."""
+        while self._used and self.loop.time() < until:
+            await asyncio.sleep(0.01)
+        for conn in list(self._used):
+            self.discard(conn)
+        if self._lost:
+            await asyncio.wait(self._lost, timeout=1)

@@ -1,0 +1,83 @@
+"""Results that are read from the server while the program goes through them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from peewee import InterfaceError, __exception_wrapper__
+from playhouse.pwasyncio import await_
+
+from .tasks import TaskState
+
+# Rows that are taken at a time, as in peewee's asyncio form.
+BATCH = 100
+# A generator that was left by `break` is closed by the event loop a moment later.
+_LEFT_BEHIND_SECONDS = 5.0
+
+
+class Streamed:
+    """One result, and the connection it comes on, which nobody else uses until it is closed.
+
+    Parameters:
+        cursor: the driver's.
+        state: the state of the task that asked for it.
+        leased: whether the connection was taken out of a pool for it; otherwise it is the task's own.
+    """
+
+    def __init__(self, cursor: Any, state: TaskState, *, leased: bool) -> None:
+        self._cursor = cursor
+        self._conn = cursor.connection
+        self._state = state
+        self._leased = leased
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._conn.stream(False)
+        self._conn.streamed = self
+        if leased:
+            self._conn.pool.hold(self._conn, True)
+            state.holds += 1
+
+    def rows(self, query: Any) -> Iterator[Any]:
+        """The rows, as the query has them."""
+        return query._get_cursor_wrapper(self._cursor).iterator()  # type: ignore[no-any-return]  # peewee's
+
+    def take(self, rows: Iterator[Any], number: int) -> list[Any]:
+        """The next so many rows; fewer at the end."""
+        with __exception_wrapper__:
+            return list(itertools.islice(rows, number))
+
+    def close(self) -> None:
+        """Be done with the result, whether it was read to its end or not."""
+        if self._ended.done():
+            return
+        conn = self._conn
+        try:
+            if not self._leased and conn.open and conn.busy:
+                with __exception_wrapper__:
+                    self._cursor.close()  # a transaction depends on this connection: read what is left
+        finally:
+            conn.streamed = None
+            self._ended.set_result(None)
+            if self._leased:
+                self._state.holds -= 1
+                if conn.busy or not conn.replaceable:
+                    conn.pool.discard(conn)
+                else:
+                    conn.pool.give_back(conn)
+
+    def wait(self) -> None:
+        """Wait a moment for its end, before something else is sent on its connection.
+
+        Raises:
+            InterfaceError: it is still being gone through.
+        """
+        ended = self._ended
+        if not ended.done():
+            await_(asyncio.wait([ended], timeout=_LEFT_BEHIND_SECONDS))
+        if not ended.done():
+            raise InterfaceError(
+                "Connection is busy streaming results from iterate(). Run the query from another task, "
+                "or exhaust or aclose() the iterator."
+            )

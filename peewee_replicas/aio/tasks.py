@@ -1,0 +1,136 @@
+"""What each task has of its own: its connections, and what is kept for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from ..local import Here
+
+
+def current_task() -> asyncio.Task[Any] | None:
+    """The task that runs now; None outside of any."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return None
+
+
+class _Local:
+    """An object whose attributes each task has apart; outside of tasks, each thread."""
+
+    def __init__(self) -> None:
+        self.__dict__["_by_task"] = weakref.WeakKeyDictionary()
+        self.__dict__["_by_thread"] = threading.local()
+
+    def _values(self) -> dict[str, Any]:
+        task = current_task()
+        if task is None:
+            values: dict[str, Any] = self._by_thread.__dict__
+            return values
+        found = self._by_task.get(task)
+        if found is None:
+            found = self._by_task[task] = {}
+        return found  # type: ignore[no-any-return]  # kept in the instance's own dictionary
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values()[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._values()[name] = value
+
+
+class _Tasks:
+    """Each task is somebody of its own, and so is each thread outside of tasks."""
+
+    word = "task"
+    local = _Local
+
+    @staticmethod
+    def current() -> Hashable:
+        task = current_task()
+        return threading.get_ident() if task is None else task
+
+
+TASKS: Here = _Tasks()
+
+
+class TaskState:
+    """One task's connection to one node, in the form in which peewee keeps a thread's.
+
+    Attributes:
+        leases: nodes whose connections the task has taken; only the database's own state has any.
+        kept: whether its connection was handed to the user, and stays until the database is closed.
+        reserved: whether a place in the pool is kept free for the connection that is opened next.
+        holds: how many connections to nodes the task keeps beyond a statement: streaming, or handed out.
+        streaming: whether the statement that is run now is to be streamed.
+        unreached: as `Nodes` uses it.
+    """
+
+    __slots__ = (
+        "closed", "commit_callbacks", "conn", "ctx", "holds", "kept", "leases", "reserved", "streaming",
+        "transactions", "unreached",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.leases: list[Any] = []
+        self.holds = self.unreached = 0
+        self.reserved = self.streaming = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Have no connection, and nothing in progress."""
+        self.conn: Any = None
+        self.closed = True
+        self.kept = False
+        self.transactions: list[Any] = []
+        self.ctx: list[Any] = []
+        self.commit_callbacks: list[Any] = []
+
+    def set_connection(self, conn: Any) -> None:
+        """Have this connection."""
+        self.conn = conn
+        self.closed = False
+
+
+class TaskStates:
+    """The states of one database, by task.
+
+    Parameters:
+        on_end: called with each task that had a state, once it has ended; None: nobody is told.
+    """
+
+    def __init__(self, on_end: Callable[[asyncio.Task[Any]], None] | None = None) -> None:
+        self._states: dict[asyncio.Task[Any], TaskState] = {}
+        self._outside = threading.local()
+        self._on_end = on_end
+
+    def here(self) -> TaskState:
+        """The state of the task that runs now; outside of tasks, the thread's."""
+        task = current_task()
+        if task is None:
+            if not hasattr(self._outside, "state"):
+                self._outside.state = TaskState()
+            return self._outside.state  # type: ignore[no-any-return]  # a thread-local has no types
+        state = self._states.get(task)
+        if state is None:
+            state = self._states[task] = TaskState()
+            if self._on_end is not None:
+                task.add_done_callback(self._on_end)
+        return state
+
+    def forget(self, task: asyncio.Task[Any] | None = None) -> TaskState | None:
+        """Take the state of a task, or of the one that runs now, out."""
+        task = task or current_task()
+        return None if task is None else self._states.pop(task, None)
+
+    def clear(self) -> list[TaskState]:
+        """Take all out."""
+        states, self._states = list(self._states.values()), {}
+        return states

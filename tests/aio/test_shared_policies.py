@@ -1,0 +1,11 @@
+"""The tests of ``test_policies_servers`` in the asyncio form."""
+
+from __future__ import annotations
+
+from support.in_loop import shared
+
+BESIDES = {
+    "test_connect_opens_the_node_that_the_next_read_then_uses": "the pool may have one",
+}
+
+globals().update(shared("test_policies_servers", BESIDES))
