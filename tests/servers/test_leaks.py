@@ -320,7 +320,7 @@ def test_greenlets_that_are_killed_leave_no_answer_behind(cluster: Any, kind: st
     pytest.importorskip("gevent")
     # Broken off inside the operating system's connect(), a socket is left to the collector: it is counted.
     with Program("load_broken_off.py", cluster, kind, warnings="ignore::ResourceWarning") as program:
-        found = program.ask(times=150, seed=4)
+        found = program.ask(times=100, seed=4)
         assert found["wrong"] == []
         assert found["hit"] > 20
         assert found["in_flight"] == 0

@@ -145,6 +145,7 @@ def test_a_hung_primary_does_not_hold_up_reads_that_would_ask_it(server: str, pr
         database.close()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
 def test_what_is_said_of_a_busy_node_does_not_grow(server: str, cls: Any, caplog: Any) -> None:
     with own_cluster(server, replicas=2) as cluster:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.clusters import own_cluster
 from support.load import Group, Load, audit, prepare
-from support.load_faults import FAULTS, States, befall, until_served, until_written
+from support.load_faults import FAULTS, States, befall, follow_again, until_served, until_written
 
 from peewee_replicas import PooledReplicatedDatabase
 
@@ -74,6 +74,7 @@ def test_reads_outlive_the_primary_and_writes_come_back_with_it(server: str) -> 
                     began = load.now()
                     assert until_served(load, names, began, 30.0, reads=20)
                     assert load.wait_until(partial(refused, groups, began), 30.0)
+                follow_again(cluster)
                 until_written(load, load.now(), 30.0)
         assert errors(load) == {}
         assert [group.wrong for group in groups] == [[], []]

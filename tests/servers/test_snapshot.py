@@ -129,7 +129,7 @@ def test_it_belongs_to_one_thread_and_lasts_for_a_bounded_time(
     with db.readonly(snapshot=True):
         names()
         context = contextvars.copy_context()
-        with pytest.raises(OperationalError, match="belongs to the thread"):
+        with pytest.raises(OperationalError, match=r"belongs to the (thread|task)"):
             in_thread(lambda: context.run(names))
     monkeypatch.setattr(snapshots, "SNAPSHOT_SECONDS", 0)
     with db.readonly(snapshot=True), pytest.raises(OperationalError, match="lasted longer"):
