@@ -95,7 +95,8 @@ class Connections(Primary):
 
         Parameters:
             replicas: as the argument of the same name. Not empty: what finds nodes may find none by mistake.
-                To have all reads on the primary on purpose, give every node ``weight=0``.
+                To have all reads on the primary on purpose, give every node ``weight=0``; they fall back
+                then, as ``fallback`` and ``max_fallback_share`` allow.
 
         Raises:
             ConfigurationError: the list is empty or cannot work; nothing was changed.
@@ -252,6 +253,7 @@ class Connections(Primary):
             raise InterfaceError(_NOT_INITIALIZED)
         if self.in_transaction():
             raise OperationalError("Attempting to close database while transaction is open.")
+        self._forget_lost_commit()
         state = self._state
         was_open = not state.closed
         failures: list[Exception] = []

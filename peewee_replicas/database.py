@@ -50,6 +50,7 @@ class Replicated(Connections):
         if core.escapes is not None:
             core.escapes.check(self._state.transactions, "BEGIN")
         self._check_open()
+        self._forget_lost_commit()
         conn = self._state.conn
         if conn is not None and self._writer_is_spent(conn, begins=True):
             self._drop_writer()
@@ -75,6 +76,7 @@ class Replicated(Connections):
 
     def pop_transaction(self) -> Any:
         """As peewee's."""
+        self._forget_lost_commit()
         transaction = super().pop_transaction()
         if self._replication.escapes is not None:
             self._replication.escapes.leave(transaction)
@@ -100,6 +102,10 @@ class Replicated(Connections):
         self._end_transaction(super().rollback, f"ROLLBACK TO SAVEPOINT {_REHEARSED}")
 
     def _end_transaction(self, end: Any, rehearsed: str, *, commits: bool = False) -> None:
+        if commits:
+            self._refuse_lost_commit()
+        else:
+            self._forget_lost_commit()
         conn = self._state.conn
         if conn is None:
             if self.is_closed():

@@ -16,6 +16,10 @@ from .replicas import Replica
 logger = logging.getLogger("peewee.replicas")
 
 _GONE = 2006  # CR_SERVER_GONE_ERROR
+_UNKNOWN = (
+    "it was sent and not acknowledged, so whether it took effect is unknown, and it was not repeated; "
+    "look at the data before doing it again"
+)
 
 
 class Primary(Nodes):
@@ -53,8 +57,20 @@ class Primary(Nodes):
             end: sends COMMIT or ROLLBACK.
             commits: which of them.
         """
+        try:
+            self._try_end(conn, end, commits=commits)
+        except PeeweeException as exc:
+            if commits and conn.dropped():
+                self._replication.lost_commits.error = (type(exc), exc.args)
+            raise
+
+    def _try_end(self, conn: Any, end: Callable[[], None], *, commits: bool) -> None:
         if conn.dropped():
             self._lost_transaction(conn)
+            if commits and _may_have_ended(conn):
+                raise OutcomeUnknown(
+                    _GONE, f"{self._primary_label}: {conn.broken_off()[:200]!r} was broken off: {_UNKNOWN}"
+                )
             if commits:
                 raise OperationalError(
                     _GONE,
@@ -74,6 +90,14 @@ class Primary(Nodes):
                 raise
         finally:
             conn.executing = False
+
+    def _refuse_lost_commit(self) -> None:
+        error = getattr(self._replication.lost_commits, "error", None)
+        if error is not None:
+            raise error[0](*error[1])
+
+    def _forget_lost_commit(self) -> None:
+        self._replication.lost_commits.error = None
 
     def _lost_transaction(self, conn: Any) -> None:
         """The connection was lost inside a transaction that has been left since, so that is over."""
@@ -104,13 +128,10 @@ class Primary(Nodes):
         if found == "refused":
             self._look_for_changed_roles(conn, exc)
         elif may_have_happened(found, kind, text, transaction=transaction):
-            words = (
-                "it was sent and not acknowledged, so whether it took effect is unknown, and it was not "
-                "repeated; look at the data before doing it again"
-            )
-            raise OutcomeUnknown(*explained(exc.args, self._primary_label, words)) from exc
+            raise OutcomeUnknown(*explained(exc.args, self._primary_label, _UNKNOWN)) from exc
         elif found in NO_CONNECTION:
-            words = "nothing of its transaction is kept" if transaction else ""
+            kept = not transaction or _may_have_ended(conn)
+            words = "" if kept else "nothing of its transaction is kept"
             if not conn.replaceable:
                 words = f"{words or 'what was set on it is gone'}; leave the transaction, or close() it"
             exc.args = explained(exc.args, self._primary_label, words)
@@ -161,3 +182,9 @@ class Primary(Nodes):
         """
         reasons = self._reasons(tried)
         return kind(*exc.args[:-1], f"no node answers: {reasons}; {exc.args[-1]}")
+
+
+def _may_have_ended(conn: Any) -> bool:
+    """Whether a transaction may have been committed by the statement that was broken off on a connection."""
+    text = conn.broken_off()
+    return bool(text) and may_have_happened("lost", "transaction", text, transaction=True)

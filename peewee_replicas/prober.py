@@ -56,6 +56,8 @@ class Prober:
         self._core = core
         self._lock = new_lock()
         self._run: Run | None = None
+        # One life may have begun before the one before it has ended; they are not to meet.
+        self._views: weakref.WeakKeyDictionary[Run, dict[Replica, View]] = weakref.WeakKeyDictionary()
         self._idle = 0.0
         self._said = ""
         self._forget()
@@ -65,7 +67,6 @@ class Prober:
     def _forget(self) -> None:
         self._samples = probes.Samples()
         self._sampled = threading.Event()
-        self._views: dict[Replica, View] = {}
 
     @property
     def at_work(self) -> bool:
@@ -84,6 +85,7 @@ class Prober:
             self._forget()
             self._idle = 0.0
             run = Run()
+            self._views[run] = {}
             try:
                 # The thread is not to keep the database alive.
                 round_ = weakref.WeakMethod(self.round)
@@ -145,13 +147,13 @@ class Prober:
     def _look(self, database: Any, run: Run, started: float) -> None:
         core = self._core
         nodes = list(dict.fromkeys((core.reader, *core.replicas.all)))
-        for replica in [replica for replica in self._views if replica not in nodes]:
-            self._close(run, self._views.pop(replica))
+        for replica in [replica for replica in self._views[run] if replica not in nodes]:
+            self._close(run, self._views[run].pop(replica))
         talks: dict[Replica, Talk] = {}
         for replica in nodes:
-            view = self._views.get(replica)
+            view = self._views[run].get(replica)
             if view is None:
-                view = self._views[replica] = View()
+                view = self._views[run][replica] = View()
             if view.opener is not None and view.opener.is_alive():
                 continue
             breaker = replica.breaker
@@ -159,7 +161,7 @@ class Prober:
             if breaker.open and not breaker.by_hand and replica in core.replicas.all:
                 if breaker.due(started):
                     self._open_aside(database, replica, view, run)
-            elif view.conn is None:
+            elif view.conn is None or view.outdated:
                 self._open_aside(database, replica, view, run)
             elif replica is core.reader:
                 self._ask(database, replica, view, run, talks, None)
@@ -169,7 +171,7 @@ class Prober:
                 self._ask(database, replica, view, run, talks, self._samples.newest)
         self._converse(database, run, talks, started + self.limit)
         for replica in talks:
-            self._lose(database, replica, self._views[replica], run, None, silent=True)
+            self._lose(database, replica, self._views[run][replica], run, None, silent=True)
 
     def _ask(
         self, database: Any, replica: Replica, view: View, run: Run, talks: dict[Replica, Talk], target: Any
@@ -197,7 +199,7 @@ class Prober:
                 return
             for sock in ready:
                 replica = asked[sock]
-                talk, view = talks[replica], self._views[replica]
+                talk, view = talks[replica], self._views[run][replica]
                 try:
                     if not talk.hear():
                         continue
@@ -268,9 +270,9 @@ class Prober:
             if replica is self._core.reader:
                 self._sampled.set()
             view.looked = True
-            if self._views.get(replica) is not view:
-                self._close(run, view)  # the node has left meanwhile
-            if all(other.looked for other in list(self._views.values())):
+            if run.ended.is_set() or self._views[run].get(replica) is not view:
+                self._close(run, view)  # this life has ended, or the node has left, meanwhile
+            if all(other.looked for other in list(self._views[run].values())):
                 self.looked.set()
 
     def _not_opened(self, database: Any, replica: Replica, view: View, exc: Exception, silent: bool) -> None:
@@ -318,6 +320,7 @@ class Prober:
         with self._lock:
             if replica is core.reader:
                 self._samples.add(talk.asked_at, talk.answered_at, told)
+                self._look_for_changed_roles(replica, view, told)
             verdict = self._judge(replica, view, told, talk.answered_at)
         if view.said:
             view.said = ""
@@ -337,9 +340,19 @@ class Prober:
         reached = told.sample if verdict.role == "primary" else told.position
         replica.judged(verdict, None if reached is None else reached.text())
 
+    def _look_for_changed_roles(self, replica: Replica, view: View, told: probes.Facts) -> None:
+        words = probes.role_change(told, view.server, view.read_only)
+        if words:
+            self._core.generation += 1  # what was connected to it before is not used any more
+            logger.warning("%s %s, so connections to it are made anew", replica.title, words)
+        view.read_only = told.read_only
+        # One that was demoted may live on behind this connection, while its address leads elsewhere.
+        view.outdated = told.read_only
+
     def _judge(self, replica: Replica, view: View, told: probes.Facts, answered_at: float) -> probes.Verdict:
         core, samples = self._core, self._samples
         if replica not in core.replicas.all:
+            view.server = told.itself
             remark = "has read_only=ON: it takes no writes" if told.read_only else ""
             return probes.Verdict("up", "", "primary", 0.0, remark)
         itself = bool(told.server) and told.itself == samples.server

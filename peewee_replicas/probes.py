@@ -261,6 +261,21 @@ def lag_bound(reached_at: float, answered_at: float, samples: Samples) -> float:
     return max(0.0, until - reached_at)
 
 
+def role_change(told: Facts, server: tuple[str, str] | None, read_only: bool | None) -> str:
+    """Why connections to the primary's address may lead to a primary that is none any more, or ``""``.
+
+    Parameters:
+        told: what has answered there.
+        server: who answered there before; None: nobody yet.
+        read_only: whether that was read-only.
+    """
+    if server is None or told.member:  # in a cluster of members any may answer
+        return ""
+    if told.itself != server:
+        return "is another server now"
+    return "is read-only now" if told.read_only and read_only is False else ""
+
+
 class Verdict(NamedTuple):
     """What becomes of a node after a probe.
 

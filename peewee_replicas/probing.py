@@ -20,6 +20,7 @@ class Run:
         self.ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lines: set[Any] = set()
+        self._closing: set[Any] = set()
         self._lock = new_lock()
 
     def begin(self, name: str, target: Any, *arguments: Any) -> threading.Thread:
@@ -45,11 +46,20 @@ class Run:
             raise OSError("the prober is to end")
 
     def close(self, conn: Any, *, in_order: bool = True) -> None:
-        """Close one of the connections."""
+        """Close one of the connections; one that is being opened is left to the thread that opens it."""
+        if not conn._ready:
+            hang_up(conn._sock)
+            return
         with self._lock:
             self._lines.discard(conn)
-        if conn.open:
+            if not conn.open or conn in self._closing:
+                return  # to the driver, closing twice is an error, and two threads may want it at once
+            self._closing.add(conn)
+        try:
             (conn.close if in_order else conn._force_close)()
+        finally:
+            with self._lock:
+                self._closing.discard(conn)
 
     def close_all(self) -> None:
         """Close every connection."""
@@ -128,6 +138,8 @@ class View:
         self.position: Any = None
         self.own_writes: Any = None
         self.reached_at: float | None = None
+        self.read_only: bool | None = None
+        self.outdated = False
 
 
 def timed_out(exc: BaseException | None) -> bool:

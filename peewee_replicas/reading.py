@@ -111,7 +111,12 @@ class Reading(Attempts):
                 self.tried[replica] = exc
             replica = core.another(set(self.tried))
         self._refuse_fallback()
-        snapshot.begin(self.database, core, core.reader, None)
+        try:
+            snapshot.begin(self.database, core, core.reader, None)
+        except PeeweeException as exc:
+            self.database._name_reader(exc)
+            self._tell_nobody_answers(exc)
+            raise
 
     def _on_replicas(self, replica: Replica | None) -> Any:
         while replica is not None:
@@ -200,21 +205,22 @@ class Reading(Attempts):
                 # A query that kills its server, or that is killed, must not walk over every node.
                 raise exc
             alive = self._answers(replica)
-            self.lost, self.lost_alive = exc, alive
+            self.lost, self.lost_at = exc, replica if alive else None
         elif treatment.read == "again" and replica not in self.unsent:
             self.unsent.add(replica)
             return replica
         if alive and pinning(self.core) is not None:
             return replica  # the node is well, so the scope stays with it
         self.tried[replica] = exc
-        other = self._elsewhere()
-        return replica if other is None and alive else other
+        return self._elsewhere()
 
     def _answers(self, replica: Replica) -> bool:
         if replica.breaker.open:
             return False  # found out already
         try:
             self.database._reach(replica)
+        except MaxConnectionsExceeded:
+            return True  # others have all the connections that the pool may open there
         except PeeweeException:
             return False
         return True
@@ -271,14 +277,22 @@ class Reading(Attempts):
             core.budget.charge(time.monotonic(), core.replicas.reads())
 
     def _fall_back(self) -> Any:
-        if self.lost is not None and self.lost_alive:
-            raise self.lost  # its node is well, so it is the statement that loses its connection
+        back = self.lost_at
+        if self.lost is not None and back is not None and not back.breaker.open:
+            if self.returned:
+                raise self.lost  # its node is well, so it is the statement that loses its connection
+            self.returned = True
+            self._stay_with(back)
+            return self._on_replicas(back)
         if any(isinstance(exc, Behind) for exc in self.tried.values()):
             self.core.consistency.look_for_lost_history(self.core, self.database)
         self._refuse_fallback()
         try:
             return self._on_primary()
         except PeeweeException as exc:
-            if self.core.replicas.all and self.database._has_no_connection(exc):
-                raise self.database._nobody_answers(self.tried, exc) from exc
+            self._tell_nobody_answers(exc)
             raise
+
+    def _tell_nobody_answers(self, exc: PeeweeException) -> None:
+        if self.core.replicas.all and self.database._has_no_connection(exc):
+            raise self.database._nobody_answers(self.tried, exc) from exc

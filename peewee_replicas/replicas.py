@@ -233,14 +233,14 @@ class Replica:
     def judged(self, verdict: Verdict, position: str | None) -> None:
         """Take in what a probe has found."""
         self.lag, self.role, self.position = verdict.lag, verdict.role, position
-        was, self._fitness = self._fitness, verdict.state
         self.hindrance = verdict.cause if verdict.state != "up" else ""
-        if was != verdict.state:
+        if self._fitness != verdict.state:
+            self.on_change()  # before the state shows it
+            self._fitness = verdict.state
             if verdict.state == "up":
                 logger.warning("%s is fit for reads again", self.title)
             else:
                 logger.warning("%s is %s, and gets no reads: %s", self.title, verdict.state, verdict.cause)
-            self.on_change()
             if not self.breaker.open:
                 self.on_event(self, self.state, verdict.cause)
         if verdict.remark != self._remark:

@@ -31,12 +31,12 @@ SNAPSHOT = (
 # Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'tx_isolation')"
 
-# Whether the server takes writes of users now.
 # Whether a node of Galera's serves reads; one that does not lets clients in all the same.
 READY = (
     "SELECT variable_value, @@GLOBAL.wsrep_reject_queries FROM information_schema.global_status "
     "WHERE variable_name = 'wsrep_ready'"
 )
+# Whether the server takes writes of users now.
 READ_ONLY_NOW = "SELECT @@GLOBAL.read_only"
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
 # Within a domain a commit's sequence number is higher than all that its transaction could have read.

@@ -31,9 +31,9 @@ SNAPSHOT = (
 # Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'transaction_isolation')"
 
-# MySQL frees a row's lock before `gtid_executed` is raised: both, in this order, make the primary's "now".
 # Whether the server takes writes of users now.
 READ_ONLY_NOW = "SELECT @@GLOBAL.read_only"
+# MySQL frees a row's lock before `gtid_executed` is raised: both, in this order, make the primary's "now".
 NOW = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode"
 # A commit's own GTID says nothing of what its transaction had read before.
 COMMIT_COVERS_READS = False

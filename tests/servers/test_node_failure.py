@@ -330,5 +330,6 @@ def test_a_write_is_never_retried(fragile: Any) -> None:
         with pytest.raises(OutcomeUnknown):
             database.execute_sql("INSERT INTO item (name, n) SELECT 'three', SLEEP(60)")
         thread.join()
-        assert Item.select().count() == 2
-    assert [event.attempts for event in events] == [1, 1]
+    assert [event.attempts for event in events] == [1]
+    # MySQL ends the SLEEP() and inserts the row all the same, so that not the rows tell but the statements.
+    assert fragile.counts()["primary"].writes == 2

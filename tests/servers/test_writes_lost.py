@@ -291,3 +291,58 @@ def test_a_snapshot_conflict_is_the_statements_affair(db: Any, cluster: Any) -> 
         Item.update(n=6).where(Item.id == 1).execute()
     assert caught.value.args[0] == 1020
     assert [replica.state for replica in db.replicas] == ["up", "up"]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("when", ["before", "after", "idle"])
+def test_a_lost_commit_that_is_sent_again_does_not_seem_to_succeed(
+    db: Any, cluster: Any, cls: Any, when: str
+) -> None:
+    with spoiled(cluster, cls) as (database, saboteur):
+        with database.manual_commit():
+            database.begin()
+            Item.create(name="ledger")
+            if when == "idle":
+                kill(cluster, database.connection())
+            else:
+                saboteur.cut("COMMIT", when)
+            errors = []
+            for _ in range(3):
+                with pytest.raises(peewee.OperationalError) as caught:
+                    database.commit()
+                errors.append((type(caught.value), str(caught.value)))
+            assert len(set(errors)) == 1
+            assert isinstance(caught.value, OutcomeUnknown) == (when != "idle")
+        assert names(cluster) == (["ledger"] if when == "after" else [])
+        with database.atomic():
+            Item.create(name="next")
+        assert names(cluster)[-1] == "next"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_what_became_of_an_interrupted_commit_is_not_claimed(
+    db: Any, cluster: Any, raw: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    with spoiled(cluster) as (database, _):
+        commit = database.commit if not raw else lambda: database.execute_sql("COMMIT")
+        database.execute_sql("BEGIN")
+        Item.create(name="ledger")
+        conn = database.connection()
+
+        def arrived() -> bytes:
+            until(lambda: names(cluster))
+            conn._force_close()
+            raise Interrupted
+
+        monkeypatch.setattr(conn, "arrived", arrived)
+        with pytest.raises(Interrupted):
+            commit()
+        with pytest.raises(peewee.PeeweeException) as caught:
+            commit()
+        assert "is kept" not in str(caught.value)
+        assert raw or isinstance(caught.value, OutcomeUnknown)
+        assert names(cluster) == ["ledger"]
+        database.close()

@@ -22,6 +22,7 @@ from peewee_replicas.probes import (
     interview,
     judge,
     lag_bound,
+    role_change,
 )
 from peewee_replicas.servers import mariadb, mysql
 
@@ -336,3 +337,23 @@ def test_a_heartbeat_table_that_cannot_be_read_is_said() -> None:
 def test_a_node_that_answers_nothing_is_an_error() -> None:
     with pytest.raises(OperationalError):
         asked(mariadb, Asking(None), [DENIED])
+
+
+@pytest.mark.parametrize(
+    ("changed", "server", "read_only", "words"),
+    [
+        ({}, None, None, ""),
+        ({}, ("b", "2"), False, "is read-only now"),
+        ({}, ("b", "2"), True, ""),
+        ({}, ("b", "2"), None, ""),
+        ({}, ("a", "1"), True, "is another server now"),
+        ({"read_only": False}, ("b", "2"), True, ""),
+        ({"read_only": False}, ("b", "2"), False, ""),
+        ({"read_only": False}, ("a", "1"), False, "is another server now"),
+        ({"read_only": False, "member": True}, ("a", "1"), False, ""),
+    ],
+)
+def test_what_tells_that_the_roles_have_changed(
+    changed: Any, server: Any, read_only: Any, words: str
+) -> None:
+    assert role_change(node(**changed), server, read_only) == words
