@@ -137,6 +137,8 @@ class CatchUp:
             if now < progress.retry_at:
                 return ""
             left = 0.0  # it has to be seen to move before it is waited on again
+        if replica.role == "primary":
+            left = 0.0  # found to be the primary by another address, where some servers wait in vain
         self._sent, self._waits = now, left > 0
         if not self._text:
             self._text = self._position.text()

@@ -21,7 +21,7 @@ def gtid(text: str) -> MariaDBPosition:
 
 
 def replica(**values: Any) -> Any:
-    return SimpleNamespace(**{"progress": Progress(), "is_primary": False, **values})
+    return SimpleNamespace(**{"progress": Progress(), "is_primary": False, "role": None, **values})
 
 
 def connection(**values: Any) -> Any:
@@ -204,3 +204,8 @@ def test_the_clock_is_one_that_never_goes_back() -> None:
     way = CatchUp(gtid("0-1-5"), 1.0)
     assert way.query(replica(), connection())
     assert time.monotonic() >= before
+
+
+def test_a_node_found_to_be_the_primary_is_never_waited_on() -> None:
+    node, conn = replica(role="primary"), connection()
+    assert CatchUp(gtid("0-1-5"), 1.0).query(node, conn) == mariadb.wait("0-1-5", 0.0)
