@@ -21,7 +21,9 @@ pytestmark = pytest.mark.once
 class FakeReplicated(peewee.MySQLDatabase):
     """Takes what LocalCluster hands to a database class."""
 
-    def __init__(self, name: str, replicas: list[dict[str, object]], **options: Any) -> None:
+    def __init__(
+        self, name: str, replicas: list[dict[str, object]], probe_interval: object, **options: Any
+    ) -> None:
         self.given = replicas
         self.options = options
         super().__init__(name, **options)

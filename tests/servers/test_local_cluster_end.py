@@ -25,7 +25,8 @@ pytestmark = pytest.mark.once
 PATIENCE = 30.0
 
 CHILD = """
-import ctypes, json, os, sys
+import ctypes, json, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would not hear it
 from peewee_replicas.testing import LocalCluster
 from peewee_replicas.testing.guard import guard
 
