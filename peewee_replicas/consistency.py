@@ -199,9 +199,9 @@ class Consistency:
         debts = session.debts  # before asking: what ends meanwhile is owed anew
         try:
             now = self.ask(database)
-        except Exception as exc:
-            database._asked_primary(False)
-            if not database._has_no_connection(exc):
+        except BaseException as exc:
+            database._asked_primary(False)  # also where it was cancelled, or nobody would ask again
+            if not (isinstance(exc, Exception) and database._has_no_connection(exc)):
                 raise
             self.counters.add("unasked")
             if "away" not in self._said:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from peewee import OperationalError, PeeweeException, __exception_wrapper__
+from peewee import OperationalError, PeeweeException, __exception_wrapper__, _transaction
 
 from .errors import NoReplicaAvailable, OutcomeUnknown, PrimaryReadOnly
 from .failures import NO_CONNECTION, explained, may_have_happened
@@ -66,7 +66,7 @@ class Primary(Nodes):
 
     def _try_end(self, conn: Any, end: Callable[[], None], *, commits: bool) -> None:
         if conn.dropped():
-            self._lost_transaction(conn)
+            self._lost_transaction(conn, commits=commits)
             if commits and _may_have_ended(conn):
                 raise OutcomeUnknown(
                     _GONE, f"{self._primary_label}: {conn.broken_off()[:200]!r} was broken off: {_UNKNOWN}"
@@ -84,7 +84,7 @@ class Primary(Nodes):
         except PeeweeException as exc:
             lost = conn.dropped()
             if lost:
-                self._lost_transaction(conn)
+                self._lost_transaction(conn, commits=commits)
             if commits or not lost:
                 self._explain_failure(conn, exc, "transaction", "COMMIT", transaction=True)
                 raise
@@ -99,12 +99,16 @@ class Primary(Nodes):
     def _forget_lost_commit(self) -> None:
         self._replication.lost_commits.error = None
 
-    def _lost_transaction(self, conn: Any) -> None:
+    def _lost_transaction(self, conn: Any, *, commits: bool = False) -> None:
         """The connection was lost inside a transaction that has been left since, so that is over."""
         core = self._replication
         if conn.transaction:  # the server has not been heard of since
             core.consistency.abandoned(core)
-        if not conn.distinct:  # else statements fail until the user closes it, as peewee's do
+        # After a commit() inside of atomic() what follows in that block is no statement of its own.
+        inside = commits and any(isinstance(one, _transaction) for one in self._state.transactions)
+        if (
+            not conn.distinct and not inside
+        ):  # else statements fail until it is left or closed, as peewee's do
             self._drop_writer()
 
     # What is told

@@ -52,6 +52,24 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         """As `ReplicatedDatabase.causal_session`; the database is looked up when the scope is entered."""
         return Scope(self, lambda: self._database()._enter_causal(bookmark))
 
+    # peewee's own would know only `with`, where the database has `async with` too.
+
+    def atomic(self, *args: Any, **kwargs: Any) -> Any:
+        """As peewee's."""
+        return super().atomic(*args, **kwargs) if self.obj is None else self.obj.atomic(*args, **kwargs)
+
+    def transaction(self, *args: Any, **kwargs: Any) -> Any:
+        """As peewee's."""
+        return (
+            super().transaction(*args, **kwargs)
+            if self.obj is None
+            else self.obj.transaction(*args, **kwargs)
+        )
+
+    def savepoint(self) -> Any:
+        """As peewee's."""
+        return super().savepoint() if self.obj is None else self.obj.savepoint()
+
     @property
     def on_primary(self) -> Any:
         """A proxy for the database's own `on_primary`."""

@@ -284,9 +284,11 @@ class Scope(Generic[D]):
                         # The consumer threw into us: the decorated generator is to see it.
                         step, value = generator.athrow, exc
             finally:
-                with steps.step():
-                    await generator.aclose()
-                frame.end()
+                try:
+                    with steps.step():
+                        await generator.aclose()
+                finally:
+                    frame.end()
 
         return call
 

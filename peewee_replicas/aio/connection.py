@@ -149,6 +149,7 @@ class Connection(wire.Connection):
             autocommit=True,
             **later,
         )
+        self.connect_timeout = self._connect_seconds
         self.encoders, self.decoders = opening.encoders, opening.decoders
         if not defer_connect:
             self.connect()
@@ -210,6 +211,16 @@ class Connection(wire.Connection):
         except BaseException:
             self._force_close()  # interrupted: half a statement may be under way
             raise
+
+    def ask_briefly(self, sql: str, seconds: float | None) -> tuple[Any, ...]:
+        """As the synchronous form's, whose socket has timeouts of its own."""
+        if not seconds or self._sock is None:
+            return self.ask(sql)
+        timer = asyncio.get_running_loop().call_later(seconds, self._sock.time_out)
+        try:
+            return self.ask(sql)
+        finally:
+            timer.cancel()
 
     def stream(self, streams: bool) -> None:
         """Whether the results of the next statements are read row by row, on demand."""

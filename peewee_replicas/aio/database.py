@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import aiomysql
 from greenlet import getcurrent
+from peewee import PeeweeException
 from playhouse.pwasyncio import AsyncModel, MissingGreenletBridge, await_
 
 from ..arguments import NodeSpec
@@ -16,6 +18,7 @@ from ..forks import abandon
 from ..mysql import OverMySQL
 from ..nodes import _TurnedAway
 from ..replicas import Replica
+from .placing import Placing
 from .pooled import POOL_ARGUMENTS, PooledMySQL, check_pool_arguments
 from .streaming import BATCH, Streamed
 from .tasks import TASKS, TaskState
@@ -29,7 +32,7 @@ _DRIVER = _PARAMETERS - {"self", "autocommit", "db", "loop"} | {"database"}
 _CANNOT_REACH = 2003  # CR_CONN_HOST_ERROR
 
 
-class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
+class AsyncReplicatedDatabase(OverMySQL, Placing, PooledMySQL):
     """`playhouse.pwasyncio.AsyncMySQLDatabase`, with reads served by replicas.
 
     A read takes a connection to its node out of that node's pool, and gives it back as soon as its rows are
@@ -63,12 +66,8 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
         node = super()._make_node(replica)
         for name in POOL_ARGUMENTS:
             setattr(node, f"_{name}", replica.overrides.get(name, getattr(self, f"_{name}")))
+        node._closing_in = self._closing_in
         return node
-
-    def _adopt(self, owner: Any, replica: Replica) -> None:
-        super()._adopt(owner, replica)
-        for name in POOL_ARGUMENTS:
-            self.connect_params.pop(name, None)
 
     @property
     def _pool_label(self) -> str:
@@ -96,7 +95,11 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
             if state.leases:
                 self._return_leases(state)  # who waits holds nothing that others wait for
             if not self._lease(replica, node, state):
-                self._open_node(replica, node)
+                try:
+                    self._open_node(replica, node)
+                except BaseException:
+                    node._pool_here().pass_on()
+                    raise
             state.leases.append(node)
             state.closed = False
         else:
@@ -111,7 +114,7 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
         conn = node._take(pool)
         if conn is None and pool.full:
             # Who has the primary's connection waits only for connections that come back by themselves.
-            conn = await_(pool.wait(patient=state.conn is None and not state.holds))
+            conn = await_(pool.wait(patient=not state.keeps))
             spent = conn is not None and (conn.dropped() or node._outdated(conn))
             if spent:
                 pool.renew(conn)
@@ -123,7 +126,7 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
                     pool.give_back(conn)
                 raise _TurnedAway(_CANNOT_REACH, "has gone out of rotation meanwhile")
             if conn is None:
-                pool.forfeit()  # nothing runs until it is reserved again
+                pool.release()  # nothing runs until it is reserved again
         if conn is None:
             return False
         node._state.set_connection(conn)
@@ -155,8 +158,7 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
         return [node for node in self._state.leases if not node._state.closed]
 
     def _holds_above(self, replica: Replica) -> bool:
-        state = self._state
-        return state.conn is not None or bool(state.holds)
+        return self._state.keeps
 
     def _scope_node(self) -> Any:
         node = super()._scope_node()
@@ -186,7 +188,11 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
         if state.leases:
             self._return_leases(state)
         conn = state.conn
-        if had_writer or conn is None or state.transactions or conn.streamed is not None:
+        if not had_writer and conn is not None:
+            self._let_go_of_reader(state, conn, sql)
+
+    def _let_go_of_reader(self, state: TaskState, conn: Any, sql: str) -> None:
+        if state.transactions or conn.streamed is not None:
             return
         core = self._replication
         if core.rehearsal is None and core.classifier.classify(sql).kind == "read" and not conn.unsettled:
@@ -238,13 +244,33 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
 
     def commit(self) -> None:
         """As peewee's."""
-        self._settle_stream()
-        super().commit()
+        with self._ending(commits=True):
+            self._settle_stream()
+            super().commit()
 
     def rollback(self) -> None:
         """As peewee's."""
-        self._settle_stream()
-        super().rollback()
+        with self._ending(commits=False):
+            self._settle_stream()
+            super().rollback()
+
+    @contextlib.contextmanager
+    def _ending(self, *, commits: bool) -> Iterator[None]:
+        """Where the end of a transaction is cancelled, peewee neither rolls back nor forgets callbacks."""
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:
+            conn = self._state.conn
+            if conn is not None and not self._state.transactions:
+                conn._force_close()
+                self._clear_commit_callbacks()
+                try:
+                    self._try_end(conn, super().commit, commits=commits)  # sends nothing any more
+                except PeeweeException as exc:
+                    self._replication.lost_commits.error = (type(exc), exc.args)
+            raise
 
     def _settle_stream(self) -> None:
         conn = self._state.conn
@@ -288,16 +314,18 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
             query: what to run; routed as any other.
             buffer_size: rows that are taken at a time.
         """
-        query.bind(self)
+        place = self.on_primary if self._stays_at_primary(query) else self
+        query = query.clone() if place._at_primary else query
+        query.bind(place)
         sql, params = query.sql()
-        streamed = await self.run(self._stream, sql, params)
+        streamed = await self.run(place._stream, sql, params)
         try:
             rows = streamed.rows(query)
             while batch := await self.run(streamed.take, rows, buffer_size or BATCH):
                 for row in batch:
                     yield row
         finally:
-            await self.run(streamed.close)
+            await self.run(self._end_stream, streamed, sql)
 
     def _stream(self, sql: str, params: Any) -> Streamed:
         state = self._state
@@ -309,14 +337,22 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
             if node is not None:
                 state.leases.remove(node)
                 node._tasks.forget()
-            return Streamed(cursor, state, leased=node is not None)
+            return Streamed(cursor, state, leased=node is not None, had_writer=had_writer)
         finally:
             state.streaming = False
             for node in state.leases:
-                node._state.conn.stream(False)
+                if node._state.conn is not None:  # else it was lost
+                    node._state.conn.stream(False)
             if state.conn is not None:
                 state.conn.stream(False)
             self._after_use(state, had_writer)
+
+    def _end_stream(self, streamed: Streamed, sql: str) -> None:
+        streamed.close()
+        state, conn = streamed.state, streamed.conn
+        # As `_after_use`, for a stream that the primary has served in a replica's place.
+        if conn is state.conn and not streamed.had_writer and conn.replaceable:
+            self._let_go_of_reader(state, conn, sql)
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         state = self._tasks.forget(task)
@@ -341,7 +377,7 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
         What has not come back within ``acquire_timeout`` seconds is ended. The database can be used again.
         """
         loop = asyncio.get_running_loop()
-        self._closing = True
+        self._closing_in.add(loop)
         try:
             task = asyncio.current_task()
             if task is not None:
@@ -358,42 +394,13 @@ class AsyncReplicatedDatabase(OverMySQL, PooledMySQL):
             for pool in pools:
                 await pool.closed(until)
         finally:
-            self._closing = False
+            self._closing_in.discard(loop)
 
     def _after_fork(self) -> None:
         abandon(self._pools, self._own_pool)
         super()._after_fork()
         abandon(self._tasks.clear())
         self._pools, self._own_pool = type(self._pools)(), None
-
-    # Queries bound to `on_primary` by these, as by `aexecute`
-
-    def _bound(self, query: Any) -> Any:
-        return query.clone().bind(self) if self._at_primary else query
-
-    async def get(self, query: Any) -> Any:
-        """As peewee's."""
-        return await super().get(self._bound(query))
-
-    async def first(self, query: Any, n: int = 1) -> Any:
-        """As peewee's."""
-        return await super().first(self._bound(query), n)
-
-    async def list(self, query: Any) -> Any:
-        """As peewee's."""
-        return await super().list(self._bound(query))
-
-    async def scalar(self, query: Any) -> Any:
-        """As peewee's."""
-        return await super().scalar(self._bound(query))
-
-    async def count(self, query: Any) -> Any:
-        """As peewee's."""
-        return await super().count(self._bound(query))
-
-    async def exists(self, query: Any) -> Any:
-        """As peewee's."""
-        return await super().exists(self._bound(query))
 
     async def __aenter__(self) -> Self:
         await self.run(self.connect)

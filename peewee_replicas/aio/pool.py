@@ -77,7 +77,11 @@ class Pool:
     def forfeit(self) -> None:
         """Give a reserved place up."""
         self._opening -= 1
-        self._pass_on()
+        self.pass_on()
+
+    def release(self) -> None:
+        """Give a reserved place up to who reserves one before any other task runs."""
+        self._opening -= 1
 
     def opened(self, conn: Any) -> None:
         """Fill a reserved place."""
@@ -171,9 +175,10 @@ class Pool:
                 self.hold(conn, False)
             self._used.discard(conn)
             self._close(conn)
-            self._pass_on()
+            self.pass_on()
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Let who has waited longest have a place that is free."""
         if self.full:
             return
         waiter = self._next_waiter()

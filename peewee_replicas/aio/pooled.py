@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,14 +42,14 @@ class PooledMySQL(AsyncMySQLDatabase):
 
     _node: Any = None
     _guarded = False
-    _closing = False
     _watch: Any = None
     server_version: Any
     connect_params: dict[str, Any]
 
     def __init__(self, database: str | None, **kwargs: Any) -> None:
         self._tasks = TaskStates(self._task_ended if self._node is None else None)
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = weakref.WeakKeyDictionary()
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
+        self._closing_in: set[asyncio.AbstractEventLoop] = set()
         self._own_pool: Pool | None = None
         self._pool_recycle = kwargs.pop("pool_recycle", -1)
         check_pool_arguments(kwargs)
@@ -62,6 +61,9 @@ class PooledMySQL(AsyncMySQLDatabase):
         for name in POOL_ARGUMENTS & set(kwargs):
             setattr(self, f"_{name}", kwargs.pop(name))
         super().init(database, **kwargs)
+        for pool in list(self._pools.values()):
+            pool.closing = True  # what it lends may lead elsewhere than what is opened from now on
+        self._close_unused()
 
     # peewee keeps a state for each thread; this is each task's.
 
@@ -85,6 +87,8 @@ class PooledMySQL(AsyncMySQLDatabase):
         if pool is None or pool.loop is not loop or pool.closing:
             pool = self._pools.get(loop)
             if pool is None or pool.closing:
+                for ended in [known for known in list(self._pools) if known.is_closed()]:
+                    self._pools.pop(ended, None)
                 pool = self._pools[loop] = Pool(
                     self._pool_label, self._pool_size, self._acquire_timeout, self._pool_recycle
                 )
@@ -119,8 +123,11 @@ class PooledMySQL(AsyncMySQLDatabase):
             self._could_not_connect(exc)
             raise
 
+    def _driver_arguments(self) -> dict[str, Any]:
+        return {name: value for name, value in self.connect_params.items() if name not in POOL_ARGUMENTS}
+
     def _connect_here(self) -> Any:
-        parameters = dict(self.connect_params)
+        parameters = self._driver_arguments()
         parameters.setdefault("connect_timeout", self._acquire_timeout)
         conn = Connection(database=self.database, guard=self._guarded, defer_connect=True, **parameters)
         self._being_opened(conn)
@@ -130,7 +137,7 @@ class PooledMySQL(AsyncMySQLDatabase):
 
     def _connect_for_thread(self) -> Any:
         """A connection for a thread that runs no event loop: PyMySQL's, from aiomysql's arguments."""
-        parameters = dict(self.connect_params)
+        parameters = self._driver_arguments()
         for name in ("echo", "loop", "auth_plugin", "minsize", "cursorclass"):
             parameters.pop(name, None)
         context = parameters.pop("ssl", None)
@@ -151,22 +158,21 @@ class PooledMySQL(AsyncMySQLDatabase):
         """Take a connection of the pool for this task, or open one."""
         if self.deferred:
             raise InterfaceError("Error, database must be initialized before opening a connection.")
-        if self._closing:
+        if self._watch is None and asyncio.get_running_loop() in self._closing_in:
             raise InterfaceError(CLOSING)
         state = self._state
         if reuse_if_open and not state.closed:
             return False
-        reserved, state.reserved = state.reserved, False
         state.reset()
         with __exception_wrapper__:
             if self._watch is not None:
                 state.set_connection(self._connect())
             else:
-                self._connect_in(self._pool_here(), state, reserved)
+                self._connect_in(self._pool_here(), state)
         return True
 
-    def _connect_in(self, pool: Pool, state: TaskState, reserved: bool) -> None:
-        conn = None if reserved else self._acquire(pool)
+    def _connect_in(self, pool: Pool, state: TaskState) -> None:
+        conn = self._acquire(pool)
         if conn is not None:
             state.set_connection(conn)
             return
@@ -254,16 +260,16 @@ class PooledMySQL(AsyncMySQLDatabase):
         return self._execute_cursor(sql, params)
 
     def _close_unused(self) -> None:
-        for pool in list(self._pools.values()):
-            with contextlib.suppress(RuntimeError):
-                if pool.loop is asyncio.get_running_loop():
-                    pool.close_idle()
+        with contextlib.suppress(RuntimeError):  # no loop runs here
+            for pool in self._pools_here():
+                pool.close_idle()
 
     def _pools_here(self) -> list[Pool]:
-        loop = asyncio.get_running_loop()
-        return [pool for pool in self._pools.values() if pool.loop is loop]
+        pool = self._pools.get(asyncio.get_running_loop())
+        return [] if pool is None else [pool]
 
 
 def _reusable(conn: Any) -> bool:
     """Whether the next user of a connection would find it as it was when it was opened."""
-    return bool(conn.open and conn.replaceable and not conn.busy and conn.server_status & wire.AUTOCOMMIT)
+    settled = conn.open and conn.replaceable and not conn.busy and conn.streamed is None
+    return bool(settled and conn.server_status & wire.AUTOCOMMIT)

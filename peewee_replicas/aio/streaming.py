@@ -25,19 +25,21 @@ class Streamed:
         cursor: the driver's.
         state: the state of the task that asked for it.
         leased: whether the connection was taken out of a pool for it; otherwise it is the task's own.
+        had_writer: whether the task had a connection to the primary before.
     """
 
-    def __init__(self, cursor: Any, state: TaskState, *, leased: bool) -> None:
+    def __init__(self, cursor: Any, state: TaskState, *, leased: bool, had_writer: bool) -> None:
         self._cursor = cursor
-        self._conn = cursor.connection
-        self._state = state
+        self.conn = cursor.connection
+        self.state = state
+        self.had_writer = had_writer
         self._leased = leased
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._conn.stream(False)
-        self._conn.streamed = self
+        self.conn.stream(False)
+        self.conn.streamed = self
         if leased:
-            self._conn.pool.hold(self._conn, True)
-            state.holds += 1
+            self.conn.pool.hold(self.conn, True)
+            state.streams += 1
 
     def rows(self, query: Any) -> Iterator[Any]:
         """The rows, as the query has them."""
@@ -52,16 +54,17 @@ class Streamed:
         """Be done with the result, whether it was read to its end or not."""
         if self._ended.done():
             return
-        conn = self._conn
+        conn = self.conn
         try:
             if not self._leased and conn.open and conn.busy:
                 with __exception_wrapper__:
                     self._cursor.close()  # a transaction depends on this connection: read what is left
         finally:
-            conn.streamed = None
+            if conn.streamed is self:  # else it was given back before, and may be another's
+                conn.streamed = None
             self._ended.set_result(None)
             if self._leased:
-                self._state.holds -= 1
+                self.state.streams -= 1
                 if conn.busy or not conn.replaceable:
                     conn.pool.discard(conn)
                 else:

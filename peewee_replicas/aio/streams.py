@@ -157,9 +157,19 @@ class Stream(asyncio.Protocol):
         """As a socket's."""
         return int(self._socket.family)
 
-    def shutdown(self, how: int) -> None:
+    def shutdown(self, _how: int) -> None:
         """End the connection under whoever waits for it; may be called from any thread."""
-        self._socket.shutdown(how)
+        if self._ended:
+            raise BrokenPipeError("the connection has ended already")
+        try:
+            # Not every loop lets others shut its sockets down.
+            self._loop.call_soon_threadsafe(self._hang_up)
+        except RuntimeError as exc:
+            raise BrokenPipeError("the loop of the connection has been closed") from exc
+
+    def _hang_up(self) -> None:
+        self.close()
+        self._wake()
 
     def fileno(self) -> int:
         """The number of the socket."""
@@ -186,7 +196,7 @@ class Stream(asyncio.Protocol):
 
 
 # Loops end without telling those who use them, except to asynchronous generators.
-_open: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Until] = weakref.WeakKeyDictionary()
+_open: dict[asyncio.AbstractEventLoop, _Until] = {}
 
 
 class _Until:
@@ -212,6 +222,8 @@ async def close_with_loop(stream: Stream) -> None:
     loop = asyncio.get_running_loop()
     until = _open.get(loop)
     if until is None:
+        for ended in [known for known in list(_open) if known.is_closed()]:
+            _open.pop(ended, None)
         until = _open[loop] = _Until()
         await until.generator.__anext__()
     until.streams.add(stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -67,22 +68,27 @@ class TaskState:
     Attributes:
         leases: nodes whose connections the task has taken; only the database's own state has any.
         kept: whether its connection was handed to the user, and stays until the database is closed.
-        reserved: whether a place in the pool is kept free for the connection that is opened next.
-        holds: how many connections to nodes the task keeps beyond a statement: streaming, or handed out.
+        holds: how many connections to nodes were handed to the user.
+        streams: how many are taken for results that are still streamed.
         streaming: whether the statement that is run now is to be streamed.
         unreached: as `Nodes` uses it.
     """
 
     __slots__ = (
-        "closed", "commit_callbacks", "conn", "ctx", "holds", "kept", "leases", "reserved", "streaming",
+        "closed", "commit_callbacks", "conn", "ctx", "holds", "kept", "leases", "streaming", "streams",
         "transactions", "unreached",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.leases: list[Any] = []
-        self.holds = self.unreached = 0
-        self.reserved = self.streaming = False
+        self.holds = self.streams = self.unreached = 0
+        self.streaming = False
         self.reset()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps a connection beyond a statement, for which others may be waiting."""
+        return self.conn is not None or self.holds > 0 or self.streams > 0
 
     def reset(self) -> None:
         """Have no connection, and nothing in progress."""
@@ -99,6 +105,12 @@ class TaskState:
         self.closed = False
 
 
+def _tell(on_end: Any, task: asyncio.Task[Any]) -> None:
+    tell = on_end()
+    if tell is not None:
+        tell(task)
+
+
 class TaskStates:
     """The states of one database, by task.
 
@@ -109,7 +121,8 @@ class TaskStates:
     def __init__(self, on_end: Callable[[asyncio.Task[Any]], None] | None = None) -> None:
         self._states: dict[asyncio.Task[Any], TaskState] = {}
         self._outside = threading.local()
-        self._on_end = on_end
+        # Weakly, so that a task that lives long keeps no database that nobody uses.
+        self._on_end = None if on_end is None else weakref.WeakMethod(on_end)
 
     def here(self) -> TaskState:
         """The state of the task that runs now; outside of tasks, the thread's."""
@@ -122,7 +135,7 @@ class TaskStates:
         if state is None:
             state = self._states[task] = TaskState()
             if self._on_end is not None:
-                task.add_done_callback(self._on_end)
+                task.add_done_callback(functools.partial(_tell, self._on_end))
         return state
 
     def forget(self, task: asyncio.Task[Any] | None = None) -> TaskState | None:

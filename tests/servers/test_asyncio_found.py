@@ -191,7 +191,7 @@ def test_what_follows_a_lost_commit_in_its_block_is_not_done_by_itself(cluster: 
     database = make(consistency="session")
 
     async def work() -> None:
-        with pytest.raises(peewee.PeeweeException):  # noqa: PT012
+        with pytest.raises(peewee.PeeweeException):
             async with database.atomic() as transaction:
                 await database.aexecute(Item.update(n=-7))
                 for (number,) in cluster.primary.execute(_SESSIONS, (cluster.user,)):
