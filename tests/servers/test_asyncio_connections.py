@@ -28,11 +28,7 @@ def make(cluster: Any, db: Any) -> Iterator[Any]:
     Item.insert_many([{"name": f"item {n}", "n": n} for n in range(100)]).execute()
     cluster.sync()
     db.close()
-    for node in cluster.nodes:  # what other tests of this worker have left open is not counted here
-        for (session,) in node.execute(_SESSIONS, (cluster.user,)):
-            with suppress(pymysql.MySQLError):
-                node.execute(f"KILL {session}")
-    until(lambda: not any(sessions(cluster)))
+    end_sessions(cluster)
 
     def made(**options: Any) -> Any:
         database = cluster.database(
@@ -43,6 +39,15 @@ def make(cluster: Any, db: Any) -> Iterator[Any]:
 
     yield made
     db.bind([Item, Note])
+
+
+def end_sessions(cluster: Any) -> None:
+    """End what other tests of this worker have left open, which is not to be counted."""
+    for node in cluster.nodes:
+        for (session,) in node.execute(_SESSIONS, (cluster.user,)):
+            with suppress(pymysql.MySQLError):
+                node.execute(f"KILL {session}")
+    until(lambda: not any(sessions(cluster)))
 
 
 def sessions(cluster: Any) -> list[int]:

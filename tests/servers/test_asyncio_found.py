@@ -15,7 +15,7 @@ from conftest import Item, Note
 from peewee import InterfaceError, OperationalError
 from support.clusters import own_cluster
 from support.waiting import until
-from test_asyncio_connections import _SESSIONS, closed, count, make, sessions
+from test_asyncio_connections import _SESSIONS, closed, count, end_sessions, make, sessions
 
 from peewee_replicas import ReplicatedDatabaseProxy
 from peewee_replicas.aio import AsyncReplicatedDatabase, streams
@@ -304,6 +304,8 @@ def test_what_is_read_while_the_pools_are_closed_leaves_no_connection(cluster: A
 
 
 def test_a_task_that_lives_long_keeps_no_database(cluster: Any) -> None:
+    end_sessions(cluster)
+
     async def work() -> None:
         nodes = [{"host": node.host, "port": node.port} for node in cluster.replicas]
         parameters = cluster.parameters(cluster.primary)

@@ -20,6 +20,7 @@ def reads(cluster: LocalCluster) -> tuple[int, list[int]]:
 
 def fill(cluster: LocalCluster, rows: int = 10) -> None:
     Item.insert_many([{"name": f"item {n}", "n": n} for n in range(rows)]).execute()
+    cluster.sync()  # the database is at level eventual
     first = Item.select().order_by(Item.id).first()
     Note.create(item=first, text="a note")
     cluster.sync()
