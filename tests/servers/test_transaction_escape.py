@@ -101,6 +101,7 @@ def test_what_is_no_escape_is_not_told(cluster: Any) -> None:
                 assert count() == 1
             outer.commit()
             assert count() == 1
+            cluster.sync()  # other threads are sessions of their own
             # Started before the transaction, or with a context of its own.
             assert in_copied_context(db, count, before) == 1
             assert in_copied_context(db, count, contextvars.Context()) == 1

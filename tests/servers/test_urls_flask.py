@@ -62,13 +62,14 @@ def test_a_data_set_by_url(cluster: LocalCluster) -> None:
 def shop(request: pytest.FixtureRequest, cluster: LocalCluster) -> Iterator[tuple[Any, Any]]:
     """A Flask application with `FlaskDB`, configured in each way there is, and its database."""
     seed(cluster)
+    quiet, none = "&probe_interval=none", {"probe_interval": None}  # so that servers count requests alone
     given = {
-        "url": lambda: _url(cluster, "mysql+replicas"),
-        "pool url": lambda: _url(cluster, "mysql+replicas+pool"),
-        "dict": lambda: _dict(cluster, "peewee_replicas.ReplicatedDatabase"),
-        "pool dict": lambda: _dict(cluster, "peewee_replicas.PooledReplicatedDatabase"),
+        "url": lambda: _url(cluster, "mysql+replicas", quiet),
+        "pool url": lambda: _url(cluster, "mysql+replicas+pool", quiet),
+        "dict": lambda: {**_dict(cluster, "peewee_replicas.ReplicatedDatabase"), **none},
+        "pool dict": lambda: {**_dict(cluster, "peewee_replicas.PooledReplicatedDatabase"), **none},
         "database": lambda: cluster.database(consistency="eventual"),
-        "proxied": lambda: _url(cluster, "mysql+replicas"),
+        "proxied": lambda: _url(cluster, "mysql+replicas", quiet),
     }[request.param]()
     app = flask.Flask("shop")
     app.config["DATABASE"] = given
