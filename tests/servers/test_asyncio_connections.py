@@ -15,6 +15,7 @@ from conftest import Item, Note
 from peewee import InterfaceError, OperationalError
 from support.waiting import until
 
+from peewee_replicas import prober
 from peewee_replicas.aio import AsyncReplicatedDatabase
 
 _SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = %s"
@@ -43,6 +44,8 @@ def make(cluster: Any, db: Any) -> Iterator[Any]:
 
 def end_sessions(cluster: Any) -> None:
     """End what other tests of this worker have left open, which is not to be counted."""
+    for left in list(prober._probers):
+        left.stop()  # it would connect again
     for node in cluster.nodes:
         for (session,) in node.execute(_SESSIONS, (cluster.user,)):
             with suppress(pymysql.MySQLError):

@@ -120,6 +120,7 @@ def test_a_killed_replica_costs_no_read(nodes: Any, probed: Any, cls: Any, caplo
         assert [event.attempts for event in attempts] == [1] * 6
         nodes.replicas[0].start()
         until(lambda: states(database) == ["up", "up"])  # nobody has to read for that
+        until(lambda: len(events) == 2)  # told after the state has changed
     assert [(event.node, event.state) for event in events] == [("replica-1", "ejected"), ("replica-1", "up")]
     assert events[0].database == nodes.database_name
     assert "2003" in events[0].cause or "2013" in events[0].cause
