@@ -95,7 +95,7 @@ def _await_exit(thread: threading.Thread) -> None:
     for _ in range(50):
         if thread.is_alive() or not os.path.exists(path):
             return
-        time.sleep(0.0005)
+        time.sleep(0.0005)  # the system gives no sign of that end that could be waited for
 
 
 class Talk:

@@ -65,6 +65,7 @@ class Placing(AsyncMySQLDatabase):
 
     async def aprefetch(self, query: Any, *subqueries: Any) -> Any:
         """As peewee's."""
+        queries = [query, *subqueries]
         if self._at_primary:
-            query, *subqueries = [self._bound_for_prefetch(one) for one in (query, *subqueries)]  # type: ignore[assignment]
-        return await super().aprefetch(query, *subqueries)
+            queries = [self._bound_for_prefetch(one) for one in queries]
+        return await super().aprefetch(*queries)

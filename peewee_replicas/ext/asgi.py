@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from .carrying import Secrets, Terms
-from .requests import Carrier, Request, Visit
+from .requests import Middleware, Request, Visit
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,7 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class CausalSessionMiddleware:
+class CausalSessionMiddleware(Middleware[App]):
     """Runs each request in a ``causal_session()`` that begins where the visitor's last one has ended.
 
     A response carries the bookmark of what its request wrote, and of what it saw on the primary, as it
@@ -28,45 +27,11 @@ class CausalSessionMiddleware:
         app: the ASGI application.
         databases: a database (of the synchronous or the asyncio form), a proxy that stands for one, or a dict
             of these by label.
-        secret: signs the bookmarks, 16 bytes or more; of several the first signs, and all are accepted.
-        cookie: the cookie's name; with labels, ``_label`` is added. None: no cookie.
-        header: the name of a header of request and response; with labels, ``-label`` is added. None: none.
-        max_age: seconds after which a bookmark is dropped, at most a day. Longer than replicas are ever late.
-        secure: the cookie's ``Secure``; None: as the request's own scheme.
-        same_site: the cookie's ``SameSite``: ``"Lax"``, ``"Strict"`` or ``"None"``.
-        domain: the cookie's ``Domain``; None: the host alone.
-        path: the cookie's ``Path``.
-        readonly: the methods whose requests run inside ``readonly()``; True: GET, HEAD and OPTIONS.
+        options: as those of `Middleware`.
 
     Raises:
         ConfigurationError: an argument cannot work.
     """
-
-    def __init__(
-        self,
-        app: App,
-        databases: Any,
-        *,
-        secret: Secrets,
-        cookie: str | None = "replication_bookmark",
-        header: str | None = None,
-        max_age: float = 3600,
-        secure: bool | None = None,
-        same_site: str = "Lax",
-        domain: str | None = None,
-        path: str = "/",
-        readonly: bool | Iterable[str] = False,
-    ) -> None:
-        self.app = app
-        terms = Terms(
-            secret=secret, cookie=cookie, header=header, max_age=max_age, secure=secure,
-            same_site=same_site, domain=domain, path=path, readonly=readonly,
-        )  # fmt: skip
-        self._carrier = Carrier(databases, terms)
-
-    def stats(self) -> dict[str, int]:
-        """Counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent`` and ``unsent``."""
-        return self._carrier.counters.snapshot()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or pass on what is none."""
@@ -98,12 +63,8 @@ class CausalSessionMiddleware:
     ) -> list[tuple[bytes, bytes]]:
         for visit in request.visits:
             if visit.owes:
-                try:
+                with self._carrier.asking(visit):
                     await _ask(visit)
-                except Exception as exc:
-                    self._carrier.failed(visit, exc)
-                else:
-                    self._carrier.asked(visit)
         text = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers]
         added = self._carrier.added(request, text, https)
         return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in added]

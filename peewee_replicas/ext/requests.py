@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from peewee import Proxy
 
@@ -17,7 +17,9 @@ from peewee_replicas.events import Counters
 from peewee_replicas.scopes import Frame, Steps
 from peewee_replicas.sessions import Session
 
-from .carrying import Found, Terms, labelled, until_of, until_text, with_vary
+from .carrying import Found, Secrets, Terms, labelled, until_of, until_text, with_vary
+
+A = TypeVar("A")
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -54,7 +56,8 @@ class Visit:
         session = self.session
         if self.failed:
             return False
-        return session.owed or session.lost or (self._moved() and session.seen.size > _GAPS)  # type: ignore[union-attr]
+        seen = session.seen
+        return session.owed or session.lost or (seen is not None and seen.size > _GAPS and self._moved())
 
     def ask(self) -> None:
         """Ask the primary; on a thread or task that has no connection, none is left."""
@@ -188,15 +191,17 @@ class Carrier:
         """Have the bookmarks known; what an async program must not do in its event loop."""
         for visit in request.visits:
             if visit.owes:
-                try:
+                with self.asking(visit):
                     visit.ask()
-                except Exception as exc:
-                    self.failed(visit, exc)
-                else:
-                    self.asked(visit)
 
-    def asked(self, visit: Visit) -> None:
+    @contextmanager
+    def asking(self, visit: Visit) -> Iterator[None]:
         """Note whether the primary has answered; that it does not, it was logged for already."""
+        try:
+            yield
+        except Exception as exc:
+            self.failed(visit, exc)
+            return
         if visit.session.owed:
             visit.failed = True
             self.counters.add("unsent")
@@ -225,6 +230,53 @@ class Carrier:
                 sealed = self.terms.seal(visit.label, text, https)
                 headers = with_vary([*headers, *sealed], self.terms.vary(visit.label))
         return headers
+
+
+class Middleware(Generic[A]):
+    """What middleware of either kind is made of.
+
+    Parameters:
+        app: the application.
+        databases: a database, a proxy that stands for one, or a dict of these by label.
+        secret: signs the bookmarks, 16 bytes or more; of several the first signs, and all are accepted.
+        cookie: the cookie's name; with labels, ``_label`` is added. None: no cookie.
+        header: the name of a header of request and response; with labels, ``-label`` is added. None: none.
+        max_age: seconds after which a bookmark is dropped, at most a day. Longer than replicas are ever late.
+        secure: the cookie's ``Secure``; None: as the request's own scheme.
+        same_site: the cookie's ``SameSite``: ``"Lax"``, ``"Strict"`` or ``"None"``.
+        domain: the cookie's ``Domain``; None: the host alone.
+        path: the cookie's ``Path``.
+        readonly: the methods whose requests run inside ``readonly()``; True: GET, HEAD and OPTIONS.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        app: A,
+        databases: Any,
+        *,
+        secret: Secrets,
+        cookie: str | None = "replication_bookmark",
+        header: str | None = None,
+        max_age: float = 3600,
+        secure: bool | None = None,
+        same_site: str = "Lax",
+        domain: str | None = None,
+        path: str = "/",
+        readonly: bool | Iterable[str] = False,
+    ) -> None:
+        self.app = app
+        terms = Terms(
+            secret=secret, cookie=cookie, header=header, max_age=max_age, secure=secure,
+            same_site=same_site, domain=domain, path=path, readonly=readonly,
+        )  # fmt: skip
+        self._carrier = Carrier(databases, terms)
+
+    def stats(self) -> dict[str, int]:
+        """Counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent`` and ``unsent``."""
+        return self._carrier.counters.snapshot()
 
 
 def resolved(given: Any) -> Any:

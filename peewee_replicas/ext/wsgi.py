@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .carrying import Secrets, Terms
-from .requests import Carrier, Request
+from .requests import Carrier, Middleware, Request
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     Raised = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
 
 
-class CausalSessionMiddleware:
+App = Callable[..., Iterable[bytes]]
+
+
+class CausalSessionMiddleware(Middleware[App]):
     """Runs each request in a ``causal_session()`` that begins where the visitor's last one has ended.
 
     A response carries the bookmark of what its request wrote, and of what it saw on the primary, as it
@@ -24,45 +26,11 @@ class CausalSessionMiddleware:
     Parameters:
         app: the WSGI application.
         databases: a database, a proxy that stands for one, or a dict of these by label.
-        secret: signs the bookmarks, 16 bytes or more; of several the first signs, and all are accepted.
-        cookie: the cookie's name; with labels, ``_label`` is added. None: no cookie.
-        header: the name of a header of request and response; with labels, ``-label`` is added. None: none.
-        max_age: seconds after which a bookmark is dropped, at most a day. Longer than replicas are ever late.
-        secure: the cookie's ``Secure``; None: as the request's own scheme.
-        same_site: the cookie's ``SameSite``: ``"Lax"``, ``"Strict"`` or ``"None"``.
-        domain: the cookie's ``Domain``; None: the host alone.
-        path: the cookie's ``Path``.
-        readonly: the methods whose requests run inside ``readonly()``; True: GET, HEAD and OPTIONS.
+        options: as those of `Middleware`.
 
     Raises:
         ConfigurationError: an argument cannot work.
     """
-
-    def __init__(
-        self,
-        app: WSGIApplication,
-        databases: Any,
-        *,
-        secret: Secrets,
-        cookie: str | None = "replication_bookmark",
-        header: str | None = None,
-        max_age: float = 3600,
-        secure: bool | None = None,
-        same_site: str = "Lax",
-        domain: str | None = None,
-        path: str = "/",
-        readonly: bool | Iterable[str] = False,
-    ) -> None:
-        self.app = app
-        terms = Terms(
-            secret=secret, cookie=cookie, header=header, max_age=max_age, secure=secure,
-            same_site=same_site, domain=domain, path=path, readonly=readonly,
-        )  # fmt: skip
-        self._carrier = Carrier(databases, terms)
-
-    def stats(self) -> dict[str, int]:
-        """Counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent`` and ``unsent``."""
-        return self._carrier.counters.snapshot()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""

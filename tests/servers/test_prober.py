@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import SERVERS
+from support import waiting
 from support.clusters import own_cluster
 from support.relay import Relay
 
@@ -20,12 +22,7 @@ from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReadOn
 READ = "SELECT COUNT(*) FROM mark"
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
+until = functools.partial(waiting.until, seconds=30.0)
 
 
 @pytest.fixture(scope="module", params=SERVERS)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from conftest import SERVERS
 from peewee import OperationalError
+from support import waiting
 from support.clusters import own_cluster
 
 from peewee_replicas import PooledReplicatedDatabase
@@ -19,12 +21,7 @@ from peewee_replicas.scopes import innermost
 READ = "SELECT COUNT(*) FROM mark"
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
+until = functools.partial(waiting.until, seconds=30.0)
 
 
 @pytest.fixture(scope="module", params=SERVERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -9,17 +10,13 @@ from typing import Any
 
 import pytest
 from conftest import SERVERS
+from support import waiting
 from support.clusters import own_cluster
 
 READ = "SELECT COUNT(*) FROM mark"
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
+until = functools.partial(waiting.until, seconds=30.0)
 
 
 @pytest.fixture(params=SERVERS)

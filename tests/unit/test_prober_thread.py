@@ -8,26 +8,18 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabase, prober, probes
 from peewee_replicas.errors import ConfigurationError
 from peewee_replicas.events import NodeNews
 
 NOBODY = [{"name": "nobody", "host": "127.0.0.1", "port": 2}]
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 def make(**arguments: Any) -> Any:
