@@ -38,8 +38,8 @@ def _parse(url: str) -> dict[str, Any]:
     return parameters
 
 
-class _MySQL(MySQLDatabase):
-    """peewee's MySQLDatabase with connections that hear what the server reports."""
+class Connecting:
+    """How each connection is opened, whatever driver it is of."""
 
     _guarded = False
 
@@ -52,19 +52,17 @@ class _MySQL(MySQLDatabase):
     def _could_not_connect(self, exc: Exception) -> None:
         """Called before it is another thread's turn."""
 
+    def _new_connection(self) -> Any:
+        """A connection that is not opened yet."""
+        raise NotImplementedError
+
     def _connect(self) -> Any:
         lacks = driver.missing()
         if lacks:
             raise ConfigurationError(lacks)
         self._before_connecting()
         try:
-            conn = wire.Connection(
-                database=self.database,
-                autocommit=True,
-                guard=self._guarded,
-                defer_connect=True,
-                **self.connect_params,
-            )
+            conn = self._new_connection()
             self._being_opened(conn)
             conn.connect()
             track_connection(conn)
@@ -72,6 +70,19 @@ class _MySQL(MySQLDatabase):
         except Exception as exc:
             self._could_not_connect(exc)
             raise
+
+
+class _MySQL(Connecting, MySQLDatabase):
+    """peewee's MySQLDatabase with connections that hear what the server reports."""
+
+    def _new_connection(self) -> Any:
+        return wire.Connection(
+            database=self.database,
+            autocommit=True,
+            guard=self._guarded,
+            defer_connect=True,
+            **self.connect_params,
+        )
 
 
 class _PooledMySQL(PooledMySQLDatabase, _MySQL):

@@ -16,8 +16,8 @@ from peewee import InterfaceError, __exception_wrapper__
 from playhouse.pwasyncio import AsyncMySQLDatabase, await_
 
 from ..errors import ConfigurationError
-from ..forks import track_connection
-from ..servers import driver, wire
+from ..mysql import Connecting
+from ..servers import wire
 from .connection import Connection
 from .pool import CLOSING, Pool
 from .tasks import TaskState, TaskStates
@@ -37,11 +37,10 @@ def check_pool_arguments(given: Mapping[str, Any], where: str = "") -> None:
             raise ConfigurationError(f"{where}{name}={value!r}: a number of seconds is wanted")
 
 
-class PooledMySQL(AsyncMySQLDatabase):
+class PooledMySQL(Connecting, AsyncMySQLDatabase):
     """One node and its pools, one in each event loop."""
 
     _node: Any = None
-    _guarded = False
     _watch: Any = None
     server_version: Any
     connect_params: dict[str, Any]
@@ -112,47 +111,28 @@ class PooledMySQL(AsyncMySQLDatabase):
 
     # Connecting
 
-    def _connect(self) -> Any:
-        lacks = driver.missing()
-        if lacks:
-            raise ConfigurationError(lacks)
-        self._before_connecting()
-        try:
-            return self._connect_for_thread() if self._watch is not None else self._connect_here()
-        except Exception as exc:
-            self._could_not_connect(exc)
-            raise
-
-    def _driver_arguments(self) -> dict[str, Any]:
-        return {name: value for name, value in self.connect_params.items() if name not in POOL_ARGUMENTS}
-
-    def _connect_here(self) -> Any:
-        parameters = self._driver_arguments()
+    def _new_connection(self) -> Any:
+        parameters = {
+            name: value for name, value in self.connect_params.items() if name not in POOL_ARGUMENTS
+        }
+        if self._watch is not None:
+            return self._new_for_thread(parameters)
         parameters.setdefault("connect_timeout", self._acquire_timeout)
-        conn = Connection(database=self.database, guard=self._guarded, defer_connect=True, **parameters)
-        self._being_opened(conn)
-        conn.connect()
-        track_connection(conn)
-        return conn
+        return Connection(database=self.database, guard=self._guarded, defer_connect=True, **parameters)
 
-    def _connect_for_thread(self) -> Any:
+    def _new_for_thread(self, parameters: dict[str, Any]) -> Any:
         """A connection for a thread that runs no event loop: PyMySQL's, from aiomysql's arguments."""
-        parameters = self._driver_arguments()
         for name in ("echo", "loop", "auth_plugin", "minsize", "cursorclass"):
             parameters.pop(name, None)
         context = parameters.pop("ssl", None)
         tls = {"ssl_disabled": True} if context is None else {"ssl": context}
-        conn = wire.Connection(
+        return wire.Connection(
             database=self.database,
             autocommit=True,
             guard=self._guarded,
             defer_connect=True,
             **{**parameters, **tls},
         )
-        self._being_opened(conn)
-        conn.connect()
-        track_connection(conn)
-        return conn
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Take a connection of the pool for this task, or open one."""
