@@ -14,7 +14,7 @@ from .events import Counters
 from .local import THREADS, Here
 from .positions import Position
 from .scopes import Frame, causal, pinning
-from .sessions import Session, ended
+from .sessions import SHORT, Session, ended
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -93,24 +93,44 @@ class Consistency:
 
     def heard(self, owner: object, conn: Any, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
-        after = ended(
-            conn._sent,
-            succeeded=succeeded,
-            reported=conn.gtid is not None and succeeded,
-            was_open=was_open,
-            is_open=bool(conn.transaction),
-            transaction_read=conn.read_in_transaction,
-            commit_covers_reads=conn.flavour.COMMIT_COVERS_READS,
-        )
-        conn.read_in_transaction = after.transaction_read
         position = conn.flavour.position(conn.gtid) if succeeded and conn.gtid else None
-        frame = causal(owner)
-        for session in (self.own_session(), self.shared) if frame is None else self._concerned(owner):
-            if position is not None:
-                session.saw(position)
-                session.shorten(owner)
-            if after.owes and not getattr(self._local, "excused", False):
+        if position is not None and not conn.read_in_transaction:
+            owes = False  # as `ended` would say of most writes
+        else:
+            after = ended(
+                conn._sent,
+                succeeded=succeeded,
+                reported=conn.gtid is not None and succeeded,
+                was_open=was_open,
+                is_open=bool(conn.transaction),
+                transaction_read=conn.read_in_transaction,
+                commit_covers_reads=conn.flavour.COMMIT_COVERS_READS,
+            )
+            conn.read_in_transaction = after.transaction_read
+            owes = after.owes
+            if position is None and not owes:
+                return
+        if position is not None:
+            self._saw(owner, position)
+        if owes and not getattr(self._local, "excused", False):
+            for session in self._concerned(owner):
                 session.owe()
+
+    def _saw(self, owner: Any, position: Position) -> None:
+        own = self.own_session() if causal(owner) is None else None
+        if own is None:
+            for session in self._concerned(owner):
+                session.saw(position)
+                if session.grown >= SHORT:
+                    session.shorten(owner)
+            return
+        before = own.seen
+        own.saw(position)
+        # With one thread both have seen the same, and adding to both is the dearest part of a write.
+        self.shared.saw_too(position, before, own.seen)
+        for session in (own, self.shared):
+            if session.grown >= SHORT:
+                session.shorten(owner)
 
     def abandoned(self, owner: object) -> None:
         """Take in that a connection was closed with a transaction open: what it read there was read."""

@@ -5,6 +5,7 @@ Nothing here connects, waits or knows a driver; the same functions serve every f
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Target = Literal["writer", "reader", "replica"]
@@ -83,7 +84,7 @@ def decide(
         if refusal:
             return Decision(WRITER, why, refusal)
     if transaction:
-        return Decision(WRITER, transaction)
+        return _inside(transaction)
     if session_state:
         return Decision(
             WRITER,
@@ -91,6 +92,17 @@ def decide(
             guard=readonly and kind != "read",
         )
     return _by_place(kind, why, readonly, place, reads)
+
+
+# There are few such words, and making a decision costs more than finding it.
+@lru_cache(maxsize=64)
+def _inside(transaction: str) -> Decision:
+    return Decision(WRITER, transaction)
+
+
+@lru_cache(maxsize=256)
+def _not_a_read(why: str) -> Decision:
+    return Decision(WRITER, f"not a proven read: {why}")
 
 
 def _refusal(kind: str, why: str, transaction: str) -> str:
@@ -113,7 +125,7 @@ def _by_place(kind: str, why: str, readonly: bool, place: str, reads: str) -> De
     if place:
         return _PRIMARY_SCOPE if place == "primary" else Decision(primary, _PLACES[place])
     if not serves:
-        return Decision(WRITER, f"not a proven read: {why}")
+        return _not_a_read(why)
     if reads == "observe":
         return Decision(primary, _PLACES["observe"], observed=True)
     if reads == "primary" and not readonly:

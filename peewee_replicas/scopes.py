@@ -112,6 +112,8 @@ def snapshotting(owner: object) -> Frame | None:
 
 def causal(owner: object) -> Frame | None:
     """The innermost ``causal_session()`` of `owner` that is in force in this context."""
+    if _chain.get() is None:
+        return None
     return next((frame for frame in _frames(owner) if frame.session is not None), None)
 
 

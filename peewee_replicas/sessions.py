@@ -42,17 +42,19 @@ class Session:
             there too, what it began with (a bookmark) does not.
         bookmarked: `seen` has a bookmark in it, which may be of a history that was lost.
         lost: it is of such a history, as the primary has told.
+        grown: how often something was added to `seen` since its size was last looked at.
     """
 
     __slots__ = (
-        "_shorten_at", "bookmarked", "debts", "lock", "lost", "outer", "paid", "seen", "sticky_until",
+        "_shorten_at", "bookmarked", "debts", "grown", "lock", "lost", "outer", "paid", "seen",
+        "sticky_until",
     )  # fmt: skip
 
     def __init__(self, seen: Position | None = None, outer: Session | None = None) -> None:
         self.seen = seen
         self.outer = outer
         self.lost = False
-        self.debts = self.paid = 0
+        self.debts = self.paid = self.grown = 0
         self.sticky_until = 0.0
         self.bookmarked = False
         self._shorten_at = SHORT
@@ -81,6 +83,16 @@ class Session:
                 self.seen = position
             else:
                 self.seen = seen.merge(position)
+                self.grown += 1
+
+    def saw_too(self, position: Position, before: Position | None, after: Position | None) -> None:
+        """As `saw`. Where this had seen just `before`, it has now seen `after`, as another session has."""
+        with self.lock:
+            if self.seen is before:
+                self.seen = after
+                self.grown += 1
+                return
+        self.saw(position)
 
     def begin_anew(self, position: Position) -> None:
         """Forget what was seen in a history that is lost: from here on reads see at least `position`."""
@@ -96,6 +108,7 @@ class Session:
         """
         with self.lock:
             seen: Any = self.seen
+            self.grown = 0
             if seen is None or seen.size < self._shorten_at:
                 return
             for known in owner.known_positions():

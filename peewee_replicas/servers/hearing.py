@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymysql.constants import SERVER_STATUS
 
@@ -17,6 +17,16 @@ _SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session track
 NO_QUERY = "SET"  # stands for a command that has no text
 OVERHEARD_LIMIT = 1 << 16
 _CHANGES_KEPT = 8
+_TOLD_KEPT = 16
+
+
+class _Told(NamedTuple):
+    """Trackers that came before: what stands before and after the GTID, and what they said."""
+
+    head: bytes
+    rest: bytes
+    locked: bool | None
+    gtid: slice | None
 
 
 class Heard:
@@ -57,7 +67,7 @@ class Heard:
     guarded = False
     _ready = False
     _sent: Any = ""
-    _told: tuple[int, bytes, int] = (-1, b"", 0)
+    _told: dict[int, _Told]
     _tables_locked = False
     _bereft = _broken = False
     server_status: int
@@ -96,23 +106,42 @@ class Heard:
             self.listener(self, True, bool(was_open))
 
     def _hear_trackers(self, tail: bytes) -> None:
-        head = self._told
-        if len(tail) == head[0] and tail.startswith(head[1]):
-            # Framed as the last one was, every length included, so what differs is the GTID alone.
-            self.gtid = tail[head[2] :].decode("ascii")
+        told = self._told.get(len(tail))
+        if told is not None and tail.startswith(told.head) and tail.endswith(told.rest):
+            # As one before it, every length included, so what differs is the GTID alone.
+            if told.locked is not None:
+                self._tables_locked = told.locked
+            if told.gtid is not None:
+                self.gtid = tail[told.gtid].decode("ascii")
             return
-        self._parse_trackers(tail)
-        if self.gtid and tail.endswith(self.gtid.encode()) and len([*session_trackers(tail)]) == 1:
-            at = len(tail) - len(self.gtid)
-            self._told = (len(tail), tail[:at], at)
+        locked, changed = self._parse_trackers(tail)
+        if locked is not None:
+            self._tables_locked = locked
+        if changed:
+            self._changed(self._sent)
+        else:
+            self._keep(tail, locked)
 
-    def _parse_trackers(self, tail: bytes) -> None:
+    def _keep(self, tail: bytes, locked: bool | None) -> None:
+        if len(self._told) >= _TOLD_KEPT:
+            self._told.clear()
+        if self.gtid is None:
+            self._told[len(tail)] = _Told(tail, b"", locked, None)
+            return
+        gtid = self.gtid.encode()
+        if gtid and tail.count(gtid) == 1:
+            start = tail.index(gtid)
+            end = start + len(gtid)
+            self._told[len(tail)] = _Told(tail[:start], tail[end:], locked, slice(start, end))
+
+    def _parse_trackers(self, tail: bytes) -> tuple[bool | None, bool]:
+        locked, changed = None, False
         for kind, payload in session_trackers(tail):
             if kind == TRACK_CHANGE:
-                self._changed(self._sent)
+                changed = True
             elif kind == TRACK_TRANSACTION:
                 state, _ = take(payload, 0)
-                self._tables_locked = state[7:8] == b"L"
+                locked = state[7:8] == b"L"
             elif kind == TRACK_GTIDS:
                 text, _ = take(payload, 1)
                 self.gtid = text.decode("ascii")
@@ -121,6 +150,7 @@ class Heard:
                 value, _ = take(payload, at)
                 if name == b"last_gtid":
                     self.gtid = value.decode("ascii")
+        return locked, changed
 
     def _changed(self, text: Any) -> None:
         self.altered = self.altered or (self.settled and not self.own)
@@ -159,7 +189,10 @@ class Heard:
     @property
     def unsettled(self) -> bool:
         """Whether the server may have more to tell of the last statement than was heard."""
-        return bool(self.doubtful or self.busy)
+        result = self._result  # as `busy`
+        return bool(self.doubtful) or (
+            result is not None and bool(result.unbuffered_active or result.has_next)
+        )
 
 
 def _may_leave(failed: str | bytes) -> bool:

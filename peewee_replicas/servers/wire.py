@@ -53,6 +53,7 @@ class Connection(Heard, _Connection):
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
         self.changes = []
+        self._told = {}
         self.columns = Columns()
         self.guarded = guard
         super().__init__(**kwargs)

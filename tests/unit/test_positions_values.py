@@ -397,3 +397,18 @@ def test_positions_of_two_kinds_cannot_be_compared() -> None:
         for method in ("merge", "covers", "compact"):
             with pytest.raises(TypeError, match="belongs to one kind of server"):
                 getattr(left, method)(right)
+
+
+_NO_NUMBERS = ["0", "00", "+5", "-5", "5-", "-", "", " 5", "\u0665", "\u00b2", "5.0", "9" * 21]
+
+
+@pytest.mark.parametrize("number", [*_NO_NUMBERS, str(MAX_NUMBER + 1)])
+def test_a_source_that_was_met_before_takes_no_other_numbers(number: str) -> None:
+    MySQLPosition.parse(f"{A}:7")
+    with pytest.raises(ValueError, match="GTID set of MySQL"):
+        MySQLPosition.parse(f"{A}:{number}")
+
+
+def test_a_source_is_the_same_in_capitals_and_met_again() -> None:
+    for source in (A, A.upper(), A, f"{A}:Tag", f"{A}:tag"):
+        assert MySQLPosition.parse(f"{source}:0007").text() == f"{source.lower()}:7"

@@ -6,6 +6,8 @@ from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.threads import in_threads
 
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
@@ -246,3 +248,25 @@ def test_a_position_that_nobody_can_shorten_is_given_up_for_the_primarys_own() -
     assert session.owed
     assert session.seen is not None
     assert session.seen.size <= 10
+
+
+_NUMBERS = st.integers(1, 40)
+
+
+@given(st.lists(_NUMBERS, max_size=8), st.lists(_NUMBERS, max_size=8), st.lists(_NUMBERS, max_size=12))
+def test_two_sessions_that_see_the_same_see_what_each_would_alone(
+    mine: list[int], others: list[int], both: list[int]
+) -> None:
+    own, shared, alone = Session(), Session(), Session()
+    for number in mine:
+        own.saw(MySQLPosition.parse(f"{_SOURCE}:{number}"))
+    for number in others:
+        shared.saw(MySQLPosition.parse(f"{_SOURCE}:{number}"))
+        alone.saw(MySQLPosition.parse(f"{_SOURCE}:{number}"))
+    for number in both:
+        position = MySQLPosition.parse(f"{_SOURCE}:{number}")
+        before = own.seen
+        own.saw(position)
+        shared.saw_too(position, before, own.seen)
+        alone.saw(position)
+        assert shared.seen == alone.seen

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymysql.connections import MySQLResult
 from pymysql.constants import SERVER_STATUS
+from pymysql.protocol import MysqlPacket
 
 from peewee_replicas.servers import flavour_of, mariadb, mysql
-from peewee_replicas.servers.packets import read_length, session_trackers
+from peewee_replicas.servers.packets import Result, read_length, session_trackers
 from peewee_replicas.servers.wire import Connection
 
 CHANGED = 1 << 14
@@ -193,3 +195,81 @@ def test_lock_tables_counts_as_a_transaction_until_the_server_says_unlocked() ->
 )
 def test_flavour_by_version(version: str, module: Any) -> None:
     assert flavour_of(version) is module
+
+
+GTIDS = st.one_of(
+    st.builds("0-1-{}".format, st.integers(8, 11)),
+    st.builds("3e11fa47-71ca-11e1-9e33-c80aa9429562:{}".format, st.integers(8, 11)),
+)
+TRACKERS = st.one_of(
+    GTIDS.map(lambda gtid: (3, b"\0" + text(gtid.encode()))),
+    GTIDS.map(lambda gtid: (0, text(b"last_gtid") + text(gtid.encode()))),
+    st.sampled_from([b"________", b"T_______", b"_______L", b"T______L"]).map(lambda state: (5, text(state))),
+    st.sampled_from([(2, b"1"), (0, text(b"autocommit") + text(b"ON")), (0, text(b"last_gtid") + text(b""))]),
+)
+
+
+@given(st.lists(st.lists(TRACKERS, max_size=3), max_size=12))
+def test_what_is_remembered_of_trackers_changes_nothing_that_is_heard(told: list[Any]) -> None:
+    remembering, forgetful = connection(), connection()
+    for trackers in told:
+        found = []
+        forgetful._told.clear()
+        for conn in (remembering, forgetful):
+            conn.changes.clear()
+            conn.heard(AUTOCOMMIT | CHANGED, tail(b"", trackers))
+            found.append((conn.gtid, conn._tables_locked, conn.transaction, conn.changes[:]))
+        assert found[0] == found[1]
+
+
+def test_trackers_are_remembered_up_to_a_bound() -> None:
+    conn = connection()
+    for size in range(100):
+        conn.heard(AUTOCOMMIT | CHANGED, tail(b"x" * size, [(3, b"\0" + text(b"0-1-5"))]))
+    assert 0 < len(conn._told) <= 16
+
+
+class _Arrived:
+    """A connection on which packets have arrived."""
+
+    encoding = "utf8"
+    _next_seq_id = 1
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.told: Any = None
+
+    def arrived(self) -> bytes:
+        return self.data
+
+    def skip(self, size: int, packets: int) -> None:
+        self.data = self.data[size:]
+
+    def heard(self, status: int, message: bytes) -> None:
+        self.told = (status, message)
+
+    def _read_packet(self) -> Any:
+        size = int.from_bytes(self.data[:3], "little")
+        packet, self.data = self.data[4 : 4 + size], self.data[4 + size :]
+        return MysqlPacket(packet, self.encoding)
+
+
+LENGTHS = st.integers(0, 2**64 - 1) | st.integers(0, 300)
+WORDS = st.integers(0, 2**16 - 1)
+
+
+@given(LENGTHS, LENGTHS, WORDS, WORDS, st.binary(max_size=300), st.binary(max_size=20))
+def test_an_ok_packet_is_read_as_the_driver_reads_it(
+    rows: int, row: int, status: int, warnings: int, message: bytes, behind: bytes
+) -> None:
+    words = status.to_bytes(2, "little") + warnings.to_bytes(2, "little")
+    packet = b"\0" + length(rows) + length(row) + words + message
+    data = len(packet).to_bytes(3, "little") + b"\1" + packet
+    ours: Any = _Arrived(data + behind)
+    result = Result(ours)
+    result.read()
+    theirs: Any = MySQLResult(_Arrived(data))
+    theirs.read()
+    names = ("affected_rows", "insert_id", "server_status", "warning_count", "message", "has_next")
+    assert [getattr(result, name) for name in names] == [getattr(theirs, name) for name in names]
+    assert (result.connection, ours.told, ours.data) == (None, (status, message), behind)
