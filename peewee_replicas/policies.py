@@ -31,6 +31,9 @@ _PARTS = 10
 # Up to so many times the lowest latency, or so many seconds above it, nodes are equals.
 _EQUALS = 2.0
 _NOISE = 0.001
+# Of more replicas than that, so many are looked at for one read, and which is as good as chance.
+_LOOKED_AT = 4
+_SCATTER = 0x9E3779B97F4A7C15
 # How a latency counts beyond that: with 1 the slow node would still get a part of a heavy load.
 _PENALTY = 2
 
@@ -55,14 +58,18 @@ def spread(weights: Sequence[int]) -> tuple[int, ...]:
 
 
 class RoundRobin:
-    """Each replica in turn, by weight. One turn per routed read, exact under threads."""
+    """Each replica in turn, by weight. One turn per routed read, exact under threads.
+
+    Attributes:
+        taken: how many turns were taken.
+    """
 
     name = "round-robin"
     uses_latency = False
 
     def __init__(self) -> None:
         self._counter = itertools.count()
-        self._taken = 0
+        self.taken = 0
         self._plan: tuple[Any, tuple[int, ...]] = ((), ())
 
     def fresh(self) -> RoundRobin:
@@ -79,13 +86,13 @@ class RoundRobin:
     def __call__(self, replicas: Sequence[C]) -> C:
         turns = self._turns(replicas)
         turn = next(self._counter)  # atomic, so that no two threads share a turn
-        self._taken = turn + 1
+        self.taken = turn + 1
         return replicas[turns[turn % len(turns)]]
 
     def peek(self, replicas: Sequence[C]) -> C:
         """Who would be next, without taking the turn."""
         turns = self._turns(replicas)
-        return replicas[turns[self._taken % len(turns)]]
+        return replicas[turns[self.taken % len(turns)]]
 
 
 class Random:
@@ -121,6 +128,9 @@ class LeastBusy:
     Work in hand is what this process has sent to it and not yet got back. A replica is slow whose reads
     lately took more than twice as long as those of the fastest: it is used only where the others have many
     times more in hand, and now and then, to see whether it still is.
+
+    Of more than four replicas each read looks at four: the one whose turn it is and three others, so that a
+    choice costs the same among thirty.
     """
 
     name = "least-busy"
@@ -134,11 +144,26 @@ class LeastBusy:
         return type(self)()
 
     def __call__(self, replicas: Sequence[C]) -> C:
-        return _least(self._turns(replicas), replicas)
+        first = self._turns(replicas)
+        return _least(first, self._looked_at(first, replicas, self._turns.taken))
 
     def peek(self, replicas: Sequence[C]) -> C:
         """Who would be next, without taking a turn."""
-        return _least(self._turns.peek(replicas), replicas)
+        first = self._turns.peek(replicas)
+        return _least(first, self._looked_at(first, replicas, self._turns.taken + 1))
+
+    @staticmethod
+    def _looked_at(first: C, replicas: Sequence[C], turn: int) -> Sequence[C]:
+        count = len(replicas)
+        if count <= _LOOKED_AT:
+            return replicas
+        bits = turn * _SCATTER
+        return (
+            first,
+            replicas[(bits >> 20 & 0xFFF) % count],
+            replicas[(bits >> 32 & 0xFFF) % count],
+            replicas[(bits >> 44 & 0xFFF) % count],
+        )
 
 
 def _least(first: C, replicas: Sequence[C]) -> C:

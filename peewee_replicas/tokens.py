@@ -54,6 +54,8 @@ def fill(template: str) -> str | None:
         return None
     if "%" not in template:
         return template
+    if template.count("%") == template.count("%s"):
+        return template.replace("%s", PLACEHOLDER)
     sound = True
 
     def replace(match: re.Match[str]) -> str:
@@ -76,7 +78,11 @@ def modes(text: str, dialect: Dialect | None) -> tuple[Mode, ...]:
 
 
 _SPACE = r"[ \t\n\v\f\r]+"
-_NUMBER = r"(?P<number>0x[0-9a-fA-F]+|0b[01]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+# A list of values comes out as one token: nothing is decided by how many there are. Bounded, because what a
+# repeated group has passed takes memory until it ends.
+_MANY = "{1,500}"
+_LIST = rf"[0-9]+(?:, ?[0-9]+){_MANY}(?![A-Za-z0-9_$.\x80-\U0010ffff])"
+_NUMBER = rf"(?P<number>{_LIST}|0x[0-9a-fA-F]+|0b[01]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
 _WORD = r"(?P<word>[A-Za-z0-9_$\x80-\U0010ffff]+)"
 # Without it a literal of a million escapes takes a hundred megabytes to go back into.
 _ONCE = "+" if sys.version_info >= (3, 11) else ""
@@ -106,7 +112,7 @@ def _mysql(mode: Mode) -> re.Pattern[str]:
         rf"|{_NUMBER}|{_WORD}"
         rf"|(?P<string>{'|'.join(strings)})"
         rf"|(?P<quoted>{'|'.join(names)})"
-        rf"|(?P<param>{PLACEHOLDER})"
+        rf"|(?P<param>{PLACEHOLDER}(?:, ?{PLACEHOLDER}){_MANY}|{PLACEHOLDER})"
         r"|(?P<op>/(?!\*)|@@|:=|->>|->|<=>|<<|>>|<=|>=|<>|!=|\|\||&&|[-+*%^&|~!=<>(),.;@{}])" + _TAIL,
         re.DOTALL,
     )
@@ -114,7 +120,7 @@ def _mysql(mode: Mode) -> re.Pattern[str]:
 
 _SQLITE = re.compile(
     rf"(?P<gap>{_SPACE}|--[^\n]*|/\*.*?\*/)"
-    r"|(?P<param>\?\d*(?![\w$])|[:@$][A-Za-z0-9_]+)"
+    rf"|(?P<param>\?(?:, ?\?){_MANY}(?![\w$])|\?\d*(?![\w$])|[:@$][A-Za-z0-9_]+)"
     rf"|{_NUMBER}|{_WORD}"
     rf"|(?P<string>'[^']*')"
     rf"|(?P<quoted>{_BACKTICK}|{_DOUBLE_NAME}|\[[^\]]*\])"

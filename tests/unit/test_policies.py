@@ -190,3 +190,15 @@ def test_a_fresh_policy_shares_no_turns(name: str) -> None:
     if name != "random":
         assert second(candidates).name == "n1"
         assert first(candidates).name == "n2"
+
+
+@pytest.mark.parametrize("count", [5, 7, 8, 16, 32, 100])
+def test_least_busy_is_even_among_many_equals(count: int) -> None:
+    policy, candidates = LeastBusy(), nodes(*[1] * count)
+    assert set(Counter(policy(candidates).name for _ in range(10 * count)).values()) == {10}
+    candidates[3].in_flight = 9  # its reads go to all the others alike
+    reads = 4000 * count
+    counted = Counter(policy(candidates).name for _ in range(reads))
+    assert counted.pop("n4", 0) < 0.01 * reads / count  # where chance has found it alone
+    assert len(counted) == count - 1
+    assert max(counted.values()) < 1.1 * min(counted.values())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from itertools import groupby
+from typing import Any
 
-from peewee_replicas.tokens import Mode, fill, lex, modes
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peewee_replicas.tokens import PLACEHOLDER, Mode, Token, fill, lex, modes
 
 PLAIN = Mode()
 
@@ -168,3 +173,34 @@ def test_the_lexer_stops_at_the_first_bad_token() -> None:
 def test_a_long_literal_is_one_token() -> None:
     text = "'" + "it\\'s " * 200_000 + "'"
     assert [kind for kind, _ in kinds(text)] == ["string"]
+
+
+VALUES = st.lists(
+    st.sampled_from([PLACEHOLDER, "?", "?2", "1", "22", "0x1F", "1.5", "2e3", "9lock", "b", "'x'"])
+)
+LISTS = st.tuples(VALUES, st.sampled_from([", ", ","])).map(lambda found: found[1].join(found[0]))
+AROUND = st.sampled_from(["", " ", "(", ")", "a", "a ", ".", "@", "-", "'s'", "`q`", ", ", "$", "é"])
+
+
+def _without_lists(tokens: list[Token]) -> list[str]:
+    """What each token is, of values side by side only the first, and no commas."""
+    values = ("param", "number", "string")
+    said = [token.kind if token.kind in values else token.text for token in tokens if token.text != ","]
+    return [first for first, _ in groupby(said)]
+
+
+@given(AROUND, LISTS, AROUND, st.sampled_from(["mysql", "mariadb", "sqlite", None]))
+def test_a_list_of_values_means_what_its_first_value_means(
+    before: str, values: str, after: str, dialect: Any
+) -> None:
+    text = before + values + after
+    slowly = text.replace(", ", ",").replace(",", ",  ")  # two blanks keep values apart
+    found, apart = list(lex(text, dialect, Mode())), list(lex(slowly, dialect, Mode()))
+    assert _without_lists(found) == _without_lists(apart)
+
+
+@pytest.mark.parametrize(("value", "dialect"), [(PLACEHOLDER, "mysql"), ("?", "sqlite"), ("12", "mariadb")])
+def test_long_lists_are_few_tokens(value: str, dialect: Any) -> None:
+    tokens = list(lex(f"({', '.join([value] * 100_000)})", dialect, Mode()))
+    assert len(tokens) < 500
+    assert {token.kind for token in tokens} in ({"op", "param"}, {"op", "number"})
