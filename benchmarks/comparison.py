@@ -19,6 +19,7 @@ from .peers import MODULES
 from .peers.base import Address, Site
 from .plan import Plan
 from .stage import late, stage
+from .timing import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 LATE_MS = (20, 1000)
@@ -177,7 +178,7 @@ class Comparison:
         begins = time.monotonic() + CONNECT_SECONDS
         for peer in ready.values():
             peer.ask("load", begins=begins, seconds=seconds, threads=4, every=0.04)
-        time.sleep(max(0.0, begins + at - time.monotonic()))
+        wait_until(begins + at)
         struck = time.monotonic()
         strike()
         try:
@@ -230,7 +231,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         run.found["paused_s"] = pause
 
         def wait_and_resume(struck: float) -> None:
-            time.sleep(max(0.0, struck + pause - time.monotonic()))
+            wait_until(struck + pause)
             first.resume()
 
         with run.peers(2) as peers:

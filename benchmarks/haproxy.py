@@ -100,6 +100,6 @@ def _wait(process: subprocess.Popen[Any], address: Address, log: Any) -> None:
             with socket.create_connection(address, 1):
                 return
         except OSError:
-            time.sleep(0.02)
+            time.sleep(0.02)  # it gives no sign of being up but that
     log.seek(0)
     raise RuntimeError(f"HAProxy did not come up: {log.read()[-500:]}")

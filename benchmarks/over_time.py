@@ -18,7 +18,7 @@ from peewee_replicas import ReplicatedDatabase
 from .crowd import Side, gather
 from .plan import Plan
 from .stage import ROWS, on, stage
-from .timing import percentile
+from .timing import percentile, wait_until
 
 POLICIES = ("round-robin", "random", "least-busy")
 TIMES = 10.0
@@ -52,9 +52,8 @@ def readers(task: dict[str, Any], side: Side) -> dict[str, Any]:
         prepared.wait()
         prepared.wait()
         due = window["begins"] + chance.random() * PACE
-        while (now := time.monotonic()) < window["ends"]:
-            if due > now:
-                time.sleep(due - now)
+        while time.monotonic() < window["ends"]:
+            wait_until(due)
             began = time.monotonic()
             due = max(due + PACE, began)
             try:
@@ -92,10 +91,10 @@ def watch(
     times: dict[str, float] = {}
 
     def fault(begins: float) -> None:
-        time.sleep(max(0.0, begins + at - time.monotonic()))
+        wait_until(begins + at)
         times["struck"] = time.monotonic()
         strike()
-        time.sleep(max(0.0, begins + cured - time.monotonic()))
+        wait_until(begins + cured)
         cure()
         times["healed"] = time.monotonic() - times["struck"]
 

@@ -94,7 +94,7 @@ def writing(cluster: Any) -> tuple[dict[str, Step], list[Any]]:
     inside = {"plain, in atomic()": transacted, "session, in atomic()": cluster.database(**QUIET)}
     for name, database in inside.items():
 
-        def transaction(key: int, database: Any = database, row: Any = on(database)) -> None:  # noqa: B008
+        def transaction(key: int, database: Any = database, row: Any = on(database)) -> None:  # noqa: B008  # bound now, on purpose
             with database.atomic():
                 update(row, key)
 
@@ -113,7 +113,7 @@ def compare(
                 step(key % ROWS + 1)
 
         def in_scope() -> None:
-            with step.__self__._meta.database.readonly():  # type: ignore[attr-defined]
+            with step.__self__._meta.database.readonly():  # type: ignore[attr-defined]  # a method of the model
                 run()
 
         return in_scope if name == SCOPED else run
@@ -127,9 +127,9 @@ def idle(cluster: Any, seconds: float) -> float:
     """CPU milliseconds per second of a database with its defaults, once used and then left alone."""
     database = cluster.database()
     on(database).get_by_id(1)
-    time.sleep(0.2)
+    time.sleep(0.2)  # the first probes connect
     cpu = time.process_time()
-    time.sleep(seconds)
+    time.sleep(seconds)  # leaving it alone is what is measured
     spent = (time.process_time() - cpu) / seconds * 1000
     database.close()
     return spent

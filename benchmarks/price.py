@@ -20,7 +20,7 @@ from peewee import MySQLDatabase
 
 from .plan import Plan
 from .stage import ROWS, Relay, late, on, stage
-from .timing import percentile, spread
+from .timing import percentile, spread, wait_until
 
 STICKY_SECONDS = 2.0
 ROUND_TRIP_MS = 2.0
@@ -101,7 +101,7 @@ def _in_turn(writes: Any, reads: Any, ours: dict[str, Any], rounds: int) -> dict
         # Whatever the replica needs to apply it, the read waits for.
         pair("session: read at once after a write", lambda: read(reads), lambda: read(session))
         write(session)
-        time.sleep(APPLIED_SECONDS)
+        wait_until(time.monotonic() + APPLIED_SECONDS)
         # The replica has it by now, but that is still to be heard from it: wait and read go in one send.
         pair("session: first read once the replica has it", lambda: read(reads), lambda: read(session))
         pair("session: read, replica known to have it", lambda: read(reads), lambda: read(session))
@@ -135,9 +135,8 @@ class Users:
         wrote = time.monotonic() - before
         due = time.monotonic() + chance.random() * self.pace
         try:
-            while (now := time.monotonic()) < self.end:
-                if due > now:
-                    time.sleep(due - now)
+            while time.monotonic() < self.end:
+                wait_until(due)
                 due += self.pace
                 if chance.random() < self.writes:
                     value, key = next(self.values), chance.choice(keys)

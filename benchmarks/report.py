@@ -11,7 +11,7 @@ from . import tables
 try:
     from . import plots
 except ImportError as exc:  # tables can be had without matplotlib
-    plots = None  # type: ignore[assignment]
+    plots = None  # type: ignore[assignment]  # a module that is not there
     WHY = str(exc)
 
 HEAD = """\

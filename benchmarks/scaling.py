@@ -21,7 +21,7 @@ from peewee_replicas import ReplicatedDatabase
 from .crowd import Side, gather
 from .plan import Plan
 from .stage import ROWS, on, stage
-from .timing import percentile, spread
+from .timing import percentile, spread, wait_until
 
 SERVICE_MS = 3.0
 THREADS_PER_NODE = 6
@@ -128,7 +128,7 @@ def write_latency(cluster: Any, seconds: float) -> dict[str, Any]:
         began = time.perf_counter()
         row.update(n=number).where(row.id == number % ROWS + 1).execute()
         taken.append((time.perf_counter() - began) * 1000)
-        time.sleep(0.02)
+        time.sleep(0.02)  # few writes, so that they are no load themselves
     db.close()
     taken.sort()
     return {"p50_ms": statistics.median(taken), "p99_ms": percentile(taken, 0.99), "writes": len(taken)}
@@ -140,7 +140,7 @@ def writes(cluster: Any, tasks: dict[str, dict[str, Any]], seconds: float) -> di
     for name, task in tasks.items():
 
         def write(begins: float, name: str = name) -> None:
-            time.sleep(max(0.0, begins + 0.3 - time.monotonic()))
+            wait_until(begins + 0.3)
             found[name] = write_latency(cluster, seconds)
 
         task = {**task, "threads": THREADS_PER_NODE * 2, "seconds": seconds + 0.5}

@@ -17,6 +17,11 @@ from typing import Any
 Work = Callable[[], Any]
 
 
+def wait_until(moment: float) -> None:
+    """Let time pass up to that reading of `time.monotonic`: a load has its pace, and a fault its moment."""
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, quartiles, and the 95 % interval of the median, by order statistics."""
     ordered = sorted(values)

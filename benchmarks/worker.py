@@ -133,9 +133,8 @@ class Worker:
                 with suppress(Exception):  # it will be met again
                     self.routed.visit_read(self.site.first)
             due = max(begins, time.monotonic()) + chance.random() * every
-            while (now := time.monotonic()) < until:
-                if due > now:
-                    time.sleep(due - now)
+            while time.monotonic() < until:
+                timing.wait_until(due)
                 began = time.monotonic()
                 due = max(due + every, began)
                 try:

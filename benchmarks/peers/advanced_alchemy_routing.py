@@ -29,4 +29,4 @@ def routed(site: Site) -> Program:
         )
     )
     maker = config.create_session_maker()
-    return Alchemy(maker, maker.close_all)  # type: ignore[attr-defined]
+    return Alchemy(maker, maker.close_all)  # type: ignore[attr-defined]  # its own types lack it
