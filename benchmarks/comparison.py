@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LATE_MS = (20, 1000)
 # All peers open their connections at once, which takes two cores a while.
 CONNECT_SECONDS = 3.0
+MEET_SECONDS = 8.0
 
 
 class Failed(Exception):
@@ -169,7 +170,7 @@ class Comparison:
         began = time.monotonic()
         for module, peer in peers.items():
             # Connections are opened anew, and before the fault, not by it.
-            self.keep(module, step, lambda peer=peer: peer.call("begin_anew"))
+            self.keep(module, step, lambda peer=peer: _meets_both(peer))
         ready = {
             module: peer
             for module, peer in peers.items()
@@ -195,6 +196,16 @@ class Comparison:
         self.plan.say(f"{step}: {time.monotonic() - began:.0f} s")
 
 
+def _meets_both(peer: Peer) -> dict[str, Any]:
+    """Connect until each replica was met: a proxy takes a while to trust one again that was gone."""
+    until, met = time.monotonic() + MEET_SECONDS, set()
+    while True:
+        answer = peer.call("begin_anew")
+        met.add(answer["node"])
+        if met >= {1, 2} or time.monotonic() > until:
+            return answer
+
+
 def _address(node: Any) -> Address:
     return Address(node.host, node.port)
 
@@ -213,6 +224,7 @@ def _hurt(load: dict[str, Any], struck: float) -> dict[str, Any]:
     return {
         "reads": len(touched),
         "failed": len(failed),
+        "at_risk": sum(read[2] == 1 for read in before) / max(1, len(before)),
         "failed_before": sum(read[2] < 0 for read in before),
         "longest_ms": max((read[1] for read in touched), default=0.0) * 1000,
         "last_failure_s": max((read[0] - struck for read in failed), default=0.0),

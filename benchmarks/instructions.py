@@ -29,7 +29,13 @@ from .stage import ROWS, on
 from .timing import spread
 
 ROOT = Path(__file__).resolve().parents[1]
-PAIRS = {"session": "plain", "eventual": "plain", "pooled session": "pooled plain", "write": "plain write"}
+PAIRS = {
+    "session": "plain",
+    "eventual": "plain",
+    "pooled session": "pooled plain",
+    "write": "plain write",
+    "write in atomic()": "plain write in atomic()",
+}
 
 
 def count(cluster: Any, reads: int, turns: int, seconds: float) -> dict[str, Any]:
@@ -116,6 +122,7 @@ def contenders(task: dict[str, Any]) -> dict[str, Callable[[int], Any]]:
         found[name] = lambda number, row=row: (
             row.update(n=number).where(row.id == number % ROWS + 1).execute()
         )
+        found[f"{name} in atomic()"] = database.atomic()(found[name])
     return found
 
 

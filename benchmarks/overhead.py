@@ -38,6 +38,10 @@ WRITES = {
     "plain again": "plain",
 }
 
+# As servers do by default: every commit waits for the disk.
+FLUSHED = {"session": "plain", "plain again": "plain"}
+_FLUSH = ("SET GLOBAL innodb_flush_log_at_trx_commit = 1", "SET GLOBAL sync_binlog = 1")
+
 Step = Callable[[int], Any]
 
 
@@ -102,6 +106,15 @@ def writing(cluster: Any) -> tuple[dict[str, Step], list[Any]]:
     return steps, [*databases.values(), *inside.values()]
 
 
+def writing_to_disk(cluster: Any) -> tuple[dict[str, Step], list[Any]]:
+    """The same where every commit is flushed, from now on."""
+    for sql in _FLUSH:
+        cluster.primary.execute(sql)
+    steps, databases = writing(cluster)
+    wanted = {*FLUSHED, *FLUSHED.values()}
+    return {name: step for name, step in steps.items() if name in wanted}, databases
+
+
 def compare(
     steps: dict[str, Step], pairs: dict[str, str], rounds: int, each: int, seconds: float
 ) -> dict[str, Any]:
@@ -142,14 +155,16 @@ def measure(plan: Plan) -> dict[str, Any]:
     for server in plan.servers:
         with stage(server, 1) as cluster:
             on_server = found["servers"][server] = {"version": cluster.version}
+            each = dict.fromkeys(("reads", "writes"), plan.pick(20, 100))
+            each["flushed writes"] = plan.pick(5, 20)
             for kind, make, pairs, share in (
                 ("reads", reading, READS, 0.26),
                 ("writes", writing, WRITES, 0.14),
+                ("flushed writes", writing_to_disk, FLUSHED, 0.10),
             ):
                 steps, databases = make(cluster)
                 seconds = plan.pick(3.0, plan.seconds * share / count)
-                each = plan.pick(20, 100)
-                on_server[kind] = compare(steps, pairs, plan.pick(3, 400), each, seconds)
+                on_server[kind] = compare(steps, pairs, plan.pick(3, 400), each[kind], seconds)
                 cluster.sync(30)
                 for database in databases:
                     database.close()

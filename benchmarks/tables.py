@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 NAMES = {"mariadb": "MariaDB", "mysql": "MySQL"}
-AIM_READ = 1.01
+AIM = 1.01
 AIM_LINEAR = 0.95
 
 
@@ -35,10 +35,17 @@ def whole(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
+_TITLES = {
+    "reads": "Reads by primary key",
+    "writes": "Updates by primary key, no commit flushed to disk,",
+    "flushed writes": "Updates by primary key, every commit flushed to disk, which is the servers' default,",
+}
+
+
 def overhead(found: dict[str, Any]) -> str:
     """Ratios per server, kind and form."""
     parts = []
-    for kind, title in (("reads", "Reads by primary key"), ("writes", "Updates by primary key")):
+    for kind, title in _TITLES.items():
         for name, each in found.get("servers", {}).items():
             if kind not in each:
                 continue
@@ -92,15 +99,21 @@ def overhead_aims(found: dict[str, Any]) -> list[str]:
     """Whether a routed read and a write cost what they should."""
     lines = []
     for name, each in found.get("servers", {}).items():
-        for kind, aim in (("reads", AIM_READ), ("writes", AIM_READ)):
+        for kind, what in (
+            ("reads", "reads"),
+            ("flushed writes", "writes, flushed to disk,"),
+            ("writes", "writes, not flushed,"),
+        ):
             measured = each.get(kind, {}).get("session")
             if measured:
                 cpu, wall = measured["cpu"], measured["wall"]
+                # What a write takes of CPU is told too, but what would show is its time.
+                worst = wall["median"] if kind == "flushed writes" else max(wall["median"], cpu["median"])
                 lines.append(
-                    f"{_met(max(wall['median'], cpu['median']) <= aim)} "
-                    f"{kind} at `session` on {NAMES[name]}: wall {wall['median']:.3f} "
+                    f"{_met(worst <= AIM)} "
+                    f"{what} at `session` on {NAMES[name]}: wall {wall['median']:.3f} "
                     f"(95 % interval {wall['from']:.3f} to {wall['to']:.3f}), CPU {cpu['median']:.3f} "
-                    f"({cpu['from']:.3f} to {cpu['to']:.3f}); aim {aim}"
+                    f"({cpu['from']:.3f} to {cpu['to']:.3f}); aim {AIM}"
                 )
     return lines
 
@@ -122,6 +135,7 @@ def comparison(found: dict[str, Any]) -> str:
                 _or(peer.get("stale 20"), lambda it: f"{it['stale']} of {it['reads']}"),
                 _or(peer.get("stale 1000"), lambda it: f"{it['stale']} of {it['reads']}"),
                 _or(peer.get("kill"), lambda it: f"{it['failed']} of {it['reads']}"),
+                _or(peer.get("pause"), lambda it: f"{it['at_risk']:.0%}"),
                 _or(peer.get("pause"), lambda it: f"{it['longest_ms'] / 1000:.2f} s"),
                 _or(peer.get("pause"), lambda it: str(it["failed"])),
             )
@@ -134,7 +148,8 @@ def comparison(found: dict[str, Any]) -> str:
         "stale, one replica 20 ms late",
         "stale, one 1 s late",
         "reads failed, one replica killed",
-        f"longest read, one paused for {found.get('paused_s', 0):g} s",
+        "reads on one before it is paused",
+        f"longest read, it is paused for {found.get('paused_s', 0):g} s",
         "reads failed meanwhile",
     )
     parts = [f"{server(found.get('server', ''))}, HAProxy {found.get('haproxy', '')}.", table(head, rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import aiomysql
@@ -15,12 +15,11 @@ from playhouse.pwasyncio import AsyncModel, MissingGreenletBridge, await_
 
 from ..arguments import NodeSpec
 from ..forks import abandon
-from ..mysql import OverMySQL
 from ..nodes import _TurnedAway
 from ..replicas import Replica
 from .placing import Placing
 from .pooled import POOL_ARGUMENTS, PooledMySQL, check_pool_arguments
-from .streaming import BATCH, Streamed
+from .streaming import Streaming
 from .tasks import TASKS, TaskState
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _DRIVER = _PARAMETERS - {"self", "autocommit", "db", "loop"} | {"database"}
 _CANNOT_REACH = 2003  # CR_CONN_HOST_ERROR
 
 
-class AsyncReplicatedDatabase(OverMySQL, Placing, PooledMySQL):
+class AsyncReplicatedDatabase(Streaming, Placing, PooledMySQL):
     """`playhouse.pwasyncio.AsyncMySQLDatabase`, with reads served by replicas.
 
     A read takes a connection to its node out of that node's pool, and gives it back as soon as its rows are
@@ -306,53 +305,6 @@ class AsyncReplicatedDatabase(OverMySQL, Placing, PooledMySQL):
     async def aexecute_sql(self, sql: str, params: Any = None) -> Any:
         """`execute_sql`, awaited."""
         return await self.run(self.execute_sql, sql, params)
-
-    async def iterate(self, query: Any, buffer_size: int | None = None) -> AsyncGenerator[Any, None]:
-        """Go through a query's rows while they come from the server, on a connection kept until the end.
-
-        Parameters:
-            query: what to run; routed as any other.
-            buffer_size: rows that are taken at a time.
-        """
-        place = self.on_primary if self._stays_at_primary(query) else self
-        query = query.clone() if place._at_primary else query
-        query.bind(place)
-        sql, params = query.sql()
-        streamed = await self.run(place._stream, sql, params)
-        try:
-            rows = streamed.rows(query)
-            while batch := await self.run(streamed.take, rows, buffer_size or BATCH):
-                for row in batch:
-                    yield row
-        finally:
-            await self.run(self._end_stream, streamed, sql)
-
-    def _stream(self, sql: str, params: Any) -> Streamed:
-        state = self._state
-        had_writer = state.conn is not None
-        state.streaming = True
-        try:
-            cursor = super().execute_sql(sql, params)
-            node = next((node for node in state.leases if node._state.conn is cursor.connection), None)
-            if node is not None:
-                state.leases.remove(node)
-                node._tasks.forget()
-            return Streamed(cursor, state, leased=node is not None, had_writer=had_writer)
-        finally:
-            state.streaming = False
-            for node in state.leases:
-                if node._state.conn is not None:  # else it was lost
-                    node._state.conn.stream(False)
-            if state.conn is not None:
-                state.conn.stream(False)
-            self._after_use(state, had_writer)
-
-    def _end_stream(self, streamed: Streamed, sql: str) -> None:
-        streamed.close()
-        state, conn = streamed.state, streamed.conn
-        # As `_after_use`, for a stream that the primary has served in a replica's place.
-        if conn is state.conn and not streamed.had_writer and conn.replaceable:
-            self._let_go_of_reader(state, conn, sql)
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         state = self._tasks.forget(task)

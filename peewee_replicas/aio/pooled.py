@@ -50,8 +50,8 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._closing_in: set[asyncio.AbstractEventLoop] = set()
         self._own_pool: Pool | None = None
-        self._pool_recycle = kwargs.pop("pool_recycle", -1)
         check_pool_arguments(kwargs)
+        self._pool_recycle = kwargs.pop("pool_recycle", -1)
         super().__init__(database, **kwargs)
 
     def init(self, database: str | None, **kwargs: Any) -> None:

@@ -390,8 +390,9 @@ def test_outside_of_a_greenlet_the_remedy_is_told(cluster: Any) -> None:
 
 
 def test_arguments_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="pool_size=0: a whole number"):
-        AsyncReplicatedDatabase("app", pool_size=0)
+    for given in ({"pool_size": 0}, {"pool_min_size": -1}, {"acquire_timeout": "1"}, {"pool_recycle": "no"}):
+        with pytest.raises(ConfigurationError, match=f"{next(iter(given))}=.*: a (whole )?number"):
+            AsyncReplicatedDatabase("app", **given)
     with pytest.raises(ConfigurationError, match="'hots' is no connection parameter; did you mean 'host'"):
         AsyncReplicatedDatabase("app", replicas=[{"hots": "a"}])
     with pytest.raises(ConfigurationError, match="reads="):
