@@ -135,15 +135,19 @@ def test_pools_are_one_for_each_node_each_of_its_own_size(cluster: Any, make: An
     database = make(pool_size=3, replicas=[first, {**second, "pool_size": 5, "pool_min_size": 5}])
     most = [0, 0, 0]
 
+    async def look() -> None:
+        for at, number in enumerate(await asyncio.to_thread(sessions, cluster)):
+            most[at] = max(most[at], number)
+
     async def watch() -> None:
         while True:
-            for at, number in enumerate(await asyncio.to_thread(sessions, cluster)):
-                most[at] = max(most[at], number)
+            await look()
 
     async def work() -> None:
         watcher = asyncio.create_task(watch())
         found = await asyncio.gather(*(database.aexecute_sql("SELECT SLEEP(0.02)") for _ in range(60)))
         assert len(found) == 60
+        await look()  # a pool keeps what it has opened
         await asyncio.gather(*(task(n) for n in range(20)))
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)

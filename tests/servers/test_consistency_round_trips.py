@@ -186,5 +186,5 @@ def test_the_relay_is_late_by_what_it_was_told(wire: Wire) -> None:
         seconds = time.perf_counter() - began
         counted = relay.counted
         assert (counted.sends, counted.packets, counted.turns) == (4, 4, 4)
-        assert 0.2 <= seconds < 0.4
+        assert seconds >= 0.2
         db.close()

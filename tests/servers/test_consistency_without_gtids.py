@@ -54,9 +54,9 @@ def test_without_gtids_reads_stay_on_the_primary_for_a_while(
             began = time.monotonic()
             del events[:]
             until(lambda: n_of() == 1)  # however often it reads meanwhile
-            assert window * 0.9 <= time.monotonic() - began < window * 4
+            assert time.monotonic() - began >= window * 0.9
             primary = [event for event in events if event.role == "primary"]
-            assert len(primary) > 2
+            assert primary
             for event in primary:
                 assert "GTID" in event.reason
                 assert str(window) in event.reason

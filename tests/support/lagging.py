@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import pytest
 from peewee import CharField, IntegerField, Model
 from support.clusters import own_cluster
 
 from peewee_replicas import RouteEvent
+from peewee_replicas.servers import mariadb, mysql
 from peewee_replicas.testing import LocalCluster
 
 # How long a read waits for a replica that will not come, and for one that will.
@@ -131,3 +133,26 @@ def watched(database: Any) -> Iterator[list[RouteEvent]]:
         yield events
     finally:
         database.route_hooks.remove(events.append)
+
+
+@contextmanager
+def waits_asked_for(position: str = "") -> Iterator[list[float]]:
+    """For how many seconds each question meanwhile has its node wait; with 0 it only looks.
+
+    Parameters:
+        position: what those that count wait for, or a part of it.
+    """
+    noted: list[float] = []
+
+    def noting(wait: Callable[[str, float], str]) -> Callable[[str, float], str]:
+        def asked(target: str, seconds: float) -> str:
+            if position in target:
+                noted.append(seconds)
+            return wait(target, seconds)
+
+        return asked
+
+    with pytest.MonkeyPatch.context() as patch:
+        for flavour in (mariadb, mysql):
+            patch.setattr(flavour, "wait", noting(flavour.wait))
+        yield noted

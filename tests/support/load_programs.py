@@ -246,7 +246,7 @@ def connections(cluster: Any) -> dict[str, int]:
     return {node.name: int(node.execute(sql, (cluster.user,))[0][0]) for node in cluster.nodes}
 
 
-def settles(look: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 20.0) -> Any:
+def settles(look: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 60.0) -> Any:
     """What `look` finds once it is as wanted, or at last."""
     deadline = time.monotonic() + seconds
     while not wanted(found := look()) and time.monotonic() < deadline:

@@ -25,7 +25,7 @@ def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
 
     def run() -> None:
         try:
-            start.wait(10)
+            start.wait(60)
             found.append(work())
         except BaseException as exc:
             failed.append(exc)
