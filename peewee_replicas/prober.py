@@ -52,7 +52,7 @@ class Prober:
         self.interval = interval
         self.limit = min(max(interval, 1.0), _LONGEST_LIMIT)
         self.looked = threading.Event()
-        """Set once every node was looked at."""
+        """Set once every node was looked at, and each replica when the primary had been."""
         self._core = core
         self._lock = new_lock()
         self._run: Run | None = None
@@ -101,7 +101,9 @@ class Prober:
             run, self._run = self._run, None
         if run is not None:
             run.end(self.limit + 0.5)
-            self._rest()
+            with self._lock:
+                if self._run is None:  # else somebody has used the database meanwhile
+                    self._rest()
 
     def _rest(self) -> None:
         self.looked.clear()
@@ -129,12 +131,10 @@ class Prober:
             else:
                 self._idle = 0.0
                 self._core.replicas.watch(True)
-            over = self._idle > max(IDLE_SECONDS, 3 * self.interval)
-            if over:
+            if self._idle > max(IDLE_SECONDS, 3 * self.interval):
                 self._run = None
-        if over:
-            self._rest()
-            return None
+                self._rest()
+                return None
         try:
             self._look(database, run, started)
             self._say("")
@@ -147,13 +147,14 @@ class Prober:
     def _look(self, database: Any, run: Run, started: float) -> None:
         core = self._core
         nodes = list(dict.fromkeys((core.reader, *core.replicas.all)))
-        for replica in [replica for replica in self._views[run] if replica not in nodes]:
-            self._close(run, self._views[run].pop(replica))
+        views = self._views[run]
+        for replica in [replica for replica in views if replica not in nodes]:
+            self._close(run, views.pop(replica))
+        for replica in nodes:  # all at once, or the first could be taken for all that there are
+            views.setdefault(replica, View())
         talks: dict[Replica, Talk] = {}
         for replica in nodes:
-            view = self._views[run].get(replica)
-            if view is None:
-                view = self._views[run][replica] = View()
+            view = views[replica]
             if view.opener is not None and view.opener.is_alive():
                 continue
             breaker = replica.breaker
@@ -171,7 +172,7 @@ class Prober:
                 self._ask(database, replica, view, run, talks, self._samples.newest)
         self._converse(database, run, talks, started + self.limit)
         for replica in talks:
-            self._lose(database, replica, self._views[run][replica], run, None, silent=True)
+            self._lose(database, replica, views[replica], run, None, silent=True)
 
     def _ask(
         self, database: Any, replica: Replica, view: View, run: Run, talks: dict[Replica, Talk], target: Any
@@ -205,6 +206,7 @@ class Prober:
                         continue
                     del talks[replica]
                     self._take(replica, view, talk)
+                    self._note_looks(run)
                 except Exception as exc:
                     talks.pop(replica, None)
                     self._lose(database, replica, view, run, exc)
@@ -216,8 +218,12 @@ class Prober:
         """A probe came to nothing. That may be the connection's fault, so a new one tells about the node."""
         if run.ended.is_set():
             return
+        if replica is self._core.reader:
+            with self._lock:
+                self._samples.miss()
         gone = view.conn is None or view.conn._sock is None
         if exc is not None and not (gone or database._has_no_connection(exc)):
+            view.looked = True
             self._not_told(replica, view, exc)
             return
         self._close(run, view, in_order=False)
@@ -256,6 +262,7 @@ class Prober:
             if tries:
                 replica.works()
         except Exception as exc:
+            view.looked = True
             self._close(run, view, in_order=False)
             if not run.ended.is_set():
                 # What reads on after a timeout says something else, so time itself is looked at too.
@@ -269,11 +276,13 @@ class Prober:
                 breaker.let_go()
             if replica is self._core.reader:
                 self._sampled.set()
-            view.looked = True
             if run.ended.is_set() or self._views[run].get(replica) is not view:
                 self._close(run, view)  # this life has ended, or the node has left, meanwhile
-            if all(other.looked for other in list(self._views[run].values())):
-                self.looked.set()
+            self._note_looks(run)
+
+    def _note_looks(self, run: Run) -> None:
+        if run is self._run and all(view.looked for view in list(self._views[run].values())):
+            self.looked.set()
 
     def _not_opened(self, database: Any, replica: Replica, view: View, exc: Exception, silent: bool) -> None:
         core = self._core
@@ -317,11 +326,15 @@ class Prober:
         assert talk.answers is not None
         told = probes.facts(talk.answers, conn.flavour)
         view.silent = 0
+        compared = replica is core.reader or self._sampled.is_set()
         with self._lock:
             if replica is core.reader:
                 self._samples.add(talk.asked_at, talk.answered_at, told)
                 self._look_for_changed_roles(replica, view, told)
-            verdict = self._judge(replica, view, told, talk.answered_at)
+            verdict = view.judge(
+                told, talk.answered_at, self._samples, serves=replica in core.replicas.all,
+                listed=replica.is_primary, max_lag=core.settings.max_lag,
+            )  # fmt: skip
         if view.said:
             view.said = ""
             logger.warning("%s answers the prober again", replica.title)
@@ -339,6 +352,7 @@ class Prober:
             view.fresh = False
         reached = told.sample if verdict.role == "primary" else told.position
         replica.judged(verdict, None if reached is None else reached.text())
+        view.looked = view.looked or compared
 
     def _look_for_changed_roles(self, replica: Replica, view: View, told: probes.Facts) -> None:
         words = probes.role_change(told, view.server, view.read_only)
@@ -348,37 +362,6 @@ class Prober:
         view.read_only = told.read_only
         # One that was demoted may live on behind this connection, while its address leads elsewhere.
         view.outdated = told.read_only
-
-    def _judge(self, replica: Replica, view: View, told: probes.Facts, answered_at: float) -> probes.Verdict:
-        core, samples = self._core, self._samples
-        if replica not in core.replicas.all:
-            view.server = told.itself
-            remark = "has read_only=ON: it takes no writes" if told.read_only else ""
-            return probes.Verdict("up", "", "primary", 0.0, remark)
-        itself = bool(told.server) and told.itself == samples.server
-        before, position = view.position, told.position
-        moved_back = before is not None and position is not None and not position.covers(before)
-        if told.itself != view.server or moved_back:
-            view.reached_at = view.own_writes = None
-        view.server, view.position = told.itself, position
-        reached_at = None if position is None else samples.reached(position)
-        if reached_at is not None:
-            view.reached_at = max(reached_at, view.reached_at or reached_at)
-        lag = probes.heartbeat_lag(samples.beats, told.beats)
-        if lag is None and view.reached_at is not None:
-            lag = probes.lag_bound(view.reached_at, answered_at, samples)
-        own, view.own_writes = view.own_writes, told.own_writes
-        return probes.judge(
-            told,
-            is_primary=replica.is_primary or itself,
-            listed=replica.is_primary,
-            # What was there a round ago and has not arrived at the primary since is not on its way.
-            diverged=own is not None and type(samples.newest) is type(own) and not samples.newest.covers(own),
-            lag=lag,
-            doubt=samples.known and position is not None and view.reached_at is None,
-            samples=samples,
-            max_lag=core.settings.max_lag,
-        )
 
 
 def _work(reference: Any, round_reference: Any, run: Run) -> None:

@@ -141,6 +141,47 @@ class View:
         self.read_only: bool | None = None
         self.outdated = False
 
+    def judge(
+        self, told: probes.Facts, answered_at: float, samples: probes.Samples,
+        *, serves: bool, listed: bool, max_lag: float | None,
+    ) -> probes.Verdict:  # fmt: skip
+        """What becomes of a node, by what it has answered now and before.
+
+        Parameters:
+            told: what it has answered now; `answered_at`: when.
+            samples: of the primary.
+            serves: whether it serves reads; else it is the primary, and nothing more.
+            listed: whether it was given as the primary.
+            max_lag: the bound; None: there is none.
+        """
+        if not serves:
+            self.server = told.itself
+            remark = "has read_only=ON: it takes no writes" if told.read_only else ""
+            return probes.Verdict("up", "", "primary", 0.0, remark)
+        before, position = self.position, told.position
+        moved_back = before is not None and position is not None and not position.covers(before)
+        if told.itself != self.server or moved_back:
+            self.reached_at = self.own_writes = None
+        self.server, self.position = told.itself, position
+        reached_at = None if position is None else samples.reached(position)
+        if reached_at is not None:
+            self.reached_at = max(reached_at, self.reached_at or reached_at)
+        lag = probes.heartbeat_lag(samples.beats, told.beats)
+        if lag is None and self.reached_at is not None:
+            lag = probes.lag_bound(self.reached_at, answered_at, samples)
+        own, self.own_writes = self.own_writes, told.own_writes
+        return probes.judge(
+            told,
+            is_primary=listed or (bool(told.server) and told.itself == samples.server),
+            listed=listed,
+            # What was there a round ago and has not arrived at the primary since is not on its way.
+            diverged=own is not None and type(samples.newest) is type(own) and not samples.newest.covers(own),
+            lag=lag,
+            doubt=samples.known and position is not None and self.reached_at is None,
+            samples=samples,
+            max_lag=max_lag,
+        )
+
 
 def timed_out(exc: BaseException | None) -> bool:
     """Whether a failure comes of waiting in vain."""

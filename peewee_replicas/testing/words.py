@@ -49,8 +49,9 @@ WORDS: dict[Server, Words] = {
     "mysql": Words(
         follow=(
             "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, "
-            "SOURCE_PASSWORD = %s, SOURCE_CONNECT_RETRY = 1, SOURCE_AUTO_POSITION = 1, "
-            "GET_SOURCE_PUBLIC_KEY = 1"
+            # By itself it would give up on a primary that is away for ten seconds.
+            "SOURCE_PASSWORD = %s, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 0, "
+            "SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1"
         ),
         start="START REPLICA",
         start_receiver="START REPLICA IO_THREAD",

@@ -78,6 +78,13 @@ def test_a_server_that_does_not_start_says_why(server: str) -> None:
         cluster.primary  # noqa: B018
 
 
+@pytest.mark.parametrize("server", ["mysql"])  # MariaDB tries for more than a day
+def test_replicas_do_not_give_up_on_a_primary_that_is_away(cluster: LocalCluster) -> None:
+    tries = "SELECT connection_retry_count FROM performance_schema.replication_connection_configuration"
+    for node in cluster.replicas:
+        assert node.execute(tries) == [(0,)]  # without end; by itself it gives up after ten
+
+
 def test_a_cluster_can_be_used_again_and_is_empty_then() -> None:
     cluster = own_cluster("mariadb", 0)
     passwords = set()

@@ -97,10 +97,10 @@ def test_a_hung_replica_costs_one_bounded_wait_and_no_read(nodes: Any, cls: Any)
 
 def test_a_long_read_on_a_node_that_is_well_is_not_cut(nodes: Any) -> None:
     database = nodes.database(probe_interval=0.1, consistency="eventual")
-    database._replication.prober.limit = 0.2  # so that the read outlasts every timeout of the prober's
+    assert database._replication.prober.limit == 1.0
     for _ in range(4):
         database.execute_sql(READ)
-    with Reads(database, 2, "SELECT SLEEP(1.5)") as reads:
+    with Reads(database, 2, "SELECT SLEEP(3)") as reads:  # outlasts every timeout of the prober's
         until(lambda: min(reads.done) > 0)
     assert not reads.failures
     assert database.stats()["retries"] == 0
@@ -132,6 +132,29 @@ def test_a_hung_node_delays_what_is_known_of_the_others(nodes: Any) -> None:
     nodes.replicas[0].resume()
     until(lambda: first.state == "up")
     database.close()
+    database.dispose()
+
+
+def test_a_primary_that_is_slow_at_first_is_waited_for(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scope with a bound waits until all were looked at, and needs to know lag then."""
+    database = nodes.database(probe_interval=2.0, consistency="eventual")
+    found = database._replication.prober
+    judged = threading.Semaphore(0)
+    for replica in database.replicas:
+        take = replica.judged
+        replica.judged = lambda *given, take=take: (take(*given), judged.release())
+    open_probe = database._open_probe
+
+    def open_late(replica: Any, *given: Any) -> Any:
+        if replica is database._replication.reader:
+            for _ in database.replicas:
+                assert judged.acquire(timeout=30)
+        return open_probe(replica, *given)
+
+    monkeypatch.setattr(database, "_open_probe", open_late)
+    found.use(database)
+    assert found.looked.wait(30)
+    assert None not in [replica.lag for replica in database.replicas]
     database.dispose()
 
 

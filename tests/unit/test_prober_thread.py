@@ -18,6 +18,7 @@ from support.waiting import until
 from peewee_replicas import ReplicatedDatabase, prober, probes
 from peewee_replicas.errors import ConfigurationError
 from peewee_replicas.events import NodeNews
+from peewee_replicas.probing import Run, View
 
 NOBODY = [{"name": "nobody", "host": "127.0.0.1", "port": 2}]
 
@@ -95,6 +96,48 @@ def test_dispose_ends_it_until_the_next_use(database: Any) -> None:
     assert not database._replication.prober.at_work
     use(database)
     assert database._replication.prober.at_work
+
+
+def test_a_life_that_began_while_another_ended_is_left_alone(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(database)
+    found = database._replication.prober
+    end = found._run.end
+
+    def used_meanwhile(seconds: float) -> None:
+        end(seconds)
+        found.use(database)
+        assert found.looked.wait(30)
+
+    monkeypatch.setattr(found._run, "end", used_meanwhile)
+    found.stop()
+    assert found.at_work
+    assert found.looked.is_set()
+
+
+def test_who_was_not_looked_at_yet_is_waited_for(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = database._replication.prober
+    said: list[bool] = []
+
+    def at_once(*given: Any) -> None:
+        said.append(found.looked.is_set())
+        found._open(*given)
+
+    monkeypatch.setattr(found, "_open_aside", at_once)
+    use(database)
+    assert found.looked.wait(30)
+    assert said[:2] == [False, False]  # of the primary, and of the replica
+
+
+def test_a_primary_that_said_nothing_did_not_answer(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lag stands still then, or every replica would soon be too far behind."""
+    found = database._replication.prober
+    monkeypatch.setattr(found, "_open_aside", lambda *_: None)
+    for replica, answers in [(database.replicas[0], True), (database._replication.reader, False)]:
+        found._samples.answers = True
+        found._lose(database, replica, View(), Run(), None, silent=True)
+        assert found._samples.answers == answers
 
 
 def test_init_anew_ends_the_old_one(database: Any) -> None:
