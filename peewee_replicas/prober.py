@@ -276,6 +276,7 @@ class Prober:
                 breaker.let_go()
             if replica is self._core.reader:
                 self._sampled.set()
+            run.hand_over(view.conn)
             if run.ended.is_set() or self._views[run].get(replica) is not view:
                 self._close(run, view)  # this life has ended, or the node has left, meanwhile
             self._note_looks(run)
@@ -377,6 +378,7 @@ def _work(reference: Any, round_reference: Any, run: Run) -> None:
                 pause = round_(database, run)
             del database, round_
     finally:
+        run.ended.set()  # who still opens a connection closes it
         run.close_all()
 
 

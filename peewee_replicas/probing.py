@@ -20,6 +20,7 @@ class Run:
         self.ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lines: set[Any] = set()
+        self._openers: dict[Any, int] = {}
         self._closing: set[Any] = set()
         self._lock = new_lock()
 
@@ -39,18 +40,32 @@ class Run:
         return any(thread.is_alive() for thread in self._threads)
 
     def watch(self, conn: Any) -> None:
-        """A connection is about to be opened."""
+        """A connection is about to be opened by this thread, whose own it is until `hand_over`."""
         with self._lock:
             self._lines.add(conn)
+            self._openers[conn] = threading.get_ident()
         if self.ended.is_set():
             raise OSError("the prober is to end")
 
-    def close(self, conn: Any, *, in_order: bool = True) -> None:
-        """Close one of the connections; one that is being opened is left to the thread that opens it."""
-        if not conn._ready:
-            hang_up(conn._sock)
-            return
+    def hand_over(self, kept: Any) -> None:
+        """What this thread has opened is anybody's from now on: that is `kept`; the rest is closed."""
+        me = threading.get_ident()
         with self._lock:
+            opened = [conn for conn, opener in self._openers.items() if opener == me]
+            for conn in opened:
+                del self._openers[conn]
+        for conn in opened:
+            if conn is not kept:
+                self.close(conn, in_order=False)
+
+    def close(self, conn: Any, *, in_order: bool = True) -> None:
+        """Close one of the connections; another thread's is left to it, as it may be reading from it."""
+        me = threading.get_ident()
+        with self._lock:
+            if self._openers.get(conn, me) != me:
+                if self.ended.is_set():
+                    hang_up(conn._sock)  # it wakes, and closes it
+                return
             self._lines.discard(conn)
             if not conn.open or conn in self._closing:
                 return  # to the driver, closing twice is an error, and two threads may want it at once

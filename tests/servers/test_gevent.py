@@ -48,3 +48,11 @@ def test_greenlets_lose_no_read_and_leave_no_socket(server: str, kind: str) -> N
         assert not program.errors, program.errors
         ended = settles(lambda: connections(cluster), lambda found: not any(found.values()))
         assert ended == {"primary": 0, "replica-1": 0, "replica-2": 0}
+
+
+def test_a_program_that_ends_while_the_prober_asks_ends_in_order(cluster: Any) -> None:
+    pytest.importorskip("gevent")
+    # With so long an interval nothing has timed out before the program is told to end.
+    with Program("load_ended.py", cluster, "plain", probe_interval=30.0) as program:
+        assert program.ask()["asked"] >= 1
+    assert not program.errors, program.errors

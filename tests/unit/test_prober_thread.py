@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from peewee import OperationalError
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabase, prober, probes
@@ -149,6 +150,44 @@ def test_init_anew_ends_the_old_one(database: Any) -> None:
     assert not old.at_work
     assert database.node_hooks is hooks
     assert database._replication.prober is not old
+
+
+def test_connections_that_could_not_be_opened_are_not_kept(database: Any) -> None:
+    use(database)
+    run = database._replication.prober._run
+    await_refusal(database)
+    until(lambda: not run._lines)
+
+
+class Line:
+    """A connection that is opened, and then found to be of no use."""
+
+    _sock = None
+
+    def __init__(self) -> None:
+        self.open = self._ready = True
+
+    def _force_close(self) -> None:
+        self.open = False
+
+    close = _force_close
+
+
+def test_a_connection_that_is_opened_to_a_node_that_is_not_ready_is_closed(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Line] = []
+
+    def open_probe(replica: Any, seconds: float, watch: Any) -> Any:
+        opened.append(Line())
+        watch(opened[-1])
+        raise OperationalError(1047, "still not ready")
+
+    monkeypatch.setattr(database, "_open_probe", open_probe)
+    use(database)
+    run = database._replication.prober._run
+    until(lambda: len(opened) >= 2)
+    until(lambda: not any(line.open for line in opened) and not run._lines)
 
 
 def test_a_database_that_is_collected_ends_it() -> None:
