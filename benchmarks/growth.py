@@ -32,6 +32,16 @@ def database(replicas: int, policy: str = "round-robin") -> Any:
     return ReplicatedDatabase("app", host="192.0.2.254", replicas=nodes, policy=policy, probe_interval=None)
 
 
+def busy(db: Any) -> Any:
+    """The same database with a read under way on every replica, and a latency of each."""
+    for replica in db.replicas:
+        for _ in range(10):
+            replica.start()
+            replica.finish(time.monotonic() - 0.001)
+        replica.start()
+    return db
+
+
 def router(db: Any) -> Callable[[], Any]:
     """One routed read, as far as its replica."""
     core, state = db._replication, db._state
@@ -58,6 +68,7 @@ def by_replicas(counts: tuple[int, ...], calls: int, turns: int) -> dict[str, An
     for count in counts:
         for policy in POLICIES:
             works[policy, count] = repeated(router(database(count, policy)))
+        works["least-busy, all busy", count] = repeated(router(busy(database(count, "least-busy"))))
         db = database(count)
         works["explain_route()", count] = repeated(lambda db=db: db.explain_route(READ))
     taken = timing.rounds({f"{name}|{count}": work for (name, count), work in works.items()}, turns)

@@ -38,9 +38,10 @@ WRITES = {
     "plain again": "plain",
 }
 
-# As servers do by default: every commit waits for the disk.
+# What servers do by themselves: every commit waits for the disk.
 FLUSHED = {"session": "plain", "plain again": "plain"}
-_FLUSH = ("SET GLOBAL innodb_flush_log_at_trx_commit = 1", "SET GLOBAL sync_binlog = 1")
+_FLUSH = "SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL sync_binlog = {}"
+_SYNC_BINLOG = {"mariadb": 0, "mysql": 1}
 
 Step = Callable[[int], Any]
 
@@ -107,9 +108,8 @@ def writing(cluster: Any) -> tuple[dict[str, Step], list[Any]]:
 
 
 def writing_to_disk(cluster: Any) -> tuple[dict[str, Step], list[Any]]:
-    """The same where every commit is flushed, from now on."""
-    for sql in _FLUSH:
-        cluster.primary.execute(sql)
+    """The same with the servers' own settings of durability, from now on."""
+    cluster.primary.execute(_FLUSH.format(_SYNC_BINLOG[cluster.server]))
     steps, databases = writing(cluster)
     wanted = {*FLUSHED, *FLUSHED.values()}
     return {name: step for name, step in steps.items() if name in wanted}, databases

@@ -38,7 +38,7 @@ def whole(value: float) -> str:
 _TITLES = {
     "reads": "Reads by primary key",
     "writes": "Updates by primary key, no commit flushed to disk,",
-    "flushed writes": "Updates by primary key, every commit flushed to disk, which is the servers' default,",
+    "flushed writes": "Updates by primary key, every commit flushed to disk as the server does by default,",
 }
 
 

@@ -128,9 +128,13 @@ class Consistency:
         own.saw(position)
         # With one thread both have seen the same, and adding to both is the dearest part of a write.
         self.shared.saw_too(position, before, own.seen)
-        for session in (own, self.shared):
-            if session.grown >= SHORT:
-                session.shorten(owner)
+        if own.grown >= SHORT:
+            before = own.seen
+            own.shorten(owner)
+            if own.seen is not None:
+                self.shared.shortened_too(before, own.seen)
+        if self.shared.grown >= SHORT:
+            self.shared.shorten(owner)
 
     def abandoned(self, owner: object) -> None:
         """Take in that a connection was closed with a transaction open: what it read there was read."""

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 
 class Candidate(Protocol):
@@ -32,8 +32,9 @@ _PARTS = 10
 _EQUALS = 2.0
 _NOISE = 0.001
 # Of more replicas than that, so many are looked at for one read, and which is as good as chance.
-_LOOKED_AT = 4
+_LOOKED_AT = 8
 _SCATTER = 0x9E3779B97F4A7C15
+_SHIFTS = range(4, 52, 8)
 # How a latency counts beyond that: with 1 the slow node would still get a part of a heavy load.
 _PENALTY = 2
 
@@ -129,8 +130,8 @@ class LeastBusy:
     lately took more than twice as long as those of the fastest: it is used only where the others have many
     times more in hand, and now and then, to see whether it still is.
 
-    Of more than four replicas each read looks at four: the one whose turn it is and three others, so that a
-    choice costs the same among thirty.
+    Of more than eight replicas each read looks at eight: the one whose turn it is, six that are not slow,
+    and one of all, so that a choice costs the same among thirty.
     """
 
     name = "least-busy"
@@ -138,6 +139,7 @@ class LeastBusy:
 
     def __init__(self) -> None:
         self._turns = RoundRobin()
+        self._known = _Known((), 0, (), 0.0)
 
     def fresh(self) -> LeastBusy:
         """A policy that shares no state with this one."""
@@ -145,41 +147,65 @@ class LeastBusy:
 
     def __call__(self, replicas: Sequence[C]) -> C:
         first = self._turns(replicas)
-        return _least(first, self._looked_at(first, replicas, self._turns.taken))
+        return self._best(first, replicas, self._turns.taken)
 
     def peek(self, replicas: Sequence[C]) -> C:
         """Who would be next, without taking a turn."""
-        first = self._turns.peek(replicas)
-        return _least(first, self._looked_at(first, replicas, self._turns.taken + 1))
+        return self._best(self._turns.peek(replicas), replicas, self._turns.taken + 1)
 
-    @staticmethod
-    def _looked_at(first: C, replicas: Sequence[C], turn: int) -> Sequence[C]:
+    def _best(self, first: C, replicas: Sequence[C], turn: int) -> C:
         count = len(replicas)
         if count <= _LOOKED_AT:
-            return replicas
-        bits = turn * _SCATTER
-        return (
-            first,
-            replicas[(bits >> 20 & 0xFFF) % count],
-            replicas[(bits >> 32 & 0xFFF) % count],
-            replicas[(bits >> 44 & 0xFFF) % count],
-        )
-
-
-def _least(first: C, replicas: Sequence[C]) -> C:
-    latencies = [replica.latency for replica in replicas]
-    lowest = min((known for known in latencies if known is not None), default=0.0)
-    bound = max(lowest * _EQUALS, lowest + _NOISE)
-    if not first.in_flight:
-        own = latencies[replicas.index(first)]
-        if own is None or own <= bound:
+            others, bound = replicas, _bound(replicas)
+        else:
+            known = self._known
+            if known.replicas is not replicas or turn - known.turn >= count:
+                bound = _bound(replicas)
+                fast = tuple(replica for replica in replicas if _slowness(replica.latency, bound) == 1.0)
+                known = self._known = _Known(replicas, turn, fast, bound)
+            others, bound = known.fast, known.bound
+        if not first.in_flight and _slowness(first.latency, bound) == 1.0:
             return first
-    best, least = first, math.inf
-    for replica, latency in zip(replicas, latencies, strict=True):
-        if replica.current_weight:
-            slowness = 1.0 if latency is None or latency <= bound else latency / bound * _EQUALS
-            cost = (replica.in_flight + 1) / replica.current_weight * slowness**_PENALTY
-            if cost < least or (cost == least and replica is first):
+        # Of equals the first that is looked at is taken, so that is another one each time.
+        bits = turn * _SCATTER
+        if len(others) < _LOOKED_AT or others is replicas:
+            start = (bits >> 20 & 0xFFF) % len(others)
+            others = (*others[start:], *others[:start])
+        else:
+            others = tuple(others[(bits >> shift & 0xFFF) % len(others)] for shift in _SHIFTS)
+        return _least((first, *others, replicas[(bits >> 44 & 0xFFF) % count]), bound)
+
+
+class _Known(NamedTuple):
+    """What was found by looking at all of many replicas, which is done once in as many turns.
+
+    Attributes:
+        replicas, turn: at which, and when.
+        fast: those that were not slow; `bound`: the latency up to which they are not.
+    """
+
+    replicas: Sequence[Any]
+    turn: int
+    fast: tuple[Any, ...]
+    bound: float
+
+
+def _bound(replicas: Sequence[Candidate]) -> float:
+    lowest = min((known for known in (one.latency for one in replicas) if known is not None), default=0.0)
+    return max(lowest * _EQUALS, lowest + _NOISE)
+
+
+def _slowness(latency: float | None, bound: float) -> float:
+    return 1.0 if latency is None or latency <= bound else latency / bound * _EQUALS
+
+
+def _least(replicas: Sequence[C], bound: float) -> C:
+    best, least = replicas[0], math.inf
+    for replica in replicas:
+        weight = replica.current_weight
+        if weight:
+            cost = (replica.in_flight + 1) / weight * _slowness(replica.latency, bound) ** _PENALTY
+            if cost < least:
                 best, least = replica, cost
     return best
 

@@ -12,7 +12,7 @@ from playhouse.pool import MaxConnectionsExceeded
 from .attempts import Attempts, Behind
 from .consistency import ASK
 from .errors import NoReplicaAvailable
-from .failures import NO_CONNECTION, TREATMENTS, Meaning
+from .failures import NO_CONNECTION, TREATMENTS, Meaning, explained
 from .progress import CatchUp
 from .replicas import Replica
 from .routing import REPLICA
@@ -22,6 +22,14 @@ from .snapshots import Snapshot
 logger = logging.getLogger("peewee.replicas")
 
 _INTERRUPTED = 1317  # ER_QUERY_INTERRUPTED
+_LOST_TWICE = (
+    "this read was sent twice and lost its connection each time, so it is not sent again; see what it does "
+    "to the server, or run it again"
+)
+_LOST_ON_A_NODE_THAT_IS_WELL = (
+    "this read was sent, and its connection was lost though the node is well; see who ends it, a "
+    "read_timeout for one, or run it again"
+)
 
 
 class Reading(Attempts):
@@ -203,7 +211,8 @@ class Reading(Attempts):
         if treatment.read == "once more":
             if self.lost is not None:
                 # A query that kills its server, or that is killed, must not walk over every node.
-                raise exc
+                exc.args = explained(exc.args, replica.label, _LOST_TWICE)
+                raise exc from self.lost
             alive = self._answers(replica)
             self.lost, self.lost_at = exc, replica if alive else None
         elif treatment.read == "again" and replica not in self.unsent:
@@ -280,7 +289,9 @@ class Reading(Attempts):
         back = self.lost_at
         if self.lost is not None and back is not None and not back.breaker.open:
             if self.returned:
-                raise self.lost  # its node is well, so it is the statement that loses its connection
+                # Its node is well, so it is the statement that loses its connection.
+                self.lost.args = explained(self.lost.args, back.label, _LOST_ON_A_NODE_THAT_IS_WELL)
+                raise self.lost
             self.returned = True
             self._stay_with(back)
             return self._on_replicas(back)

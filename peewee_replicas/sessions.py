@@ -94,6 +94,13 @@ class Session:
                 return
         self.saw(position)
 
+    def shortened_too(self, before: Position | None, after: Position) -> None:
+        """Where this had seen just `before`, which another session has shortened to `after`, so has this."""
+        with self.lock:
+            if self.seen is before:
+                self.seen, self.grown = after, 0
+                self._shorten_at = max(SHORT, 2 * after.size)
+
     def begin_anew(self, position: Position) -> None:
         """Forget what was seen in a history that is lost: from here on reads see at least `position`."""
         with self.lock:

@@ -16,6 +16,8 @@ from support.relay import Relay
 from support.threads import in_thread
 from support.waiting import until
 
+pytestmark = pytest.mark.once
+
 # Acknowledgements that are lost
 
 

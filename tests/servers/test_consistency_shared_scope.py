@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from support.clusters import own_cluster
 
+pytestmark = pytest.mark.once
+
 SELECT = "SELECT v FROM t"
 
 

@@ -14,6 +14,8 @@ from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase, progress
 
+pytestmark = pytest.mark.once
+
 
 def test_losers_of_one_key_see_the_winner(own_three: Any) -> None:
     """The loser's error frees no position of its own, and may come before the winner's is published."""

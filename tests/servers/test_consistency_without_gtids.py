@@ -14,6 +14,8 @@ from support.lagging import MODELS, Slot, bound, n_of, watched
 from support.threads import in_thread
 from support.waiting import until
 
+pytestmark = pytest.mark.once
+
 WITHOUT = {
     "mariadb": {"skip_log_bin": None},
     "mysql": {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"},

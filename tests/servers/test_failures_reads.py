@@ -132,6 +132,9 @@ def test_a_read_that_is_killed_everywhere_is_sent_twice(ready: Any, number: int)
             with pytest.raises(peewee.OperationalError) as caught:
                 read(database)
             assert caught.value.args[0] == number
+            assert "replica-2" in caught.value.args[1]
+            assert "sent twice" in caught.value.args[1]
+            assert isinstance(caught.value.__cause__, peewee.OperationalError)
             assert (at_one.spoiled, at_two.spoiled) == (1, 1)
             assert database.stats()["fallbacks"] == 0
 

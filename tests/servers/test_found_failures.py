@@ -24,6 +24,8 @@ from peewee_replicas import (
     health,
 )
 
+pytestmark = pytest.mark.once
+
 READ = "SELECT COUNT(*) FROM item"
 LONG = (
     "WITH RECURSIVE n AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM n WHERE a < 300) "

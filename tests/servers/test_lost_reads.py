@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("fallback", ["primary", "error"])
 @pytest.mark.parametrize("scope", ["readonly", "none"])

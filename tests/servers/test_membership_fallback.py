@@ -14,6 +14,8 @@ from support.clusters import own_cluster
 from peewee_replicas import NoReplicaAvailable
 from peewee_replicas.budgets import QUIET_SECONDS
 
+pytestmark = pytest.mark.once
+
 SHARE = 0.2
 READ = "SELECT name FROM item WHERE id = 1"
 
@@ -105,7 +107,6 @@ def test_with_all_replicas_gone_only_that_share_of_the_reads_reaches_the_primary
     database.close()
 
 
-@pytest.mark.once
 def test_reads_that_fall_back_because_replicas_are_behind_count_too(fragile: Any) -> None:
     database = make(fragile, consistency="session", catch_up_timeout=0.0, max_fallback_share=SHARE)
     try_reads(database, 2)
@@ -129,7 +130,6 @@ def test_reads_that_fall_back_because_replicas_are_behind_count_too(fragile: Any
     database.close()
 
 
-@pytest.mark.once
 def test_a_scope_or_a_snapshot_is_answered_as_a_whole_and_paid_for(fragile: Any) -> None:
     database = make(fragile, max_fallback_share=SHARE)
     kill_all(fragile)

@@ -21,6 +21,8 @@ from peewee_replicas import (
     health,
 )
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def fragile(server: str) -> Iterator[Any]:

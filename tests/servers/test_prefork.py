@@ -42,7 +42,7 @@ def test_preloaded_workers_lose_no_read_and_leave_no_socket(flapping: Any, kind:
     with Prefork(flapping, kind, tmp_path) as served:
         served.warm(1_000_000)
         sockets, sessions = served.sockets(), connections(flapping)
-        with Flapping(flapping) as faults:
+        with Flapping(flapping, nodes=1) as faults:
             outcome = served.serve(600, write_every=EVERY)
         assert faults.done["killed"] >= 1
         assert outcome == {"done": 600}
@@ -80,7 +80,7 @@ def test_generations_of_workers_lose_no_read_and_leave_no_socket(flapping: Any, 
     with Program("load_forks.py", flapping, kind) as program:
         before = program.ask(generations=1, workers=2, requests=10, write_every=100, first=10_000)["done"]
         sockets = program.ask(count=True)["sockets"]
-        with Flapping(flapping):
+        with Flapping(flapping, nodes=1):
             outcome = program.ask(generations=4, workers=3, requests=50, write_every=EVERY, first=0)
         assert outcome["errors"] == {}
         assert outcome["done"] - before == 4 * (3 * 50 + 3 + 10)

@@ -20,6 +20,8 @@ from support.relay import Relay
 
 from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReadOnlyViolation
 
+pytestmark = pytest.mark.once
+
 READ = "SELECT COUNT(*) FROM mark"
 
 

@@ -18,6 +18,8 @@ from support.clusters import own_cluster
 from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.scopes import innermost
 
+pytestmark = pytest.mark.once
+
 READ = "SELECT COUNT(*) FROM mark"
 
 

@@ -13,6 +13,8 @@ from conftest import SERVERS
 from support import waiting
 from support.clusters import own_cluster
 
+pytestmark = pytest.mark.once
+
 READ = "SELECT COUNT(*) FROM mark"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from conftest import Item, Note
 from peewee import fn
 
 from peewee_replicas.testing import LocalCluster
+
+pytestmark = pytest.mark.once
 
 READS = 10_000
 

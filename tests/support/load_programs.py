@@ -26,16 +26,23 @@ class Flapping:
 
     Parameters:
         faults: which, by their words in `FAULTS`.
+        nodes: how many of the replicas; with one no read can lose its connection on two of them.
         hold, rest: seconds that each lasts, and that lie between two.
     """
 
     def __init__(
-        self, cluster: Any, faults: tuple[str, ...] = ("killed",), *, hold: float = 0.3, rest: float = 0.3
+        self,
+        cluster: Any,
+        faults: tuple[str, ...] = ("killed",),
+        *,
+        nodes: int | None = None,
+        hold: float = 0.3,
+        rest: float = 0.3,
     ) -> None:
         self.done: Counter[str] = Counter()
         self.errors: list[BaseException] = []
         self._cluster = cluster
-        self._turns = zip(cycle(cluster.replicas), cycle(faults), strict=False)
+        self._turns = zip(cycle(cluster.replicas[:nodes]), cycle(faults), strict=False)
         self._hold, self._rest = hold, rest
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)

@@ -201,4 +201,51 @@ def test_least_busy_is_even_among_many_equals(count: int) -> None:
     counted = Counter(policy(candidates).name for _ in range(reads))
     assert counted.pop("n4", 0) < 0.01 * reads / count  # where chance has found it alone
     assert len(counted) == count - 1
-    assert max(counted.values()) < 1.1 * min(counted.values())
+    assert max(counted.values()) < 1.3 * min(counted.values())
+
+
+@pytest.mark.parametrize(("count", "slow"), [(5, 4), (8, 6), (9, 8), (16, 8), (16, 15), (32, 16), (32, 31)])
+def test_least_busy_leaves_slow_replicas_out_however_many_they_are(count: int, slow: int) -> None:
+    policy, candidates = LeastBusy(), nodes(*[1] * count)
+    for place, node in enumerate(candidates):
+        node.latency = 0.05 if place < slow else 0.005
+    names = {node.name for node in candidates[slow:]}
+    assert {policy(candidates).name for _ in range(20 * count)} == names
+    for node in candidates:
+        node.in_flight = 3
+    assert {policy(candidates).name for _ in range(20 * count)} == names
+    for node in candidates[slow:]:
+        node.in_flight = 3 * 400
+    counted = Counter(policy(candidates).name for _ in range(100 * count))
+    # By chance one of many is looked at that is slow.
+    assert sum(counted[name] for name in names) < (1 if count <= 8 else 60 * count)
+
+
+@pytest.mark.parametrize("count", [9, 32])
+def test_least_busy_soon_knows_of_a_replica_that_becomes_slow_or_fast(count: int) -> None:
+    policy, candidates = LeastBusy(), nodes(*[1] * count)
+    for node in candidates:
+        node.latency = 0.005
+    assert {policy(candidates).name for _ in range(2 * count)} == {node.name for node in candidates}
+    for latency, reads in ((0.05, 0), (0.005, 10)):
+        candidates[3].latency = latency
+        for _ in range(count):
+            policy(candidates)  # it looks at all once in as many turns
+        assert Counter(policy(candidates).name for _ in range(10 * count))["n4"] == reads
+
+
+@pytest.mark.parametrize("count", [5, 8, 9, 16, 32])
+def test_least_busy_finds_the_replicas_that_are_idle(count: int) -> None:
+    """As many clients as replicas, which serve one read at a time, each as long as the others."""
+    policy, candidates = LeastBusy(), nodes(*[1] * count)
+    waiting: list[Node] = []
+    served = 0
+    for _ in range(200):
+        for node in waiting:  # each replica has served the first of those that wait for it
+            if node.in_flight:
+                node.in_flight -= 1
+                served += 1
+        for _ in range(count - sum(node.in_flight for node in candidates)):
+            policy(candidates).in_flight += 1
+        waiting = list(candidates)
+    assert served > 0.95 * 199 * count
