@@ -139,7 +139,7 @@ class LeastBusy:
 
     def __init__(self) -> None:
         self._turns = RoundRobin()
-        self._known = _Known((), 0, (), 0.0)
+        self._known = _Known((), 0, 0.0, (), ())
 
     def fresh(self) -> LeastBusy:
         """A policy that shares no state with this one."""
@@ -154,57 +154,66 @@ class LeastBusy:
         return self._best(self._turns.peek(replicas), replicas, self._turns.taken + 1)
 
     def _best(self, first: C, replicas: Sequence[C], turn: int) -> C:
+        idle = not first.in_flight
+        own = first.latency
+        if idle and own is None:
+            return first
         count = len(replicas)
-        if count <= _LOOKED_AT:
-            others, bound = replicas, _bound(replicas)
-        else:
-            known = self._known
-            if known.replicas is not replicas or turn - known.turn >= count:
-                bound = _bound(replicas)
-                fast = tuple(replica for replica in replicas if _slowness(replica.latency, bound) == 1.0)
-                known = self._known = _Known(replicas, turn, fast, bound)
-            others, bound = known.fast, known.bound
-        if not first.in_flight and _slowness(first.latency, bound) == 1.0:
+        known = self._known
+        if known.replicas is not replicas or turn - known.turn >= count:
+            known = self._known = _look(replicas, turn)
+        penalty = _penalty(own, known.bound)
+        if idle and penalty == 1.0:
             return first
         # Of equals the first that is looked at is taken, so that is another one each time.
         bits = turn * _SCATTER
-        if len(others) < _LOOKED_AT or others is replicas:
-            start = (bits >> 20 & 0xFFF) % len(others)
-            others = (*others[start:], *others[:start])
+        rated = known.fast if count > _LOOKED_AT else known.rated
+        looked_at = [(first, penalty)]
+        if len(rated) <= _LOOKED_AT:
+            start = (bits >> 20 & 0xFFF) % len(rated)
+            looked_at += rated[start:]
+            looked_at += rated[:start]
         else:
-            others = tuple(others[(bits >> shift & 0xFFF) % len(others)] for shift in _SHIFTS)
-        return _least((first, *others, replicas[(bits >> 44 & 0xFFF) % count]), bound)
+            looked_at += [rated[(bits >> shift & 0xFFF) % len(rated)] for shift in _SHIFTS]
+            looked_at.append(known.rated[(bits >> 44 & 0xFFF) % count])
+        return _least(looked_at)
 
 
 class _Known(NamedTuple):
-    """What was found by looking at all of many replicas, which is done once in as many turns.
+    """What was found by looking at the latencies of all replicas, which is done once in as many turns.
 
     Attributes:
-        replicas, turn: at which, and when.
-        fast: those that were not slow; `bound`: the latency up to which they are not.
+        replicas, turn: of which, and when.
+        bound: the latency up to which one is not slow.
+        rated: each with its penalty; `fast`: those that have none.
     """
 
     replicas: Sequence[Any]
     turn: int
-    fast: tuple[Any, ...]
     bound: float
+    rated: tuple[tuple[Any, float], ...]
+    fast: tuple[tuple[Any, float], ...]
 
 
-def _bound(replicas: Sequence[Candidate]) -> float:
-    lowest = min((known for known in (one.latency for one in replicas) if known is not None), default=0.0)
-    return max(lowest * _EQUALS, lowest + _NOISE)
+def _look(replicas: Sequence[Candidate], turn: int) -> _Known:
+    latencies = [replica.latency for replica in replicas]
+    lowest = min((known for known in latencies if known is not None), default=0.0)
+    bound = max(lowest * _EQUALS, lowest + _NOISE)
+    rated = tuple((one, _penalty(its, bound)) for one, its in zip(replicas, latencies, strict=True))
+    return _Known(replicas, turn, bound, rated, tuple(pair for pair in rated if pair[1] == 1.0))
 
 
-def _slowness(latency: float | None, bound: float) -> float:
-    return 1.0 if latency is None or latency <= bound else latency / bound * _EQUALS
+def _penalty(latency: float | None, bound: float) -> float:
+    """How many times as much work in hand a replica of that latency counts for."""
+    return 1.0 if latency is None or latency <= bound else (latency / bound * _EQUALS) ** _PENALTY
 
 
-def _least(replicas: Sequence[C], bound: float) -> C:
-    best, least = replicas[0], math.inf
-    for replica in replicas:
+def _least(rated: Sequence[tuple[C, float]]) -> C:
+    best, least = rated[0][0], math.inf
+    for replica, penalty in rated:
         weight = replica.current_weight
         if weight:
-            cost = (replica.in_flight + 1) / weight * _slowness(replica.latency, bound) ** _PENALTY
+            cost = (replica.in_flight + 1) / weight * penalty
             if cost < least:
                 best, least = replica, cost
     return best
