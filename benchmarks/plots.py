@@ -321,7 +321,7 @@ def growth(found: dict[str, Any], folder: Path) -> list[str]:
         for axis in (replicas, threads):
             axis.set_xscale("log", base=2)
             _plain_numbers(axis.xaxis)
-            axis.set_ylim(0)
+            axis.set_ylim(0, 1.4 * axis.get_ylim()[1])  # room for the legend
         for colour, (name, each) in zip(COLOURS, found["length"].items(), strict=False):
             sizes = [int(size) for size in each["sizes"]]
             values = [spread["median"] / 1000 for spread in each["sizes"].values()]
