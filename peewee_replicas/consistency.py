@@ -117,13 +117,13 @@ class Consistency:
                 session.owe()
 
     def _saw(self, owner: Any, position: Position) -> None:
-        own = self.own_session() if causal(owner) is None else None
-        if own is None:
+        if causal(owner) is not None:
             for session in self._concerned(owner):
                 session.saw(position)
                 if session.grown >= SHORT:
                     session.shorten(owner)
             return
+        own = self.own_session()
         before = own.seen
         own.saw(position)
         # With one thread both have seen the same, and adding to both is the dearest part of a write.

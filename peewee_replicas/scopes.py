@@ -210,7 +210,7 @@ class Scope(Generic[D]):
     def __call__(self, function: F) -> F:
         """Decorate a function, generator, coroutine or async generator; each call has its own scope."""
         # An object with a __call__ of its own is what that is.
-        called: Any = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+        called: Any = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004  # not asked whether, but which
         if inspect.isasyncgenfunction(called):
             wrapped = self._wrap_async_generator(function)
         elif inspect.iscoroutinefunction(called):

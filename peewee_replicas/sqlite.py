@@ -214,7 +214,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
             except sqlite3.OperationalError as exc:
                 if "locked" not in str(exc) or time.monotonic() >= until:
                     raise self._no_wal(str(exc)) from exc
-                time.sleep(_RETRY_PAUSE)
+                time.sleep(_RETRY_PAUSE)  # SQLite does not wait for this lock
         if found != "wal":
             raise self._no_wal(f"its journal mode stays {found!r}")
 

@@ -85,7 +85,7 @@ def sweep(processes: dict[int, str], folders: set[bytes]) -> None:
             with suppress(OSError):  # gone since we looked
                 os.kill(pid, signal.SIGKILL)
         quiet = 0 if alive else quiet + 1
-        time.sleep(0.02)
+        time.sleep(0.02)  # they are no children of this process, so their end can only be looked for
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

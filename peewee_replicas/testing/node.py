@@ -326,7 +326,7 @@ class ClusterNode:
                 raise RuntimeError(f"{self.name} on port {self.port} {how}:\n{log_tail(log)}")
             if self._control.greet():
                 break
-            time.sleep(0.01)
+            time.sleep(0.01)  # a server gives no sign of being up but that it answers
         script.unlink(missing_ok=True)
 
     def _end(self, how: signal.Signals) -> None:

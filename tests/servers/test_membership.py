@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,11 +27,7 @@ from peewee_replicas import (
     ReplicatedSqliteDatabase,
 )
 
-
-@pytest.fixture
-def make(cluster: Any, db: Any) -> Iterator[Callable[..., Any]]:
-    with making(cluster) as build:
-        yield build
+make = pytest.fixture(making)
 
 
 @CLASSES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ from support.membership import (
     CLASSES,
     database_of_rows,
     gone,
-    in_thread,
     making,
     nodes_read,
     own_sessions,
@@ -21,18 +20,13 @@ from support.membership import (
     spec,
     specs,
 )
+from support.threads import in_thread
 from support.waiting import until
 
-from peewee_replicas import (
-    ReplicatedDatabaseProxy,
-)
+from peewee_replicas import ReplicatedDatabaseProxy
 from peewee_replicas.warmup import WarmUp
 
-
-@pytest.fixture
-def make(cluster: Any, db: Any) -> Iterator[Callable[..., Any]]:
-    with making(cluster) as build:
-        yield build
+make = pytest.fixture(making)
 
 
 def test_a_weight_of_0_keeps_a_node_out_and_can_be_raised(cluster: Any, make: Callable[..., Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,26 +35,8 @@ def own_sessions(replica: Any) -> set[int]:
     return {conn.thread_id() for conn in list(replica._opened) if conn.open}
 
 
-def in_thread(work: Callable[[], object]) -> None:
-    """Run it in a thread of its own, and wait for it."""
-    failures: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            work()
-        except BaseException as exc:
-            failures.append(exc)
-
-    thread = threading.Thread(target=guarded)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
-@contextmanager
-def making(cluster: Any) -> Iterator[Callable[..., Any]]:
-    """What makes a database over the first replica alone, or over those given, and closes it at the end."""
+def making(cluster: Any, db: Any) -> Iterator[Callable[..., Any]]:
+    """To be a fixture: makes databases over the first replica alone, or over those given, and closes them."""
     made: list[Any] = []
 
     def build(cls: Any = None, *places: int, **arguments: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
+from support.visits import SECRET
+
 from peewee_replicas import (
     bookmarks,
 )
@@ -15,7 +17,6 @@ from peewee_replicas.ext.wsgi import CausalSessionMiddleware
 from peewee_replicas.positions import MariaDBPosition
 from peewee_replicas.scopes import causal
 
-SECRET = "a secret of sixteen bytes or more"
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -24,15 +25,6 @@ def write(db: Any, n: int) -> None:
     session = causal(db._replication)
     own = db._replication.consistency.own_session() if session is None else session.session
     own.saw(MariaDBPosition([(0, 1, n)]))
-
-
-def seen(db: Any) -> int:
-    """The number of the last transaction that this context has to see; 0: none; -1: it is in no session."""
-    frame = causal(db._replication)
-    if frame is None:
-        return -1
-    position = frame.session.seen
-    return 0 if position is None else next(iter(position.gtids()))[2]
 
 
 class Server:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from support.visits import SECRET, seen, unconnected
 from support.webapps.asking import Client
 
 from peewee_replicas import ReadOnlyViolation, ReplicatedDatabase
@@ -14,28 +15,13 @@ from peewee_replicas.ext.asgi import CausalSessionMiddleware
 from peewee_replicas.positions import MariaDBPosition
 from peewee_replicas.scopes import causal
 
-SECRET = "a secret of sixteen bytes or more"
-
-
-@pytest.fixture
-def db() -> ReplicatedDatabase:
-    """One that is never connected: what would be written is told to its session instead."""
-    return ReplicatedDatabase("app", host="p", replicas=[{"host": "r"}])
+db = pytest.fixture(unconnected)
 
 
 def write(db: Any, n: int) -> None:
     frame = causal(db._replication)
     assert frame is not None
     frame.session.saw(MariaDBPosition([(0, 1, n)]))
-
-
-def seen(db: Any) -> int:
-    """The number of the last transaction that this context has to see; 0: none; -1: it is in no session."""
-    frame = causal(db._replication)
-    if frame is None:
-        return -1
-    position = frame.session.seen
-    return 0 if position is None else next(iter(position.gtids()))[2]
 
 
 async def start(send: Any) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from peewee import SqliteDatabase
-from support.wsgi import SECRET, Server, plain, read, seen, wrapped, write
+from support.visits import SECRET, seen, unconnected
+from support.wsgi import Server, plain, read, wrapped, write
 
 from peewee_replicas import (
     ConfigurationError,
@@ -21,11 +22,7 @@ from peewee_replicas import (
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 from peewee_replicas.scopes import causal
 
-
-@pytest.fixture
-def db() -> ReplicatedDatabase:
-    """One that is never connected: what would be written is told to its session instead."""
-    return ReplicatedDatabase("app", host="p", replicas=[{"host": "r"}])
+db = pytest.fixture(unconnected)
 
 
 def test_a_bookmark_goes_out_and_comes_back(db: ReplicatedDatabase) -> None:

@@ -8,18 +8,15 @@ from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
-from support.wsgi import Server, seen, wrapped, write
+from support.visits import seen, unconnected
+from support.wsgi import Server, wrapped, write
 
 from peewee_replicas import (
     ReplicatedDatabase,
 )
 from peewee_replicas.scopes import causal
 
-
-@pytest.fixture
-def db() -> ReplicatedDatabase:
-    """One that is never connected: what would be written is told to its session instead."""
-    return ReplicatedDatabase("app", host="p", replicas=[{"host": "r"}])
+db = pytest.fixture(unconnected)
 
 
 def test_what_is_written_before_the_headers_leave_is_in_the_bookmark(db: ReplicatedDatabase) -> None:
