@@ -1,71 +1,22 @@
-"""Who holds which connection under asyncio: pools, cancelled queries, streams, loops that come and go."""
+"""Who holds which connection under asyncio: pools, cancelled queries, loops that come and go."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from typing import Any
 
-import pymysql
 import pytest
-from conftest import Item, Note
-from peewee import InterfaceError, OperationalError
+from conftest import Item
+from peewee import OperationalError
+from support.async_pools import SESSIONS, closed, count, making, sessions
 from support.waiting import until
 
-from peewee_replicas import prober
-from peewee_replicas.aio import AsyncReplicatedDatabase
-
-_SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = %s"
 # A server notices that its client has gone when the statement ends.
 _SLOW = "SELECT SLEEP(1)"
 
-
-@pytest.fixture
-def make(cluster: Any, db: Any) -> Iterator[Any]:
-    """Makes asynchronous databases over the cluster, bound to `Item`, which has a hundred rows."""
-    Item.insert_many([{"name": f"item {n}", "n": n} for n in range(100)]).execute()
-    cluster.sync()
-    db.close()
-    end_sessions(cluster)
-
-    def made(**options: Any) -> Any:
-        database = cluster.database(
-            AsyncReplicatedDatabase, **{"consistency": "eventual", "probe_interval": None, **options}
-        )
-        database.bind([Item, Note])
-        return database
-
-    yield made
-    db.bind([Item, Note])
-
-
-def end_sessions(cluster: Any) -> None:
-    """End what other tests of this worker have left open, which is not to be counted."""
-    for left in list(prober._probers):
-        left.stop()  # it would connect again
-    for node in cluster.nodes:
-        for (session,) in node.execute(_SESSIONS, (cluster.user,)):
-            with suppress(pymysql.MySQLError):
-                node.execute(f"KILL {session}")
-    until(lambda: not any(sessions(cluster)))
-
-
-def sessions(cluster: Any) -> list[int]:
-    """How many connections of the application each node has, the primary's first."""
-    return [len(node.execute(_SESSIONS, (cluster.user,))) for node in cluster.nodes]
-
-
-async def closed(cluster: Any, database: Any) -> None:
-    await database.close_pool()
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    await asyncio.to_thread(until, lambda: not any(sessions(cluster)))
-
-
-async def count(database: Any) -> int:
-    return int(await database.count(Item.select()))
+make = pytest.fixture(making)
 
 
 # Pools
@@ -256,9 +207,9 @@ def test_connections_of_a_task_that_ends_go_back_and_dirty_ones_are_closed(clust
 
     async def work() -> None:
         await asyncio.create_task(dirty("UPDATE item SET n = 5 WHERE name = 'item 5'"))
-        (before,) = cluster.primary.execute(_SESSIONS, (cluster.user,))
+        (before,) = cluster.primary.execute(SESSIONS, (cluster.user,))
         await asyncio.create_task(dirty("UPDATE item SET n = 6 WHERE name = 'item 5'"))
-        assert cluster.primary.execute(_SESSIONS, (cluster.user,)) == [before]
+        assert cluster.primary.execute(SESSIONS, (cluster.user,)) == [before]
         for sql in ("BEGIN", "SET @mine = 1", "CREATE TEMPORARY TABLE mine (n INT)", "SET autocommit = 0"):
             await asyncio.create_task(dirty(sql))
             async with database.primary():
@@ -336,112 +287,6 @@ def test_tasks_cancelled_at_any_moment_leak_no_place_in_a_pool(cluster: Any, mak
     asyncio.run(work())
 
 
-# Streams
-
-
-def test_a_stream_stays_on_its_node_and_nothing_else_is_sent_on_its_connection(
-    cluster: Any, make: Any
-) -> None:
-    database = make()
-
-    async def work() -> None:
-        cluster.reset_counts()
-        seen = 0
-        async for item in database.iterate(Item.select().order_by(Item.n), buffer_size=7):
-            assert item.n == seen
-            seen += 1
-            if not seen % 25:
-                assert await count(database) == 100
-        assert seen == 100
-        counts = cluster.counts()
-        assert sum(counts[node.name].reads for node in cluster.replicas) == 5
-        assert counts["primary"].reads == 0
-        async with database.atomic():
-            await database.aexecute(Item.update(n=Item.n + 1000))
-            rows = [row.n async for row in database.iterate(Item.select())]
-            assert min(rows) == 1000
-            half = database.iterate(Item.select())
-            await half.__anext__()
-            await half.aclose()
-            assert await count(database) == 100
-        await closed(cluster, database)
-
-    asyncio.run(work())
-
-
-def test_a_stream_that_is_left_early_gives_its_connection_up(cluster: Any, make: Any) -> None:
-    database = make(pool_size=1, acquire_timeout=20)
-
-    async def first(rows: AsyncIterator[Any]) -> Any:
-        async for row in rows:
-            return row
-
-    async def work() -> None:
-        for _ in range(5):
-            assert (await first(database.iterate(Item.select().order_by(Item.n)))).n == 0
-        assert await count(database) == 100
-        async with database.atomic():
-            assert (await first(database.iterate(Item.select().order_by(Item.n)))).n == 0
-            assert await count(database) == 100  # waits for the loop to close the stream
-        await closed(cluster, database)
-
-    asyncio.run(work())
-
-
-def test_a_query_beside_a_stream_on_the_primary_is_an_error(
-    cluster: Any, make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("peewee_replicas.aio.streaming._LEFT_BEHIND_SECONDS", 0.01)
-    database = make()
-
-    async def work() -> None:
-        async with database.atomic():
-            rows = database.iterate(Item.select())
-            await rows.__anext__()
-            with pytest.raises(InterfaceError, match="busy streaming results from iterate"):
-                await count(database)
-            assert len([row async for row in rows]) == 99
-            assert await count(database) == 100
-        await closed(cluster, database)
-
-    asyncio.run(work())
-
-
-def test_a_long_stream_is_held_back_at_the_server(cluster: Any, make: Any) -> None:
-    database = make()
-    wide = "SELECT REPEAT('x', 60000) AS name, a.id, a.n FROM item a, item b, item c LIMIT 2000"  # 120 MB
-
-    async def work() -> None:
-        rows = database.iterate(Item.raw(wide))
-        await rows.__anext__()
-        await asyncio.sleep(0.2)
-        (stream,) = [one for one in gc.get_objects() if type(one).__name__ == "Stream" and one._held_back]
-        assert stream._waiting < 4 << 20
-        assert len([row async for row in rows]) == 1999
-        await closed(cluster, database)
-
-    asyncio.run(work())
-
-
-def test_a_stream_whose_connection_is_lost_raises_and_the_next_query_works(cluster: Any, make: Any) -> None:
-    database = make()
-    wide = "SELECT REPEAT('x', 60000) AS name, a.id, a.n FROM item a, item b, item c LIMIT 2000"
-
-    async def work() -> None:
-        rows = database.iterate(Item.raw(wide))
-        await rows.__anext__()
-        for node in cluster.replicas:
-            for (number,) in node.execute(_SESSIONS, (cluster.user,)):
-                node.execute("KILL %s", (number,))
-        with pytest.raises(OperationalError):
-            async for _ in rows:
-                pass
-        assert await count(database) == 100
-        await closed(cluster, database)
-
-    asyncio.run(work())
-
-
 # Loops
 
 
@@ -474,7 +319,7 @@ def test_idle_connections_that_were_killed_cost_no_read(cluster: Any, make: Any)
         for _ in range(4):
             await asyncio.gather(*(count(database) for _ in range(6)))
             for node in cluster.nodes:
-                for (number,) in node.execute(_SESSIONS, (cluster.user,)):
+                for (number,) in node.execute(SESSIONS, (cluster.user,)):
                     node.execute("KILL %s", (number,))
             assert await asyncio.gather(*(count(database) for _ in range(6))) == [100] * 6
         assert [replica.state for replica in database.replicas] == ["up", "up"]

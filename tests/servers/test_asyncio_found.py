@@ -13,101 +13,16 @@ import peewee
 import pytest
 from conftest import Item, Note
 from peewee import InterfaceError, OperationalError
+from support.async_pools import SESSIONS, closed, count, end_sessions, making, sessions
 from support.clusters import own_cluster
 from support.waiting import until
-from test_asyncio_connections import _SESSIONS, closed, count, end_sessions, make, sessions
 
 from peewee_replicas import ReplicatedDatabaseProxy
 from peewee_replicas.aio import AsyncReplicatedDatabase, streams
 
-__all__ = ["make"]
+make = pytest.fixture(making)
 
 pytestmark = pytest.mark.once
-
-
-# Streams
-
-
-def test_a_stream_that_cannot_be_had_says_why(cluster: Any, make: Any) -> None:
-    database = make()
-
-    async def kill(times: int) -> None:
-        while times:
-            for node in cluster.replicas:
-                query = f"{_SESSIONS} AND info LIKE 'SELECT SLEEP(20)%%'"
-                for (number,) in await asyncio.to_thread(node.execute, query, (cluster.user,)):
-                    await asyncio.to_thread(node.execute, "KILL %s", (number,))
-                    times -= 1
-            await asyncio.sleep(0.02)
-
-    async def work() -> None:
-        killer = asyncio.create_task(kill(2))
-        with pytest.raises(OperationalError, match="Lost connection"):
-            await anext(database.iterate(Item.raw("SELECT SLEEP(20) AS n")))
-        await killer
-        await closed(cluster, database)
-
-    asyncio.run(work())
-
-
-def test_a_connection_with_a_stream_is_no_other_tasks(cluster: Any, make: Any) -> None:
-    database = make(pool_size=1, acquire_timeout=5)
-    rows: list[Any] = []
-
-    async def begin() -> None:
-        async with database.primary():
-            rows.append(database.iterate(Item.select().limit(5)))
-            await anext(rows[0])
-
-    async def update() -> None:
-        for n in range(2):  # the second would wait for the stream of another
-            await database.aexecute(Item.update(n=n).where(Item.name == "item 5"))
-
-    async def work() -> None:
-        await asyncio.create_task(begin())
-        await asyncio.create_task(update())
-        await rows[0].aclose()
-        await closed(cluster, database)
-
-    asyncio.run(work())
-
-
-def test_a_stream_served_by_the_primary_in_a_replicas_place_leaves_no_connection(
-    cluster: Any, make: Any
-) -> None:
-    database = make(pool_size=1, acquire_timeout=5)
-    for replica in database.replicas:
-        replica.eject("for the test")
-
-    async def task(done: asyncio.Event) -> int:
-        found = len([row async for row in database.iterate(Item.select())])
-        if database.stats()["fallbacks"] == 3:
-            done.set()
-        await done.wait()  # the task lives on
-        return found
-
-    async def work() -> None:
-        done = asyncio.Event()
-        assert await asyncio.gather(*(task(done) for _ in range(3))) == [100] * 3
-        await closed(cluster, database)
-
-    asyncio.run(work())
-
-
-def test_a_database_closed_beside_a_stream_counts_on(cluster: Any, make: Any) -> None:
-    database = make(pool_size=1)
-
-    async def work() -> None:
-        async with database:
-            rows = database.iterate(Item.select())
-            await anext(rows)
-        await rows.aclose()
-        # Else the task would not wait for other tasks' connections any more.
-        assert not database._state.keeps
-        assert await asyncio.gather(*(count(database) for _ in range(5))) == [100] * 5
-        await closed(cluster, database)
-
-    asyncio.run(work())
 
 
 # Scopes and places
@@ -194,7 +109,7 @@ def test_what_follows_a_lost_commit_in_its_block_is_not_done_by_itself(cluster: 
         with pytest.raises(peewee.PeeweeException):
             async with database.atomic() as transaction:
                 await database.aexecute(Item.update(n=-7))
-                for (number,) in cluster.primary.execute(_SESSIONS, (cluster.user,)):
+                for (number,) in cluster.primary.execute(SESSIONS, (cluster.user,)):
                     cluster.primary.execute("KILL %s", (number,))
                 with pytest.raises(OperationalError):
                     await transaction.acommit()
@@ -425,7 +340,7 @@ def test_a_connection_is_ended_from_another_thread_without_its_loops_sockets(
 
     async def work() -> None:
         task = asyncio.create_task(database.aexecute_sql("SELECT SLEEP(3)"))
-        slow = f"{_SESSIONS} AND info LIKE 'SELECT SLEEP(3)%%'"
+        slow = f"{SESSIONS} AND info LIKE 'SELECT SLEEP(3)%%'"
 
         def running() -> list[int]:
             return [len(node.execute(slow, (cluster.user,))) for node in cluster.replicas]
