@@ -97,8 +97,9 @@ async def everything(db: Any) -> Any:
     found.append(await db.count(Person.select()))
     found.append(await db.exists(Person.select().where(Person.name == "nobody")))
     found.append([row async for row in db.iterate(by_name.tuples(), buffer_size=2)])
-    people = await db.aprefetch(by_name, Post.select())
-    found.append([[post.text for post in person.posts] for person in people])
+    related = db.list(by_name.with_related(Person.posts))
+    for people in (await db.aprefetch(by_name, Post.select()), await related):
+        found.append([[post.text for post in person.posts] for person in people])
     found.append((await Person.aget(Person.name == "bob")).n)
     found.append(await Person.aget_or_none(Person.name == "nobody"))
     found.append((await Person.aget_by_id(ada.id)).name)
