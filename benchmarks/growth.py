@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from peewee_replicas import ReplicatedDatabase
-from peewee_replicas.statements import Classifier
+from peewee_replicas.statements.classifier import Classifier
 
 from . import timing
 from .plan import Plan

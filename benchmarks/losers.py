@@ -20,7 +20,7 @@ import pymysql
 
 from peewee_replicas.positions import MySQLPosition
 from peewee_replicas.servers import flavour_of, mysql
-from peewee_replicas.servers.wire import Connection
+from peewee_replicas.servers.wire.connection import Connection
 from peewee_replicas.testing import LocalCluster
 
 ROUNDS = 200

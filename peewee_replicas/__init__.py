@@ -1,5 +1,9 @@
 """Read/write splitting for peewee: reads go to the replicas, writes to the primary."""
 
+from .databases.mysql import PooledReplicatedDatabase, ReplicatedDatabase
+from .databases.proxy import ReplicatedDatabaseProxy
+from .databases.sqlite import ReplicatedSqliteDatabase
+from .databases.urls import register
 from .errors import (
     BookmarkError,
     ConfigurationError,
@@ -11,12 +15,8 @@ from .errors import (
     TransactionEscapeWarning,
 )
 from .events import NodeEvent, Route, RouteEvent
-from .mysql import PooledReplicatedDatabase, ReplicatedDatabase
-from .policies import LeastBusy, Random, RoundRobin
-from .proxy import ReplicatedDatabaseProxy
-from .replicas import Replica
-from .sqlite import ReplicatedSqliteDatabase
-from .urls import register
+from .nodes.replica import Replica
+from .routing.policies import LeastBusy, Random, RoundRobin
 
 __all__ = [
     "BookmarkError",

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from .forks import new_lock
+from .concurrency import new_lock
 
 logger = logging.getLogger("peewee.replicas")
 

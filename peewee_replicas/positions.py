@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from .gtid_lists import MAX_ID, MAX_SEQUENCE, MariaDBGTID, MariaDBPosition
-from .gtid_sets import MAX_NUMBER, MySQLInterval, MySQLPosition
-from .gtids import Position
+from .servers.gtid_list import MAX_ID, MAX_SEQUENCE, MariaDBGTID, MariaDBPosition
+from .servers.gtid_set import MAX_NUMBER, MySQLInterval, MySQLPosition
+from .servers.position import Position
 
 __all__ = [
     "MAX_ID", "MAX_NUMBER", "MAX_SEQUENCE", "POSITIONS", "MariaDBGTID", "MariaDBPosition", "MySQLInterval",

@@ -17,10 +17,10 @@ from pymysql import cursors, err
 from pymysql.constants import CLIENT, CR
 
 from ..errors import ConfigurationError
-from ..servers import wire
-from ..servers.packets import Result
-from ..servers.sockets import end_when_vanished
-from .streams import Stream, close_with_loop
+from ..servers.wire import connection as wire
+from ..servers.wire.packets import Result
+from ..servers.wire.sockets import end_when_vanished
+from .transport import Stream, close_with_loop
 
 _CONNECT_SECONDS = 10.0
 

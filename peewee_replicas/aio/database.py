@@ -13,13 +13,13 @@ from greenlet import getcurrent
 from peewee import PeeweeException
 from playhouse.pwasyncio import AsyncModel, MissingGreenletBridge, await_
 
-from ..arguments import NodeSpec
-from ..forks import abandon
-from ..nodes import _TurnedAway
-from ..replicas import Replica
-from .placing import Placing
-from .pooled import POOL_ARGUMENTS, PooledMySQL, check_pool_arguments
-from .streaming import Streaming
+from ..concurrency import abandon
+from ..connections.replica_connections import _TurnedAway
+from ..nodes.replica import Replica
+from ..routing.settings import NodeSpec
+from .iterate import Streaming
+from .on_primary import Placing
+from .pooled_mysql import POOL_ARGUMENTS, PooledMySQL, check_pool_arguments
 from .tasks import TASKS, TaskState
 
 if TYPE_CHECKING:

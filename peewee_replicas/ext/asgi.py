@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from .requests import Middleware, Request, Visit
+from .middleware import Middleware, Request, Visit
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

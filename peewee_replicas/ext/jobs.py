@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from peewee_replicas.errors import BookmarkError
-from peewee_replicas.scopes import Scope
+from peewee_replicas.scopes.scope import Scope
 
-from .requests import resolved
+from .middleware import resolved
 
 logger = logging.getLogger("peewee.replicas")
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 
 from peewee import sqlite3  # the driver that peewee itself has chosen
 
-from ..failures import Meaning
+from .error_meanings import Meaning
 
 DIALECT = "sqlite"
 

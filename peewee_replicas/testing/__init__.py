@@ -4,6 +4,6 @@ from peewee_replicas.testing.cluster import LocalCluster
 from peewee_replicas.testing.counts import Counts
 from peewee_replicas.testing.installations import MissingServer, available
 from peewee_replicas.testing.node import ClusterNode
-from peewee_replicas.testing.rehearsal import one_server
+from peewee_replicas.testing.one_server import one_server
 
 __all__ = ["ClusterNode", "Counts", "LocalCluster", "MissingServer", "available", "one_server"]

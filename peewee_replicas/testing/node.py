@@ -21,7 +21,7 @@ from peewee_replicas.testing.counts import Counts, Role, summarise
 from peewee_replicas.testing.guard import guard
 from peewee_replicas.testing.installations import Installation
 from peewee_replicas.testing.launch import copy_template, log_tail, reserve_port, start_server
-from peewee_replicas.testing.words import WORDS, accounts
+from peewee_replicas.testing.replication_sql import WORDS, accounts
 
 HOST = "127.0.0.1"
 

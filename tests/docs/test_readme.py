@@ -29,7 +29,7 @@ import pytest
 
 import peewee_replicas
 from peewee_replicas import ReplicatedDatabase, Route, RouteEvent
-from peewee_replicas.arguments import OWN_ARGUMENTS
+from peewee_replicas.routing.settings import OWN_ARGUMENTS
 from peewee_replicas.testing import ClusterNode, Counts, LocalCluster
 
 ROOT = Path(__file__).parents[2]

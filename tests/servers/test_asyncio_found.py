@@ -18,7 +18,8 @@ from support.clusters import own_cluster
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabaseProxy
-from peewee_replicas.aio import AsyncReplicatedDatabase, streams
+from peewee_replicas.aio import AsyncReplicatedDatabase
+from peewee_replicas.aio import transport as streams
 
 make = pytest.fixture(making)
 

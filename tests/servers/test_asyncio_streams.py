@@ -67,7 +67,7 @@ def test_a_stream_that_is_left_early_gives_its_connection_up(cluster: Any, make:
 def test_a_query_beside_a_stream_on_the_primary_is_an_error(
     cluster: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("peewee_replicas.aio.streaming._LEFT_BEHIND_SECONDS", 0.01)
+    monkeypatch.setattr("peewee_replicas.aio.iterate._LEFT_BEHIND_SECONDS", 0.01)
     database = make()
 
     async def work() -> None:

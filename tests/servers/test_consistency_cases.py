@@ -16,7 +16,7 @@ from support.lagging import LONG, MODELS, SHORT, Slot, elsewhere, frozen, n_of, 
 from write_cases import CASES, OPTIONS
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
-from peewee_replicas.servers import wire
+from peewee_replicas.servers.wire import connection as wire
 
 ROUTINES = {
     "PROCEDURE fill()": "BEGIN UPDATE slot SET n = 2; UPDATE slot SET n = 7; END",

@@ -12,7 +12,8 @@ import pytest
 from support.lagging import LONG, SHORT, Slot, bound, frozen, n_of, read_and_close, waits_asked_for, watched
 from support.waiting import until
 
-from peewee_replicas import PooledReplicatedDatabase, progress
+from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas.consistency import progress
 
 pytestmark = pytest.mark.once
 

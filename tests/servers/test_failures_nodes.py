@@ -15,7 +15,9 @@ from support.clusters import own_cluster
 from support.failing import LOGGER, opened, prepare, read
 from support.waiting import until
 
-from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, health, rests
+from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase
+from peewee_replicas.nodes import breaker as health
+from peewee_replicas.nodes import rest as rests
 
 GALERA = Path("/usr/lib/galera/libgalera_smm.so")
 

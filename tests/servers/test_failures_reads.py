@@ -29,8 +29,8 @@ from support.saboteur import Doorman, Saboteur
 from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase
-from peewee_replicas.failures import TREATMENTS, meaning
-from peewee_replicas.servers.sockets import SILENT_SECONDS
+from peewee_replicas.servers.error_meanings import TREATMENTS, meaning
+from peewee_replicas.servers.wire.sockets import SILENT_SECONDS
 
 pytestmark = pytest.mark.once
 

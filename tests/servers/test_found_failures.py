@@ -21,8 +21,8 @@ from peewee_replicas import (
     ReadOnlyViolation,
     ReplicatedDatabase,
     ReplicatedDatabaseProxy,
-    health,
 )
+from peewee_replicas.nodes import breaker as health
 
 pytestmark = pytest.mark.once
 

@@ -17,8 +17,8 @@ from pymysql.constants import CLIENT
 from support.clusters import own_cluster
 from support.sqlgen import statements
 
-from peewee_replicas.servers import wire
-from peewee_replicas.statements import Classifier
+from peewee_replicas.servers.wire import connection as wire
+from peewee_replicas.statements.classifier import Classifier
 
 pytestmark = pytest.mark.once
 

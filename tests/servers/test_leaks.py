@@ -23,7 +23,7 @@ from support.load_programs import Program, connections, settles
 from support.load_requests import sockets
 
 from peewee_replicas import PooledReplicatedDatabase
-from peewee_replicas.servers import packets
+from peewee_replicas.servers.wire import packets
 
 CLASSES = pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
 MARK = "SELECT %s"

@@ -10,7 +10,9 @@ import pytest
 from support.clusters import own_cluster
 from support.load_faults import FAULTS
 
-from peewee_replicas import PooledReplicatedDatabase, health, prober
+from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas.nodes import breaker as health
+from peewee_replicas.nodes import prober
 
 TESTS = Path(__file__).parents[1]
 

@@ -21,11 +21,7 @@ from support.membership import (
 )
 from support.waiting import until
 
-from peewee_replicas import (
-    ConfigurationError,
-    PooledReplicatedDatabase,
-    ReplicatedSqliteDatabase,
-)
+from peewee_replicas import ConfigurationError, PooledReplicatedDatabase, ReplicatedSqliteDatabase
 
 make = pytest.fixture(making)
 

@@ -12,7 +12,7 @@ from conftest import SERVERS, Item
 from support.clusters import own_cluster
 
 from peewee_replicas import NoReplicaAvailable
-from peewee_replicas.budgets import QUIET_SECONDS
+from peewee_replicas.routing.fallback_budget import QUIET_SECONDS
 
 pytestmark = pytest.mark.once
 

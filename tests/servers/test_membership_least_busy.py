@@ -10,7 +10,7 @@ import pymysql
 import pytest
 from support.waiting import until
 
-from peewee_replicas import latencies
+from peewee_replicas.nodes import latency as latencies
 
 
 def on_this_node_alone(cluster: Any, node: Any, sql: str) -> None:

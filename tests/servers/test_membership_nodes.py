@@ -24,7 +24,7 @@ from support.threads import in_thread
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabaseProxy
-from peewee_replicas.warmup import WarmUp
+from peewee_replicas.nodes.warm_up import WarmUp
 
 make = pytest.fixture(making)
 

@@ -13,13 +13,8 @@ from conftest import Item
 from support.clusters import own_cluster
 from support.waiting import until
 
-from peewee_replicas import (
-    NoReplicaAvailable,
-    OutcomeUnknown,
-    PooledReplicatedDatabase,
-    ReadOnlyViolation,
-    health,
-)
+from peewee_replicas import NoReplicaAvailable, OutcomeUnknown, PooledReplicatedDatabase, ReadOnlyViolation
+from peewee_replicas.nodes import breaker as health
 
 pytestmark = pytest.mark.once
 

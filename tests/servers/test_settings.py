@@ -14,7 +14,7 @@ from pymysql.converters import conversions
 from pymysql.cursors import DictCursor, SSCursor, SSDictCursor
 
 from peewee_replicas import ConfigurationError, ReadOnlyViolation, ReplicatedDatabase
-from peewee_replicas.servers.wire import Connection
+from peewee_replicas.servers.wire.connection import Connection
 from peewee_replicas.testing import LocalCluster
 
 ALL = "SELECT id, name, age FROM dropin_person ORDER BY id"

@@ -12,7 +12,8 @@ from support.clusters import own_cluster
 from support.threads import in_thread
 from support.waiting import until
 
-from peewee_replicas import ReadOnlyViolation, snapshots
+from peewee_replicas import ReadOnlyViolation
+from peewee_replicas.connections import snapshot as snapshots
 from peewee_replicas.testing import LocalCluster
 
 

@@ -13,7 +13,8 @@ import pytest
 from pymysql.constants import CLIENT, FIELD_TYPE
 from pymysql.cursors import DictCursor, SSCursor, SSDictCursor
 
-from peewee_replicas.servers import tls, wire
+from peewee_replicas.servers.wire import connection as wire
+from peewee_replicas.servers.wire import tls
 from peewee_replicas.testing import LocalCluster
 
 

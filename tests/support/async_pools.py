@@ -11,8 +11,8 @@ import pymysql
 from conftest import Item, Note
 from support.waiting import until
 
-from peewee_replicas import prober
 from peewee_replicas.aio import AsyncReplicatedDatabase
+from peewee_replicas.nodes import prober
 
 SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = %s"
 

@@ -13,7 +13,7 @@ from typing import Any
 from gevent import sleep
 from support.load_requests import database, say, told
 
-from peewee_replicas import probes
+from peewee_replicas.nodes import interview as probes
 
 SLOW = "SELECT SLEEP(600)"
 _interview = probes.interview

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from peewee_replicas.statements import Dialect, Kind
+from peewee_replicas.statements.classifier import Dialect, Kind
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 SIGNS = str.maketrans({"␤": "\n", "␍": "\r", "␉": "\t", "⍽": "\u00a0", "␀": "\0"})

@@ -11,7 +11,7 @@ import pytest
 from aiomysql.connection import _open_connection
 from playhouse.pwasyncio import greenlet_spawn
 
-from peewee_replicas.aio.streams import Stream
+from peewee_replicas.aio.transport import Stream
 
 
 async def streaming(talk: Callable[[Any], None], ready: Callable[[Any], bool]) -> Stream:

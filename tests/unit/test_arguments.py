@@ -15,7 +15,7 @@ from peewee_replicas import (
     ReplicatedDatabase,
     RoundRobin,
 )
-from peewee_replicas.arguments import OWN_ARGUMENTS, endpoint, overlay
+from peewee_replicas.routing.settings import OWN_ARGUMENTS, endpoint, overlay
 
 
 def make(**arguments: Any) -> ReplicatedDatabase:

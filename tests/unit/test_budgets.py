@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peewee_replicas.budgets import QUIET_SECONDS, WINDOW, FallbackBudget
+from peewee_replicas.routing.fallback_budget import QUIET_SECONDS, WINDOW, FallbackBudget
 
 
 class Program:

@@ -10,13 +10,13 @@ from typing import Any
 import peewee
 import pytest
 
-from peewee_replicas.consistency import ASK, NOTHING, Consistency
+from peewee_replicas.consistency.levels import ASK, NOTHING, Consistency
+from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.events import Counters
-from peewee_replicas.failures import NO_CONNECTION, Meaning, meaning
 from peewee_replicas.positions import MariaDBPosition
-from peewee_replicas.scopes import Frame, Scope
+from peewee_replicas.scopes.scope import Frame, Scope
 from peewee_replicas.servers import mariadb
-from peewee_replicas.sessions import Session
+from peewee_replicas.servers.error_meanings import NO_CONNECTION, Meaning, meaning
 
 
 def gtid(text: str) -> MariaDBPosition:

@@ -8,7 +8,7 @@ import pytest
 from pymysql.connections import MySQLResult
 
 from peewee_replicas import ConfigurationError, ReplicatedDatabase
-from peewee_replicas.servers import driver
+from peewee_replicas.servers.wire import driver
 
 
 @pytest.fixture(autouse=True)

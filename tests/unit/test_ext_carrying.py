@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peewee_replicas import ConfigurationError, bookmarks
-from peewee_replicas.ext.carrying import (
+from peewee_replicas.ext.cookies import (
     SAFE_METHODS,
     Terms,
     cookie_values,

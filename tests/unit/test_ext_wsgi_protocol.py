@@ -11,10 +11,8 @@ import pytest
 from support.visits import seen, unconnected
 from support.wsgi import Server, wrapped, write
 
-from peewee_replicas import (
-    ReplicatedDatabase,
-)
-from peewee_replicas.scopes import causal
+from peewee_replicas import ReplicatedDatabase
+from peewee_replicas.scopes.scope import causal
 
 db = pytest.fixture(unconnected)
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from peewee_replicas.failures import (
+from peewee_replicas.servers.error_meanings import (
     NO_CONNECTION,
     TABLE,
     TREATMENTS,

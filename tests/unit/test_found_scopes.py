@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from peewee_replicas.scopes import Frame, Scope, innermost
+from peewee_replicas.scopes.scope import Frame, Scope, innermost
 
 OWNER = object()
 

@@ -8,7 +8,7 @@ import pytest
 
 from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.errors import ConfigurationError
-from peewee_replicas.statements import Classifier
+from peewee_replicas.statements.classifier import Classifier
 
 
 @pytest.mark.parametrize("text", ["SELECT s. currval", "SELECT s . currval", "SELECT s./* x */currval"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.threads import in_threads
 
-from peewee_replicas.health import FIRST_PAUSE, LONGEST_PAUSE, Breaker
+from peewee_replicas.nodes.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 
 
 def breaker(jitter: float = 1.0) -> Breaker:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peewee_replicas.policies import POLICIES, LeastBusy, Random, RoundRobin, spread
+from peewee_replicas.routing.policies import POLICIES, LeastBusy, Random, RoundRobin, spread
 
 
 @dataclass(eq=False)

@@ -10,13 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peewee_replicas.positions import (
-    POSITIONS,
-    MariaDBPosition,
-    MySQLInterval,
-    MySQLPosition,
-    Position,
-)
+from peewee_replicas.positions import POSITIONS, MariaDBPosition, MySQLInterval, MySQLPosition, Position
 
 A = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 B = "beb0008b-e4ca-11f1-9f01-02fc00000001"

@@ -16,10 +16,12 @@ import pytest
 from peewee import OperationalError
 from support.waiting import until
 
-from peewee_replicas import ReplicatedDatabase, prober, probes
+from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.errors import ConfigurationError
 from peewee_replicas.events import NodeNews
-from peewee_replicas.probing import Run, View
+from peewee_replicas.nodes import interview as probes
+from peewee_replicas.nodes import prober
+from peewee_replicas.nodes.probe_run import Run, View
 
 NOBODY = [{"name": "nobody", "host": "127.0.0.1", "port": 2}]
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from pymysql.err import OperationalError, ProgrammingError
 
-from peewee_replicas.positions import MariaDBPosition, MySQLPosition
-from peewee_replicas.probes import (
+from peewee_replicas.nodes.interview import (
     Answers,
     Asking,
     Channel,
@@ -24,6 +23,7 @@ from peewee_replicas.probes import (
     lag_bound,
     role_change,
 )
+from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 from peewee_replicas.servers import mariadb, mysql
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from peewee_replicas import progress
+from peewee_replicas.consistency import progress
+from peewee_replicas.consistency.progress import CatchUp, Progress
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
-from peewee_replicas.progress import CatchUp, Progress
 from peewee_replicas.servers import mariadb
 
 OTHER = MySQLPosition.parse("00000000-0000-0000-0000-0000000000aa:1-3")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peewee_replicas.rests import LONGEST_REST, SHORTEST_REST, Rest
+from peewee_replicas.nodes.rest import LONGEST_REST, SHORTEST_REST, Rest
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from peewee_replicas.routing import READER, REPLICA, WRITER, Decision, decide
+from peewee_replicas.routing.decision import READER, REPLICA, WRITER, Decision, decide
 
 KINDS = ("read", "query", "locking", "write", "session", "transaction", "unknown")
 TRANSACTIONS = ("", "a transaction is open")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.threads import in_thread
 
-from peewee_replicas.scopes import Frame, Scope, innermost, pinning
+from peewee_replicas.scopes.scope import Frame, Scope, innermost, pinning
 
 OWNER = object()
 OTHER = object()

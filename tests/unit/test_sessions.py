@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.threads import in_threads
 
+from peewee_replicas.consistency.sessions import LONGEST, SHORT, Session, ended, first_word
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
-from peewee_replicas.sessions import LONGEST, SHORT, Session, ended, first_word
 
 # The statement; succeeded, reported, was open, is open, had read; covers reads -> owes, has read.
 Y, N = True, False

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from peewee_replicas.servers.sockets import SILENT_SECONDS, end_when_vanished
+from peewee_replicas.servers.wire.sockets import SILENT_SECONDS, end_when_vanished
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this platform has no such option")

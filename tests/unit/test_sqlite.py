@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 from sqlite_support import Row, a_path, nodes, one_row, opened  # noqa: F401  # the fixtures `path` and `db`
 
-from peewee_replicas import (
-    ReadOnlyViolation,
-    ReplicatedSqliteDatabase,
-)
+from peewee_replicas import ReadOnlyViolation, ReplicatedSqliteDatabase
 
 
 def test_reads_go_to_the_readers_in_turn_and_writes_to_the_writer(db: Any) -> None:

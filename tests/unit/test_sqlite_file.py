@@ -13,11 +13,7 @@ from playhouse.db_url import connect as connect_url
 from sqlite_support import Row, Traced, a_path, nodes, one_row, opened  # noqa: F401  # the fixtures `path` and `db`
 from support.threads import in_threads
 
-from peewee_replicas import (
-    ConfigurationError,
-    NoReplicaAvailable,
-    ReplicatedSqliteDatabase,
-)
+from peewee_replicas import ConfigurationError, NoReplicaAvailable, ReplicatedSqliteDatabase
 from peewee_replicas.servers import sqlite
 
 # The file

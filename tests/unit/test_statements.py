@@ -10,9 +10,10 @@ import pytest
 from statement_corpus import ENTRIES, Entry
 from support.threads import in_threads
 
-from peewee_replicas import statements, tokens
-from peewee_replicas.proof import RANK
-from peewee_replicas.statements import Classifier, Dialect, Kind
+from peewee_replicas.statements import classifier as statements
+from peewee_replicas.statements import tokens
+from peewee_replicas.statements.classifier import Classifier, Dialect, Kind
+from peewee_replicas.statements.read_proof import RANK
 
 CLASSIFIERS: dict[Dialect | None, Classifier] = {
     dialect: Classifier(dialect) for dialect in ("mysql", "mariadb", "sqlite", None)

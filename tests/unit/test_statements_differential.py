@@ -10,7 +10,7 @@ import sqlglot
 from sqlglot import exp
 from statement_corpus import ENTRIES, generated
 
-from peewee_replicas.statements import Classifier, Dialect
+from peewee_replicas.statements.classifier import Classifier, Dialect
 
 pytestmark = pytest.mark.once
 

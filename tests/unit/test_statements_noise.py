@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statement_corpus import ENTRIES
 
-from peewee_replicas.proof import RANK
-from peewee_replicas.statements import Classifier, Dialect, Kind
-from peewee_replicas.tokens import Mode, Token, lex
+from peewee_replicas.statements.classifier import Classifier, Dialect, Kind
+from peewee_replicas.statements.read_proof import RANK
+from peewee_replicas.statements.tokens import Mode, Token, lex
 
 CLASSIFIERS: dict[Dialect | None, Classifier] = {
     dialect: Classifier(dialect) for dialect in ("mysql", "mariadb", "sqlite", None)

@@ -29,7 +29,7 @@ from peewee import (
 )
 from playhouse.mysql_ext import Match, MySQLJSONField
 
-from peewee_replicas.statements import Classifier, Dialect
+from peewee_replicas.statements.classifier import Classifier, Dialect
 
 
 class Base(Model):

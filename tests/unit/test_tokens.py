@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peewee_replicas.tokens import PLACEHOLDER, Mode, Token, fill, lex, modes
+from peewee_replicas.statements.tokens import PLACEHOLDER, Mode, Token, fill, lex, modes
 
 PLAIN = Mode()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from peewee_replicas.latencies import MEMORY, Latency
-from peewee_replicas.warmup import WARM_UP_SECONDS, WarmUp
+from peewee_replicas.nodes.latency import MEMORY, Latency
+from peewee_replicas.nodes.warm_up import WARM_UP_SECONDS, WarmUp
 
 
 def test_nothing_warms_up_at_the_start_of_a_program() -> None:

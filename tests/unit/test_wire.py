@@ -12,8 +12,8 @@ from pymysql.constants import SERVER_STATUS
 from pymysql.protocol import MysqlPacket
 
 from peewee_replicas.servers import flavour_of, mariadb, mysql
-from peewee_replicas.servers.packets import Result, read_length, session_trackers
-from peewee_replicas.servers.wire import Connection
+from peewee_replicas.servers.wire.connection import Connection
+from peewee_replicas.servers.wire.packets import Result, read_length, session_trackers
 
 CHANGED = 1 << 14
 AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT

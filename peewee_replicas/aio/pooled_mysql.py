@@ -1,0 +1,255 @@
+"""peewee's asyncio database over connections of ours: what each node of the asyncio form is, routing aside.
+
+Here peewee's synchronous members run inside of a greenlet, as `playhouse.pwasyncio` has it, and the
+connection does the waiting. A node takes a connection out of its pool for one statement; the primary's is
+the task's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from peewee import InterfaceError, __exception_wrapper__
+from playhouse.pwasyncio import AsyncMySQLDatabase, await_
+
+from ..databases.mysql import Connecting
+from ..errors import ConfigurationError
+from ..servers.wire import connection as wire
+from .connection import Connection
+from .pool import CLOSING, Pool
+from .tasks import TaskState, TaskStates
+
+POOL_ARGUMENTS = frozenset({"pool_size", "pool_min_size", "acquire_timeout", "pool_recycle"})
+
+
+def check_pool_arguments(given: Mapping[str, Any], where: str = "") -> None:
+    """Raise `ConfigurationError` where an argument of a pool cannot work."""
+    for name, least in (("pool_size", 1), ("pool_min_size", 0)):
+        value = given.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigurationError(f"{where}{name}={value!r}: a whole number is wanted, {least} or more")
+    for name in ("acquire_timeout", "pool_recycle"):
+        value = given.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigurationError(f"{where}{name}={value!r}: a number of seconds is wanted")
+
+
+class PooledMySQL(Connecting, AsyncMySQLDatabase):
+    """One node and its pools, one in each event loop."""
+
+    _node: Any = None
+    _watch: Any = None
+    server_version: Any
+    connect_params: dict[str, Any]
+
+    def __init__(self, database: str | None, **kwargs: Any) -> None:
+        self._tasks = TaskStates(self._task_ended if self._node is None else None)
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
+        self._closing_in: set[asyncio.AbstractEventLoop] = set()
+        self._own_pool: Pool | None = None
+        check_pool_arguments(kwargs)
+        self._pool_recycle = kwargs.pop("pool_recycle", -1)
+        super().__init__(database, **kwargs)
+
+    def init(self, database: str | None, **kwargs: Any) -> None:
+        """As peewee's; takes the arguments of the pool too, which hold for pools that are made later."""
+        check_pool_arguments(kwargs)
+        for name in POOL_ARGUMENTS & set(kwargs):
+            setattr(self, f"_{name}", kwargs.pop(name))
+        super().init(database, **kwargs)
+        for pool in list(self._pools.values()):
+            pool.closing = True  # what it lends may lead elsewhere than what is opened from now on
+        self._close_unused()
+
+    # peewee keeps a state for each thread; this is each task's.
+
+    @property
+    def _state(self) -> TaskState:
+        return self._tasks.here()
+
+    @_state.setter
+    def _state(self, state: Any) -> None:
+        """What peewee's own constructors make is not used."""
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        """A task that has used this node has ended."""
+
+    # Pools
+
+    def _pool_here(self) -> Pool:
+        """The pool in the loop that runs now."""
+        loop = asyncio.get_running_loop()
+        pool = self._own_pool
+        if pool is None or pool.loop is not loop or pool.closing:
+            pool = self._pools.get(loop)
+            if pool is None or pool.closing:
+                for ended in [known for known in list(self._pools) if known.is_closed()]:
+                    self._pools.pop(ended, None)
+                pool = self._pools[loop] = Pool(
+                    self._pool_label, self._pool_size, self._acquire_timeout, self._pool_recycle
+                )
+            self._own_pool = pool
+        return pool
+
+    @property
+    def _pool_label(self) -> str:
+        return str(self.database)
+
+    def _outdated(self, _conn: Any) -> bool:
+        """Whether a connection leads to where nothing is to be sent any more."""
+        return False
+
+    def _take(self, pool: Pool) -> Any:
+        while (conn := pool.take()) is not None:
+            if not self._outdated(conn):
+                return conn
+            pool.discard(conn)
+        return None
+
+    # Connecting
+
+    def _new_connection(self) -> Any:
+        parameters = {
+            name: value for name, value in self.connect_params.items() if name not in POOL_ARGUMENTS
+        }
+        if self._watch is not None:
+            return self._new_for_thread(parameters)
+        parameters.setdefault("connect_timeout", self._acquire_timeout)
+        return Connection(database=self.database, guard=self._guarded, defer_connect=True, **parameters)
+
+    def _new_for_thread(self, parameters: dict[str, Any]) -> Any:
+        """A connection for a thread that runs no event loop: PyMySQL's, from aiomysql's arguments."""
+        for name in ("echo", "loop", "auth_plugin", "minsize", "cursorclass"):
+            parameters.pop(name, None)
+        context = parameters.pop("ssl", None)
+        tls = {"ssl_disabled": True} if context is None else {"ssl": context}
+        return wire.Connection(
+            database=self.database,
+            autocommit=True,
+            guard=self._guarded,
+            defer_connect=True,
+            **{**parameters, **tls},
+        )
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Take a connection of the pool for this task, or open one."""
+        if self.deferred:
+            raise InterfaceError("Error, database must be initialized before opening a connection.")
+        if self._watch is None and asyncio.get_running_loop() in self._closing_in:
+            raise InterfaceError(CLOSING)
+        state = self._state
+        if reuse_if_open and not state.closed:
+            return False
+        state.reset()
+        with __exception_wrapper__:
+            if self._watch is not None:
+                state.set_connection(self._connect())
+            else:
+                self._connect_in(self._pool_here(), state)
+        return True
+
+    def _connect_in(self, pool: Pool, state: TaskState) -> None:
+        conn = self._acquire(pool)
+        if conn is not None:
+            state.set_connection(conn)
+            return
+        try:
+            conn = self._connect()
+        except BaseException:
+            pool.forfeit()
+            raise
+        pool.opened(conn)
+        state.set_connection(conn)
+        if self.server_version is None:
+            self._set_server_version(conn)
+        self._initialize_connection(conn)
+        if pool.first:
+            pool.first = False
+            self._fill(pool)
+
+    def _acquire(self, pool: Pool) -> Any:
+        """A connection of the pool; None: a place is reserved for a new one."""
+        conn = self._take(pool)
+        if conn is None and pool.full:
+            conn = await_(pool.wait(patient=True))
+            if conn is not None and (conn.dropped() or self._outdated(conn)):
+                pool.renew(conn)
+                conn = None
+        elif conn is None:
+            pool.reserve()
+        return conn
+
+    def _fill(self, pool: Pool) -> None:
+        """Open as many connections as ``pool_min_size`` asks for, once the first has shown that it works."""
+        while pool.size < self._pool_min_size and not pool.full:
+            pool.reserve()
+            try:
+                conn = self._connect()
+            except BaseException as exc:
+                pool.forfeit()
+                if isinstance(exc, Exception):
+                    return  # who needs one will be told
+                raise
+            pool.opened(conn)
+            with contextlib.ExitStack() as undo:
+                undo.callback(pool.discard, conn)
+                self._initialize_connection(conn)
+                undo.pop_all()
+            pool.give_back(conn)
+
+    def close(self) -> bool:
+        """Give this task's connection back; True if there was one."""
+        state = self._state
+        conn, was_open = state.conn, not state.closed
+        state.reset()
+        if conn is not None:
+            self._close(conn)
+        return was_open
+
+    def _close(self, conn: Any) -> None:
+        pool = getattr(conn, "pool", None)
+        if pool is None:
+            if conn.open:
+                conn.close()
+        elif _reusable(conn) and not self._outdated(conn):
+            pool.give_back(conn)
+        else:
+            pool.discard(conn)
+
+    def _drop(self, conn: Any) -> None:
+        pool = getattr(conn, "pool", None)
+        if pool is not None:
+            pool.discard(conn)
+        elif conn.open:
+            conn.close()
+
+    def dispose(self) -> None:
+        """Forget this task's connection."""
+        conn = self._state.conn
+        self._state.reset()
+        if conn is not None:
+            self._drop(conn)
+
+    # Statements, beneath routing: for what a subclass does on a new connection
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """As peewee's synchronous databases."""
+        return self._execute_cursor(sql, params)
+
+    def _close_unused(self) -> None:
+        with contextlib.suppress(RuntimeError):  # no loop runs here
+            for pool in self._pools_here():
+                pool.close_idle()
+
+    def _pools_here(self) -> list[Pool]:
+        pool = self._pools.get(asyncio.get_running_loop())
+        return [] if pool is None else [pool]
+
+
+def _reusable(conn: Any) -> bool:
+    """Whether the next user of a connection would find it as it was when it was opened."""
+    settled = conn.open and conn.replaceable and not conn.busy and conn.streamed is None
+    return bool(settled and conn.server_status & wire.AUTOCOMMIT)

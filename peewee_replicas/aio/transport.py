@@ -1,0 +1,229 @@
+"""An asyncio transport in the form in which PyMySQL uses a socket; waiting goes through the greenlet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import weakref
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from peewee import InterfaceError
+from playhouse.pwasyncio import await_
+
+from ..concurrency import abandon
+from ..servers.wire.polling import poll_for
+
+# Bytes that may lie here unread before the server is made to wait; only streamed results come so far.
+_HIGH, _LOW = 1 << 20, 1 << 18
+_PEEKED = 8192
+
+
+class Stream(asyncio.Protocol):
+    """The socket of one connection, and the file it is read from.
+
+    Parameters:
+        reader, writer: what the connection was opened with; the writer is kept, because it closes its
+            transport when collected.
+    """
+
+    def __init__(self, reader: Any, writer: asyncio.StreamWriter) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer = writer
+        self._transport: Any = writer.transport
+        self._pid = os.getpid()
+        # What came before this took over, be it the end, is not told again.
+        self._data = bytes(getattr(reader, "_buffer", b""))
+        self._at = 0
+        self._later: list[bytes] = []
+        self._waiting = 0  # bytes in `_later`
+        self._reader: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._held_back = False
+        self._ended = bool(reader.eof_received or self._transport.is_closing())
+        self._error: Exception | None = reader.exception()
+        self._socket = self._transport.get_extra_info("socket")
+        self._poll = poll_for(self._socket)
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        """Done once the transport is closed for good."""
+        self._transport.set_protocol(self)
+
+    # What the transport calls
+
+    def data_received(self, data: bytes) -> None:
+        if self._at == len(self._data) and not self._later:
+            self._data, self._at = data, 0
+        else:
+            self._later.append(data)
+            self._waiting += len(data)
+            if self._waiting > _HIGH and not self._held_back and self._reader is None:
+                self._transport.pause_reading()
+                self._held_back = True
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        self._error = exc or self._error
+        if not self.lost.done():
+            self.lost.set_result(None)
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        if self._drained is None:
+            self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # What PyMySQL calls
+
+    def peek(self, _size: int) -> bytes:
+        """Some of the bytes that have arrived and were not read; waits until there are any."""
+        if self._at == len(self._data):
+            self._await_bytes(1)
+            self._join()
+        return self._data[self._at : self._at + _PEEKED]
+
+    def read(self, size: int) -> bytes:
+        """So many bytes; fewer where the connection ends before."""
+        if len(self._data) - self._at < size:
+            self._await_bytes(size)
+            self._join()
+        start, self._at = self._at, min(self._at + size, len(self._data))
+        return self._data[start : self._at]
+
+    def _await_bytes(self, size: int) -> None:
+        while len(self._data) - self._at + self._waiting < size and not self._ended:
+            if self._held_back:
+                self._transport.resume_reading()
+                self._held_back = False
+            if self._reader is not None:
+                raise InterfaceError("this connection is waiting for another task's answer already")
+            self._reader = self._loop.create_future()
+            try:
+                await_(self._reader)
+            finally:
+                self._reader = None
+        if self._error is not None and len(self._data) - self._at + self._waiting < size:
+            raise self._error
+
+    def _join(self) -> None:
+        if self._later:
+            self._data, self._at = b"".join([self._data[self._at :], *self._later]), 0
+            self._later, self._waiting = [], 0
+        if self._held_back and len(self._data) < _LOW:
+            self._transport.resume_reading()
+            self._held_back = False
+
+    def sendall(self, data: bytes) -> None:
+        """Send bytes; waits while too many are under way."""
+        if self._ended or self._transport.is_closing():
+            raise self._error or BrokenPipeError("the server has closed the connection")
+        self._transport.write(data)
+        if self._drained is not None:
+            await_(self._drained)
+
+    def time_out(self) -> None:
+        """The server has not answered in time: end the connection under whoever waits for it."""
+        self._error = TimeoutError("the server has not answered in time")
+        self.close()
+        self._wake()
+
+    def settimeout(self, _seconds: float | None) -> None:
+        """There are no timeouts here."""
+
+    def makefile(self, _mode: str) -> Stream:
+        """This is its own file."""
+        return self
+
+    def setsockopt(self, *arguments: Any) -> None:
+        """As a socket's."""
+        self._socket.setsockopt(*arguments)
+
+    @property
+    def family(self) -> int:
+        """As a socket's."""
+        return int(self._socket.family)
+
+    def shutdown(self, _how: int) -> None:
+        """End the connection under whoever waits for it; may be called from any thread."""
+        if self._ended:
+            raise BrokenPipeError("the connection has ended already")
+        try:
+            # Not every loop lets others shut its sockets down.
+            self._loop.call_soon_threadsafe(self._hang_up)
+        except RuntimeError as exc:
+            raise BrokenPipeError("the loop of the connection has been closed") from exc
+
+    def _hang_up(self) -> None:
+        self.close()
+        self._wake()
+
+    def fileno(self) -> int:
+        """The number of the socket."""
+        return int(self._socket.fileno())
+
+    def close(self) -> None:
+        """Close at once. In a forked child, leave the connection to the parent."""
+        if os.getpid() != self._pid:
+            abandon(self, self._transport, self._writer)
+            return
+        self._ended = True
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            self._transport.abort()
+
+    def readable(self, _milliseconds: int = 0) -> bool:
+        """Whether something can be read now, be it the end; the loop itself may not have looked yet."""
+        return (
+            self._ended
+            or self._at < len(self._data)
+            or bool(self._later)
+            or self._transport.is_closing()
+            or bool(self._poll(0))
+        )
+
+
+# Loops end without telling those who use them, except to asynchronous generators.
+_open: dict[asyncio.AbstractEventLoop, _Until] = {}
+
+
+class _Until:
+    """The connections of one loop, which are closed with it."""
+
+    def __init__(self) -> None:
+        self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self.generator = self._wait()
+
+    async def _wait(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            left = [stream for stream in self.streams if not stream.lost.done()]
+            for stream in left:
+                stream.close()
+            if left:
+                await asyncio.wait([stream.lost for stream in left], timeout=1)
+
+
+async def close_with_loop(stream: Stream) -> None:
+    """Have the connection closed when the loop that runs now ends."""
+    loop = asyncio.get_running_loop()
+    until = _open.get(loop)
+    if until is None:
+        for ended in [known for known in list(_open) if known.is_closed()]:
+            _open.pop(ended, None)
+        until = _open[loop] = _Until()
+        await until.generator.__anext__()
+    until.streams.add(stream)

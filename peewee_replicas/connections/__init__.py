@@ -1,0 +1,1 @@
+"""Opening, finding and dropping the connections to each node."""

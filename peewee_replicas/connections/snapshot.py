@@ -1,0 +1,104 @@
+"""``readonly(snapshot=True)``: one consistent read-only snapshot, on a connection of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from typing import Any
+
+from peewee import OperationalError, PeeweeException, __exception_wrapper__
+
+from ..concurrency import new_lock
+from ..consistency.progress import CatchUp
+from ..local import Here
+from ..nodes.replica import Replica
+from ..routing.router import Replication
+
+SNAPSHOT_SECONDS = 60
+"""How long a snapshot may last: an open one holds metadata locks and can stop its replica at a DDL."""
+
+
+class Snapshot:
+    """A snapshot that begins with the first read of its scope, and never moves.
+
+    It has a connection of its own, so that nothing else that this thread or task reads falls into it.
+
+    Parameters:
+        here: tells threads, or tasks, apart.
+    """
+
+    def __init__(self, here: Here) -> None:
+        self.replica: Replica | None = None
+        self._here = here
+        self._lock = new_lock()
+        self._node: Any = None
+        self._conn: Any = None
+        self._owner: Hashable = None
+        self._ends = 0.0
+
+    def claim(self) -> bool:
+        """Whether this thread or task, and it alone, is to begin the snapshot."""
+        with self._lock:
+            if self._owner is not None:
+                return False
+            self._owner = self._here.current()
+            return True
+
+    def let_go(self) -> None:
+        """It could not be begun; another may."""
+        self._owner = None
+
+    def begin(self, database: Any, core: Replication, replica: Replica, catch_up: CatchUp | None) -> bool:
+        """Begin on one node; False if that does not show yet what the read must see."""
+        node = database._make_node(replica)
+        database._open_node(replica, node)
+        conn = node._state.conn
+        try:
+            with __exception_wrapper__:
+                if catch_up is not None and not catch_up.known(replica, conn.server):
+                    # A wait inside an open snapshot would be of no use.
+                    query = catch_up.query(replica, conn)
+                    if not query or not catch_up.learn(replica, conn, conn.ask(query)[0]):
+                        node._discard()
+                        return False
+                for statement in conn.flavour.SNAPSHOT:
+                    conn.tell(statement.format(seconds=SNAPSHOT_SECONDS))
+        except BaseException:
+            node._discard()
+            raise
+        self.replica, self._node, self._conn = replica, node, conn
+        self._ends = time.monotonic() + SNAPSHOT_SECONDS
+        return True
+
+    def node(self) -> Any:
+        """The database of the snapshot's own connection.
+
+        Raises:
+            OperationalError: the snapshot has lasted too long, or belongs to another thread or task.
+        """
+        label = self.replica.label if self.replica is not None else "a replica"
+        if self._owner != self._here.current():
+            word = self._here.word
+            raise OperationalError(
+                f"the snapshot on {label} belongs to the {word} that began it; "
+                f"enter readonly(snapshot=True) in each {word}"
+            )
+        if time.monotonic() > self._ends:
+            self.end()
+            raise OperationalError(
+                f"the snapshot on {label} has lasted longer than {SNAPSHOT_SECONDS} s and is over; "
+                "enter a new scope"
+            )
+        return self._node
+
+    def lost(self, exc: PeeweeException) -> OperationalError:
+        """The error to raise when its connection has failed: another node has another snapshot."""
+        label = self.replica.label if self.replica is not None else ""
+        self.end()
+        return OperationalError(f"the snapshot on {label} is lost, and cannot move to another node: {exc}")
+
+    def end(self) -> None:
+        """Give the snapshot up; its connection is closed, whatever thread this is."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            self._node._drop(conn)

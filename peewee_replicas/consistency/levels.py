@@ -1,0 +1,304 @@
+"""Consistency: what a read must see, and whether a replica shows it yet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from peewee import PeeweeException, __exception_wrapper__
+
+from ..events import Counters
+from ..local import THREADS, Here
+from ..positions import Position
+from ..scopes.scope import Frame, causal, pinning
+from .sessions import SHORT, Session, ended
+
+logger = logging.getLogger("peewee.replicas")
+
+
+class Needs(NamedTuple):
+    """What one read must see.
+
+    Attributes:
+        position: what a replica must have reached; None: nothing.
+        primary: why the read has to go to the primary, or ``""``.
+        excused: whether that read obliges to nothing itself, so that the next may be on a replica again.
+    """
+
+    position: Position | None
+    primary: str
+    excused: bool = False
+
+
+NOTHING = Needs(None, "")
+
+AWAY_SECONDS = 1.0
+"""So long, in seconds, a primary that is known to be away is waited for when it is asked something."""
+
+ASK: Any = object()
+"""Stands for a need that is not known without asking."""
+
+
+def _both(one: Any, other: Any) -> Position | None:
+    if type(one) is type(other) and one is not None:
+        merged: Position = one.merge(other)
+        return merged
+    # A bookmark may hold a position of the other kind of server.
+    found: Position | None = one if other is None else other
+    return found
+
+
+class Consistency:
+    """The obligations of a database's contexts.
+
+    Parameters:
+        level: the default level.
+        catch_up_timeout: seconds one read may spend waiting, over all nodes together.
+        sticky_seconds: how long reads stay on the primary after a write where there are no GTIDs.
+        counters: where what happens is counted.
+        here: tells threads, or tasks, apart.
+    """
+
+    def __init__(
+        self,
+        level: str,
+        catch_up_timeout: float,
+        sticky_seconds: float,
+        counters: Counters,
+        here: Here = THREADS,
+    ) -> None:
+        self.level = level
+        self.catch_up_timeout = catch_up_timeout
+        self.sticky_seconds = sticky_seconds
+        self.counters = counters
+        self.shared = Session()
+        self._local = here.local()
+        self._said: set[str] = set()
+
+    def own_session(self) -> Session:
+        """The session of this thread or task."""
+        try:
+            return self._local.session  # type: ignore[no-any-return]  # a thread-local has no types
+        except AttributeError:
+            self._local.session = session = Session()
+            return session
+
+    def session(self, owner: object) -> Session:
+        """The session of this context: the innermost ``causal_session()``, else the thread or task."""
+        frame = causal(owner)
+        return self.own_session() if frame is None else frame.session
+
+    def heard(self, owner: object, conn: Any, succeeded: bool, was_open: bool) -> None:
+        """Take in that a statement on the primary has ended, whoever sent it."""
+        position = conn.flavour.position(conn.gtid) if succeeded and conn.gtid else None
+        if position is not None and not conn.read_in_transaction:
+            owes = False  # as `ended` would say of most writes
+        else:
+            after = ended(
+                conn._sent,
+                succeeded=succeeded,
+                reported=conn.gtid is not None and succeeded,
+                was_open=was_open,
+                is_open=bool(conn.transaction),
+                transaction_read=conn.read_in_transaction,
+                commit_covers_reads=conn.flavour.COMMIT_COVERS_READS,
+            )
+            conn.read_in_transaction = after.transaction_read
+            owes = after.owes
+            if position is None and not owes:
+                return
+        if position is not None:
+            self._saw(owner, position)
+        if owes and not getattr(self._local, "excused", False):
+            for session in self._concerned(owner):
+                session.owe()
+
+    def _saw(self, owner: Any, position: Position) -> None:
+        if causal(owner) is not None:
+            for session in self._concerned(owner):
+                session.saw(position)
+                if session.grown >= SHORT:
+                    session.shorten(owner)
+            return
+        own = self.own_session()
+        before = own.seen
+        own.saw(position)
+        # With one thread both have seen the same, and adding to both is the dearest part of a write.
+        self.shared.saw_too(position, before, own.seen)
+        if own.grown >= SHORT:
+            before = own.seen
+            own.shorten(owner)
+            if own.seen is not None:
+                self.shared.shortened_too(before, own.seen)
+        if self.shared.grown >= SHORT:
+            self.shared.shorten(owner)
+
+    def abandoned(self, owner: object) -> None:
+        """Take in that a connection was closed with a transaction open: what it read there was read."""
+        for session in self._concerned(owner):
+            session.owe()
+
+    def _concerned(self, owner: object) -> Iterator[Session]:
+        """Whose obligations grow with what this context does: its own, those around it, the process's."""
+        session: Session | None = self.session(owner)
+        while session is not None:
+            yield session
+            session = session.outer
+        yield self.shared
+
+    def look_for_lost_history(self, owner: object, database: Any) -> None:
+        """After replicas were behind a bookmark: find out whether its writes exist at all any more."""
+        session = self.session(owner)
+        if not session.bookmarked or session.lost or session.seen is None:
+            return
+        try:
+            row, flavour = self._ask(database, "HISTORY")
+        except PeeweeException:
+            return  # the read itself will say that the primary cannot be had
+        if not flavour.in_history(row, session.seen):
+            session.lost = True
+            logger.warning("a bookmark is of a history that the primary does not have: %s", session.seen)
+
+    def at_hand(self) -> Any:
+        """What a read outside all scopes must see, where that is known as it is; else `ASK`, for `needs`."""
+        if self.level == "session":
+            session = self.own_session()
+            if session.debts > session.paid or session.sticky_until or session.lost:
+                return ASK
+            return session.seen
+        return None if self.level == "eventual" else ASK
+
+    def needs(self, owner: object, database: Any, frame: Frame | None) -> Needs:
+        """What a read in this context must see; asks the primary where that is owed.
+
+        Raises:
+            OperationalError: the level is ``"strong"``, or the scope has to move, and the primary cannot
+                be asked.
+        """
+        level = self.level_of(frame)
+        pin = pinning(owner)
+        moved = None if pin is None else pin.must_reach
+        if level == "eventual" and (frame is None or frame.level is None) and causal(owner) is not None:
+            level = "session"  # what a causal_session() promises, it promises at any level of the database
+        if level == "eventual":
+            return NOTHING if moved is None else Needs(moved, "")
+        if level == "strong":
+            now = self.ask(database)
+            return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
+        session = self.shared if level == "process" else self.session(owner)
+        if session.owed:
+            self._settle(session, database)
+        if session.lost:
+            return Needs(None, "the bookmark is of a history that the primary does not have")
+        if session.sticky_until and session.sticks(time.monotonic()):
+            why = self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
+            # In a scope that must not go backwards, what was read on the primary counts as well.
+            return Needs(None, why, excused=pin is None)
+        position = session.seen
+        if level == "process":
+            position = _both(position, self.session(owner).seen)  # which may have come with a bookmark
+        position = _both(position, moved)
+        return NOTHING if position is None else Needs(position, "")
+
+    def stays(self, owner: object, frame: Frame | None) -> str:
+        """Why a read in this context stays on the primary, as far as is known without asking; or ``""``."""
+        level = self.level_of(frame)
+        if level not in ("session", "process"):
+            return ""
+        session = self.shared if level == "process" else self.session(owner)
+        if session.sticky_until and session.sticks(time.monotonic()):
+            return self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
+        return ""
+
+    def _sticky_reason(self, why: str) -> str:
+        return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
+
+    def _settle(self, session: Session, database: Any) -> None:
+        """Ask for what is owed; where the primary cannot be asked, it stays owed, and reads go on without."""
+        if not database._may_ask_primary():
+            return  # one caller at a time finds out whether it is back
+        debts = session.debts  # before asking: what ends meanwhile is owed anew
+        try:
+            now = self.ask(database)
+        except BaseException as exc:
+            database._asked_primary(False)  # also where it was cancelled, or nobody would ask again
+            if not (isinstance(exc, Exception) and database._has_no_connection(exc)):
+                raise
+            self.counters.add("unasked")
+            if "away" not in self._said:
+                self._said.add("away")
+                logger.warning(
+                    "the primary cannot be asked how far it has come, so until it can be, reads do not wait "
+                    "for statements that reported no position: %s",
+                    exc,
+                )
+            return
+        database._asked_primary(True)
+        self._said.discard("away")
+        if now is not None:
+            session.saw(now)
+            session.pay(debts)  # not before: another thread of this context would not wait for the answer
+            return
+        session.stick(time.monotonic() + self.sticky_seconds)
+        session.pay(debts)
+        if "sticky" not in self._said:
+            self._said.add("sticky")
+            logger.warning(
+                "%s; consistency is kept by that alone",
+                self._sticky_reason(f"for {self.sticky_seconds} s after each write"),
+            )
+
+    @contextmanager
+    def excusing(self, excused: bool) -> Iterator[None]:
+        """Whether what this thread reads on the primary meanwhile obliges it to nothing."""
+        self._local.excused = excused
+        try:
+            yield
+        finally:
+            self._local.excused = False
+
+    def settled(self, session: Session, database: Any) -> Position | None:
+        """What a session must see, once all that is owed was asked for."""
+        if session.owed:
+            self._settle(session, database)
+        return session.seen
+
+    def ask(self, database: Any) -> Any:
+        """The primary's position now, or None where it keeps no GTIDs; one round trip.
+
+        Raises:
+            OperationalError: the primary cannot be asked.
+        """
+        began = time.monotonic()
+        try:
+            row, flavour = self._ask(database, "NOW")
+        except PeeweeException as exc:
+            if database._meaning(exc) not in ("lost", "killed", "not sent"):
+                raise
+            reader = database._replication.reader
+            if time.monotonic() - began >= AWAY_SECONDS:
+                reader.failed(f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}; it does not answer")
+                raise
+            # A connection that was killed does not mean that the primary is gone.
+            row, flavour = self._ask(database, "NOW")
+        return flavour.now(row)
+
+    def _ask(self, database: Any, question: str) -> tuple[Any, Any]:
+        self.counters.add("asked")
+        conn = database._primary_to_ask()
+        # One that hangs is to cost as much as one that cannot be connected to, and once only.
+        away = database._replication.reader.breaker.open
+        seconds = AWAY_SECONDS if away else conn.connect_timeout
+        try:
+            with __exception_wrapper__:
+                return conn.ask_briefly(getattr(conn.flavour, question), seconds)[0], conn.flavour
+        except PeeweeException as exc:
+            database._name_reader(exc)
+            raise
+
+    def level_of(self, frame: Frame | None) -> str:
+        """The level that holds in a scope."""
+        return self.level if frame is None or frame.level is None else frame.level

@@ -1,0 +1,86 @@
+"""A `DatabaseProxy` whose scopes and `on_primary` can be used before the database is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import DatabaseProxy
+
+from ..errors import ConfigurationError
+from ..scopes.scope import Frame, Scope
+from .replicated import Replicated
+
+
+class ReplicatedDatabaseProxy(DatabaseProxy):
+    """A `DatabaseProxy` for a replicated database.
+
+    ``@proxy.readonly()``, ``@proxy.primary()`` and ``class Meta: database = proxy.on_primary`` work at import
+    time; what they stand for is looked up when they are used, after `initialize`.
+    """
+
+    # peewee's proxies take only the attributes that the class itself lists.
+    __slots__ = (*DatabaseProxy.__slots__, "_primary_proxy")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._primary_proxy: DatabaseProxy | None = None
+
+    def initialize(self, obj: Any) -> None:
+        """Give the proxy its database.
+
+        Raises:
+            ConfigurationError: `obj` is none of this package's databases.
+        """
+        if obj is not None and not isinstance(obj, Replicated):
+            raise ConfigurationError(
+                f"ReplicatedDatabaseProxy needs one of peewee_replicas' databases, not {obj!r}; "
+                "peewee's own DatabaseProxy takes any"
+            )
+        super().initialize(obj)
+
+    def readonly(
+        self, *, consistency: str | None = None, max_lag: float | None = None, snapshot: bool = False
+    ) -> Scope[Any]:
+        """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
+        return Scope(self, lambda: self._database()._enter_readonly(consistency, snapshot, max_lag))
+
+    def primary(self) -> Scope[Any]:
+        """As `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""
+        return Scope(self, lambda: Frame(self._database()._replication, "primary"))
+
+    def causal_session(self, bookmark: str | None = None) -> Scope[Any]:
+        """As `ReplicatedDatabase.causal_session`; the database is looked up when the scope is entered."""
+        return Scope(self, lambda: self._database()._enter_causal(bookmark))
+
+    # peewee's own would know only `with`, where the database has `async with` too.
+
+    def atomic(self, *args: Any, **kwargs: Any) -> Any:
+        """As peewee's."""
+        return super().atomic(*args, **kwargs) if self.obj is None else self.obj.atomic(*args, **kwargs)
+
+    def transaction(self, *args: Any, **kwargs: Any) -> Any:
+        """As peewee's."""
+        return (
+            super().transaction(*args, **kwargs)
+            if self.obj is None
+            else self.obj.transaction(*args, **kwargs)
+        )
+
+    def savepoint(self) -> Any:
+        """As peewee's."""
+        return super().savepoint() if self.obj is None else self.obj.savepoint()
+
+    @property
+    def on_primary(self) -> Any:
+        """A proxy for the database's own `on_primary`."""
+        if self._primary_proxy is None:
+            self._primary_proxy = twin = DatabaseProxy()
+            if self.obj is not None:
+                twin.initialize(self.obj.on_primary)
+            self.attach_callback(lambda obj: twin.initialize(obj and obj.on_primary))
+        return self._primary_proxy
+
+    def _database(self) -> Any:
+        if self.obj is None:
+            raise AttributeError("Cannot use uninitialized Proxy.")
+        return self.obj

@@ -1,0 +1,290 @@
+"""One request's sessions, from the bookmarks that came with it to those that go out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Generic, TypeVar
+
+from peewee import Proxy
+
+from peewee_replicas import bookmarks
+from peewee_replicas.consistency.sessions import Session
+from peewee_replicas.databases.replicated import Replicated
+from peewee_replicas.errors import BookmarkError, ConfigurationError
+from peewee_replicas.events import Counters
+from peewee_replicas.scopes.scope import Frame, Steps
+
+from .cookies import Found, Secrets, Terms, labelled, until_of, until_text, with_vary
+
+A = TypeVar("A")
+
+logger = logging.getLogger("peewee.replicas")
+
+# More intervals than this make a bookmark of some 2,000 characters; proxies have little room for headers.
+_GAPS = 200
+
+
+class Visit:
+    """One database in one request.
+
+    Parameters:
+        label: the database's.
+        database: the database itself.
+        frame: its ``causal_session()``.
+
+    Attributes:
+        session: what its reads must see.
+        failed: the primary was asked and failed to answer, and is not asked again.
+    """
+
+    __slots__ = ("_began", "_stuck", "database", "failed", "label", "session")
+
+    def __init__(self, label: str, database: Any, frame: Frame) -> None:
+        self.label = label
+        self.database = database
+        self.session: Session = frame.session
+        self.failed = False
+        self._began: Any = self.session.seen
+        self._stuck = self.session.sticky_until
+
+    @property
+    def owes(self) -> bool:
+        """Whether the primary has to be asked before the bookmark is known."""
+        session = self.session
+        if self.failed:
+            return False
+        seen = session.seen
+        return session.owed or session.lost or (seen is not None and seen.size > _GAPS and self._moved())
+
+    def ask(self) -> None:
+        """Ask the primary; on a thread or task that has no connection, none is left."""
+        session, consistency = self.session, self.database._replication.consistency
+        was_closed = self.database.is_closed()
+        try:
+            if session.lost:
+                now = consistency.ask(self.database)
+                if now is not None:
+                    session.begin_anew(now)  # what no primary has is never reached, and not handed out again
+                    self._began = None
+            else:
+                session.owe()
+                consistency.settled(session, self.database)
+        finally:
+            if was_closed and not self.database.is_closed():
+                self.database.close()
+
+    def bookmark(self) -> str | None:
+        """What the visitor must see from now on, as far as it is known; None where that is nothing new.
+
+        Where the servers keep no GTIDs: until when the visitor's reads stay on the primary.
+
+        Raises:
+            ValueError: it does not fit into a bookmark.
+        """
+        seen, sticky_until = self.session.seen, self.session.sticky_until
+        if seen is not None and self._moved():
+            return bookmarks.encode(seen, self.database.database, time.time())
+        if sticky_until > self._stuck:
+            return until_text(time.time() + sticky_until - time.monotonic())
+        return None
+
+    def _moved(self) -> bool:
+        began, seen = self._began, self.session.seen
+        return seen is not None and not (type(began) is type(seen) and began.covers(seen))
+
+
+class Request:
+    """The scopes of one request, to be put in force while its work is done."""
+
+    def __init__(self, visits: list[Visit], frames: list[Frame]) -> None:
+        self.visits = visits
+        self._frames = frames
+        self._steps = [Steps(frame) for frame in frames]
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Put the scopes in force for one step of the work, and leave the context as it was found."""
+        with ExitStack() as stack:
+            for steps in self._steps:
+                stack.enter_context(steps.step())
+            yield
+
+    def end(self) -> None:
+        """The request is over, in whichever contexts its scopes still are."""
+        for frame in self._frames:
+            frame.end()
+
+
+class Carrier:
+    """What the two kinds of middleware share: the databases, the terms, the counters.
+
+    Parameters:
+        databases: a database, a proxy, or a dict of these by label.
+        terms: on what terms bookmarks are carried.
+    """
+
+    def __init__(self, databases: Any, terms: Terms) -> None:
+        self._databases = labelled(databases)
+        for database in self._databases.values():
+            if not isinstance(database, Replicated | Proxy):
+                raise ConfigurationError(f"databases: {database!r} is none of peewee_replicas' databases")
+        terms.check_labels(self._databases)
+        self.terms = terms
+        self.counters = Counters("requests", "taken", "refused", "sent", "unsent")
+
+    def begin(self, method: str, cookies: str, header: Callable[[str], str]) -> Request:
+        """The request that begins.
+
+        Parameters:
+            method: its method.
+            cookies: its ``Cookie`` header, or ``""``.
+            header: gives the value of one of its other headers by name, or ``""``.
+
+        Raises:
+            ConfigurationError: a proxy does not stand for one of this package's databases yet.
+            ReadOnlyViolation: it is to run inside ``readonly()``, and a transaction is open here.
+        """
+        self.counters.add("requests")
+        visits, frames = [], []
+        try:
+            for label, given in self._databases.items():
+                database = resolved(given)
+                name = self.terms.header_of(label)
+                found = self.terms.open(label, cookies, header(name) if name else "")
+                frame = self._frame(database, found)
+                frames.append(frame)
+                visits.append(Visit(label, database, frame))
+                if method in self.terms.readonly:
+                    frames.append(database._enter_readonly())
+        except BaseException:
+            for frame in frames:
+                frame.end()
+            raise
+        return Request(visits, frames)
+
+    def _frame(self, database: Any, found: Found) -> Frame:
+        positions, refused, stuck = [], found.refused, 0.0
+        for text in found.texts:
+            try:
+                until = until_of(text)
+                if until is None:
+                    positions.append(database._position_of(text, self.terms.max_age))
+                else:
+                    stuck = max(stuck, until - time.time())
+            except BookmarkError as exc:
+                refused.append(str(exc))
+        frame: Frame = database._causal_frame(positions, apart=True)
+        if stuck > 0:
+            seconds = min(stuck, database._replication.settings.sticky_seconds)
+            frame.session.stick(time.monotonic() + seconds)
+        if positions or stuck > 0:
+            self.counters.add("taken")
+        for reason in refused:
+            self.counters.add("refused")
+            logger.debug("a bookmark that came with a request is ignored: %s", reason)
+        return frame
+
+    def ask(self, request: Request) -> None:
+        """Have the bookmarks known; what an async program must not do in its event loop."""
+        for visit in request.visits:
+            if visit.owes:
+                with self.asking(visit):
+                    visit.ask()
+
+    @contextmanager
+    def asking(self, visit: Visit) -> Iterator[None]:
+        """Note whether the primary has answered; that it does not, it was logged for already."""
+        try:
+            yield
+        except Exception as exc:
+            self.failed(visit, exc)
+            return
+        if visit.session.owed:
+            visit.failed = True
+            self.counters.add("unsent")
+
+    def failed(self, visit: Visit, exc: Exception) -> None:
+        """Say that a response goes out without its bookmark: what it tells of may have been committed."""
+        visit.failed = True
+        self.counters.add("unsent")
+        logger.warning(
+            "a response goes out without a bookmark of %r, so the visitor's next request may see less: %s",
+            visit.database.database,
+            exc,
+            exc_info=exc,
+        )
+
+    def added(self, request: Request, headers: list[tuple[str, str]], https: bool) -> list[tuple[str, str]]:
+        """The headers of a response, with the bookmarks that are known."""
+        for visit in request.visits:
+            try:
+                text = visit.bookmark()
+            except ValueError as exc:
+                self.failed(visit, exc)
+                continue
+            if text is not None:
+                self.counters.add("sent")
+                sealed = self.terms.seal(visit.label, text, https)
+                headers = with_vary([*headers, *sealed], self.terms.vary(visit.label))
+        return headers
+
+
+class Middleware(Generic[A]):
+    """What middleware of either kind is made of.
+
+    Parameters:
+        app: the application.
+        databases: a database, a proxy that stands for one, or a dict of these by label.
+        secret: signs the bookmarks, 16 bytes or more; of several the first signs, and all are accepted.
+        cookie: the cookie's name; with labels, ``_label`` is added. None: no cookie.
+        header: the name of a header of request and response; with labels, ``-label`` is added. None: none.
+        max_age: seconds after which a bookmark is dropped, at most a day. Longer than replicas are ever late.
+        secure: the cookie's ``Secure``; None: as the request's own scheme.
+        same_site: the cookie's ``SameSite``: ``"Lax"``, ``"Strict"`` or ``"None"``.
+        domain: the cookie's ``Domain``; None: the host alone.
+        path: the cookie's ``Path``.
+        readonly: the methods whose requests run inside ``readonly()``; True: GET, HEAD and OPTIONS.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        app: A,
+        databases: Any,
+        *,
+        secret: Secrets,
+        cookie: str | None = "replication_bookmark",
+        header: str | None = None,
+        max_age: float = 3600,
+        secure: bool | None = None,
+        same_site: str = "Lax",
+        domain: str | None = None,
+        path: str = "/",
+        readonly: bool | Iterable[str] = False,
+    ) -> None:
+        self.app = app
+        terms = Terms(
+            secret=secret, cookie=cookie, header=header, max_age=max_age, secure=secure,
+            same_site=same_site, domain=domain, path=path, readonly=readonly,
+        )  # fmt: skip
+        self._carrier = Carrier(databases, terms)
+
+    def stats(self) -> dict[str, int]:
+        """Counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent`` and ``unsent``."""
+        return self._carrier.counters.snapshot()
+
+
+def resolved(given: Any) -> Any:
+    """A database, or what a proxy stands for. Raises `ConfigurationError` where that is none of ours."""
+    if not isinstance(given, Proxy):
+        return given
+    if not isinstance(given.obj, Replicated):
+        raise ConfigurationError(
+            f"the proxy stands for {given.obj!r}; initialize() it with one of peewee_replicas' databases"
+        )
+    return given.obj

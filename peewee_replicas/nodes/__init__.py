@@ -1,0 +1,1 @@
+"""Who can serve: the nodes, their health, and the prober that looks after them."""

@@ -1,0 +1,107 @@
+"""Whether a node is in rotation: pure state, told the time by its caller."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+
+from ..concurrency import new_lock
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+
+
+class Breaker:
+    """Takes a failing node out of rotation, and lets exactly one caller at a time try it again.
+
+    Parameters:
+        jitter: called without arguments, returns a number in [0, 1); spreads the pauses of many processes.
+        current: called without arguments, tells who runs now: the thread, or the task.
+    """
+
+    def __init__(
+        self, jitter: Callable[[], float], current: Callable[[], Hashable] = threading.get_ident
+    ) -> None:
+        self._jitter = jitter
+        self._current = current
+        self._lock = new_lock()
+        self._pause = 0.0
+        self._until = 0.0
+        self._trying: Hashable = None  # the thread or task that tries
+        self.open = False
+        """Whether the node is out of rotation."""
+        self.by_hand = False
+        self.cause = ""
+        self.longest: float | None = None
+        """The longest pause, in seconds, where nobody who reads has to pay for a try; None: the usual."""
+
+    def fail(self, now: float, cause: str) -> bool:
+        """Take the node out of rotation until a pause has passed; True if it was in.
+
+        Parameters:
+            now: a monotonic clock's reading, in seconds.
+            cause: why, in words.
+        """
+        with self._lock:
+            was_in = not self.open
+            mine = self._trying == self._current()
+            if was_in or mine:
+                # Only the failure of a try lengthens the pause; late failures of old connections do not.
+                longest = LONGEST_PAUSE if self.longest is None else min(LONGEST_PAUSE, self.longest)
+                self._pause = min(longest, max(FIRST_PAUSE, self._pause * 2))
+                self._until = now + self._pause * (0.5 + self._jitter() / 2)
+            if mine:
+                self._trying = None
+            self.open = True
+            if not self.by_hand:
+                self.cause = cause
+            return was_in
+
+    def due(self, now: float) -> bool:
+        """Whether `may_try` would say so; nothing is begun."""
+        return self.open and not self.by_hand and self._trying is None and now >= self._until
+
+    def may_try(self, now: float) -> bool:
+        """Whether this caller, and it alone, may try the node now; it must then call `fail` or `succeed`."""
+        with self._lock:
+            if not self.open or self.by_hand or self._trying is not None or now < self._until:
+                return False
+            self._trying = self._current()
+            return True
+
+    def let_go(self) -> None:
+        """Give up a try that said nothing about the node; the next caller may try."""
+        with self._lock:
+            if self._trying == self._current():
+                self._trying = None
+
+    def forget_try(self) -> None:
+        """Give up the try of a thread that is not there any more; the next caller may try."""
+        with self._lock:
+            self._trying = None
+
+    def succeed(self) -> bool:
+        """Bring the node back after a try that worked; True if it was out."""
+        with self._lock:
+            was_out = self.open and not self.by_hand
+            if not self.by_hand:
+                self.open = False
+                self._trying = None
+                self._pause = self._until = 0.0
+                self.cause = ""
+            return was_out
+
+    def eject(self, cause: str) -> None:
+        """Take the node out of rotation by hand; it stays out until `restore`."""
+        with self._lock:
+            self.open = self.by_hand = True
+            self._trying = None
+            self.cause = cause
+
+    def restore(self) -> None:
+        """Put the node back into rotation by hand."""
+        with self._lock:
+            self.open = self.by_hand = False
+            self._trying = None
+            self._pause = self._until = 0.0
+            self.cause = ""

@@ -1,0 +1,209 @@
+"""What the prober works with: threads and connections of its own that can be ended, and probes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+from ..concurrency import new_lock
+from ..servers.wire import questions
+from ..servers.wire.polling import hang_up
+from . import interview as probes
+
+
+class Run:
+    """One life of the thread. It holds nothing of the database, which may be collected meanwhile."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._lines: set[Any] = set()
+        self._openers: dict[Any, int] = {}
+        self._closing: set[Any] = set()
+        self._lock = new_lock()
+
+    def begin(self, name: str, target: Any, *arguments: Any) -> threading.Thread:
+        """Start a thread."""
+        thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+        with self._lock:  # `end` is to see no thread that has not begun
+            if not self.ended.is_set():
+                thread.start()
+                for other in self._threads:
+                    _await_exit(other)
+                self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+        return thread
+
+    def alive(self) -> bool:
+        """Whether any of its threads is."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def watch(self, conn: Any) -> None:
+        """A connection is about to be opened by this thread, whose own it is until `hand_over`."""
+        with self._lock:
+            self._lines.add(conn)
+            self._openers[conn] = threading.get_ident()
+        if self.ended.is_set():
+            raise OSError("the prober is to end")
+
+    def hand_over(self, kept: Any) -> None:
+        """What this thread has opened is anybody's from now on: that is `kept`; the rest is closed."""
+        me = threading.get_ident()
+        with self._lock:
+            opened = [conn for conn, opener in self._openers.items() if opener == me]
+            for conn in opened:
+                del self._openers[conn]
+        for conn in opened:
+            if conn is not kept:
+                self.close(conn, in_order=False)
+
+    def close(self, conn: Any, *, in_order: bool = True) -> None:
+        """Close one of the connections; another thread's is left to it, as it may be reading from it."""
+        me = threading.get_ident()
+        with self._lock:
+            if self._openers.get(conn, me) != me:
+                if self.ended.is_set():
+                    hang_up(conn._sock)  # it wakes, and closes it
+                return
+            self._lines.discard(conn)
+            if not conn.open or conn in self._closing:
+                return  # to the driver, closing twice is an error, and two threads may want it at once
+            self._closing.add(conn)
+        try:
+            (conn.close if in_order else conn._force_close)()
+        finally:
+            with self._lock:
+                self._closing.discard(conn)
+
+    def close_all(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            lines = list(self._lines)
+        for conn in lines:
+            self.close(conn)
+
+    def end(self, seconds: float) -> None:
+        """End all threads of this life; waits at most so long, for what cannot be interrupted."""
+        self.ended.set()
+        deadline = time.monotonic() + seconds
+        for patience in (0.05, seconds):  # one that sleeps ends in order, one that waits is woken
+            with self._lock:
+                threads = [thread for thread in self._threads if thread is not threading.current_thread()]
+            for thread in threads:
+                thread.join(max(0.0, min(patience, deadline - time.monotonic())))
+                _await_exit(thread)
+            if not any(thread.is_alive() for thread in threads):
+                break
+            with self._lock:
+                lines = list(self._lines)
+            for conn in lines:
+                hang_up(conn._sock)
+        self.close_all()
+
+
+def _await_exit(thread: threading.Thread) -> None:
+    # Before Python 3.13 a joined thread may still be known to the system, which would be warned of at a fork.
+    if thread.native_id == threading.get_native_id():
+        return  # a greenlet
+    path = f"/proc/self/task/{thread.native_id}"
+    for _ in range(50):
+        if thread.is_alive() or not os.path.exists(path):
+            return
+        time.sleep(0.0005)  # the system gives no sign of that end that could be waited for
+
+
+class Talk:
+    """One probe of one node, under way."""
+
+    def __init__(self, conn: Any, asking: probes.Asking, target: Any, seconds: float, fails: Any) -> None:
+        self.conn = conn
+        self.answers: probes.Answers | None = None
+        self._fails = fails
+        self._interview = probes.interview(conn.flavour, asking, target, seconds)
+        self.asked_at = self.answered_at = time.monotonic()
+        questions.send(conn, next(self._interview))
+
+    def hear(self) -> bool:
+        """Take one answer and ask the next question; True if that was the last."""
+        answer = questions.receive(self.conn)
+        if isinstance(answer, Exception) and self._fails(answer):
+            raise answer  # the node takes leave
+        try:
+            questions.send(self.conn, self._interview.send(answer))
+        except StopIteration as last:
+            self.answers = last.value
+            self.answered_at = time.monotonic()
+            return True
+        return False
+
+
+class View:
+    """What the prober remembers of one node."""
+
+    def __init__(self) -> None:
+        self.conn: Any = None
+        self.opener: threading.Thread | None = None
+        self.asking = probes.Asking(None)
+        self.fresh = True
+        self.looked = False
+        self.silent = 0
+        self.said = ""
+        self.server: Any = None
+        self.position: Any = None
+        self.own_writes: Any = None
+        self.reached_at: float | None = None
+        self.read_only: bool | None = None
+        self.outdated = False
+
+    def judge(
+        self, told: probes.Facts, answered_at: float, samples: probes.Samples,
+        *, serves: bool, listed: bool, max_lag: float | None,
+    ) -> probes.Verdict:  # fmt: skip
+        """What becomes of a node, by what it has answered now and before.
+
+        Parameters:
+            told: what it has answered now; `answered_at`: when.
+            samples: of the primary.
+            serves: whether it serves reads; else it is the primary, and nothing more.
+            listed: whether it was given as the primary.
+            max_lag: the bound; None: there is none.
+        """
+        if not serves:
+            self.server = told.itself
+            remark = "has read_only=ON: it takes no writes" if told.read_only else ""
+            return probes.Verdict("up", "", "primary", 0.0, remark)
+        before, position = self.position, told.position
+        moved_back = before is not None and position is not None and not position.covers(before)
+        if told.itself != self.server or moved_back:
+            self.reached_at = self.own_writes = None
+        self.server, self.position = told.itself, position
+        reached_at = None if position is None else samples.reached(position)
+        if reached_at is not None:
+            self.reached_at = max(reached_at, self.reached_at or reached_at)
+        lag = probes.heartbeat_lag(samples.beats, told.beats)
+        if lag is None and self.reached_at is not None:
+            lag = probes.lag_bound(self.reached_at, answered_at, samples)
+        own, self.own_writes = self.own_writes, told.own_writes
+        return probes.judge(
+            told,
+            is_primary=listed or (bool(told.server) and told.itself == samples.server),
+            listed=listed,
+            # What was there a round ago and has not arrived at the primary since is not on its way.
+            diverged=own is not None and type(samples.newest) is type(own) and not samples.newest.covers(own),
+            lag=lag,
+            doubt=samples.known and position is not None and self.reached_at is None,
+            samples=samples,
+            max_lag=max_lag,
+        )
+
+
+def timed_out(exc: BaseException | None) -> bool:
+    """Whether a failure comes of waiting in vain."""
+    while exc is not None:
+        if isinstance(exc, TimeoutError) or isinstance(
+            getattr(exc, "original_exception", None), TimeoutError
+        ):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False

@@ -1,0 +1,164 @@
+"""The set of nodes that serve reads: who is in rotation, who warms up, who has left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from ..concurrency import new_lock
+from .replica import Replica
+from .warm_up import WarmUp
+
+# How often a statement looks whether a node that has left has any connection left, in seconds.
+_LOOK_AGAIN = 1.0
+
+
+class ReplicaSet:
+    """All nodes that serve reads.
+
+    The usable ones are an immutable tuple that is replaced in one assignment, so that readers of it need
+    no lock and policies can tell by its identity whether anything has changed, be it a weight.
+
+    Attributes:
+        all: every replica, in the order given.
+        usable: those in rotation now.
+        ejected: those with a weight that are out of rotation.
+        leaving: those that were taken out of the set and to which connections are still open.
+        unwatched: whether a read is to see to it that the nodes are probed.
+        unsettled: whether a statement has anything to do for the set before it is run.
+    """
+
+    def __init__(self, replicas: Sequence[Replica]) -> None:
+        self.all = tuple(replicas)
+        self.usable: tuple[Replica, ...] = ()
+        self.ejected: tuple[Replica, ...] = ()
+        self.leaving: tuple[Replica, ...] = ()
+        self.unwatched = False
+        self.unsettled = False
+        self._lock = new_lock()
+        self._warm_up = WarmUp()
+        self._past_reads = 0
+        self._look_at = 0.0
+        for replica in self.all:
+            replica.on_change = self._refresh
+        self._refresh()
+
+    def _refresh(self) -> None:
+        with self._lock:
+            self._arrange(time.monotonic())
+
+    def _arrange(self, now: float) -> None:
+        weighted = [replica for replica in self.all if replica.weight]
+        usable = [replica for replica in weighted if replica.serves]
+        shares = self._warm_up.shares(usable, self.usable, now)
+        for replica in usable:
+            replica.current_weight = replica.weight * shares[replica]
+        self.usable = tuple(usable)
+        self.ejected = tuple(replica for replica in weighted if replica.breaker.open)
+        self._note()
+
+    def _note(self) -> None:
+        self.unsettled = bool(
+            self.unwatched or self.ejected or self.leaving or self._warm_up.next_step is not None
+        )
+
+    def warm_up(self, now: float) -> None:
+        """Take the next step with the nodes that warm up, if it is due."""
+        due = self._warm_up.next_step
+        if due is not None and now >= due:
+            with self._lock:
+                self._arrange(now)
+
+    def replace(self, nodes: Iterable[tuple[Replica, int]], *, besides: Sequence[Replica] = ()) -> None:
+        """Make these the nodes of the set, with these weights; the others leave.
+
+        Parameters:
+            nodes: each with its weight.
+            besides: nodes outside the set that leave too.
+        """
+        with self._lock:
+            weights = dict(nodes)
+            gone = [replica for replica in dict.fromkeys((*self.all, *besides)) if replica not in weights]
+            for replica in gone:
+                replica.removed = True
+                if replica not in self.all:
+                    replica.booked_reads = replica.reads  # they were sent to the primary
+            for replica, weight in weights.items():
+                replica.weight = weight
+                replica.on_change = self._refresh
+            self.leaving = (*self.leaving, *(replica for replica in gone if replica not in self.leaving))
+            self.all = tuple(weights)
+            self._look_at = 0.0
+            self._arrange(time.monotonic())
+
+    def watch(self, unwatched: bool) -> None:
+        """Note whether the next read has to see to it that the nodes are probed."""
+        with self._lock:
+            self.unwatched = unwatched
+            self._note()
+
+    def linger(self, replica: Replica) -> None:
+        """A connection was opened to a node that has left: look after that too."""
+        with self._lock:
+            if replica not in self.leaving:
+                self.leaving = (*self.leaving, replica)
+                self._note()
+
+    def to_look_at(self, now: float, *, at_once: bool) -> tuple[Replica, ...]:
+        """Those that have left, if it is time to see whether connections to them are open; else none."""
+        if not at_once and now < self._look_at:
+            return ()
+        self._look_at = now + _LOOK_AGAIN
+        return self.leaving
+
+    def part(self, replica: Replica) -> None:
+        """Nothing holds a connection to it any more."""
+        with self._lock:
+            if replica in self.leaving and not replica.has_connections():
+                self.leaving = tuple(other for other in self.leaving if other is not replica)
+                self._past_reads += replica.reads - replica.booked_reads
+                replica.booked_reads = replica.reads
+                self._note()
+
+    def forget_leaving(self) -> None:
+        """In a forked child, which has no connections."""
+        with self._lock:
+            self._past_reads += sum(replica.reads - replica.booked_reads for replica in self.leaving)
+            self.leaving = ()
+            self._note()
+
+    def reads(self) -> int:
+        """How many reads were sent to replicas since the set was made, to those that have left too."""
+        with self._lock:
+            known = (*self.all, *self.leaving)
+            return self._past_reads + sum(replica.reads - replica.booked_reads for replica in known)
+
+    def reasons(self, besides: set[Replica], max_lag: float | None = None) -> str:
+        """Why each node that is not usable is not, except those in `besides`.
+
+        Parameters:
+            max_lag: the scope's own bound, if it has one.
+        """
+        if not self.all:
+            return "no replicas are configured"
+        usable = within(self.usable, max_lag)
+        return "; ".join(
+            f"{replica.label}: {replica.cause or _too_far(replica, max_lag)}"
+            for replica in self.all
+            if replica not in besides and replica not in usable
+        )
+
+
+def within(replicas: tuple[Replica, ...], max_lag: float | None) -> tuple[Replica, ...]:
+    """Those that are known to be no further behind."""
+    if max_lag is None:
+        return replicas
+    return tuple(replica for replica in replicas if replica.lag is not None and replica.lag <= max_lag)
+
+
+def _too_far(replica: Replica, max_lag: float | None) -> str:
+    if not replica.weight:
+        return "weight 0"
+    if replica.lag is None:
+        return f"its lag is not known, and max_lag={max_lag} was asked for"
+    return f"{replica.lag:.1f} s behind, more than max_lag={max_lag}"

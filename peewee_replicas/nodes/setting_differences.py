@@ -1,0 +1,45 @@
+"""Settings that differ between nodes, and so make the same query return different rows, are said once."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..concurrency import new_lock
+
+logger = logging.getLogger("peewee.replicas")
+
+
+class Comparison:
+    """The settings of one database's nodes, as their connections found them."""
+
+    def __init__(self) -> None:
+        self._compared: dict[str, dict[str, Any]] = {}
+        self._lock = new_lock()
+
+    def needed(self, name: str) -> bool:
+        """Whether this node's settings have not been looked at yet."""
+        return name not in self._compared
+
+    def add(self, name: str, settings: dict[str, Any]) -> None:
+        """Say once per node which of its settings differ from the first node's that was connected."""
+        with self._lock:
+            if name in self._compared:
+                return
+            first = next(iter(self._compared), name)
+            self._compared[name] = settings
+            known = self._compared[first]
+        for setting, mine in settings.items():
+            theirs = known.get(setting)
+            if mine != theirs:
+                logger.warning(
+                    "%s differs between nodes, so the same SELECT may return different rows: "
+                    "%r on %s, %r on %s",
+                    setting, mine, name, theirs, first,
+                )  # fmt: skip
+
+    def keep(self, names: set[str]) -> None:
+        """Forget all other nodes."""
+        with self._lock:
+            for name in set(self._compared) - names:
+                del self._compared[name]

@@ -1,0 +1,144 @@
+"""MariaDB's positions: GTID lists. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from .position import Position, malformed, mixed
+
+MAX_ID: Final = 2**32 - 1  # domains and server ids
+MAX_SEQUENCE: Final = 2**64 - 1
+
+
+class MariaDBGTID(NamedTuple):
+    """One GTID of MariaDB."""
+
+    domain: int
+    server: int
+    sequence: int
+
+
+_MARIADB_GTID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})-([0-9]{1,20})")
+
+
+class MariaDBPosition(Position):
+    """A GTID list: in each domain, the last sequence number.
+
+    Only domain and sequence number are compared, as by the server; the server id is kept for the
+    text and for `recorded_in`. Sequence number 0 is reached by everybody and left out.
+
+    Parameters:
+        gtids: at most one of each domain. Raises ``ValueError`` for two, or a number out of range.
+    """
+
+    __slots__ = ("_last",)
+
+    _last: dict[int, tuple[int, int]]  # domain -> sequence, server
+
+    def __init__(self, gtids: Iterable[MariaDBGTID | tuple[int, int, int]] = ()) -> None:
+        last: dict[int, tuple[int, int]] = {}
+        for domain, server, sequence in gtids:
+            if not (0 <= domain <= MAX_ID and 0 <= server <= MAX_ID and 0 <= sequence <= MAX_SEQUENCE):
+                text = f"{domain}-{server}-{sequence}"
+                raise malformed("GTID of MariaDB", text, "has a number that is out of range")
+            if domain in last:
+                raise ValueError(
+                    f"domain {domain} is there twice: a position has one GTID per domain "
+                    "(@@gtid_binlog_state, which has more, is none)"
+                )
+            last[domain] = (sequence, server)
+        object.__setattr__(self, "_last", {d: at for d, at in last.items() if at[0]})
+
+    @classmethod
+    def _made(cls, last: dict[int, tuple[int, int]]) -> MariaDBPosition:
+        made = object.__new__(cls)
+        object.__setattr__(made, "_last", last)
+        return made
+
+    @classmethod
+    def parse(cls, text: str) -> MariaDBPosition:
+        """A GTID list such as ``"0-1-8,1-1-3"``; white space after a comma is allowed."""
+        one = _MARIADB_GTID.fullmatch(text)
+        if one is not None:  # what a server reports of one write
+            domain, server, sequence = map(int, one.groups())
+            if 0 < sequence <= MAX_SEQUENCE and domain <= MAX_ID and server <= MAX_ID:
+                return cls._made({domain: (sequence, server)})
+        return cls(_mariadb_gtids(text))
+
+    def text(self) -> str:
+        """The list, by domain."""
+        return ",".join(f"{d}-{server}-{n}" for d, (n, server) in sorted(self._last.items()))
+
+    def gtids(self) -> tuple[MariaDBGTID, ...]:
+        """The GTIDs, by domain."""
+        return tuple(MariaDBGTID(d, server, n) for d, (n, server) in sorted(self._last.items()))
+
+    def merge(self, other: MariaDBPosition) -> MariaDBPosition:
+        """In each domain the higher sequence number (of two equal ones, that of the higher server)."""
+        if type(other) is not type(self):
+            raise mixed(self, other)
+        mine = self._last
+        if len(mine) == 1 and len(other._last) == 1:  # one domain, as nearly everywhere
+            ((domain, at),) = other._last.items()
+            have = mine.get(domain)
+            if have is not None:
+                return other if have < at else self
+        merged = None
+        for domain, at in other._last.items():
+            have = mine.get(domain)
+            if have is None or have < at:
+                if merged is None:
+                    merged = mine.copy()
+                merged[domain] = at
+        return self if merged is None else self._made(merged)
+
+    def covers(self, other: MariaDBPosition) -> bool:
+        """Whether each sequence number of `other` is reached in its domain."""
+        if type(other) is not type(self):
+            raise mixed(self, other)
+        mine = self._last
+        for domain, at in other._last.items():
+            have = mine.get(domain)
+            if have is None or have[0] < at[0]:
+                return False
+        return True
+
+    def compact(self, known: MariaDBPosition) -> MariaDBPosition:
+        """This position: a list has no gaps."""
+        if type(known) is not type(self):
+            raise mixed(self, known)
+        return self
+
+    def recorded_in(self, binlog_state: str) -> bool:
+        """Whether the history of a primary has every GTID of this position.
+
+        False means that it was lost, by a failover for one. A rebuilt server that took the same
+        numbers again cannot be told apart.
+
+        Parameters:
+            binlog_state: the primary's ``@@gtid_binlog_state``, with what it has applied and not logged.
+                Raises ``ValueError`` if malformed.
+        """
+        state: dict[tuple[int, int], int] = {}
+        for domain, server, sequence in _mariadb_gtids(binlog_state):
+            state[domain, server] = max(sequence, state.get((domain, server), 0))
+        return all(state.get((d, server), 0) >= n for d, (n, server) in self._last.items())
+
+    @property
+    def size(self) -> int:
+        """How many domains it has."""
+        return len(self._last)
+
+    def __hash__(self) -> int:
+        return hash(frozenset((domain, at[0]) for domain, at in self._last.items()))
+
+
+def _mariadb_gtids(text: str) -> Iterator[MariaDBGTID]:
+    if not text or text.isspace():
+        return
+    for part in text.split(","):
+        if not (found := _MARIADB_GTID.fullmatch(part.strip())):
+            raise malformed("GTID list of MariaDB", part, "is not domain-server-sequence")
+        yield MariaDBGTID(*map(int, found.groups()))

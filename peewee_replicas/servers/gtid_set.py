@@ -1,0 +1,194 @@
+"""MySQL's positions: GTID sets. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from .intervals import Bounds, contains, join, pairs, union, without_gaps
+from .position import Position, malformed, mixed
+
+MAX_NUMBER: Final = 2**63 - 2  # of a transaction
+
+
+class MySQLInterval(NamedTuple):
+    """The transactions `first` to `last` of one source, under one tag (``""``: none)."""
+
+    uuid: str
+    tag: str
+    first: int
+    last: int
+
+
+_UUID_PATTERN = "-".join(f"[0-9A-Fa-f]{{{length}}}" for length in (8, 4, 4, 4, 12))
+_UUID = re.compile(_UUID_PATTERN)
+_TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
+_NUMBERS = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+_SINGLE = re.compile(rf"({_UUID_PATTERN}(?::[A-Za-z_][A-Za-z0-9_]{{0,31}})?):{_NUMBERS.pattern}")
+# Sources as they were spelled, and in lower case: checking one costs more than the rest of a GTID.
+_met: dict[str, str] = {}
+_SOURCES_KEPT = 64
+_OWNER = re.compile(r"(?:#[0-9]+)+")
+_OWNER_BEFORE_UUID = re.compile(rf"{_OWNER.pattern}(?={_UUID_PATTERN})")
+
+
+class MySQLPosition(Position):
+    """A GTID set: of each source and tag, every single transaction's number.
+
+    Membership is exact: ``1-3:5`` does not cover ``4``.
+
+    Parameters:
+        intervals: in any order, and they may overlap. Raises ``ValueError`` for a UUID, a tag or a
+            number that no server takes.
+    """
+
+    __slots__ = ("_sources",)
+
+    _sources: dict[str, Bounds]  # "uuid" or "uuid:tag", lower case
+
+    def __init__(self, intervals: Iterable[MySQLInterval | tuple[str, str, int, int]] = ()) -> None:
+        sources: dict[str, list[tuple[int, int]]] = {}
+        for uuid, tag, first, last in intervals:
+            source = (f"{uuid}:{tag}" if tag else uuid).lower()
+            if source not in sources:
+                _check_uuid(uuid)
+                if tag and not _TAG.fullmatch(tag):
+                    raise malformed("GTID set of MySQL", tag, "is not a tag")
+                sources[source] = []
+            _check_interval(first, last)
+            sources[source].append((first, last + 1))
+        object.__setattr__(self, "_sources", {s: join(found) for s, found in sources.items()})
+
+    @classmethod
+    def _made(cls, sources: dict[str, Bounds]) -> MySQLPosition:
+        made = object.__new__(cls)
+        object.__setattr__(made, "_sources", sources)
+        return made
+
+    @classmethod
+    def parse(cls, text: str) -> MySQLPosition:
+        """A GTID set such as ``"uuid:1-8:tag:3"``; white space after a comma is allowed."""
+        before, _, number = text.rpartition(":")
+        source = _met.get(before)
+        if source is not None and number.isascii() and number.isdigit() and len(number) < 20:
+            first = last = int(number)  # what a server reports of one write, after its first
+        else:
+            single = _SINGLE.fullmatch(text)
+            if single is None:
+                return cls(_mysql_intervals(text))
+            before, low, high = single.groups()
+            if len(_met) >= _SOURCES_KEPT:
+                _met.clear()
+            source = _met[before] = before.lower()
+            first, last = int(low), int(high or low)
+        if not 0 < first <= last <= MAX_NUMBER:
+            _check_interval(first, last)  # says why
+        return cls._made({source: (first, last + 1)})
+
+    @classmethod
+    def parse_owned(cls, text: str) -> MySQLPosition:
+        """What ``@@GLOBAL.gtid_owned`` says: ``#thread`` follows each number."""
+        # The server puts nothing between two sources: "uuid:23#45uuid:24#46".
+        return cls.parse(_OWNER.sub("", _OWNER_BEFORE_UUID.sub(",", text)))
+
+    def text(self) -> str:
+        """The set, by UUID and tag."""
+        parts: list[str] = []
+        at = ("", "")
+        for uuid, tag, first, last in self.intervals():
+            if uuid != at[0]:
+                parts.append(f",{uuid}")
+            if tag and (uuid, tag) != at:
+                parts.append(f":{tag}")
+            at = (uuid, tag)
+            parts.append(f":{first}" if first == last else f":{first}-{last}")
+        return "".join(parts)[1:]
+
+    def intervals(self) -> tuple[MySQLInterval, ...]:
+        """The intervals, in order; none touches the next."""
+        return tuple(
+            MySQLInterval(uuid, tag, start, stop - 1)
+            for source, bounds in sorted(self._sources.items())
+            for uuid, _, tag in (source.partition(":"),)
+            for start, stop in pairs(bounds)
+        )
+
+    def merge(self, other: MySQLPosition) -> MySQLPosition:
+        """The union."""
+        if type(other) is not type(self):
+            raise mixed(self, other)
+        mine = self._sources
+        merged = None
+        for source, theirs in other._sources.items():
+            have = mine.get(source)
+            both = theirs if have is None else union(have, theirs)
+            if both is not have:
+                if merged is None:
+                    merged = mine.copy()
+                merged[source] = both
+        return self if merged is None else self._made(merged)
+
+    def covers(self, other: MySQLPosition) -> bool:
+        """Whether `other` is a subset."""
+        if type(other) is not type(self):
+            raise mixed(self, other)
+        mine = self._sources
+        for source, theirs in other._sources.items():
+            have = mine.get(source)
+            if have is None or not contains(have, theirs):
+                return False
+        return True
+
+    def compact(self, known: MySQLPosition) -> MySQLPosition:
+        """Gaps between two intervals of one source are closed where `known` has the whole gap."""
+        if type(known) is not type(self):
+            raise mixed(self, known)
+        closed = None
+        for source, bounds in self._sources.items():
+            have = known._sources.get(source)
+            if have is not None and len(bounds) > 2:
+                fewer = without_gaps(bounds, have)
+                if len(fewer) < len(bounds):
+                    if closed is None:
+                        closed = self._sources.copy()
+                    closed[source] = fewer
+        return self if closed is None else self._made(closed)
+
+    @property
+    def size(self) -> int:
+        """How many intervals it has."""
+        return sum(map(len, self._sources.values())) // 2
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._sources.items()))
+
+
+def _mysql_intervals(text: str) -> Iterator[MySQLInterval]:
+    if not text or text.isspace():
+        return
+    for part in text.split(","):
+        uuid, *items = part.strip().split(":")
+        _check_uuid(uuid)
+        tag, awaited = "", True
+        for item in items:
+            if numbers := _NUMBERS.fullmatch(item):
+                yield MySQLInterval(uuid, tag, int(numbers[1]), int(numbers[2] or numbers[1]))
+                awaited = False
+            elif _TAG.fullmatch(item) and not (tag and awaited):
+                tag, awaited = item, True
+            else:
+                raise malformed("GTID set of MySQL", item, f"after {uuid} is neither interval nor tag")
+        if awaited:
+            raise malformed("GTID set of MySQL", part.strip(), "has no interval at its end")
+
+
+def _check_uuid(uuid: str) -> None:
+    if not _UUID.fullmatch(uuid):
+        raise malformed("GTID set of MySQL", uuid, "is not a UUID")
+
+
+def _check_interval(first: int, last: int) -> None:
+    if not 1 <= first <= last <= MAX_NUMBER:
+        why = "ends before it starts" if last < first else f"is not within 1 to {MAX_NUMBER}"
+        raise malformed("GTID set of MySQL", f"{first}-{last}", why)

@@ -1,0 +1,1 @@
+"""The protocol of MySQL and MariaDB: the only place that reads packets."""

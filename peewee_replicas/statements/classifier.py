@@ -1,0 +1,166 @@
+"""What kind of statement an SQL text is, from the text alone.
+
+A text is a ``read`` only if it is proven to be one under every way a server could read its quotes.
+In doubt it is something else, and goes to the primary.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from itertools import chain
+from typing import Final
+
+from ..concurrency import new_lock
+from . import functions
+from .read_proof import RANK, Kind, Rules, Statement, Verdict, rules_for
+from .tokens import OP, Dialect, Mode, Token, fill, lex, modes
+from .verbs import COMPOUND, judge, quick
+
+__all__ = ["Classifier", "Dialect", "Kind", "Statement"]
+
+KEEP_LENGTH: Final = 8 * 1024
+"""Characters: longer texts are classified each time."""
+KEEP_ENTRIES: Final = 4096
+KEEP_CHARACTERS: Final = 4 * 1024 * 1024
+KEEP_DEMOTED: Final = 4096
+
+_DEMOTED = Statement("unknown", "a server has refused this text as a write")
+_NO_TEXT = Statement("unknown", "bytes, not text")
+_FORMAT = Statement("unknown", "a percent sign that is neither %s, %(name)s nor %%: the driver would read it")
+_NAME = re.compile(r"[\w$]+(\.[\w$]+)?", re.ASCII)
+
+
+class Classifier:
+    """Tells the kind of statements for one dialect, remembering texts it has seen.
+
+    `dialect` ``None`` stands for "MySQL or MariaDB, not known yet": proven is then only what is
+    proven for both. `pure_functions` are stored functions the user vouches for: ``"f"`` for
+    ``f(…)`` and ``"schema.f"`` for ``schema.f(…)``, case-blind and in any quoting. Raises
+    ``ValueError`` for a dialect or a name that cannot be.
+    """
+
+    def __init__(self, dialect: Dialect | None, pure_functions: Iterable[str] = ()) -> None:
+        if dialect not in (None, "mysql", "mariadb", "sqlite"):
+            raise ValueError(f"dialect must be 'mysql', 'mariadb', 'sqlite' or None, not {dialect!r}")
+        self._rules = rules_for(dialect, _vouched(pure_functions))
+        self._recent: dict[str, Statement] = {}
+        self._older: dict[str, Statement] = {}
+        self._characters = 0
+        self._demoted: dict[bytes, None] = {}
+        self._lock = new_lock()
+
+    def classify(self, sql: str) -> Statement:
+        """The statement `sql`, a template: its placeholders are not filled in yet."""
+        found = self._recent.get(sql)
+        if found is not None:
+            return found
+        return self._miss(sql)
+
+    def classify_sent(self, sql: str) -> Statement:
+        """The statement `sql`, as it goes over the wire: a percent sign is an operator."""
+        return self._now_or_demoted(sql, quick(sql) or _classify(sql, self._rules))
+
+    def demote(self, sql: str) -> None:
+        """From now on `sql` is not a read: a server has refused it as a write."""
+        with self._lock:
+            key = _digest(sql)
+            self._demoted.pop(key, None)
+            while len(self._demoted) >= KEEP_DEMOTED:
+                del self._demoted[next(iter(self._demoted))]
+            self._demoted[key] = None
+            self._older.pop(sql, None)
+            self._recent.pop(sql, None)
+
+    def _miss(self, sql: str) -> Statement:
+        if not isinstance(sql, str):  # drivers take bytes too
+            return _NO_TEXT
+        found = self._older.get(sql)
+        if found is None:
+            found = self._template(sql)
+        if len(sql) > KEEP_LENGTH:
+            return self._now_or_demoted(sql, found)
+        with self._lock:
+            # Under the lock, so that a text demoted meanwhile is not kept as a read.
+            found = self._now_or_demoted(sql, found)
+            if len(self._recent) >= KEEP_ENTRIES // 2 or self._characters >= KEEP_CHARACTERS // 2:
+                self._older, self._recent, self._characters = self._recent, {}, 0
+            self._recent[sql] = found
+            self._characters += len(sql)
+        return found
+
+    def _template(self, sql: str) -> Statement:
+        rules = self._rules
+        known = quick(sql)
+        if known is not None:
+            return known
+        if rules.sqlite:
+            return _classify(sql, rules)
+        filled = fill(sql)
+        if filled is not None:
+            return _classify(filled, rules)
+        # The driver may still send something, so what the words say is heard; never as a read.
+        found = _classify(sql, rules)
+        return _FORMAT if RANK[found.kind] < RANK["unknown"] else found
+
+    def _now_or_demoted(self, sql: str, found: Statement) -> Statement:
+        if self._demoted and RANK[found.kind] <= RANK["query"] and _digest(sql) in self._demoted:
+            return _DEMOTED
+        return found
+
+
+def _vouched(names: Iterable[str]) -> list[str]:
+    if isinstance(names, str):
+        raise ValueError(f"pure_functions must be names, not the one string {names!r}: use [{names!r}]")
+    found = []
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(
+                f"pure_functions holds {name!r}: a function's name, or schema.name, is needed, "
+                "in letters, digits, _ and $, without quotes or parentheses"
+            )
+        upper = name.upper()
+        if upper in functions.LOCKING | functions.SESSION | functions.WRITING:
+            raise ValueError(f"pure_functions holds {name!r}, a built-in that is never a pure read")
+        found.append(name.lower())
+    return found
+
+
+def _digest(sql: str) -> bytes:
+    return blake2b(sql.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _classify(text: str, rules: Rules) -> Statement:
+    verdict: Verdict | None = None
+    for mode in modes(text, rules.dialect):
+        found = _under(text, rules, mode)
+        if verdict is None:
+            verdict = found
+        else:
+            verdict.take(found)
+    assert verdict is not None  # there is always at least one mode
+    return Statement(verdict.kind, verdict.reason, verdict.effect)
+
+
+def _under(text: str, rules: Rules, mode: Mode) -> Verdict:
+    """The verdict on `text` under one quoting mode."""
+    tokens = lex(text, rules.dialect, mode)
+    verdict = judge(tokens, rules)
+    if verdict.reason == COMPOUND:
+        return verdict
+    follower = _next_statement(tokens)
+    if follower is None:
+        return verdict
+    effect = verdict.effect
+    while follower is not None:
+        effect = effect or judge(chain((follower,), tokens), rules).effect
+        follower = _next_statement(tokens)
+    return Verdict("unknown", "several statements in one text", effect)
+
+
+def _next_statement(tokens: Iterator[Token]) -> Token | None:
+    for token in tokens:
+        if token.kind != OP or token.text != ";":
+            return token
+    return None

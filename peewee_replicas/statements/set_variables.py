@@ -1,0 +1,100 @@
+"""What the assignments of a SET statement do to the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from .read_proof import USER_VARIABLE, Verdict
+from .tokens import OP, QUOTED, STRING, WORD, Token
+
+_HARMLESS_NAMES = """
+alter_algorithm auto_increment_increment auto_increment_offset bulk_insert_buffer_size
+default_storage_engine default_tmp_storage_engine foreign_key_checks
+idle_readonly_transaction_timeout idle_transaction_timeout idle_write_transaction_timeout
+innodb_ft_enable_stopword innodb_lock_wait_timeout innodb_strict_mode innodb_table_locks
+interactive_timeout join_buffer_size lock_wait_timeout log_slow_query log_slow_query_time
+long_query_time low_priority_updates max_error_count max_execution_time max_statement_time
+net_buffer_length net_read_timeout net_retry_count net_write_timeout preload_buffer_size profiling
+profiling_history_size query_cache_type read_buffer_size read_rnd_buffer_size
+select_into_buffer_size select_into_disk_sync session_track_gtids session_track_schema
+session_track_state_change session_track_system_variables session_track_transaction_info
+slow_query_log sort_buffer_size sql_log_off sql_notes sql_safe_updates sql_warnings unique_checks
+updatable_views_with_limit wait_timeout
+"""
+HARMLESS: Final = frozenset(_HARMLESS_NAMES.split())
+"""Session variables that cannot change what a SELECT returns. ``sql_log_bin`` is not one of them:
+what is written without it never comes to a replica."""
+
+_GLOBAL = frozenset(("GLOBAL", "PERSIST", "PERSIST_ONLY"))
+_LOCAL = frozenset(("SESSION", "LOCAL"))
+
+
+def assignments(tokens: Iterable[Token]) -> Verdict:
+    """The verdict on what stands behind the word SET."""
+    verdict = Verdict("session", "SET belongs to the session")
+    for item in _items(tokens):
+        _item(item, verdict)
+    return verdict
+
+
+def _items(tokens: Iterable[Token]) -> Iterator[list[Token]]:
+    depth = 0
+    item: list[Token] = []
+    for token in tokens:
+        if token.kind == OP:
+            depth += (token.text == "(") - (token.text == ")")
+            if token.text == "," and depth == 0:
+                yield item
+                item = []
+                continue
+        if len(item) < 8:  # a setting's name is over by then
+            item.append(token)
+    yield item
+
+
+def _item(item: list[Token], verdict: Verdict) -> None:
+    words = [t.text.upper() if t.kind in (WORD, QUOTED) else t.text for t in item]
+    if not words:
+        verdict.note("unknown", "a SET that sets nothing")
+        return
+    if words[0] == "@":
+        verdict.note("session", "user variables belong to the session", USER_VARIABLE)
+        return
+    scope = ""
+    if words[0] == "@@":
+        del words[0], item[0]
+        if words[1:2] == ["."] and words[0] in _GLOBAL | _LOCAL:
+            scope = words[0]
+            del words[:2], item[:2]
+    elif words[0] in _GLOBAL | _LOCAL and item[0].kind == WORD:
+        scope = words[0]
+        del words[0], item[0]
+    if scope in _GLOBAL:
+        verdict.note("write", f"SET {scope} changes the server")
+    elif words[:1] == ["TRANSACTION"]:
+        if scope:
+            verdict.note("session", f"SET {scope} TRANSACTION", "SET SESSION TRANSACTION")
+        else:
+            verdict.note("transaction", "SET TRANSACTION belongs to transactions")
+    else:
+        _named(words, item, verdict)
+
+
+def _named(words: list[str], item: list[Token], verdict: Verdict) -> None:
+    first, second = (*words, "", "")[:2]
+    if first in ("NAMES", "CHARACTER", "CHARSET") and second not in ("=", ":="):
+        effect = "SET NAMES" if first == "NAMES" else "SET CHARACTER SET"
+        verdict.note("session", effect, effect)
+    elif first == "ROLE" and second not in ("=", ":="):
+        verdict.note("session", "SET ROLE", "SET ROLE")
+    elif first == "PASSWORD" or (first == "DEFAULT" and second == "ROLE"):
+        verdict.note("write", f"SET {first} changes accounts")
+    elif first == "RESOURCE" and second == "GROUP":
+        verdict.note("session", "SET RESOURCE GROUP")
+    elif first == "AUTOCOMMIT":
+        verdict.note("transaction", "autocommit belongs to transactions")
+    elif not item or item[0].kind not in (WORD, QUOTED, STRING):
+        verdict.note("session", "SET of an unknown form", "SET")
+    elif first.lower() not in HARMLESS:
+        verdict.note("session", "SET belongs to the session", f"SET SESSION {first.lower()}")
