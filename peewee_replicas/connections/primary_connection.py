@@ -10,7 +10,8 @@ from peewee import OperationalError, PeeweeException, __exception_wrapper__, _tr
 
 from ..errors import NoReplicaAvailable, OutcomeUnknown, PrimaryReadOnly
 from ..nodes.replica import Replica
-from ..servers.error_meanings import NO_CONNECTION, explained, may_have_happened
+from ..servers.error_meanings import NO_CONNECTION, explained
+from .failures import may_have_happened
 from .replica_connections import Nodes
 
 logger = logging.getLogger("peewee.replicas")

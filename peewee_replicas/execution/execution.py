@@ -8,10 +8,11 @@ from typing import Any
 from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
+from ..connections.failures import TREATMENTS
 from ..events import RouteEvent
 from ..routing.decision import READER, REPLICA, WRITER
 from ..routing.router import PRIMARY, TELLING
-from ..servers.error_meanings import NO_CONNECTION, TREATMENTS
+from ..servers.error_meanings import NO_CONNECTION
 from .on_replicas import Reading
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
+from ..connections.failures import TREATMENTS
 from ..connections.snapshot import Snapshot
 from ..consistency.levels import ASK
 from ..consistency.progress import CatchUp
@@ -16,7 +17,7 @@ from ..errors import NoReplicaAvailable
 from ..nodes.replica import Replica
 from ..routing.decision import REPLICA
 from ..scopes.scope import Frame, any_here, pinning, snapshotting
-from ..servers.error_meanings import NO_CONNECTION, TREATMENTS, Meaning, explained
+from ..servers.error_meanings import NO_CONNECTION, Meaning, explained
 from .attempt import Attempts, Behind
 
 logger = logging.getLogger("peewee.replicas")

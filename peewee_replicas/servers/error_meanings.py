@@ -1,13 +1,11 @@
-"""What an error means for reads, nodes and writes, by its class and number, never by its message. Pure.
+"""What an error means, by its class and number, never by its message. Pure.
 
 Each row holds for both servers; where only one of them has the number, the row says so.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
-from ..consistency.sessions import first_word
+from typing import Literal
 
 Meaning = Literal[
     "unreachable",
@@ -23,47 +21,6 @@ Meaning = Literal[
     "statement",
 ]
 
-
-class Treatment(NamedTuple):
-    """What follows from a failure.
-
-    Attributes:
-        read: a read in autocommit: it goes to the next node; is sent again on a new connection; is sent
-            once more at most; is run on the primary instead; or the error is raised.
-        node: it is ejected; its connection is dropped; no new connections to it are tried for a moment;
-            or nothing happens to it.
-        write: whether a write that failed so may have been executed; writes are never sent again.
-    """
-
-    read: Literal["next", "again", "once more", "primary", "raise"]
-    node: Literal["eject", "drop", "back off", "keep"]
-    write: Literal["not executed", "unknown"]
-
-
-TREATMENTS: dict[Meaning, Treatment] = {
-    # It could not be had at all.
-    "unreachable": Treatment("next", "eject", "not executed"),
-    # This connection is of no more use, and the statement did not go out on it whole.
-    "not sent": Treatment("again", "drop", "not executed"),
-    # The statement went out and the connection went away: by a crash, a kill, a timeout of the client's.
-    "lost": Treatment("once more", "drop", "unknown"),
-    # The server says that somebody has ended this connection; the node is well.
-    "killed": Treatment("once more", "drop", "unknown"),
-    # It takes no more connections or statements now; those it has go on.
-    "busy": Treatment("next", "back off", "not executed"),
-    # It says that it is going away, or is not for users now; a statement that was at work was given up.
-    "leaving": Treatment("next", "eject", "unknown"),
-    # It does not serve yet.
-    "not ready": Treatment("next", "eject", "not executed"),
-    # It will not let this client in until somebody changes a setting.
-    "misconfigured": Treatment("next", "eject", "not executed"),
-    # It took the statement for a write and did not execute it.
-    "refused": Treatment("primary", "keep", "not executed"),
-    # A table, schema, column or function that may not have arrived on the replica yet.
-    "missing": Treatment("primary", "keep", "not executed"),
-    # All else is the statement's own.
-    "statement": Treatment("raise", "keep", "not executed"),
-}
 
 # The rows; 2xxx are the client's own numbers.
 TABLE: tuple[tuple[Meaning, tuple[int, ...]], ...] = (
@@ -93,9 +50,6 @@ NO_CONNECTION: frozenset[Meaning] = frozenset(
 """What says, of a failure to *connect*, that the node cannot be had now."""
 NOT_OPENED: frozenset[Meaning] = NO_CONNECTION | {"missing"}
 """What lets a read go elsewhere when it could not connect: the schema too may not have arrived yet."""
-
-READ_ONLY: frozenset[object] = frozenset({1290, 1792, 1836, 1874})
-"""With these a server refuses a write: because it is no primary any more, or for another of its options."""
 
 _REMEDIES = {
     2002: "check that it runs, and that unix_socket leads to it",
@@ -159,33 +113,3 @@ def explained(arguments: tuple[object, ...], node: str, *words: str) -> tuple[ob
     *first, text = arguments or ("",)
     parts = (text or "its connection is lost", *words)  # the driver has no words for that
     return (*first, f"{node}: " + "; ".join(str(part) for part in parts if part))
-
-
-# After these words a lost connection leaves nothing behind that a transaction's end does not take back.
-_TAKEN_BACK = frozenset(
-    {
-        "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "VALUES", "TABLE", "SAVEPOINT", "RELEASE",
-        "ROLLBACK", "SHOW", "EXPLAIN", "DESCRIBE", "DESC", "DO", "SET", "USE",
-    }
-)  # fmt: skip
-# Outside a transaction these change nothing, or nothing that outlives the connection.
-_WITHOUT_EFFECT = frozenset({"SHOW", "EXPLAIN", "DESCRIBE", "DESC", "HELP", "ROLLBACK", "BEGIN", "START"})
-
-
-def may_have_happened(found: Meaning, kind: str, text: str | bytes, *, transaction: bool) -> bool:
-    """Whether a statement that failed on the primary may have had its effect all the same.
-
-    Parameters:
-        found: what its error means.
-        kind: the statement's kind.
-        text: the statement.
-        transaction: whether a transaction was open, whose work ends with its connection.
-    """
-    if TREATMENTS[found].write != "unknown" or kind in ("read", "locking"):
-        return False
-    word = first_word(text)
-    if transaction:
-        return word not in _TAKEN_BACK  # COMMIT, and all that commits without saying so
-    if found != "lost":
-        return False  # the server has answered: it did not execute the statement
-    return kind not in ("session", "transaction") and word not in _WITHOUT_EFFECT

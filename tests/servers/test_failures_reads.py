@@ -29,7 +29,8 @@ from support.saboteur import Doorman, Saboteur
 from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase
-from peewee_replicas.servers.error_meanings import TREATMENTS, meaning
+from peewee_replicas.connections.failures import TREATMENTS
+from peewee_replicas.servers.error_meanings import meaning
 from peewee_replicas.servers.wire.sockets import SILENT_SECONDS
 
 pytestmark = pytest.mark.once
