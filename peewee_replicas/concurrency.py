@@ -1,7 +1,8 @@
-"""What a forked process does with the locks, connections and databases of its parent.
+"""Threads, tasks and forked processes: who runs now, and what a child does with what it has inherited.
 
-A child that used an inherited socket would take the parent's answers for its own, and one that closed it
-properly would end the parent's session. So a child abandons them all, and opens its own when it needs them.
+A forked child that used an inherited socket would take the parent's answers for its own, and one that
+closed it properly would end the parent's session. So a child abandons them all, and opens its own when it
+needs them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, Protocol
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 _connections: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -17,6 +19,33 @@ _databases: weakref.WeakSet[Any] = weakref.WeakSet()
 
 # What must not even be collected in a child: SQLite may then remove the parent's log.
 _abandoned: list[Any] = []
+
+
+class Here(Protocol):
+    """How a form of the library tells those apart that run at the same time.
+
+    Attributes:
+        word: what one of them is called in messages.
+    """
+
+    word: str
+
+    def current(self) -> Hashable:
+        """Who runs now."""
+
+    def local(self) -> Any:
+        """An object whose attributes each of them has apart, as `threading.local` gives it."""
+
+
+class Threads:
+    """Each thread is somebody of its own."""
+
+    word = "thread"
+    current = staticmethod(threading.get_ident)
+    local = staticmethod(threading.local)
+
+
+THREADS: Here = Threads()
 
 
 def new_lock() -> Any:

@@ -16,7 +16,7 @@ from playhouse.pwasyncio import AsyncModel, MissingGreenletBridge, await_
 from ..concurrency import abandon
 from ..connections.replica_connections import _TurnedAway
 from ..nodes.replica import Replica
-from ..routing.settings import NodeSpec
+from ..nodes.spec import NodeSpec
 from .iterate import Streaming
 from .on_primary import Placing
 from .pooled_mysql import POOL_ARGUMENTS, PooledMySQL, check_pool_arguments

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from ..local import Here
+from ..concurrency import Here
 
 
 def current_task() -> asyncio.Task[Any] | None:

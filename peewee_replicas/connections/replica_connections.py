@@ -11,10 +11,10 @@ import peewee
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 from playhouse.pool import MaxConnectionsExceeded
 
-from ..local import THREADS, Here
+from ..concurrency import THREADS, Here
 from ..nodes.replica import Replica
+from ..nodes.spec import overlay
 from ..routing.router import Replication
-from ..routing.settings import overlay
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, Meaning, explained, meaning, remedy
 
 _UNREACHABLE = 2003  # CR_CONN_HOST_ERROR
@@ -186,7 +186,7 @@ class Nodes(peewee.Database):
         if replica.unreached != self._state.unreached:
             raise _TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
         if replica.is_resting():
-            raise _TurnedAway(_BUSY, f"is left alone for a moment: {replica.rest.cause}")
+            raise _TurnedAway(_BUSY, f"is left alone for a moment: {replica.backoff.cause}")
 
     def _could_not_connect(self, exc: Any) -> None:
         exc.connecting = True

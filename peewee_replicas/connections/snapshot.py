@@ -8,9 +8,8 @@ from typing import Any
 
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 
-from ..concurrency import new_lock
+from ..concurrency import Here, new_lock
 from ..consistency.progress import CatchUp
-from ..local import Here
 from ..nodes.replica import Replica
 from ..routing.router import Replication
 

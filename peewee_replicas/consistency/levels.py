@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from peewee import PeeweeException, __exception_wrapper__
 
+from ..concurrency import THREADS, Here
 from ..events import Counters
-from ..local import THREADS, Here
 from ..positions import Position
 from ..scopes.scope import Frame, causal, pinning
 from .sessions import SHORT, Session, ended

@@ -17,9 +17,10 @@ from ..concurrency import abandon, free, track_database
 from ..connections.primary_connection import Primary
 from ..errors import ConfigurationError, ReadOnlyViolation
 from ..nodes.replica import Replica
+from ..nodes.spec import NodeSpec
 from ..routing.decision import REPLICA, WRITER, Decision
 from ..routing.router import PRIMARY, Replication
-from ..routing.settings import OWN_ARGUMENTS, NodeSpec, checked
+from ..routing.settings import OWN_ARGUMENTS, checked
 from ..scopes.scope import Frame, innermost
 from ..servers.error_meanings import explained
 from ..statements.classifier import Statement
@@ -71,7 +72,8 @@ class Connections(Primary):
         core.prober = self._make_prober(core)
         if before is not None:
             core.route_hooks, core.news.hooks = before.route_hooks, before.news.hooks
-            self._stop_probing(before)
+            if before.prober is not None:
+                before.prober.retire()
         track_database(self)
 
     # Nodes

@@ -14,8 +14,9 @@ from ..errors import ConfigurationError
 from ..nodes.prober import Prober
 from ..nodes.replica import Replica
 from ..nodes.replica_set import ReplicaSet
+from ..nodes.spec import NodeSpec, address, endpoint, node_specs, overlay, same_connection
 from ..routing.router import PRIMARY, Replication
-from ..routing.settings import NodeSpec, Settings, address, endpoint, node_specs, overlay, same_connection
+from ..routing.settings import Settings
 from ..servers.wire import connection as wire
 from ..servers.wire import driver
 from .lifecycle import Connections

@@ -11,8 +11,9 @@ from peewee import SENTINEL, OperationalError, SqliteDatabase, __exception_wrapp
 from ..errors import ConfigurationError
 from ..nodes.replica import Replica
 from ..nodes.replica_set import ReplicaSet
+from ..nodes.spec import NodeSpec
 from ..routing.router import PRIMARY, Replication
-from ..routing.settings import OWN_ARGUMENTS, NodeSpec, Settings
+from ..routing.settings import OWN_ARGUMENTS, Settings
 from ..servers import sqlite
 from ..servers.error_meanings import Meaning
 from .lifecycle import Connections

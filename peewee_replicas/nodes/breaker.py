@@ -1,4 +1,4 @@
-"""Whether a node is in rotation: pure state, told the time by its caller."""
+"""Whether a node is in rotation, and whether it takes new connections. Pure, told the time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from ..concurrency import new_lock
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
+SHORTEST_BACKOFF = 0.5
+LONGEST_BACKOFF = 2.0
 
 
 class Breaker:
@@ -105,3 +107,41 @@ class Breaker:
             self._trying = None
             self._pause = self._until = 0.0
             self.cause = ""
+
+
+class Backoff:
+    """Pauses during which no new connection to a node is tried, because it has refused one as too busy.
+
+    The node is not dead: open connections go on being used, and it stays in rotation for them.
+
+    Parameters:
+        jitter: called without arguments, returns a number in [0, 1); spreads the pauses of many processes.
+    """
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._lock = new_lock()
+        self._until = 0.0
+        self.cause = ""
+        """Why, in words; ``""`` once a connection has been opened again."""
+
+    def begin(self, now: float, cause: str) -> bool:
+        """Begin a pause, or another; True if the node was not known to be busy.
+
+        Parameters:
+            now: a monotonic clock's reading, in seconds.
+            cause: why, in words.
+        """
+        with self._lock:
+            is_news = not self.cause
+            self.cause = cause
+            self._until = now + SHORTEST_BACKOFF + (LONGEST_BACKOFF - SHORTEST_BACKOFF) * self._jitter()
+            return is_news
+
+    def holds(self, now: float) -> bool:
+        """Whether no new connection is to be tried now."""
+        return bool(self.cause) and now < self._until
+
+    def end(self) -> None:
+        """A connection was opened: the node is not busy any more."""
+        self.cause = ""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..concurrency import new_lock
 from ..servers.wire import questions
 from ..servers.wire.polling import hang_up
-from . import interview as probes
+from . import interview
+from .interview import Answers, Questionnaire
+from .probe_history import ProbeHistory
 
 
 class Run:
@@ -113,18 +116,48 @@ def _await_exit(thread: threading.Thread) -> None:
         time.sleep(0.0005)  # the system gives no sign of that end that could be waited for
 
 
-class Talk:
+class ProbeTarget:
+    """One node, as one run of the prober deals with it.
+
+    Attributes:
+        conn: the prober's connection to it, or None.
+        opener: the thread that opens one, or has opened the last.
+        questionnaire: what is worth asking on this connection.
+        history: what its probes have found.
+        fresh: the connection is new, and nothing was learned over it yet.
+        looked: it has been looked at, after the primary.
+        silent: how many probes in a row were not answered in time.
+        said: the last complaint that was logged; ``""`` once it has answered again.
+        outdated: the connection is to be replaced, because the address may lead to another server by now.
+    """
+
+    def __init__(self) -> None:
+        self.conn: Any = None
+        self.opener: threading.Thread | None = None
+        self.questionnaire = Questionnaire(None)
+        self.history = ProbeHistory()
+        self.fresh = True
+        self.looked = False
+        self.silent = 0
+        self.said = ""
+        self.outdated = False
+
+
+class Probe:
     """One probe of one node, under way."""
 
-    def __init__(self, conn: Any, asking: probes.Asking, target: Any, seconds: float, fails: Any) -> None:
+    def __init__(
+        self, conn: Any, questionnaire: Questionnaire, goal: Any, seconds: float,
+        fails: Callable[[Exception], bool],
+    ) -> None:  # fmt: skip
         self.conn = conn
-        self.answers: probes.Answers | None = None
+        self.answers: Answers | None = None
         self._fails = fails
-        self._interview = probes.interview(conn.flavour, asking, target, seconds)
+        self._interview = interview.interview(conn.flavour, questionnaire, goal, seconds)
         self.asked_at = self.answered_at = time.monotonic()
         questions.send(conn, next(self._interview))
 
-    def hear(self) -> bool:
+    def receive(self) -> bool:
         """Take one answer and ask the next question; True if that was the last."""
         answer = questions.receive(self.conn)
         if isinstance(answer, Exception) and self._fails(answer):
@@ -136,66 +169,6 @@ class Talk:
             self.answered_at = time.monotonic()
             return True
         return False
-
-
-class View:
-    """What the prober remembers of one node."""
-
-    def __init__(self) -> None:
-        self.conn: Any = None
-        self.opener: threading.Thread | None = None
-        self.asking = probes.Asking(None)
-        self.fresh = True
-        self.looked = False
-        self.silent = 0
-        self.said = ""
-        self.server: Any = None
-        self.position: Any = None
-        self.own_writes: Any = None
-        self.reached_at: float | None = None
-        self.read_only: bool | None = None
-        self.outdated = False
-
-    def judge(
-        self, told: probes.Facts, answered_at: float, samples: probes.Samples,
-        *, serves: bool, listed: bool, max_lag: float | None,
-    ) -> probes.Verdict:  # fmt: skip
-        """What becomes of a node, by what it has answered now and before.
-
-        Parameters:
-            told: what it has answered now; `answered_at`: when.
-            samples: of the primary.
-            serves: whether it serves reads; else it is the primary, and nothing more.
-            listed: whether it was given as the primary.
-            max_lag: the bound; None: there is none.
-        """
-        if not serves:
-            self.server = told.itself
-            remark = "has read_only=ON: it takes no writes" if told.read_only else ""
-            return probes.Verdict("up", "", "primary", 0.0, remark)
-        before, position = self.position, told.position
-        moved_back = before is not None and position is not None and not position.covers(before)
-        if told.itself != self.server or moved_back:
-            self.reached_at = self.own_writes = None
-        self.server, self.position = told.itself, position
-        reached_at = None if position is None else samples.reached(position)
-        if reached_at is not None:
-            self.reached_at = max(reached_at, self.reached_at or reached_at)
-        lag = probes.heartbeat_lag(samples.beats, told.beats)
-        if lag is None and self.reached_at is not None:
-            lag = probes.lag_bound(self.reached_at, answered_at, samples)
-        own, self.own_writes = self.own_writes, told.own_writes
-        return probes.judge(
-            told,
-            is_primary=listed or (bool(told.server) and told.itself == samples.server),
-            listed=listed,
-            # What was there a round ago and has not arrived at the primary since is not on its way.
-            diverged=own is not None and type(samples.newest) is type(own) and not samples.newest.covers(own),
-            lag=lag,
-            doubt=samples.known and position is not None and self.reached_at is None,
-            samples=samples,
-            max_lag=max_lag,
-        )
 
 
 def timed_out(exc: BaseException | None) -> bool:

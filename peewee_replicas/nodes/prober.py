@@ -1,8 +1,8 @@
-"""The prober: one thread of a database, on connections of its own, that looks how the nodes are. I/O only.
+"""The prober: a thread per database that checks all nodes once per interval, over connections of its own.
 
-A round asks all nodes at once and takes their answers as they come, so that one which hangs delays no
-other. Connecting, which runs the user's code and may block, is done aside, by a thread for each node that
-has no connection; it is gone once it has one. What the answers mean is decided in `probes`.
+A round sends its questions to all nodes at once and reads the answers as they arrive, so that a node that
+hangs delays no other. Connecting runs the user's code and may block, so a short-lived thread per node does
+it. This module does the I/O only: what the answers mean is decided in `fitness`, `lag` and `probe_history`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,29 @@ import random
 import threading
 import time
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ..concurrency import new_lock
-from ..routing.router import Replication
+from ..events import Counters, NodeNews
 from ..servers.wire.polling import readable
-from . import interview as probes
-from .probe_run import Run, Talk, View, timed_out
+from .fitness import role_change
+from .interview import Facts, Questionnaire, facts
+from .lag import Samples
+from .probe_run import Probe, ProbeTarget, Run, timed_out
 from .replica import Replica
+from .replica_set import ReplicaSet
 
 logger = logging.getLogger("peewee.replicas")
 
-# So long without a use of the database, and the thread ends until the next; in seconds.
+# The thread ends when nobody has used the database for this many seconds; the next use starts it again.
 IDLE_SECONDS = 60.0
-# Pauses between tries of a node that is out grow up to this: no read pays for them.
+# The longest pause between two tries of an ejected node. Short, because no read has to wait for these tries.
 LONGEST_PAUSE = 5.0
-# What a node is given, in each probe, to reach what the primary has just told; the precision of lag.
+# How long a replica may take, in each probe, to reach the position that the primary has just reported.
+# Lag is measured to this precision.
 _SETTLE_SECONDS = 0.2
-# A node that twice in a row says nothing hangs.
+# A node that does not answer this many probes in a row is taken to hang.
 _STRIKES = 2
 _LONGEST_LIMIT = 10.0
 _SLICE = 1.0
@@ -40,32 +45,87 @@ _probers: weakref.WeakSet[Prober] = weakref.WeakSet()
 _forking = threading.Event()
 
 
+class ProbeSettings(Protocol):
+    """The settings of a database that the prober follows."""
+
+    @property
+    def max_lag(self) -> float | None: ...
+    @property
+    def heartbeat_table(self) -> str | None: ...
+
+
+class ProbedCluster(Protocol):
+    """The nodes of one database, as the prober needs them.
+
+    Attributes:
+        replicas: the nodes that serve reads.
+        reader: the primary; one of the replicas too, where it was listed among them.
+        generation: raised by the prober when the primary is found to be one no longer; connections to it
+            that are older are not used again.
+        counters: where it counts the connections under which it has hung up.
+        news: tells the user's hooks of what happens to the primary.
+        settings: the database's.
+    """
+
+    @property
+    def replicas(self) -> ReplicaSet: ...
+    @property
+    def reader(self) -> Replica: ...
+    @property
+    def counters(self) -> Counters: ...
+    @property
+    def news(self) -> NodeNews: ...
+    @property
+    def settings(self) -> ProbeSettings: ...
+
+    generation: int
+
+
+class Connector(Protocol):
+    """The database, as the prober needs it: it opens connections and explains their errors."""
+
+    def _open_probe(self, replica: Replica, seconds: float, watch: Callable[[Any], None]) -> Any:
+        """A connection for the prober alone; `watch` is given it before it is opened."""
+
+    def _meaning(self, exc: BaseException) -> str:
+        """What an error says about the node."""
+
+    def _has_no_connection(self, exc: BaseException) -> bool:
+        """Whether an error says that the node cannot be reached, or has hung up."""
+
+    def _cause(self, exc: BaseException) -> str:
+        """An error in words, with what to do about it."""
+
+
 class Prober:
-    """Looks how the nodes of one database are, while somebody uses it.
+    """Checks the nodes of one database at regular intervals while somebody uses it.
 
     Parameters:
-        core: the database's replication.
+        cluster: the nodes.
         interval: seconds between two rounds.
     """
 
-    def __init__(self, core: Replication, interval: float) -> None:
+    def __init__(self, cluster: ProbedCluster, interval: float) -> None:
         self.interval = interval
         self.limit = min(max(interval, 1.0), _LONGEST_LIMIT)
         self.looked = threading.Event()
-        """Set once every node was looked at, and each replica when the primary had been."""
-        self._core = core
+        """Set once every node has been looked at, and each replica after the primary."""
+        self._cluster = cluster
         self._lock = new_lock()
         self._run: Run | None = None
-        # One life may have begun before the one before it has ended; they are not to meet.
-        self._views: weakref.WeakKeyDictionary[Run, dict[Replica, View]] = weakref.WeakKeyDictionary()
+        self._retired = False
+        # A new run may begin before the last one has ended, so each has targets of its own.
+        self._targets: weakref.WeakKeyDictionary[Run, dict[Replica, ProbeTarget]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._idle = 0.0
         self._said = ""
         self._forget()
-        core.replicas.watch(True)
+        cluster.replicas.watch(True)
         _probers.add(self)
 
     def _forget(self) -> None:
-        self._samples = probes.Samples()
+        self._samples = Samples()
         self._sampled = threading.Event()
 
     @property
@@ -74,26 +134,32 @@ class Prober:
         run = self._run
         return run is not None and not run.ended.is_set() and run.alive()
 
-    def use(self, database: Any) -> None:
-        """Somebody uses the database: start looking, if it is not being done."""
+    def use(self, database: Connector) -> None:
+        """Start probing, if it is not being done: somebody uses the database."""
+        failure = self._start(database)
+        if failure:
+            self._say(f"cannot be started: {failure}")  # not under the lock: handlers may use the database
+
+    def _start(self, database: Connector) -> str:
         with self._lock:
-            if _forking.is_set():
-                return
-            self._core.replicas.watch(False)
-            if self.at_work or not self._core.replicas.all:
-                return
+            if _forking.is_set() or self._retired:
+                return ""
+            self._cluster.replicas.watch(False)
+            if self.at_work or not self._cluster.replicas.all:
+                return ""
             self._forget()
             self._idle = 0.0
             run = Run()
-            self._views[run] = {}
+            self._targets[run] = {}
             try:
-                # The thread is not to keep the database alive.
+                # The thread must not keep the database alive.
                 round_ = weakref.WeakMethod(self.round)
-                run.begin(f"prober of {database.database}", _work, weakref.ref(database), round_, run)
+                name = f"prober of {self._cluster.news.database}"
+                run.begin(name, _work, weakref.ref(database), round_, run)
             except RuntimeError as exc:  # no more threads, or the interpreter is ending
-                self._say(f"cannot be started: {exc}")
-                return
+                return str(exc)
             self._run = run
+            return ""
 
     def stop(self) -> None:
         """End it until the next use; its connections are closed."""
@@ -105,32 +171,37 @@ class Prober:
                 if self._run is None:  # else somebody has used the database meanwhile
                     self._rest()
 
+    def retire(self) -> None:
+        """End it for good: another prober has taken its place."""
+        self._retired = True
+        self.stop()
+
     def _rest(self) -> None:
         self.looked.clear()
-        for replica in self._core.replicas.all:
+        for replica in self._cluster.replicas.all:
             replica.breaker.longest = None
             replica.unwatched()
-        self._core.replicas.watch(True)
+        self._cluster.replicas.watch(True)
 
     def _say(self, words: str) -> None:
         if words != self._said:
             self._said = words
             if words:
-                logger.warning("the prober of %s %s", self._core.news.database, words)
+                logger.warning("the prober of %s %s", self._cluster.news.database, words)
 
     # Rounds
 
-    def round(self, database: Any, run: Run) -> float | None:
+    def round(self, database: Connector, run: Run) -> float | None:
         """Look at every node; returns seconds until the next round, or None to end."""
         started = time.monotonic()
         with self._lock:
-            if run is not self._run or database._replication is not self._core:
+            if run is not self._run:
                 return None
-            if self._core.replicas.unwatched:
+            if self._cluster.replicas.unwatched:
                 self._idle += self.interval
             else:
                 self._idle = 0.0
-                self._core.replicas.watch(True)
+                self._cluster.replicas.watch(True)
             if self._idle > max(IDLE_SECONDS, 3 * self.interval):
                 self._run = None
                 self._rest()
@@ -144,225 +215,237 @@ class Prober:
         spread = 0.9 + random.random() / 5  # many processes are not to ask in step
         return max(0.0, started + self.interval * spread - time.monotonic())
 
-    def _look(self, database: Any, run: Run, started: float) -> None:
-        core = self._core
-        nodes = list(dict.fromkeys((core.reader, *core.replicas.all)))
-        views = self._views[run]
-        for replica in [replica for replica in views if replica not in nodes]:
-            self._close(run, views.pop(replica))
+    def _look(self, database: Connector, run: Run, started: float) -> None:
+        cluster = self._cluster
+        nodes = list(dict.fromkeys((cluster.reader, *cluster.replicas.all)))
+        targets = self._targets[run]
+        for replica in [replica for replica in targets if replica not in nodes]:
+            self._close(run, targets.pop(replica))
         for replica in nodes:  # all at once, or the first could be taken for all that there are
-            views.setdefault(replica, View())
-        talks: dict[Replica, Talk] = {}
+            targets.setdefault(replica, ProbeTarget())
+        probes: dict[Replica, Probe] = {}
         for replica in nodes:
-            view = views[replica]
-            if view.opener is not None and view.opener.is_alive():
+            target = targets[replica]
+            if target.opener is not None and target.opener.is_alive():
                 continue
             breaker = replica.breaker
             breaker.longest = LONGEST_PAUSE
-            if breaker.open and not breaker.by_hand and replica in core.replicas.all:
+            if breaker.open and not breaker.by_hand and replica in cluster.replicas.all:
                 if breaker.due(started):
-                    self._open_aside(database, replica, view, run)
-            elif view.conn is None or view.outdated:
-                self._open_aside(database, replica, view, run)
-            elif replica is core.reader:
-                self._ask(database, replica, view, run, talks, None)
+                    self._open_aside(database, replica, target, run)
+            elif target.conn is None or target.outdated:
+                self._open_aside(database, replica, target, run)
+            elif replica is cluster.reader:
+                self._ask(database, replica, target, run, probes, None)
                 # The others are asked what the primary has just told, unless it takes its time.
-                self._converse(database, run, talks, started + self.limit / 10)
+                self._converse(database, run, probes, started + self.limit / 10)
             else:
-                self._ask(database, replica, view, run, talks, self._samples.newest)
-        self._converse(database, run, talks, started + self.limit)
-        for replica in talks:
-            self._lose(database, replica, views[replica], run, None, silent=True)
+                self._ask(database, replica, target, run, probes, self._samples.newest)
+        self._converse(database, run, probes, started + self.limit)
+        for replica in probes:
+            self._lose(database, replica, targets[replica], run, None, silent=True)
 
     def _ask(
-        self, database: Any, replica: Replica, view: View, run: Run, talks: dict[Replica, Talk], target: Any
+        self,
+        database: Connector,
+        replica: Replica,
+        target: ProbeTarget,
+        run: Run,
+        probes: dict[Replica, Probe],
+        goal: Any,
     ) -> None:
-        if replica is self._core.reader or replica.role != "replica" or not self._samples.answers:
-            target = None
+        if replica is self._cluster.reader or replica.role != "replica" or not self._samples.answers:
+            goal = None
         try:
-            talks[replica] = Talk(
-                view.conn, view.asking, target, self._settle_seconds, database._has_no_connection
+            probes[replica] = Probe(
+                target.conn, target.questionnaire, goal, self._settle_seconds, database._has_no_connection
             )
         except Exception as exc:
-            self._lose(database, replica, view, run, exc)
+            self._lose(database, replica, target, run, exc)
 
     @property
     def _settle_seconds(self) -> float:
         return min(_SETTLE_SECONDS, self.interval / 4)
 
-    def _converse(self, database: Any, run: Run, talks: dict[Replica, Talk], until: float) -> None:
+    def _converse(self, database: Connector, run: Run, probes: dict[Replica, Probe], until: float) -> None:
         """Take answers as they come, and take what is over off the list; what came in time is never late."""
-        while talks and not run.ended.is_set():
+        while probes and not run.ended.is_set():
             left = until - time.monotonic()
-            asked = {talk.conn._sock: replica for replica, talk in talks.items()}
+            asked = {probe.conn._sock: replica for replica, probe in probes.items()}
             ready = readable(list(asked), max(0.0, left))
             if not ready and left <= 0:
                 return
             for sock in ready:
                 replica = asked[sock]
-                talk, view = talks[replica], self._views[run][replica]
+                probe, target = probes[replica], self._targets[run][replica]
                 try:
-                    if not talk.hear():
+                    if not probe.receive():
                         continue
-                    del talks[replica]
-                    self._take(replica, view, talk)
+                    del probes[replica]
+                    self._take(replica, target, probe)
                     self._note_looks(run)
                 except Exception as exc:
-                    talks.pop(replica, None)
-                    self._lose(database, replica, view, run, exc)
+                    probes.pop(replica, None)
+                    self._lose(database, replica, target, run, exc)
 
     def _lose(
-        self, database: Any, replica: Replica, view: View, run: Run, exc: Exception | None,
+        self, database: Connector, replica: Replica, target: ProbeTarget, run: Run, exc: Exception | None,
         *, silent: bool = False,
     ) -> None:  # fmt: skip
         """A probe came to nothing. That may be the connection's fault, so a new one tells about the node."""
         if run.ended.is_set():
             return
-        if replica is self._core.reader:
+        if replica is self._cluster.reader:
             with self._lock:
                 self._samples.miss()
-        gone = view.conn is None or view.conn._sock is None
+        gone = target.conn is None or target.conn._sock is None
         if exc is not None and not (gone or database._has_no_connection(exc)):
-            view.looked = True
-            self._not_told(replica, view, exc)
+            target.looked = True
+            self._not_told(replica, target, exc)
             return
-        self._close(run, view, in_order=False)
+        self._close(run, target, in_order=False)
         if silent or (exc is not None and timed_out(exc)):
-            view.silent += 1
-        self._open_aside(database, replica, view, run)
+            target.silent += 1
+        self._open_aside(database, replica, target, run)
 
-    def _close(self, run: Run, view: View, *, in_order: bool = True) -> None:
-        conn, view.conn = view.conn, None
+    def _close(self, run: Run, target: ProbeTarget, *, in_order: bool = True) -> None:
+        conn, target.conn = target.conn, None
         if conn is not None:
             run.close(conn, in_order=in_order)
 
     # Connecting
 
-    def _open_aside(self, database: Any, replica: Replica, view: View, run: Run) -> None:
-        name = f"prober of {database.database}, to {replica.name}"
-        view.opener = run.begin(name, self._open, database, replica, view, run)
+    def _open_aside(self, database: Connector, replica: Replica, target: ProbeTarget, run: Run) -> None:
+        name = f"prober of {self._cluster.news.database}, to {replica.name}"
+        target.opener = run.begin(name, self._open, database, replica, target, run)
 
-    def _open(self, database: Any, replica: Replica, view: View, run: Run) -> None:
+    def _open(self, database: Connector, replica: Replica, target: ProbeTarget, run: Run) -> None:
         breaker = replica.breaker
         started = time.monotonic()
-        tries = replica in self._core.replicas.all and breaker.may_try(time.monotonic())
+        tries = replica in self._cluster.replicas.all and breaker.may_try(time.monotonic())
         try:
             conn = database._open_probe(replica, self.limit, run.watch)
-            self._close(run, view)
-            view.conn, view.fresh = conn, True
-            view.asking = probes.Asking(self._core.settings.heartbeat_table)
-            if replica is not self._core.reader:
+            self._close(run, target)
+            target.conn, target.fresh = conn, True
+            target.questionnaire = Questionnaire(self._cluster.settings.heartbeat_table)
+            if replica is not self._cluster.reader:
                 self._sampled.wait(self.limit / 4)
-            target = self._samples.newest if replica is not self._core.reader else None
-            talk = Talk(conn, view.asking, target, self._settle_seconds, database._has_no_connection)
-            while not talk.hear():
+            goal = self._samples.newest if replica is not self._cluster.reader else None
+            probe = Probe(conn, target.questionnaire, goal, self._settle_seconds, database._has_no_connection)
+            while not probe.receive():
                 pass
-            self._take(replica, view, talk)
-            replica.rest.end()
+            self._take(replica, target, probe)
+            replica.backoff.end()
             if tries:
                 replica.works()
         except Exception as exc:
-            view.looked = True
-            self._close(run, view, in_order=False)
+            target.looked = True
+            self._close(run, target, in_order=False)
             if not run.ended.is_set():
                 # What reads on after a timeout says something else, so time itself is looked at too.
                 silent = timed_out(exc) or time.monotonic() - started >= self.limit
                 try:
-                    self._not_opened(database, replica, view, exc, silent)
+                    self._not_opened(database, replica, target, exc, silent)
                 except Exception as bug:
                     self._say(f"has failed and goes on: {type(bug).__name__}: {bug}")
         finally:
             if tries:
                 breaker.let_go()
-            if replica is self._core.reader:
+            if replica is self._cluster.reader:
                 self._sampled.set()
-            run.hand_over(view.conn)
-            if run.ended.is_set() or self._views[run].get(replica) is not view:
-                self._close(run, view)  # this life has ended, or the node has left, meanwhile
+            run.hand_over(target.conn)
+            if run.ended.is_set() or self._targets[run].get(replica) is not target:
+                self._close(run, target)  # this life has ended, or the node has left, meanwhile
             self._note_looks(run)
 
     def _note_looks(self, run: Run) -> None:
-        if run is self._run and all(view.looked for view in list(self._views[run].values())):
+        if run is self._run and all(target.looked for target in list(self._targets[run].values())):
             self.looked.set()
 
-    def _not_opened(self, database: Any, replica: Replica, view: View, exc: Exception, silent: bool) -> None:
-        core = self._core
-        if replica is core.reader:
+    def _not_opened(
+        self, database: Connector, replica: Replica, target: ProbeTarget, exc: Exception, silent: bool
+    ) -> None:
+        cluster = self._cluster
+        if replica is cluster.reader:
             with self._lock:
                 self._samples.miss()
         found = database._meaning(exc)
         unreachable = database._has_no_connection(exc) and found != "busy"
         cause = database._cause(exc)
-        if replica not in core.replicas.all:
-            self._not_told(replica, view, exc)
+        if replica not in cluster.replicas.all:
+            self._not_told(replica, target, exc)
             return
         silent = unreachable and silent
         if silent:
-            view.silent += 1
-            if view.silent < _STRIKES and not replica.breaker.open:
+            target.silent += 1
+            if target.silent < _STRIKES and not replica.breaker.open:
                 return
         if unreachable or replica.breaker.open:
             replica.failed(f"{cause}; it does not answer" if silent else cause)
-            if silent and view.silent >= _STRIKES:
-                core.counters.add("hung_up", replica.hang_up())
+            if silent and target.silent >= _STRIKES:
+                cluster.counters.add("hung_up", replica.hang_up())
         else:
-            self._not_told(replica, view, exc)
+            self._not_told(replica, target, exc)
 
-    def _not_told(self, replica: Replica, view: View, exc: Exception) -> None:
+    def _not_told(self, replica: Replica, target: ProbeTarget, exc: Exception) -> None:
         """Say once that a node cannot be looked at; of a replica that is no verdict."""
         cause = f"{type(exc).__name__}: {exc}"
-        plain_primary = replica not in self._core.replicas.all
-        if plain_primary and not view.said:
-            self._core.news.tell(replica, "down", cause)
-        if type(exc).__name__ + str(exc.args[:1]) != view.said:
-            view.said = type(exc).__name__ + str(exc.args[:1])
+        plain_primary = replica not in self._cluster.replicas.all
+        if plain_primary and not target.said:
+            self._cluster.news.tell(replica, "down", cause)
+        if type(exc).__name__ + str(exc.args[:1]) != target.said:
+            target.said = type(exc).__name__ + str(exc.args[:1])
             what = "does not answer the prober" if plain_primary else "cannot be looked at by the prober"
             logger.warning("%s %s: %s", replica.title, what, cause)
 
     # Taking in
 
-    def _take(self, replica: Replica, view: View, talk: Talk) -> None:
+    def _take(self, replica: Replica, target: ProbeTarget, probe: Probe) -> None:
         """Take in what a node has answered."""
-        core, conn = self._core, talk.conn
-        assert talk.answers is not None
-        told = probes.facts(talk.answers, conn.flavour)
-        view.silent = 0
-        compared = replica is core.reader or self._sampled.is_set()
+        cluster, conn = self._cluster, probe.conn
+        assert probe.answers is not None
+        told = facts(probe.answers, conn.flavour)
+        target.silent = 0
+        compared = replica is cluster.reader or self._sampled.is_set()
+        changed = ""
         with self._lock:
-            if replica is core.reader:
-                self._samples.add(talk.asked_at, talk.answered_at, told)
-                self._look_for_changed_roles(replica, view, told)
-            verdict = view.judge(
-                told, talk.answered_at, self._samples, serves=replica in core.replicas.all,
-                listed=replica.is_primary, max_lag=core.settings.max_lag,
+            if replica is cluster.reader:
+                self._samples.add(probe.asked_at, probe.answered_at, told)
+                changed = self._note_changed_role(target, told)
+            fitness = target.history.assess(
+                told, probe.answered_at, self._samples, serves=replica in cluster.replicas.all,
+                listed=replica.is_primary, max_lag=cluster.settings.max_lag,
             )  # fmt: skip
-        if view.said:
-            view.said = ""
+        if changed:
+            logger.warning("%s %s, so connections to it are made anew", replica.title, changed)
+        if target.said:
+            target.said = ""
             logger.warning("%s answers the prober again", replica.title)
-            if replica not in core.replicas.all:
-                core.news.tell(replica, "up", "")
-        if view.asking.complaint:
+            if replica not in cluster.replicas.all:
+                cluster.news.tell(replica, "up", "")
+        if target.questionnaire.complaint:
             logger.warning(
-                "%s: %s; lag is taken from positions instead", replica.title, view.asking.complaint
+                "%s: %s; lag is taken from positions instead", replica.title, target.questionnaire.complaint
             )
-            view.asking.complaint, view.asking.heartbeat_table = "", None
+            target.questionnaire.complaint, target.questionnaire.heartbeat_table = "", None
         progress = replica.progress
-        if verdict.role == "replica" and told.position is not None and told.server:
+        if fitness.role == "replica" and told.position is not None and told.server:
             if progress.server in (None, told.server):
-                progress.learn(told.server, told.position, fresh=view.fresh)
-            view.fresh = False
-        reached = told.sample if verdict.role == "primary" else told.position
-        replica.judged(verdict, None if reached is None else reached.text())
-        view.looked = view.looked or compared
+                progress.learn(told.server, told.position, fresh=target.fresh)
+            target.fresh = False
+        reached = told.sample if fitness.role == "primary" else told.position
+        replica.probed(fitness, None if reached is None else reached.text())
+        target.looked = target.looked or compared
 
-    def _look_for_changed_roles(self, replica: Replica, view: View, told: probes.Facts) -> None:
-        words = probes.role_change(told, view.server, view.read_only)
+    def _note_changed_role(self, target: ProbeTarget, told: Facts) -> str:
+        history = target.history
+        words = role_change(told, history.server, history.read_only)
         if words:
-            self._core.generation += 1  # what was connected to it before is not used any more
-            logger.warning("%s %s, so connections to it are made anew", replica.title, words)
-        view.read_only = told.read_only
-        # One that was demoted may live on behind this connection, while its address leads elsewhere.
-        view.outdated = told.read_only
+            self._cluster.generation += 1  # connections from before are not used any more
+        history.read_only = told.read_only
+        # A demoted primary may live on behind this connection, while its address leads elsewhere by now.
+        target.outdated = told.read_only
+        return words
 
 
 def _work(reference: Any, round_reference: Any, run: Run) -> None:

@@ -9,15 +9,13 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ..concurrency import new_lock
+from ..concurrency import THREADS, Here, new_lock
 from ..consistency.progress import Progress
-from ..local import THREADS, Here
-from ..routing.settings import NodeSpec
 from ..servers.wire.polling import hang_up
-from .breaker import Breaker
-from .interview import Verdict
+from .breaker import Backoff, Breaker
+from .fitness import Fitness
 from .latency import Latency
-from .rest import Rest
+from .spec import NodeSpec
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -61,7 +59,7 @@ class Replica:
         self.is_primary = is_primary
         self.in_flight = 0
         self.breaker = Breaker(random.random, here.current)
-        self.rest = Rest(random.random)
+        self.backoff = Backoff(random.random)
         self.unready = False
         self.progress = Progress()
         self.on_change: Callable[[], None] = lambda: None
@@ -190,7 +188,7 @@ class Replica:
         with self._lock:
             self.connections += 1
             self._opened.add(conn)
-        self.rest.end()
+        self.backoff.end()
         self.works()
 
     def has_connections(self) -> bool:
@@ -200,12 +198,12 @@ class Replica:
 
     def back_off(self, cause: str) -> None:
         """Try no new connection for a moment, because the node takes none; it stays in rotation."""
-        if self.rest.begin(time.monotonic(), cause):
+        if self.backoff.begin(time.monotonic(), cause):
             logger.warning("%s is busy, and is left alone for moments: %s", self.title, cause)
 
     def is_resting(self) -> bool:
         """Whether no new connection is to be tried now."""
-        return self.rest.holds(time.monotonic())
+        return self.backoff.holds(time.monotonic())
 
     def failed(self, cause: str) -> None:
         """Take the node out of rotation for a while, because it could not be had."""
@@ -230,23 +228,23 @@ class Replica:
 
     # What the prober finds
 
-    def judged(self, verdict: Verdict, position: str | None) -> None:
+    def probed(self, fitness: Fitness, position: str | None) -> None:
         """Take in what a probe has found."""
-        self.lag, self.role, self.position = verdict.lag, verdict.role, position
-        self.hindrance = verdict.cause if verdict.state != "up" else ""
-        if self._fitness != verdict.state:
+        self.lag, self.role, self.position = fitness.lag, fitness.role, position
+        self.hindrance = fitness.cause if fitness.state != "up" else ""
+        if self._fitness != fitness.state:
             self.on_change()  # before the state shows it
-            self._fitness = verdict.state
-            if verdict.state == "up":
+            self._fitness = fitness.state
+            if fitness.state == "up":
                 logger.warning("%s is fit for reads again", self.title)
             else:
-                logger.warning("%s is %s, and gets no reads: %s", self.title, verdict.state, verdict.cause)
+                logger.warning("%s is %s, and gets no reads: %s", self.title, fitness.state, fitness.cause)
             if not self.breaker.open:
-                self.on_event(self, self.state, verdict.cause)
-        if verdict.remark != self._remark:
-            self._remark = verdict.remark
-            if verdict.remark:
-                logger.warning("%s %s", self.title, verdict.remark)
+                self.on_event(self, self.state, fitness.cause)
+        if fitness.remark != self._remark:
+            self._remark = fitness.remark
+            if fitness.remark:
+                logger.warning("%s %s", self.title, fitness.remark)
 
     def unwatched(self) -> None:
         """Nobody probes it any more: what was found is not known to hold."""

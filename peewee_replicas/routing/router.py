@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 from peewee import __exception_wrapper__
 
-from ..concurrency import new_lock
+from ..concurrency import THREADS, Here, new_lock
 from ..consistency.levels import Consistency
 from ..consistency.progress import CatchUp
 from ..consistency.sessions import first_word
 from ..errors import ConfigurationError, ReadOnlyViolation
 from ..events import Counters, NodeNews, Role, Route, RouteHook
-from ..local import THREADS, Here
 from ..nodes.replica import Replica
 from ..nodes.replica_set import ReplicaSet, within
 from ..nodes.setting_differences import Comparison

@@ -17,7 +17,6 @@ from support.waiting import until
 
 from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase
 from peewee_replicas.nodes import breaker as health
-from peewee_replicas.nodes import rest as rests
 
 GALERA = Path("/usr/lib/galera/libgalera_smm.so")
 
@@ -36,8 +35,8 @@ def breakable(server: str) -> Iterator[Any]:
 def test_a_node_without_room_for_a_connection_is_left_alone_for_a_moment(
     breakable: Any, cls: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rests, "SHORTEST_REST", 60.0)
-    monkeypatch.setattr(rests, "LONGEST_REST", 60.0)
+    monkeypatch.setattr(health, "SHORTEST_BACKOFF", 60.0)
+    monkeypatch.setattr(health, "LONGEST_BACKOFF", 60.0)
     one, two = breakable.replicas
     held: list[Any] = []
 
@@ -76,9 +75,9 @@ def test_a_node_without_room_for_a_connection_is_left_alone_for_a_moment(
         for conn in (*held, *crowd):
             conn.close()
         for replica in late.replicas:
-            replica.rest._until = 0.0  # the moment is over
+            replica.backoff._until = 0.0  # the moment is over
         until(lambda: (late.close(), read(late), late.events[-1].node)[-1] == "replica-1")
-        assert not late.replicas[0].rest.cause
+        assert not late.replicas[0].backoff.cause
 
 
 def test_a_user_without_room_for_a_connection(breakable: Any) -> None:
@@ -93,7 +92,7 @@ def test_a_user_without_room_for_a_connection(breakable: Any) -> None:
         with opened(breakable) as database, pymysql.connect(**breakable.parameters(one)):
             assert read(database) == "one"
             assert database.events[-1].node == "replica-2"
-            assert str(number) in database.replicas[0].rest.cause
+            assert str(number) in database.replicas[0].backoff.cause
             assert database.replicas[0].state == "up"
         one.execute(unlimit)
 

@@ -89,7 +89,7 @@ class Found:
         self.lags: list[list[float | None]] = [[] for _ in database.replicas]
         self._taking = threading.Lock()
         for replica, lags in zip(database.replicas, self.lags, strict=True):
-            replica.judged = functools.partial(self._judged, replica.judged, lags)
+            replica.probed = functools.partial(self._judged, replica.probed, lags)
 
     def _judged(self, judged: Callable[..., None], lags: list[float | None], *given: Any) -> None:
         with self._taking:

@@ -121,13 +121,13 @@ def test_a_hung_node_delays_what_is_known_of_the_others(nodes: Any) -> None:
     until(lambda: first.state == "ejected")
     # One round after the other takes a moment, while the hung one is tried aside.
     taken: list[float] = []
-    judged = second.judged
+    judged = second.probed
 
     def note(*given: Any) -> None:
         taken.append(time.monotonic())
         judged(*given)
 
-    second.judged = note  # type: ignore[method-assign]
+    second.probed = note  # type: ignore[method-assign]
     until(lambda: len(taken) >= 20)
     pauses = sorted(after - before for before, after in itertools.pairwise(taken))
     assert pauses[len(pauses) // 2] < 0.9  # of every try of the hung one, 1 s
@@ -143,8 +143,8 @@ def test_a_primary_that_is_slow_at_first_is_waited_for(nodes: Any, monkeypatch: 
     found = database._replication.prober
     judged = threading.Semaphore(0)
     for replica in database.replicas:
-        take = replica.judged
-        replica.judged = lambda *given, take=take: (take(*given), judged.release())
+        take = replica.probed
+        replica.probed = lambda *given, take=take: (take(*given), judged.release())
     open_probe = database._open_probe
 
     def open_late(replica: Any, *given: Any) -> Any:

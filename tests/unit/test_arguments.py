@@ -15,7 +15,8 @@ from peewee_replicas import (
     ReplicatedDatabase,
     RoundRobin,
 )
-from peewee_replicas.routing.settings import OWN_ARGUMENTS, endpoint, overlay
+from peewee_replicas.nodes.spec import endpoint, overlay
+from peewee_replicas.routing.settings import OWN_ARGUMENTS
 
 
 def make(**arguments: Any) -> ReplicatedDatabase:

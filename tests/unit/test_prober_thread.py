@@ -19,9 +19,9 @@ from support.waiting import until
 from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.errors import ConfigurationError
 from peewee_replicas.events import NodeNews
-from peewee_replicas.nodes import interview as probes
 from peewee_replicas.nodes import prober
-from peewee_replicas.nodes.probe_run import Run, View
+from peewee_replicas.nodes.fitness import Fitness
+from peewee_replicas.nodes.probe_run import ProbeTarget, Run
 
 NOBODY = [{"name": "nobody", "host": "127.0.0.1", "port": 2}]
 
@@ -49,7 +49,7 @@ def await_refusal(database: Any) -> None:
 def probed(database: Any) -> set[str]:
     """The nodes that it remembers."""
     prober = database._replication.prober
-    return {replica.name for replica in prober._views[prober._run]}
+    return {replica.name for replica in prober._targets[prober._run]}
 
 
 def threads() -> list[threading.Thread]:
@@ -139,7 +139,7 @@ def test_a_primary_that_said_nothing_did_not_answer(database: Any, monkeypatch: 
     monkeypatch.setattr(found, "_open_aside", lambda *_: None)
     for replica, answers in [(database.replicas[0], True), (database._replication.reader, False)]:
         found._samples.answers = True
-        found._lose(database, replica, View(), Run(), None, silent=True)
+        found._lose(database, replica, ProbeTarget(), Run(), None, silent=True)
         assert found._samples.answers == answers
 
 
@@ -334,16 +334,16 @@ def test_what_is_found_is_said_once(database: Any, caplog: pytest.LogCaptureFixt
     replica = database.replicas[0]
     events: list[Any] = []
     database.node_hooks.append(events.append)
-    late = probes.Verdict("lagging", "12.0 s behind", "replica", 12.0)
-    well = probes.Verdict("up", "", "replica", 0.0, "has read_only=OFF")
+    late = Fitness("lagging", "12.0 s behind", "replica", 12.0)
+    well = Fitness("up", "", "replica", 0.0, "has read_only=OFF")
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
-        for verdict in (late, late._replace(lag=13.0, cause="13.0 s behind"), well, well):
-            replica.judged(verdict, "0-1-5")
+        for fitness in (late, late._replace(lag=13.0, cause="13.0 s behind"), well, well):
+            replica.probed(fitness, "0-1-5")
     assert [(event.state, event.cause) for event in events] == [("lagging", "12.0 s behind"), ("up", "")]
     assert len(caplog.messages) == 3
     assert (replica.lag, replica.role, replica.position) == (0.0, "replica", "0-1-5")
     replica.eject("by hand")
-    replica.judged(late, None)
+    replica.probed(late, None)
     assert replica.state == "ejected"
     assert database._replication.replicas.usable == ()
     replica.restore()

@@ -8,21 +8,18 @@ from typing import Any
 import pytest
 from pymysql.err import OperationalError, ProgrammingError
 
+from peewee_replicas.nodes.fitness import assess, role_change
 from peewee_replicas.nodes.interview import (
     Answers,
-    Asking,
     Channel,
     Facts,
-    Samples,
+    Questionnaire,
     channel,
     facts,
-    heartbeat_lag,
     heartbeats,
     interview,
-    judge,
-    lag_bound,
-    role_change,
 )
+from peewee_replicas.nodes.lag import Samples, heartbeat_lag, lag_bound
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 from peewee_replicas.servers import mariadb, mysql
 
@@ -61,7 +58,7 @@ def verdict(told: Facts, **changed: Any) -> Any:
         "samples": primary((1.0, "0-1-5")),
         "max_lag": 10.0,
     }
-    return judge(told, **{**given, **changed})
+    return assess(told, **{**given, **changed})
 
 
 STOPPED = Channel(True, False, None, "Duplicate entry")
@@ -275,8 +272,10 @@ def test_facts_of_mariadb() -> None:
 # Asking
 
 
-def asked(flavour: Any, asking: Asking, answers: list[Any], target: Any = None) -> tuple[list[str], Any]:
-    talk = interview(flavour, asking, target, 0.2)
+def asked(
+    flavour: Any, questionnaire: Questionnaire, answers: list[Any], target: Any = None
+) -> tuple[list[str], Any]:
+    talk = interview(flavour, questionnaire, target, 0.2)
     questions = [next(talk)]
     try:
         for answer in answers:
@@ -296,7 +295,7 @@ UNKNOWN = ProgrammingError(1064, "You have an error in your SQL syntax")
 
 @pytest.mark.parametrize("flavour", [mysql, mariadb])
 def test_a_user_without_the_privilege_is_not_asked_for_twice(flavour: Any) -> None:
-    asking = Asking(None)
+    asking = Questionnaire(None)
     questions, answers = asked(flavour, asking, [rows(server_id="1"), DENIED])
     assert answers.channels is None
     assert not any(question.startswith("SELECT") for question in questions)
@@ -305,7 +304,7 @@ def test_a_user_without_the_privilege_is_not_asked_for_twice(flavour: Any) -> No
 
 
 def test_an_old_server_is_asked_in_its_own_words() -> None:
-    asking = Asking(None)
+    asking = Questionnaire(None)
     questions, answers = asked(mysql, asking, [rows(server_id="1"), UNKNOWN, []])
     assert questions[1:] == list(mysql.CHANNELS)
     assert answers.channels == []
@@ -314,19 +313,21 @@ def test_an_old_server_is_asked_in_its_own_words() -> None:
 
 
 def test_a_node_is_given_time_to_reach_the_primary() -> None:
-    questions, _ = asked(mariadb, Asking(None), [[], rows(server_id="1"), []], at("0-1-5"))
+    questions, _ = asked(mariadb, Questionnaire(None), [[], rows(server_id="1"), []], at("0-1-5"))
     assert questions[0] == "DO MASTER_GTID_WAIT('0-1-5', 0.200)"
 
 
 def test_a_long_value_is_asked_for_whole() -> None:
     short, whole = f"{UUID}:" + "1" * 987, f"{UUID}:1-5"
-    questions, answers = asked(mysql, Asking(None), [rows(gtid_executed=short), [{"value": whole}], DENIED])
+    questions, answers = asked(
+        mysql, Questionnaire(None), [rows(gtid_executed=short), [{"value": whole}], DENIED]
+    )
     assert questions[1] == "SELECT @@GLOBAL.gtid_executed AS value"
     assert answers.variables["gtid_executed"] == whole
 
 
 def test_a_heartbeat_table_that_cannot_be_read_is_said() -> None:
-    asking = Asking("tools.beat")
+    asking = Questionnaire("tools.beat")
     missing = ProgrammingError(1146, "no such table")
     questions, answers = asked(mariadb, asking, [rows(server_id="1"), DENIED, missing])
     assert questions[2] == "SELECT server_id, ts FROM `tools`.`beat`"
@@ -336,7 +337,7 @@ def test_a_heartbeat_table_that_cannot_be_read_is_said() -> None:
 
 def test_a_node_that_answers_nothing_is_an_error() -> None:
     with pytest.raises(OperationalError):
-        asked(mariadb, Asking(None), [DENIED])
+        asked(mariadb, Questionnaire(None), [DENIED])
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from peewee_replicas.nodes.rest import LONGEST_REST, SHORTEST_REST, Rest
+from peewee_replicas.nodes.breaker import LONGEST_BACKOFF, SHORTEST_BACKOFF, Backoff
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
 def test_a_rest_lasts_between_its_bounds(jitter: float) -> None:
-    rest = Rest(lambda: jitter)
+    rest = Backoff(lambda: jitter)
     assert not rest.holds(0.0)
     rest.begin(100.0, "too many connections")
-    assert rest.holds(100.0 + SHORTEST_REST * 0.99)
-    assert not rest.holds(100.0 + LONGEST_REST)
+    assert rest.holds(100.0 + SHORTEST_BACKOFF * 0.99)
+    assert not rest.holds(100.0 + LONGEST_BACKOFF)
 
 
 def test_it_is_news_once_until_a_connection_was_opened() -> None:
-    rest = Rest(lambda: 0.5)
+    rest = Backoff(lambda: 0.5)
     assert rest.begin(0.0, "one")
     assert not rest.begin(5.0, "two")
     assert rest.cause == "two"
