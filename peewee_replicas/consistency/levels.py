@@ -6,14 +6,14 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from peewee import PeeweeException, __exception_wrapper__
 
 from ..concurrency import THREADS, Here
 from ..events import Counters
 from ..positions import Position
-from ..scopes.scope import Frame, causal, pinning
+from ..scopes.frames import Frame, causal, pinning
 from .sessions import SHORT, Session, ended
 
 logger = logging.getLogger("peewee.replicas")
@@ -89,7 +89,7 @@ class Consistency:
     def session(self, owner: object) -> Session:
         """The session of this context: the innermost ``causal_session()``, else the thread or task."""
         frame = causal(owner)
-        return self.own_session() if frame is None else frame.session
+        return self.own_session() if frame is None else cast(Session, frame.session)
 
     def heard(self, owner: object, conn: Any, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
@@ -180,7 +180,7 @@ class Consistency:
         """
         level = self.level_of(frame)
         pin = pinning(owner)
-        moved = None if pin is None else pin.must_reach
+        moved = None if pin is None else cast("Position | None", pin.must_reach)
         if level == "eventual" and (frame is None or frame.level is None) and causal(owner) is not None:
             level = "session"  # what a causal_session() promises, it promises at any level of the database
         if level == "eventual":

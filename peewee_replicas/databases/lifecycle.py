@@ -21,7 +21,7 @@ from ..nodes.spec import NodeSpec
 from ..routing.decision import REPLICA, WRITER, Decision
 from ..routing.router import PRIMARY, Replication
 from ..routing.settings import OWN_ARGUMENTS, checked
-from ..scopes.scope import Frame, innermost
+from ..scopes.frames import Frame, innermost
 from ..servers.error_meanings import explained
 from ..statements.classifier import Statement
 

@@ -7,7 +7,8 @@ from typing import Any
 from peewee import DatabaseProxy
 
 from ..errors import ConfigurationError
-from ..scopes.scope import Frame, Scope
+from ..scopes.frames import Frame
+from ..scopes.scope import Scope
 from .replicated import Replicated
 
 

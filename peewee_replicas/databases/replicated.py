@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import peewee
 from peewee import PeeweeException, __exception_wrapper__
@@ -20,7 +20,8 @@ from ..nodes.replica_set import within
 from ..positions import MySQLPosition
 from ..routing.decision import REPLICA, WRITER, Decision
 from ..routing.settings import checked
-from ..scopes.scope import Frame, Scope, causal, innermost, pinning
+from ..scopes.frames import Frame, causal, innermost, pinning
+from ..scopes.scope import Scope
 from ..statements.classifier import Statement
 from .lifecycle import Connections
 
@@ -296,7 +297,7 @@ class Replicated(Connections):
         pin = pinning(core)
         if pin is not None:
             with pin.lock:
-                if pin.node is not None and not within((pin.node,), max_lag):
+                if pin.node is not None and not within((cast(Replica, pin.node),), max_lag):
                     pin.node = None
 
     @property

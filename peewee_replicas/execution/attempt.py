@@ -12,7 +12,7 @@ from ..errors import ReadOnlyViolation
 from ..nodes.replica import Replica
 from ..routing.decision import Decision
 from ..routing.router import PRIMARY, Replication
-from ..scopes.scope import Frame, pinning
+from ..scopes.frames import Frame, pinning
 from ..statements.classifier import Statement
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
@@ -15,8 +15,9 @@ from ..consistency.levels import ASK
 from ..consistency.progress import CatchUp
 from ..errors import NoReplicaAvailable
 from ..nodes.replica import Replica
+from ..positions import Position
 from ..routing.decision import REPLICA
-from ..scopes.scope import Frame, any_here, pinning, snapshotting
+from ..scopes.frames import Frame, any_here, pinning, snapshotting
 from ..servers.error_meanings import NO_CONNECTION, Meaning, explained
 from .attempt import Attempts, Behind
 
@@ -77,14 +78,17 @@ class Reading(Attempts):
         core = self.core
         pin = pinning(core)
         if pin is not None and pin.must_reach is not None:
-            if self.catch_up is None:
-                self.catch_up = CatchUp(pin.must_reach, core.settings.catch_up_timeout)
-            else:
-                self.catch_up.add(pin.must_reach)
+            self._must_reach(cast(Position, pin.must_reach))
+
+    def _must_reach(self, position: Position) -> None:
+        if self.catch_up is None:
+            self.catch_up = CatchUp(position, self.core.settings.catch_up_timeout)
+        else:
+            self.catch_up.add(position)
 
     def _in_snapshot(self, frame: Frame) -> Any:
         """The read, in the scope's snapshot, which begins with its first read."""
-        core, snapshot = self.core, frame.snapshot
+        core, snapshot = self.core, cast(Snapshot, frame.snapshot)
         if snapshot.claim():
             try:
                 self._begin_snapshot(snapshot)
@@ -94,9 +98,9 @@ class Reading(Attempts):
             node = snapshot.node()
         else:
             node = snapshot.node()
-            self._follow_fallback(snapshot.replica)
+            self._follow_fallback(cast(Replica, snapshot.replica))
         try:
-            return self._attempt(snapshot.replica, node)
+            return self._attempt(cast(Replica, snapshot.replica), node)
         except PeeweeException as exc:
             found = self.database._meaning(exc)
             if found == "refused":
@@ -179,11 +183,9 @@ class Reading(Attempts):
             if now is None:
                 return None
             with pin.lock:
-                pin.must_reach = now if pin.must_reach is None else pin.must_reach.merge(now)
-            if self.catch_up is None:
-                self.catch_up = CatchUp(pin.must_reach, core.settings.catch_up_timeout)
-            else:
-                self.catch_up.add(pin.must_reach)
+                before: Any = pin.must_reach
+                pin.must_reach = must_reach = now if before is None else before.merge(now)
+            self._must_reach(must_reach)
         return core.another(set(self.tried))
 
     def _stay_with(self, replica: Replica) -> None:

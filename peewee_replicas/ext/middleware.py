@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from peewee import Proxy
 
@@ -15,7 +15,7 @@ from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.databases.replicated import Replicated
 from peewee_replicas.errors import BookmarkError, ConfigurationError
 from peewee_replicas.events import Counters
-from peewee_replicas.scopes.scope import Frame, Steps
+from peewee_replicas.scopes.frames import Frame, Steps
 
 from .cookies import Found, Secrets, Terms, labelled, until_of, until_text, with_vary
 
@@ -45,7 +45,7 @@ class Visit:
     def __init__(self, label: str, database: Any, frame: Frame) -> None:
         self.label = label
         self.database = database
-        self.session: Session = frame.session
+        self.session = cast(Session, frame.session)
         self.failed = False
         self._began: Any = self.session.seen
         self._stuck = self.session.sticky_until
@@ -179,7 +179,7 @@ class Carrier:
         frame: Frame = database._causal_frame(positions, apart=True)
         if stuck > 0:
             seconds = min(stuck, database._replication.settings.sticky_seconds)
-            frame.session.stick(time.monotonic() + seconds)
+            cast(Session, frame.session).stick(time.monotonic() + seconds)
         if positions or stuck > 0:
             self.counters.add("taken")
         for reason in refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from peewee import __exception_wrapper__
 
@@ -17,7 +17,7 @@ from ..events import Counters, NodeNews, Role, Route, RouteHook
 from ..nodes.replica import Replica
 from ..nodes.replica_set import ReplicaSet, within
 from ..nodes.setting_differences import Comparison
-from ..scopes.scope import Frame, pinning, tightest_lag
+from ..scopes.frames import Frame, pinning, tightest_lag
 from ..scopes.transaction_escapes import Escapes
 from ..statements.classifier import Classifier, Statement
 from .decision import READER, REPLICA, Decision, decide
@@ -306,7 +306,7 @@ class Replication:
                 if catch_up is not None and node is not None:
                     node = catch_up.prefer(node, usable)
                 pin.node = node
-            return node  # type: ignore[no-any-return]  # frames know no nodes
+            return cast("Replica | None", node)
 
     def next_for_connect(self) -> Replica | None:
         """Which replica the next plain read would use, without taking its turn."""
@@ -375,7 +375,7 @@ class Replication:
         usable = self._within_scope(self.replicas.usable)
         pin = pinning(self)
         if pin is not None and (pin.node in usable or pin.node is self.reader):
-            return pin.node  # type: ignore[no-any-return]  # frames know no nodes
+            return pin.node
         return usable[0] if len(usable) == 1 else None
 
     def stats(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from support.webapps.tables import Slot
 
 from peewee_replicas import ReplicatedDatabaseProxy, bookmarks
 from peewee_replicas.ext.jobs import in_session
-from peewee_replicas.scopes.scope import causal
+from peewee_replicas.scopes.frames import causal
 
 CONSUMER = ["-m", "huey.bin.huey_consumer", "support.webapps.huey_app.huey", "--workers=2", "--delay=0.05"]
 

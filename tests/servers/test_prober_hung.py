@@ -16,7 +16,7 @@ from support import waiting
 from support.clusters import own_cluster
 
 from peewee_replicas import PooledReplicatedDatabase
-from peewee_replicas.scopes.scope import innermost
+from peewee_replicas.scopes.frames import innermost
 
 pytestmark = pytest.mark.once
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peewee_replicas import ReplicatedDatabase
-from peewee_replicas.scopes.scope import causal
+from peewee_replicas.scopes.frames import causal
 
 SECRET = "a secret of sixteen bytes or more"
 

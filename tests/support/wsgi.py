@@ -13,7 +13,7 @@ from support.visits import SECRET
 from peewee_replicas import bookmarks
 from peewee_replicas.ext.wsgi import CausalSessionMiddleware
 from peewee_replicas.positions import MariaDBPosition
-from peewee_replicas.scopes.scope import causal
+from peewee_replicas.scopes.frames import causal
 
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 

@@ -14,7 +14,8 @@ from peewee_replicas.consistency.levels import ASK, NOTHING, Consistency
 from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.events import Counters
 from peewee_replicas.positions import MariaDBPosition
-from peewee_replicas.scopes.scope import Frame, Scope
+from peewee_replicas.scopes.frames import Frame
+from peewee_replicas.scopes.scope import Scope
 from peewee_replicas.servers import mariadb
 from peewee_replicas.servers.error_meanings import NO_CONNECTION, Meaning, meaning
 

@@ -13,7 +13,7 @@ from support.webapps.asking import Client
 from peewee_replicas import ReadOnlyViolation, ReplicatedDatabase
 from peewee_replicas.ext.asgi import CausalSessionMiddleware
 from peewee_replicas.positions import MariaDBPosition
-from peewee_replicas.scopes.scope import causal
+from peewee_replicas.scopes.frames import causal
 
 db = pytest.fixture(unconnected)
 

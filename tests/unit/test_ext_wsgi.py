@@ -20,7 +20,7 @@ from peewee_replicas import (
     bookmarks,
 )
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
-from peewee_replicas.scopes.scope import causal
+from peewee_replicas.scopes.frames import causal
 
 db = pytest.fixture(unconnected)
 

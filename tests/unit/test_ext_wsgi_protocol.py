@@ -12,7 +12,7 @@ from support.visits import seen, unconnected
 from support.wsgi import Server, wrapped, write
 
 from peewee_replicas import ReplicatedDatabase
-from peewee_replicas.scopes.scope import causal
+from peewee_replicas.scopes.frames import causal
 
 db = pytest.fixture(unconnected)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from peewee_replicas.scopes.scope import Frame, Scope, innermost
+from peewee_replicas.scopes.frames import Frame, innermost
+from peewee_replicas.scopes.scope import Scope
 
 OWNER = object()
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from support.threads import in_thread
 
-from peewee_replicas.scopes.scope import Frame, Scope, innermost, pinning
+from peewee_replicas.scopes.frames import Frame, innermost, pinning
+from peewee_replicas.scopes.scope import Scope
 
 OWNER = object()
 OTHER = object()
