@@ -15,10 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from support.async_rounds import AsyncWork
-from support.checker import Report
-from support.faults import Faults
-from support.rounds import CONTROLS, OPTIONS, Work, table
+from support.guarantees.async_rounds import AsyncWork
+from support.guarantees.checker import Report
+from support.guarantees.faults import Faults
+from support.guarantees.rounds import CONTROLS, OPTIONS, Work, table
 
 from peewee_replicas.testing import LocalCluster
 

@@ -16,9 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from support.load import Group, Load, audit, prepare
-from support.load_faults import FAULTS, Found, States, befall, follow_again, table, until_written
-from support.load_programs import Flapping, Prefork, Program, connections, settles
+from support.load.faults import FAULTS, Found, States, befall, follow_again, table, until_written
+from support.load.ledger import Group, Load, audit, prepare
+from support.load.programs import Flapping, Prefork, Program, connections, settles
 
 from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
@@ -145,7 +145,7 @@ def gunicorn_requests(cluster: Any, kind: str, options: argparse.Namespace) -> A
 
 def forked_requests(cluster: Any, kind: str, options: argparse.Namespace) -> Any:
     """Four workers at a time, 100 requests each."""
-    with Program("load_forks.py", cluster, kind) as program:
+    with Program("forking_program.py", cluster, kind) as program:
         order = {"workers": 4, "requests": 100, "write_every": 20}
         program.ask(generations=1, first=10_000_000, **order)
         before = program.ask(count=True), connections(cluster)
@@ -158,7 +158,7 @@ def forked_requests(cluster: Any, kind: str, options: argparse.Namespace) -> Any
 
 def greenlet_requests(cluster: Any, kind: str, options: argparse.Namespace) -> Any:
     """Twenty greenlets at a time."""
-    with Program("load_gevent.py", cluster, kind) as program:
+    with Program("gevent_program.py", cluster, kind) as program:
         program.ask(warm=True, greenlets=1, requests=10)
         before = program.ask(count=True), connections(cluster)
         with Flapping(cluster, FLAPS, hold=1.0, rest=1.0) as faults:

@@ -17,7 +17,7 @@ from peewee import CharField, IntegerField, Model
 from peewee_replicas.testing import LocalCluster
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from support.relay import Relay
+from support.proxies.relay import Relay
 
 ROWS = 1000
 

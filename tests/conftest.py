@@ -8,16 +8,14 @@ from functools import cache
 from typing import Any
 
 import pytest
-from peewee import CharField, ForeignKeyField, IntegerField, Model, TextField
-from support.clusters import own_cluster
-from support.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
-from support.lagging import clear, frozen, held_back
+from support.clusters import SERVERS, own_cluster
+from support.clusters.lagging import clear, frozen, held_back
+from support.databases.models import Item, Note
+from support.forms.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
 
 from peewee_replicas.testing import LocalCluster
 
 __all__ = ["pytest_pyfunc_call", "pytest_runtest_protocol"]
-
-SERVERS = ("mariadb", "mysql")
 
 _running = ExitStack()
 
@@ -87,20 +85,6 @@ def own_three(server: str) -> Iterator[LocalCluster]:
     """The same with two replicas."""
     with held_back(server, replicas=2) as found:
         yield found
-
-
-class Item(Model):
-    """A table for tests; bind it to the database under test."""
-
-    name = CharField()
-    n = IntegerField(default=0)
-
-
-class Note(Model):
-    """A second table, with a reference to the first."""
-
-    item = ForeignKeyField(Item, backref="notes")
-    text = TextField()
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""The tests of ``test_consistency_contexts`` in the asyncio form."""
+"""The tests of ``servers.consistency.test_contexts`` in the asyncio form."""
 
 from __future__ import annotations
 
-from support.in_loop import shared
+from support.forms.in_loop import shared
 
 OWN = "it has threads, or a loop, of its own"
 BESIDES = {
@@ -13,4 +13,4 @@ BESIDES = {
     "test_work_handed_on_to_a_pool_of_threads_at_level_process": OWN,
 }
 
-globals().update(shared("test_consistency_contexts", BESIDES))
+globals().update(shared("servers.consistency.test_contexts", BESIDES))

@@ -1,8 +1,8 @@
-"""The tests of ``test_consistency_waiting`` in the asyncio form."""
+"""The tests of ``servers.consistency.test_waiting`` in the asyncio form."""
 
 from __future__ import annotations
 
-from support.in_loop import shared
+from support.forms.in_loop import shared
 
 OWN = "it has threads, or a loop, of its own"
 BESIDES = {
@@ -11,4 +11,4 @@ BESIDES = {
     "test_a_wait_ends_before_the_clients_own_timeout": "aiomysql has no timeout for reading",
 }
 
-globals().update(shared("test_consistency_waiting", BESIDES))
+globals().update(shared("servers.consistency.test_waiting", BESIDES))

@@ -1,7 +1,7 @@
-"""The tests of ``test_consistency_without_gtids`` in the asyncio form."""
+"""The tests of ``servers.consistency.test_without_gtids`` in the asyncio form."""
 
 from __future__ import annotations
 
-from support.in_loop import shared
+from support.forms.in_loop import shared
 
-globals().update(shared("test_consistency_without_gtids", {}))
+globals().update(shared("servers.consistency.test_without_gtids", {}))

@@ -1,7 +1,7 @@
-"""The tests of ``test_guard`` in the asyncio form."""
+"""The tests of ``servers.connections.test_guard`` in the asyncio form."""
 
 from __future__ import annotations
 
-from support.in_loop import shared
+from support.forms.in_loop import shared
 
-globals().update(shared("test_guard", {}))
+globals().update(shared("servers.connections.test_guard", {}))

@@ -1,7 +1,7 @@
-"""The tests of ``test_routing_servers`` in the asyncio form."""
+"""The tests of ``servers.routing.test_routes`` in the asyncio form."""
 
 from __future__ import annotations
 
-from support.in_loop import shared
+from support.forms.in_loop import shared
 
-globals().update(shared("test_routing_servers", {}))
+globals().update(shared("servers.routing.test_routes", {}))

@@ -1,8 +1,8 @@
-"""The tests of ``test_scopes_servers`` in the asyncio form."""
+"""The tests of ``servers.scopes.test_scopes`` in the asyncio form."""
 
 from __future__ import annotations
 
-from support.in_loop import shared
+from support.forms.in_loop import shared
 
 OWN = "it has threads, or a loop, of its own"
 BESIDES = {
@@ -12,4 +12,4 @@ BESIDES = {
     "test_greenlets_are_each_in_their_own_scope_though_a_model_is_bound": OWN,
 }
 
-globals().update(shared("test_scopes_servers", BESIDES))
+globals().update(shared("servers.scopes.test_scopes", BESIDES))

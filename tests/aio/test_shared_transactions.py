@@ -1,7 +1,7 @@
-"""The tests of ``test_transactions`` in the asyncio form."""
+"""The tests of ``servers.routing.test_transactions`` in the asyncio form."""
 
 from __future__ import annotations
 
-from support.in_loop import shared
+from support.forms.in_loop import shared
 
-globals().update(shared("test_transactions", {}))
+globals().update(shared("servers.routing.test_transactions", {}))

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Item
 from peewee import CharField, Model
 from support import clusters
+from support.databases.models import Item
 
 from peewee_replicas.testing import LocalCluster
 

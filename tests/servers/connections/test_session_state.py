@@ -1,0 +1,222 @@
+"""State of the primary's connection that a replica does not have keeps reads where it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.databases.models import Item
+from support.forms.threads import in_thread
+
+from peewee_replicas import PooledReplicatedDatabase
+
+STATE = {
+    "CREATE TEMPORARY TABLE mine (a INT)": "temporary table",
+    "/* a */ create temporary table mine (a int)": "temporary table",
+    "CREATE OR REPLACE TEMPORARY TABLE mine (a INT)": "temporary table",
+    "SET SESSION sql_mode = 'ANSI_QUOTES'": "sql_mode",
+    "SET sql_mode = ''": "sql_mode",
+    "SET foreign_key_checks = 0, time_zone = '+05:00'": "time_zone",
+    "SET @@session.sql_select_limit = 1": "sql_select_limit",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED": "TRANSACTION",
+    "SET NAMES latin1": "NAMES",
+    "SET @mine = 5": "user variable",
+    "SELECT @mine := 5": "user variable",
+    "SELECT 5 INTO @mine": "user variable",
+    "USE `app`": "schema",
+    "SELECT GET_LOCK('mine', 0)": "named lock",
+    "DO GET_LOCK('mine', 0)": "named lock",
+    "SELECT get_lock/**/('mine', 0)": "named lock",
+    "PREPARE p FROM 'SELECT 1'": "prepared statement",
+    "HANDLER item OPEN": "HANDLER",
+    "SET timestamp = 1000": "timestamp",
+    "CALL makes_state()": "",
+}
+ONLY_MARIADB = "CREATE OR REPLACE TEMPORARY"
+
+HARMLESS = [
+    "SET foreign_key_checks = 0",
+    "SET SESSION foreign_key_checks = 1, unique_checks = 0",
+    "SET @@session.wait_timeout = 1000",
+    "SET SESSION lock_wait_timeout = 10",
+    "SET innodb_lock_wait_timeout = 10",
+    "SELECT 1",
+    "SELECT CONNECTION_ID()",
+    "INSERT INTO item (name, n) VALUES ('a', 1)",
+    "CREATE TABLE IF NOT EXISTS plain (a INT)",
+    "DROP TABLE IF EXISTS plain",
+    "BEGIN",
+    "COMMIT",
+    "CALL makes_nothing()",
+    "SHOW TABLES",
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+]
+
+
+@pytest.fixture(autouse=True)
+def _procedures(request: pytest.FixtureRequest, db: Any) -> None:
+    for text in (
+        "DROP PROCEDURE IF EXISTS makes_state",
+        "DROP PROCEDURE IF EXISTS makes_nothing",
+        "CREATE PROCEDURE makes_state() CREATE TEMPORARY TABLE IF NOT EXISTS mine (a INT)",
+        "CREATE PROCEDURE makes_nothing() SELECT 1",
+    ):
+        db.execute_sql(text)
+    db.close()
+    cluster = request.getfixturevalue("cluster")
+    cluster.sync()
+    cluster.reset_counts()
+
+
+def places(cluster: Any) -> tuple[int, int]:
+    counts = cluster.counts()
+    return counts["primary"].reads, sum(counts[node.name].reads for node in cluster.replicas)
+
+
+def by_execute_sql(db: Any, text: str) -> None:
+    db.execute_sql(text)
+
+
+def by_cursor(db: Any, text: str) -> None:
+    cursor = db.cursor()
+    cursor.execute(text)
+    cursor.close()
+
+
+def by_connection(db: Any, text: str) -> None:
+    db.connection().query(text)
+
+
+@pytest.mark.parametrize("send", [by_execute_sql, by_cursor, by_connection])
+@pytest.mark.parametrize("text", STATE)
+def test_reads_stay_on_the_primary_until_its_connection_closes(
+    cluster: Any,
+    db: Any,
+    server: str,
+    text: str,
+    send: Callable[[Any, str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if text.startswith(ONLY_MARIADB) and server == "mysql":
+        pytest.skip("MySQL has no such statement")
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        send(db, text)
+        cluster.reset_counts()
+        for _ in range(5):
+            db.execute_sql("SELECT COUNT(*) FROM item")
+        assert places(cluster) == (5, 0)
+        assert STATE[text].lower() in db.explain_route("SELECT 1").reason.lower()
+        send(db, text.replace("mine", "mine2").replace("HANDLER item", "HANDLER note"))
+        db.execute_sql("SELECT COUNT(*) FROM item")
+    said = [record for record in caplog.records if "now carries" in record.getMessage()]
+    assert len(said) == 1  # once per connection
+    db.close()
+    cluster.reset_counts()
+    for _ in range(4):
+        db.execute_sql("SELECT COUNT(*) FROM item")
+    assert places(cluster) == (0, 4)
+
+
+@pytest.mark.parametrize("send", [by_execute_sql, by_cursor])
+def test_what_cannot_change_a_select_leaves_reads_on_the_replicas(
+    cluster: Any, db: Any, send: Callable[[Any, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    for text in HARMLESS:
+        send(db, text)
+    cluster.reset_counts()
+    db.execute_sql("SELECT COUNT(*) FROM item")
+    assert places(cluster) == (0, 1)
+    assert not [record for record in caplog.records if "now carries" in record.getMessage()]
+
+
+def test_the_rows_of_a_temporary_table_are_found(cluster: Any, db: Any) -> None:
+    db.execute_sql("CREATE TEMPORARY TABLE item (id INT, name VARCHAR(10), n INT)")  # hides the real one
+    db.execute_sql("INSERT INTO item VALUES (1, 'hidden', 1)")
+    assert db.execute_sql("SELECT name FROM item").fetchall() == (("hidden",),)
+    assert Item.select().count() == 1
+    with db.readonly():
+        assert Item.select().count() == 1
+    db.close()
+    assert Item.select().count() == 0
+
+
+def test_a_named_lock_taken_by_a_raw_cursor_is_held_and_released_on_one_connection(
+    cluster: Any, db: Any
+) -> None:
+    assert db.execute_sql("SELECT GET_LOCK('one', 0)").fetchone() == (1,)
+    assert db.execute_sql("SELECT IS_FREE_LOCK('one')").fetchone() == (0,)
+    assert db.execute_sql("SELECT RELEASE_LOCK('one')").fetchone() == (1,)
+    assert [node.execute("SELECT IS_USED_LOCK('one')") for node in cluster.nodes] == [[(None,)]] * 3
+
+
+def test_connect_time_settings_are_nobodys_state(cluster: Any, db: Any) -> None:
+    database = cluster.database(
+        init_command="SET SESSION sql_mode = 'ANSI_QUOTES', time_zone = '+01:00', @setup = 7",
+        sql_mode="ANSI_QUOTES",
+        consistency="eventual",
+    )
+    database.execute_sql("INSERT INTO \"item\" (name, n) VALUES ('a', 1)")
+    cluster.sync()
+    cluster.reset_counts()
+    assert database.execute_sql('SELECT COUNT(*) FROM "item"').fetchone() == (1,)
+    assert places(cluster) == (0, 1)
+
+
+def test_a_subclass_that_sets_up_its_connections_leaves_no_state(cluster: Any, db: Any) -> None:
+    class Prepared(type(db)):  # type: ignore[misc]  # the class of the database under test
+        def _initialize_connection(self, conn: Any) -> None:
+            with conn.cursor() as cursor:
+                cursor.execute("SET SESSION group_concat_max_len = 5000")
+
+    database = cluster.database(Prepared, consistency="eventual")
+    database.execute_sql("INSERT INTO item (name, n) VALUES ('a', 1)")
+    cluster.reset_counts()
+    assert database.execute_sql("SELECT LENGTH(REPEAT('a', 3))").fetchone() == (3,)
+    assert places(cluster) == (0, 1)
+    with database.readonly():
+        shown = database.execute_sql("SHOW SESSION VARIABLES LIKE 'group_concat_max_len'").fetchone()
+    assert shown[1] == "5000"
+
+
+def test_state_of_one_thread_says_nothing_about_another(cluster: Any, db: Any) -> None:
+    db.execute_sql("CREATE TEMPORARY TABLE mine (a INT)")
+    cluster.reset_counts()
+
+    def read() -> None:
+        db.execute_sql("SELECT 1")
+        db.close()
+
+    in_thread(read)
+    assert places(cluster) == (0, 1)
+    db.execute_sql("SELECT 1")
+    assert places(cluster) == (1, 1)
+
+
+@pytest.mark.parametrize("text", ["CREATE TEMPORARY TABLE mine (a INT)", "SELECT GET_LOCK('pool', 0)"])
+def test_a_pool_does_not_hand_out_a_marked_connection_again(cluster: Any, db: Any, text: str) -> None:
+    pool = cluster.database(PooledReplicatedDatabase, max_connections=4, consistency="eventual")
+
+    def own_id() -> int:
+        with pool.primary():
+            return int(pool.execute_sql("SELECT CONNECTION_ID()").fetchone()[0])
+
+    plain = own_id()
+    pool.close()
+    assert own_id() == plain  # an unmarked one is used again
+    pool.execute_sql(text)
+    pool.close()
+    assert own_id() != plain
+    cluster.reset_counts()
+    pool.execute_sql("SELECT 1")
+    assert places(cluster) == (0, 1)
+    assert cluster.primary.execute("SELECT IS_USED_LOCK('pool')") == [(None,)]
+    pool.close_all()
+
+
+def test_a_reading_connection_never_keeps_what_a_raw_cursor_left_there(cluster: Any, db: Any) -> None:
+    with db.readonly():
+        before = db.execute_sql("SELECT COUNT(*) FROM item").fetchone()
+        db.connection().select_db("information_schema")
+        assert db.execute_sql("SELECT COUNT(*) FROM item").fetchone() == before

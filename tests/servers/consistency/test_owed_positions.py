@@ -1,0 +1,89 @@
+"""What is owed while the primary is away stays owed; what is explained after a failure is what happens."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import peewee
+import pytest
+from support.clusters.lagging import Slot, elsewhere, frozen, impatient, n_of
+from support.databases.models import Item
+from support.waiting import until
+
+pytestmark = pytest.mark.once
+
+
+def test_what_is_owed_stays_owed_while_the_primary_is_away(
+    own_pair: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with impatient(own_pair, probe_interval=None) as db, frozen(own_pair):
+        assert n_of() == 1
+        elsewhere(own_pair, "UPDATE slot SET n = 2")
+        Slot.update(n=2).where(Slot.n == 2).execute()  # changes nothing, and has seen that it is 2
+        own_pair.primary.kill()
+        with caplog.at_level(logging.WARNING, "peewee.replicas"):
+            for _ in range(5):
+                assert n_of() == 1  # reads go on without the primary
+        assert len([record for record in caplog.records if "cannot be asked" in record.message]) == 1
+        asked = db.stats()["unasked"]
+        assert 1 <= asked < 5  # one read in a pause finds out
+        own_pair.primary.start()
+        until(lambda: n_of() == 2, 60)
+        assert n_of() == 2
+        assert not db._replication.consistency.own_session().owed or db.stats()["fallbacks"]
+
+
+BODY = (
+    "CREATE PROCEDURE half() BEGIN CREATE TEMPORARY TABLE IF NOT EXISTS aside (n INT); "
+    "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'half way'; END"
+)
+
+
+def test_what_is_explained_after_a_procedure_that_failed_is_what_happens(db: Any) -> None:
+    db.execute_sql("DROP PROCEDURE IF EXISTS half")
+    db.execute_sql(BODY)
+    events: list[Any] = []
+    db.route_hooks.append(events.append)
+    try:
+        with pytest.raises(peewee.OperationalError, match="half way"):
+            db.execute_sql("CALL half()")
+        route = db.explain_route("SELECT COUNT(*) FROM item")
+        db.execute_sql("SELECT COUNT(*) FROM item")
+        assert (events[-1].role, events[-1].node, events[-1].reason) == (route.role, route.node, route.reason)
+        assert route.role == "primary"
+    finally:
+        db.close()
+        db.execute_sql("DROP PROCEDURE half")
+
+
+def test_explaining_after_a_plain_failure_changes_nothing(db: Any) -> None:
+    Item.create(id=1, name="one")
+    with pytest.raises(peewee.IntegrityError):
+        Item.create(id=1, name="twice")
+    assert db.explain_route("SELECT COUNT(*) FROM item").role == "replica"
+
+
+def test_explaining_on_a_connection_that_was_lost_raises_nothing(db: Any, cluster: Any) -> None:
+    Item.create(id=1, name="one")
+    with pytest.raises(peewee.IntegrityError):
+        Item.create(id=1, name="twice")
+    conn = db._state.conn
+    cluster.primary.execute(f"KILL {conn.thread_id()}")
+    until(conn.dropped)
+    assert db.explain_route("SELECT COUNT(*) FROM item").role == "replica"
+
+
+def test_the_name_of_a_cursor_is_handed_on(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[Any] = []
+    original = peewee.Database.cursor
+
+    def cursor(self: Any, named_cursor: Any = None) -> Any:
+        names.append(named_cursor)
+        return original(self, named_cursor)
+
+    monkeypatch.setattr(peewee.Database, "cursor", cursor)
+    db.cursor("mine").close()
+    with db.readonly():
+        db.cursor(named_cursor="theirs").close()
+    assert names == ["mine", "theirs"]

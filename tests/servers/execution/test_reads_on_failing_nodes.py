@@ -1,0 +1,180 @@
+"""Reads on nodes that are busy, leave, or are not ready, and what is told where no node serves them."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pymysql
+import pytest
+from support.clusters import own_cluster
+from support.clusters.failing import LOGGER, opened, prepare, read
+from support.waiting import until
+
+from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase
+from peewee_replicas.nodes import breaker as health
+
+GALERA = Path("/usr/lib/galera/libgalera_smm.so")
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture
+def breakable(server: str) -> Iterator[Any]:
+    """A cluster of the test's own with one row in `item`."""
+    with own_cluster(server) as cluster:
+        prepare(cluster)
+        yield cluster
+
+
+@pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
+def test_a_node_without_room_for_a_connection_is_left_alone_for_a_moment(
+    breakable: Any, cls: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health, "SHORTEST_BACKOFF", 60.0)
+    monkeypatch.setattr(health, "LONGEST_BACKOFF", 60.0)
+    one, two = breakable.replicas
+    held: list[Any] = []
+
+    def fill(number: int) -> None:
+        with pytest.raises(pymysql.err.OperationalError) as full:
+            while True:
+                held.append(pymysql.connect(**breakable.parameters(one)))
+        assert full.value.args[0] == number
+
+    with opened(breakable, cls) as database, opened(breakable, cls) as late:
+        assert read(database) == "one"
+        one.execute("SET GLOBAL max_connections = 12")
+        fill(1040)
+        with caplog.at_level(logging.WARNING, LOGGER):
+            for _ in range(5):
+                assert read(late) == "one"
+                assert late.events[-1].node == "replica-2"
+        assert late.replicas[0].state == "up"
+        assert late.replicas[0].unreached == 0
+        assert len([record for record in caplog.records if "is busy" in record.message]) == 1
+        assert read(database) == "one"  # what is connected goes on
+        assert database.events[-1].node == "replica-1"
+        # All are busy: the primary serves, and says why.
+        two.execute("SET GLOBAL max_connections = 12")
+        late.close()
+        if cls is not None:
+            late.close_idle()
+        crowd = []
+        with pytest.raises(pymysql.err.OperationalError):
+            while True:
+                crowd.append(pymysql.connect(**breakable.parameters(two)))
+        assert read(late) == "one"
+        assert late.events[-1].node == "primary"
+        assert "1040" in late.events[-1].reason
+        assert "max_connections" in late.events[-1].reason  # what to do
+        for conn in (*held, *crowd):
+            conn.close()
+        for replica in late.replicas:
+            replica.backoff._until = 0.0  # the moment is over
+        until(lambda: (late.close(), read(late), late.events[-1].node)[-1] == "replica-1")
+        assert not late.replicas[0].backoff.cause
+
+
+def test_a_user_without_room_for_a_connection(breakable: Any) -> None:
+    one = breakable.replicas[0]
+    limits = {
+        1226: ("ALTER USER app WITH MAX_USER_CONNECTIONS 1", "ALTER USER app WITH MAX_USER_CONNECTIONS 0")
+    }
+    if breakable.server == "mysql":
+        limits[1203] = ("SET GLOBAL max_user_connections = 1", "SET GLOBAL max_user_connections = 0")
+    for number, (limit, unlimit) in limits.items():
+        one.execute(limit)
+        with opened(breakable) as database, pymysql.connect(**breakable.parameters(one)):
+            assert read(database) == "one"
+            assert database.events[-1].node == "replica-2"
+            assert str(number) in database.replicas[0].backoff.cause
+            assert database.replicas[0].state == "up"
+        one.execute(unlimit)
+
+
+def test_a_mysql_server_that_goes_offline_is_ejected_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(health, "LONGEST_PAUSE", 0.1)
+    with own_cluster("mysql") as cluster:
+        prepare(cluster)
+        one = cluster.replicas[0]
+        with opened(cluster) as database:
+            assert read(database) == "one"
+            one.execute("SET GLOBAL offline_mode = ON")
+            for _ in range(3):
+                assert read(database) == "one"
+                assert database.events[-1].node == "replica-2"
+            assert database.replicas[0].state == "ejected"
+            assert "3032" in database.replicas[0].breaker.cause
+            assert "offline_mode" in database.replicas[0].breaker.cause
+            one.execute("SET GLOBAL offline_mode = OFF")
+            until(lambda: read(database) and database.events[-1].node == "replica-1")
+
+
+@pytest.mark.skipif(not GALERA.exists(), reason="Galera's library is not on this machine")
+@pytest.mark.parametrize("probe_interval", [None, 0.1])
+def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
+    monkeypatch: pytest.MonkeyPatch, probe_interval: Any
+) -> None:
+    monkeypatch.setattr(health, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(health, "LONGEST_PAUSE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = {
+        "wsrep_on": True,
+        "wsrep_provider": str(GALERA),
+        "wsrep_cluster_address": "gcomm://",
+        "wsrep_provider_options": f"base_port={port};gmcast.listen_addr=tcp://127.0.0.1:{port}",
+        "wsrep_node_address": "127.0.0.1",
+    }
+    with own_cluster("mariadb", options={"replica-1": options}) as cluster:
+        prepare(cluster)
+        one = cluster.replicas[0]
+        with opened(cluster, probe_interval=probe_interval) as database:
+            assert read(database) == "one"
+            one.execute("SET GLOBAL wsrep_reject_queries = 'ALL'")
+            for _ in range(20):
+                assert read(database) == "one"
+                assert database.events[-1].node == "replica-2"
+            assert "1047" in database.replicas[0].breaker.cause
+            until(lambda: read(database) and "still not ready" in database.replicas[0].breaker.cause)
+            assert database.stats()["replica-1.restorations"] == 0
+            one.execute("SET GLOBAL wsrep_reject_queries = 'NONE'")
+            until(lambda: read(database) and database.events[-1].node == "replica-1")
+
+
+# Nothing answers
+
+
+def test_every_node_that_was_tried_is_named_with_its_reason(breakable: Any) -> None:
+    for node in breakable.nodes:
+        node.kill()
+    for attempt in ("connect", "read", "write"):
+        with opened(breakable, connect_timeout=5) as database:
+            with pytest.raises(peewee.OperationalError) as caught:
+                if attempt == "connect":
+                    database.connect()
+                elif attempt == "read":
+                    read(database)
+                else:
+                    database.execute_sql("DELETE FROM item")
+            assert caught.value.args[0] == 2003
+            text = str(caught.value)
+            assert f"the primary (127.0.0.1:{breakable.primary.port})" in text
+            assert "check that it runs" in text
+            if attempt != "write":
+                assert isinstance(caught.value, NoReplicaAvailable) == (attempt == "read")
+                assert isinstance(caught.value.__cause__, peewee.OperationalError)
+                for node in breakable.replicas:
+                    assert f"{node.name} (127.0.0.1:{node.port})" in text
+            assert database.is_closed()
+            with (
+                pytest.raises(peewee.OperationalError, match=r"the primary, for reading \(127"),
+                database.readonly(consistency="strong"),
+            ):
+                read(database)

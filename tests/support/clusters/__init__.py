@@ -1,0 +1,35 @@
+"""Clusters that belong to one test or one module."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pymysql
+import pytest
+
+from peewee_replicas.testing import LocalCluster, available
+
+SERVERS = ("mariadb", "mysql")
+
+
+def require(server: Any) -> None:
+    """Skip the test where there is no such server, or fail it where servers are required."""
+    reason = available(server)
+    if reason is None:
+        return
+    if os.environ.get("PEEWEE_REPLICAS_REQUIRE_SERVERS") == "1":
+        pytest.fail(f"a {server} server is required here: {reason}", pytrace=False)
+    pytest.skip(f"NO {server.upper()} SERVER: {reason}")
+
+
+def administrator(cluster: LocalCluster, node: Any, **options: Any) -> Any:
+    """A connection to a node whose work is not replicated."""
+    parameters = {**cluster.parameters(node), "user": cluster.admin_user, "autocommit": True, **options}
+    return pymysql.connect(**parameters, init_command="SET SESSION sql_log_bin = 0")
+
+
+def own_cluster(server: Any, replicas: int = 2, **arguments: Any) -> LocalCluster:
+    """A cluster that is not started yet; skips, or fails where servers are required, without a server."""
+    require(server)
+    return LocalCluster(replicas=replicas, server=server, **arguments)

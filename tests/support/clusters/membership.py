@@ -1,0 +1,76 @@
+"""What the tests of `set_replicas()` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support.databases.models import Item
+
+from peewee_replicas import PooledReplicatedDatabase
+
+CLASSES = pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase], ids=["plain", "pooled"])
+
+
+def spec(node: Any, **more: Any) -> dict[str, Any]:
+    return {"name": node.name, "host": node.host, "port": node.port, **more}
+
+
+def specs(cluster: Any, *places: int, **more: Any) -> list[dict[str, Any]]:
+    return [spec(cluster.replicas[place - 1], **more) for place in places]
+
+
+def sessions(node: Any, ids: set[int]) -> set[int]:
+    """Those of these connections that the server has."""
+    return ids & {row[0] for row in node.execute("SELECT id FROM information_schema.processlist")}
+
+
+def gone(node: Any, ids: set[int]) -> Callable[[], bool]:
+    return lambda: not sessions(node, ids)
+
+
+def own_sessions(replica: Any) -> set[int]:
+    return {conn.thread_id() for conn in list(replica._opened) if conn.open}
+
+
+def making(cluster: Any, db: Any) -> Iterator[Callable[..., Any]]:
+    """To be a fixture: makes databases over the first replica alone, or over those given, and closes them."""
+    made: list[Any] = []
+
+    def build(cls: Any = None, *places: int, **arguments: Any) -> Any:
+        arguments = {"consistency": "eventual", "probe_interval": None, **arguments}
+        database = cluster.database(cls, replicas=specs(cluster, *(places or (1,))), **arguments)
+        made.append(database)
+        return database
+
+    try:
+        yield build
+    finally:
+        for database in made:
+            database.close()
+
+
+def nodes_read(database: Any, reads: int) -> list[str]:
+    seen: list[str] = []
+
+    def hook(event: Any) -> None:
+        seen.append(event.node)
+
+    database.route_hooks.append(hook)
+    for _ in range(reads):
+        database.execute_sql("SELECT 1").fetchall()
+    database.route_hooks.remove(hook)
+    return seen
+
+
+@contextmanager
+def database_of_rows(cluster: Any, rows: int) -> Iterator[None]:
+    """So many rows in `item`, meanwhile."""
+    Item.insert_many([{"name": "x", "n": number} for number in range(rows)]).execute()
+    cluster.sync()
+    try:
+        yield
+    finally:
+        Item.delete().execute()

@@ -1,0 +1,61 @@
+"""What the tests of connections under asyncio share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pymysql
+from support.databases.models import Item, Note
+from support.waiting import until
+
+from peewee_replicas.aio import AsyncReplicatedDatabase
+from peewee_replicas.nodes import prober
+
+SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = %s"
+
+
+def making(cluster: Any, db: Any) -> Iterator[Any]:
+    """To be a fixture: makes asynchronous databases, bound to `Item`, which has a hundred rows."""
+    Item.insert_many([{"name": f"item {n}", "n": n} for n in range(100)]).execute()
+    cluster.sync()
+    db.close()
+    end_sessions(cluster)
+
+    def made(**options: Any) -> Any:
+        database = cluster.database(
+            AsyncReplicatedDatabase, **{"consistency": "eventual", "probe_interval": None, **options}
+        )
+        database.bind([Item, Note])
+        return database
+
+    yield made
+    db.bind([Item, Note])
+
+
+def end_sessions(cluster: Any) -> None:
+    """End what other tests of this worker have left open, which is not to be counted."""
+    for left in list(prober._probers):
+        left.stop()  # it would connect again
+    for node in cluster.nodes:
+        for (session,) in node.execute(SESSIONS, (cluster.user,)):
+            with suppress(pymysql.MySQLError):
+                node.execute(f"KILL {session}")
+    until(lambda: not any(sessions(cluster)))
+
+
+def sessions(cluster: Any) -> list[int]:
+    """How many connections of the application each node has, the primary's first."""
+    return [len(node.execute(SESSIONS, (cluster.user,))) for node in cluster.nodes]
+
+
+async def closed(cluster: Any, database: Any) -> None:
+    await database.close_pool()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await asyncio.to_thread(until, lambda: not any(sessions(cluster)))
+
+
+async def count(database: Any) -> int:
+    return int(await database.count(Item.select()))
