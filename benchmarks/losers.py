@@ -19,7 +19,7 @@ from typing import Any
 import pymysql
 
 from peewee_replicas.positions import MySQLPosition
-from peewee_replicas.servers import flavour_of, mysql
+from peewee_replicas.servers import dialect_of, mysql
 from peewee_replicas.servers.wire.connection import Connection
 from peewee_replicas.testing import LocalCluster
 
@@ -40,7 +40,7 @@ def fight(connections: list[Connection], prefix: str) -> list[tuple[str, Any]]:
                 conn.cursor().execute("INSERT INTO fight VALUES (%s)", (key,))
                 winners[key] = str(conn.gtid)
             except pymysql.err.IntegrityError:
-                answers.append((key, conn.ask(conn.flavour.NOW)[0]))
+                answers.append((key, conn.ask(conn.dialect.NOW)[0]))
         return answers
 
     with ThreadPoolExecutor(len(connections)) as pool:
@@ -75,7 +75,7 @@ def main() -> None:
         first = connections[0]
         first.cursor().execute("CREATE TABLE fight (name VARCHAR(64) PRIMARY KEY)")
         first.cursor().execute("CREATE TABLE noise (id BIGINT PRIMARY KEY AUTO_INCREMENT)")
-        flavour = flavour_of(first.server_version)
+        dialect = dialect_of(first.server_version)
         noise = [multiprocessing.Process(target=commit, args=(parameters,), daemon=True) for _ in range(2)]
         for process in noise:
             process.start()
@@ -84,10 +84,10 @@ def main() -> None:
         while time.monotonic() < until:
             turn += 1
             for winner, answer in fight(connections, str(turn)):
-                needed, now = flavour.position(winner), flavour.now(answer)
+                needed, now = dialect.position(winner), dialect.now(answer)
                 asked += 1
                 missed += now is None or not now.covers(needed)
-                if flavour is mysql:
+                if dialect is mysql:
                     missed_alone += not MySQLPosition.parse(answer[1]).covers(needed)
         for process in noise:
             process.terminate()

@@ -110,7 +110,7 @@ class Nodes(peewee.Database):
             self._state.closed = False
 
     def _check_ready(self, replica: Replica, conn: Any) -> None:
-        question = getattr(conn.flavour, "READY", "")
+        question = getattr(conn.dialect, "READY", "")
         with __exception_wrapper__:
             ready, rejects = conn.ask(question)[0] if question else ("ON", "NONE")
         if (ready, rejects) != ("ON", "NONE"):
@@ -202,10 +202,10 @@ class Nodes(peewee.Database):
         if self.server_version is None:
             self._set_server_version(conn)
         if core.dialect is None:
-            core.know_dialect(conn.flavour.DIALECT)
-        if conn.flavour.COMPARE and core.replicas.all and core.comparison.needed(name):
+            core.know_dialect(conn.dialect.NAME)
+        if conn.dialect.COMPARE and core.replicas.all and core.comparison.needed(name):
             with __exception_wrapper__:
-                core.comparison.add(name, dict(conn.ask(conn.flavour.COMPARE)))
+                core.comparison.add(name, dict(conn.ask(conn.dialect.COMPARE)))
         # What connecting set is how the user wants every connection to be, not state of this one.
         conn.changes.clear()
         conn.settled = True

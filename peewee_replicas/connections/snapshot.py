@@ -60,7 +60,7 @@ class Snapshot:
                     if not query or not catch_up.learn(replica, conn, conn.ask(query)[0]):
                         node._discard()
                         return False
-                for statement in conn.flavour.SNAPSHOT:
+                for statement in conn.dialect.SNAPSHOT:
                     conn.tell(statement.format(seconds=SNAPSHOT_SECONDS))
         except BaseException:
             node._discard()

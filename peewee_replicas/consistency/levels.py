@@ -93,7 +93,7 @@ class Consistency:
 
     def heard(self, owner: object, conn: Any, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
-        position = conn.flavour.position(conn.gtid) if succeeded and conn.gtid else None
+        position = conn.dialect.position(conn.gtid) if succeeded and conn.gtid else None
         if position is not None and not conn.read_in_transaction:
             owes = False  # as `ended` would say of most writes
         else:
@@ -104,7 +104,7 @@ class Consistency:
                 was_open=was_open,
                 is_open=bool(conn.transaction),
                 transaction_read=conn.read_in_transaction,
-                commit_covers_reads=conn.flavour.COMMIT_COVERS_READS,
+                commit_covers_reads=conn.dialect.COMMIT_COVERS_READS,
             )
             conn.read_in_transaction = after.transaction_read
             owes = after.owes
@@ -155,10 +155,10 @@ class Consistency:
         if not session.bookmarked or session.lost or session.seen is None:
             return
         try:
-            row, flavour = self._ask(database, "HISTORY")
+            row, dialect = self._ask(database, "HISTORY")
         except PeeweeException:
             return  # the read itself will say that the primary cannot be had
-        if not flavour.in_history(row, session.seen):
+        if not dialect.in_history(row, session.seen):
             session.lost = True
             logger.warning("a bookmark is of a history that the primary does not have: %s", session.seen)
 
@@ -274,7 +274,7 @@ class Consistency:
         """
         began = time.monotonic()
         try:
-            row, flavour = self._ask(database, "NOW")
+            row, dialect = self._ask(database, "NOW")
         except PeeweeException as exc:
             if database._meaning(exc) not in ("lost", "killed", "not sent"):
                 raise
@@ -283,8 +283,8 @@ class Consistency:
                 reader.failed(f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}; it does not answer")
                 raise
             # A connection that was killed does not mean that the primary is gone.
-            row, flavour = self._ask(database, "NOW")
-        return flavour.now(row)
+            row, dialect = self._ask(database, "NOW")
+        return dialect.now(row)
 
     def _ask(self, database: Any, question: str) -> tuple[Any, Any]:
         self.counters.add("asked")
@@ -294,7 +294,7 @@ class Consistency:
         seconds = AWAY_SECONDS if away else conn.connect_timeout
         try:
             with __exception_wrapper__:
-                return conn.ask_briefly(getattr(conn.flavour, question), seconds)[0], conn.flavour
+                return conn.ask_briefly(getattr(conn.dialect, question), seconds)[0], conn.dialect
         except PeeweeException as exc:
             database._name_reader(exc)
             raise

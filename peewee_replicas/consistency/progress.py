@@ -142,7 +142,7 @@ class CatchUp:
         self._sent, self._waits = now, left > 0
         if not self._text:
             self._text = self._position.text()
-        return str(conn.flavour.wait(self._text, left))
+        return str(conn.dialect.wait(self._text, left))
 
     def learn(self, replica: Any, conn: Any, answer: Any) -> bool:
         """Take in the answer; True if the node has reached the position."""
@@ -154,7 +154,7 @@ class CatchUp:
         if now - self._sent > LATE_AFTER:
             progress.late_until = now + LATE_PAUSE
         reached = answer[0] == 0
-        position = conn.flavour.position(answer[2] or "")
+        position = conn.dialect.position(answer[2] or "")
         if reached:
             position = position.merge(self._position)
         progress.learn(answer[1], position, fresh=conn.server is None)

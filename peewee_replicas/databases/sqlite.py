@@ -125,7 +125,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         core = Replication(
             settings, ReplicaSet([Replica(spec, place, self._make_node) for spec in specs]), reader
         )
-        core.know_dialect(sqlite.DIALECT)
+        core.know_dialect(sqlite.NAME)
         for replica in core.replicas.all:
             replica.lag, replica.role = 0.0, "replica"  # it is one file
         core.carried = self._carried()

@@ -75,7 +75,7 @@ class Execution(Reading):
         return True
 
     def _under_guard(self, conn: Any) -> Any:
-        conn.tell(conn.flavour.GUARD)
+        conn.tell(conn.dialect.GUARD)
         try:
             return self.database._send(self.sql, self.params)
         except PeeweeException as exc:
@@ -84,7 +84,7 @@ class Execution(Reading):
             raise
         finally:
             if not conn.dropped():
-                conn.tell_when_free(conn.flavour.UNGUARD)
+                conn.tell_when_free(conn.dialect.UNGUARD)
 
     def _on_reader(self) -> Any:
         """The primary, on a connection that the server guards against writes."""
@@ -125,7 +125,7 @@ class Execution(Reading):
         conn = self.database._writer()
         guard = not conn.transaction  # an open transaction cannot be guarded
         if guard:
-            conn.tell(conn.flavour.GUARD)
+            conn.tell(conn.dialect.GUARD)
         try:
             return self._attempt(replica, self.database)
         except PeeweeException as exc:
@@ -134,7 +134,7 @@ class Execution(Reading):
             refused = exc
         finally:
             if guard and not conn.dropped():
-                conn.tell_when_free(conn.flavour.UNGUARD)
+                conn.tell_when_free(conn.dialect.UNGUARD)
         return self._rerun(replica, refused, "refused")
 
     # The report

@@ -87,7 +87,7 @@ class Questionnaire:
 
 
 def interview(
-    flavour: Any, questionnaire: Questionnaire, goal: Any, seconds: float
+    dialect: Any, questionnaire: Questionnaire, goal: Any, seconds: float
 ) -> Generator[str, Any, Answers]:
     """The questions of one probe, one after the other; each answer is sent in, rows or an exception.
 
@@ -99,25 +99,25 @@ def interview(
         Exception: the server refuses even the first question.
     """
     if goal is not None:
-        yield flavour.settle(goal.text(), seconds)
-    answer = yield flavour.PROBE
+        yield dialect.settle(goal.text(), seconds)
+    answer = yield dialect.PROBE
     if isinstance(answer, Exception):
         raise answer
     variables = {row["Variable_name"]: row["Value"] for row in answer}
-    for name in flavour.LONG_VALUES:
+    for name in dialect.LONG_VALUES:
         if len(variables.get(name, "")) >= _MAY_BE_CUT:
             answer = yield f"SELECT @@GLOBAL.{name} AS value"
             if isinstance(answer, Exception):
                 raise answer
             variables[name] = answer[0]["value"]
     channels = None
-    while questionnaire.spelling < len(flavour.CHANNELS):
-        answer = yield flavour.CHANNELS[questionnaire.spelling]
+    while questionnaire.spelling < len(dialect.CHANNELS):
+        answer = yield dialect.CHANNELS[questionnaire.spelling]
         if not isinstance(answer, Exception):
             channels = answer
             break
         unknown = answer.args[:1] == (_SYNTAX_ERROR,)
-        questionnaire.spelling = questionnaire.spelling + 1 if unknown else len(flavour.CHANNELS)
+        questionnaire.spelling = questionnaire.spelling + 1 if unknown else len(dialect.CHANNELS)
     heartbeats = None
     if questionnaire.heartbeat_table is not None:
         heartbeats = yield f"SELECT server_id, ts FROM {_quoted(questionnaire.heartbeat_table)}"
@@ -131,10 +131,10 @@ def _quoted(table: str) -> str:
     return ".".join(f"`{part}`" for part in table.split("."))
 
 
-def facts(answers: Answers, flavour: Any) -> Facts:
+def facts(answers: Answers, dialect: Any) -> Facts:
     """What the answers say."""
     found = answers.variables
-    server = found.get(flavour.IDENTITY, "")
+    server = found.get(dialect.IDENTITY, "")
     has_gtids = found.get("gtid_mode", "ON") == "ON"
     channels = answers.channels
     return Facts(
@@ -145,9 +145,9 @@ def facts(answers: Answers, flavour: Any) -> Facts:
         member=found.get("wsrep_on") == "ON"
         or bool(found.get("group_replication_group_name"))
         or found.get("innodb_read_only") == "ON",
-        position=flavour.position(found.get(flavour.REACHED, "")) if has_gtids else None,
-        sample=flavour.sampled(found),
-        own_writes=flavour.own_writes(found) if has_gtids else None,
+        position=dialect.position(found.get(dialect.REACHED, "")) if has_gtids else None,
+        sample=dialect.sampled(found),
+        own_writes=dialect.own_writes(found) if has_gtids else None,
         channels=None if channels is None else tuple(channel(row) for row in channels),
         beats=None if answers.heartbeats is None else heartbeats(answers.heartbeats),
     )

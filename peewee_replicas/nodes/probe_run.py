@@ -153,7 +153,7 @@ class Probe:
         self.conn = conn
         self.answers: Answers | None = None
         self._fails = fails
-        self._interview = interview.interview(conn.flavour, questionnaire, goal, seconds)
+        self._interview = interview.interview(conn.dialect, questionnaire, goal, seconds)
         self.asked_at = self.answered_at = time.monotonic()
         questions.send(conn, next(self._interview))
 

@@ -404,7 +404,7 @@ class Prober:
         """Take in what a node has answered."""
         cluster, conn = self._cluster, probe.conn
         assert probe.answers is not None
-        told = facts(probe.answers, conn.flavour)
+        told = facts(probe.answers, conn.dialect)
         target.silent = 0
         compared = replica is cluster.reader or self._sampled.is_set()
         changed = ""

@@ -229,7 +229,7 @@ class Replication:
                 return
             changes, conn.changes = conn.changes, []
             conn.ask("DO 0")
-            if conn.changes or (self._runs_code(doubtful) and not conn.flavour.REPORTS_AFTER_ERRORS):
+            if conn.changes or (self._runs_code(doubtful) and not conn.dialect.REPORTS_AFTER_ERRORS):
                 changes.append(doubtful)
             conn.changes = changes
 
@@ -242,7 +242,7 @@ class Replication:
         grave = bool(known) and self._runs_code(known)
         if succeeded:
             conn.doubtful = ""
-            silent = conn.announced or not conn.flavour.REPORTS_AFTER_ERRORS
+            silent = conn.announced or not conn.dialect.REPORTS_AFTER_ERRORS
             if grave and (silent or conn.changes):
                 conn.changes.append(known)
         elif conn._sock is not None and not conn.announced and not grave:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 
-def flavour_of(version: str) -> ModuleType:
+def dialect_of(version: str) -> ModuleType:
     """The module that knows the server which greets with `version`."""
     from . import mariadb, mysql
 

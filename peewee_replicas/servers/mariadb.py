@@ -7,7 +7,7 @@ from typing import Any
 
 from ..positions import MariaDBPosition
 
-DIALECT = "mariadb"
+NAME = "mariadb"
 
 # Assignments for one SET: report positions, changes of the session and the state of the transaction.
 TRACKERS = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..positions import MySQLPosition
 
-DIALECT = "mysql"
+NAME = "mysql"
 
 # Assignments for one SET: report positions, changes of the session and the state of the transaction.
 TRACKERS = (

@@ -14,7 +14,7 @@ from peewee import sqlite3  # the driver that peewee itself has chosen
 
 from .error_meanings import Meaning
 
-DIALECT = "sqlite"
+NAME = "sqlite"
 
 GUARD = "PRAGMA query_only = ON"
 UNGUARD = "PRAGMA query_only = OFF"
@@ -122,7 +122,7 @@ class Connection(sqlite3.Connection):
         unsettled: always False: SQLite has told all when a statement ends.
     """
 
-    flavour = sys.modules[__name__]
+    dialect = sys.modules[__name__]
     session_state = ""
     settled = False
     announced = False

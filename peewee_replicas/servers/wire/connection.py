@@ -16,7 +16,7 @@ from pymysql.connections import Connection as _Connection
 from pymysql.constants import CLIENT, COMMAND, ER
 from pymysql.protocol import MysqlPacket
 
-from .. import flavour_of
+from .. import dialect_of
 from .packets import Columns, Result, drain
 from .polling import poll_for
 from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, Heard, goes_unreported
@@ -92,10 +92,10 @@ class Connection(Heard, _Connection):
         offered = self.server_capabilities
         self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
         self.tracks = bool(offered & CLIENT.SESSION_TRACK)
-        self.flavour = flavour_of(self.server_version)
-        settings = list(self.flavour.TRACKERS) if self.tracks else []
+        self.dialect = dialect_of(self.server_version)
+        settings = list(self.dialect.TRACKERS) if self.tracks else []
         if self.guarded:
-            settings.append(self.flavour.READ_ONLY)
+            settings.append(self.dialect.READ_ONLY)
         self._settings = ", ".join(settings)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:

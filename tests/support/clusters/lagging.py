@@ -153,6 +153,6 @@ def waits_asked_for(position: str = "") -> Iterator[list[float]]:
         return asked
 
     with pytest.MonkeyPatch.context() as patch:
-        for flavour in (mariadb, mysql):
-            patch.setattr(flavour, "wait", noting(flavour.wait))
+        for dialect in (mariadb, mysql):
+            patch.setattr(dialect, "wait", noting(dialect.wait))
         yield noted

@@ -22,7 +22,7 @@ class _BinlogProgress(AsyncReplicatedDatabase):
 
     def _connect(self) -> Any:
         conn = super()._connect()
-        conn.flavour = SimpleNamespace(**{**vars(mariadb), "wait": _binlog_wait})
+        conn.dialect = SimpleNamespace(**{**vars(mariadb), "wait": _binlog_wait})
         return conn
 
 

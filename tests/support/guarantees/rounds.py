@@ -45,7 +45,7 @@ class BinlogProgress(ReplicatedDatabase):
 
     def _connect(self) -> Any:
         conn = super()._connect()
-        conn.flavour = SimpleNamespace(**{**vars(mariadb), "wait": _binlog_wait})
+        conn.dialect = SimpleNamespace(**{**vars(mariadb), "wait": _binlog_wait})
         return conn
 
 

@@ -31,7 +31,7 @@ class Primary:
         self.position: str = "0-1-100"
         self.logs = 1
         self.down: Exception | None = None
-        self.flavour = mariadb
+        self.dialect = mariadb
         self.connect_timeout = 10
         reader = SimpleNamespace(breaker=SimpleNamespace(open=False), failed=lambda cause: None)
         self._replication = SimpleNamespace(reader=reader)
@@ -67,7 +67,7 @@ def consistency(level: str = "session", sticky_seconds: float = 60.0) -> Consist
 def statement(found: Consistency, text: str, gtid: str | None = None, **values: Any) -> None:
     """A statement on the primary has ended."""
     conn = SimpleNamespace(
-        _sent=text, gtid=gtid, transaction="", read_in_transaction=False, flavour=mariadb, is_lost=False
+        _sent=text, gtid=gtid, transaction="", read_in_transaction=False, dialect=mariadb, is_lost=False
     )
     vars(conn).update({name: value for name, value in values.items() if hasattr(conn, name)})
     found.heard(OWNER, conn, values.get("succeeded", True), values.get("was_open", False))

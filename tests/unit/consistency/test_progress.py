@@ -25,7 +25,7 @@ def replica(**values: Any) -> Any:
 
 
 def connection(**values: Any) -> Any:
-    return SimpleNamespace(**{"server": None, "flavour": mariadb, "_read_timeout": None, **values})
+    return SimpleNamespace(**{"server": None, "dialect": mariadb, "_read_timeout": None, **values})
 
 
 @pytest.fixture

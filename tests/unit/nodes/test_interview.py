@@ -273,9 +273,9 @@ def test_facts_of_mariadb() -> None:
 
 
 def asked(
-    flavour: Any, questionnaire: Questionnaire, answers: list[Any], target: Any = None
+    dialect: Any, questionnaire: Questionnaire, answers: list[Any], target: Any = None
 ) -> tuple[list[str], Any]:
-    talk = interview(flavour, questionnaire, target, 0.2)
+    talk = interview(dialect, questionnaire, target, 0.2)
     questions = [next(talk)]
     try:
         for answer in answers:
@@ -293,14 +293,14 @@ DENIED = OperationalError(1227, "Access denied")
 UNKNOWN = ProgrammingError(1064, "You have an error in your SQL syntax")
 
 
-@pytest.mark.parametrize("flavour", [mysql, mariadb])
-def test_a_user_without_the_privilege_is_not_asked_for_twice(flavour: Any) -> None:
+@pytest.mark.parametrize("dialect", [mysql, mariadb])
+def test_a_user_without_the_privilege_is_not_asked_for_twice(dialect: Any) -> None:
     asking = Questionnaire(None)
-    questions, answers = asked(flavour, asking, [rows(server_id="1"), DENIED])
+    questions, answers = asked(dialect, asking, [rows(server_id="1"), DENIED])
     assert answers.channels is None
     assert not any(question.startswith("SELECT") for question in questions)
-    questions, answers = asked(flavour, asking, [rows(server_id="1")])
-    assert questions == [flavour.PROBE]
+    questions, answers = asked(dialect, asking, [rows(server_id="1")])
+    assert questions == [dialect.PROBE]
 
 
 def test_an_old_server_is_asked_in_its_own_words() -> None:

@@ -11,7 +11,7 @@ from pymysql.connections import MySQLResult
 from pymysql.constants import SERVER_STATUS
 from pymysql.protocol import MysqlPacket
 
-from peewee_replicas.servers import flavour_of, mariadb, mysql
+from peewee_replicas.servers import dialect_of, mariadb, mysql
 from peewee_replicas.servers.wire.connection import Connection
 from peewee_replicas.servers.wire.packets import Result, read_length, session_trackers
 
@@ -193,8 +193,8 @@ def test_lock_tables_counts_as_a_transaction_until_the_server_says_unlocked() ->
         ("", mysql),
     ],
 )
-def test_flavour_by_version(version: str, module: Any) -> None:
-    assert flavour_of(version) is module
+def test_dialect_by_version(version: str, module: Any) -> None:
+    assert dialect_of(version) is module
 
 
 GTIDS = st.one_of(
