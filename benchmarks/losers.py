@@ -19,7 +19,8 @@ from typing import Any
 import pymysql
 
 from peewee_replicas.positions import MySQLPosition
-from peewee_replicas.servers import dialect_of, mysql
+from peewee_replicas.servers import mysql
+from peewee_replicas.servers.dialects import dialect_of
 from peewee_replicas.servers.wire.connection import Connection
 from peewee_replicas.testing import LocalCluster
 

@@ -263,7 +263,7 @@ class AsyncReplicatedDatabase(Streaming, Placing, PooledMySQL):
         except BaseException:
             conn = self._state.conn
             if conn is not None and not self._state.transactions:
-                conn._force_close()
+                conn.abort()
                 self._clear_commit_callbacks()
                 try:
                     self._try_end(conn, super().commit, commits=commits)  # sends nothing any more

@@ -196,7 +196,7 @@ class Pool:
     def _close(self, conn: Any) -> None:
         if conn.open:
             self._lost = [lost for lost in self._lost if not lost.done()]
-            self._lost.append(conn._sock.lost)
+            self._lost.append(conn.socket.lost)
             conn.close()
 
     def close_idle(self) -> None:

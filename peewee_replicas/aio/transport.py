@@ -13,7 +13,7 @@ from peewee import InterfaceError
 from playhouse.pwasyncio import await_
 
 from ..concurrency import abandon
-from ..servers.wire.polling import poll_for
+from ..servers.wire.sockets import poll_for
 
 # Bytes that may lie here unread before the server is made to wait; only streamed results come so far.
 _HIGH, _LOW = 1 << 20, 1 << 18

@@ -98,7 +98,7 @@ class Consistency:
             owes = False  # as `ended` would say of most writes
         else:
             after = ended(
-                conn._sent,
+                conn.last_statement,
                 succeeded=succeeded,
                 reported=conn.gtid is not None and succeeded,
                 was_open=was_open,

@@ -129,8 +129,8 @@ class CatchUp:
         now = time.monotonic()
         progress: Progress = replica.progress
         left = max(self._left, 0.0)  # with nothing left to spend it is still asked, in the read's own send
-        if conn._read_timeout:
-            left = min(left, conn._read_timeout / 2)
+        if conn.read_timeout:
+            left = min(left, conn.read_timeout / 2)
         if progress.waiting >= WAITERS:
             return ""
         if progress.stalled is not None:

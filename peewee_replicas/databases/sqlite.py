@@ -14,7 +14,7 @@ from ..nodes.replica_set import ReplicaSet
 from ..nodes.spec import NodeSpec
 from ..routing.router import PRIMARY, Replication
 from ..routing.settings import OWN_ARGUMENTS, Settings
-from ..servers import sqlite
+from ..servers import sqlite, sqlite_dialect
 from ..servers.error_meanings import Meaning
 from .lifecycle import Connections
 from .replicated import Replicated
@@ -125,7 +125,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         core = Replication(
             settings, ReplicaSet([Replica(spec, place, self._make_node) for spec in specs]), reader
         )
-        core.know_dialect(sqlite.NAME)
+        core.know_dialect(sqlite_dialect.NAME)
         for replica in core.replicas.all:
             replica.lag, replica.role = 0.0, "replica"  # it is one file
         core.carried = self._carried()

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ..concurrency import new_lock
-from ..servers.wire import questions
-from ..servers.wire.polling import hang_up
 from . import interview
 from .interview import Answers, Questionnaire
 from .probe_history import ProbeHistory
@@ -67,14 +65,14 @@ class Run:
         with self._lock:
             if self._openers.get(conn, me) != me:
                 if self.ended.is_set():
-                    hang_up(conn._sock)  # it wakes, and closes it
+                    conn.hang_up()  # it wakes, and closes it
                 return
             self._lines.discard(conn)
             if not conn.open or conn in self._closing:
                 return  # to the driver, closing twice is an error, and two threads may want it at once
             self._closing.add(conn)
         try:
-            (conn.close if in_order else conn._force_close)()
+            (conn.close if in_order else conn.abort)()
         finally:
             with self._lock:
                 self._closing.discard(conn)
@@ -101,7 +99,7 @@ class Run:
             with self._lock:
                 lines = list(self._lines)
             for conn in lines:
-                hang_up(conn._sock)
+                conn.hang_up()
         self.close_all()
 
 
@@ -155,15 +153,15 @@ class Probe:
         self._fails = fails
         self._interview = interview.interview(conn.dialect, questionnaire, goal, seconds)
         self.asked_at = self.answered_at = time.monotonic()
-        questions.send(conn, next(self._interview))
+        conn.start_query(next(self._interview))
 
     def receive(self) -> bool:
         """Take one answer and ask the next question; True if that was the last."""
-        answer = questions.receive(self.conn)
+        answer = self.conn.finish_query()
         if isinstance(answer, Exception) and self._fails(answer):
             raise answer  # the node takes leave
         try:
-            questions.send(self.conn, self._interview.send(answer))
+            self.conn.start_query(self._interview.send(answer))
         except StopIteration as last:
             self.answers = last.value
             self.answered_at = time.monotonic()

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ..concurrency import new_lock
 from ..events import Counters, NodeNews
-from ..servers.wire.polling import readable
+from ..servers.wire.sockets import readable
 from .fitness import role_change
 from .interview import Facts, Questionnaire, facts
 from .lag import Samples
@@ -271,7 +271,7 @@ class Prober:
         """Take answers as they come, and take what is over off the list; what came in time is never late."""
         while probes and not run.ended.is_set():
             left = until - time.monotonic()
-            asked = {probe.conn._sock: replica for replica, probe in probes.items()}
+            asked = {probe.conn.socket: replica for replica, probe in probes.items()}
             ready = readable(list(asked), max(0.0, left))
             if not ready and left <= 0:
                 return
@@ -298,7 +298,7 @@ class Prober:
         if replica is self._cluster.reader:
             with self._lock:
                 self._samples.miss()
-        gone = target.conn is None or target.conn._sock is None
+        gone = target.conn is None or not target.conn.open
         if exc is not None and not (gone or database._has_no_connection(exc)):
             target.looked = True
             self._not_told(replica, target, exc)

@@ -11,7 +11,6 @@ from typing import Any
 
 from ..concurrency import THREADS, Here, new_lock
 from ..consistency.progress import Progress
-from ..servers.wire.polling import hang_up
 from .breaker import Backoff, Breaker
 from .fitness import Fitness
 from .latency import Latency
@@ -260,4 +259,4 @@ class Replica:
         """End all connections of this process to the node, under whoever waits for an answer there."""
         with self._lock:
             opened = list(self._opened)
-        return sum(hang_up(conn._sock) for conn in opened)
+        return sum(conn.hang_up() for conn in opened)

@@ -213,7 +213,9 @@ class Replication:
         """Whether the last statement's results are still to be read, and may tell of writes and changes."""
         if not (conn.unsettled and conn.busy):
             return False
-        return conn._result.has_next or self.classifier.classify_sent(_text(conn._sent)).kind != "read"
+        return (
+            conn.has_more_results or self.classifier.classify_sent(_text(conn.last_statement)).kind != "read"
+        )
 
     def make_sure(self, conn: Any) -> None:
         """Hear what the server has not told yet of the primary's session: later results, what an error hid.
@@ -245,8 +247,8 @@ class Replication:
             silent = conn.announced or not conn.dialect.REPORTS_AFTER_ERRORS
             if grave and (silent or conn.changes):
                 conn.changes.append(known)
-        elif conn._sock is not None and not conn.announced and not grave:
-            conn.doubtful = conn._sent
+        elif conn.open and not conn.announced and not grave:
+            conn.doubtful = conn.last_statement
 
     def heard(self, conn: Any, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended; connections to it call this."""

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..positions import MariaDBPosition
+from .gtid_list import MariaDBPosition
+from .mysql_family import GUARD as GUARD
+from .mysql_family import READ_ONLY_NOW as READ_ONLY_NOW
+from .mysql_family import SNAPSHOT as SNAPSHOT
+from .mysql_family import UNGUARD as UNGUARD
+from .position import Position
+from .protocols import DialectName
 
-NAME = "mariadb"
+NAME: DialectName = "mariadb"
 
 # Assignments for one SET: report positions, changes of the session and the state of the transaction.
 TRACKERS = (
@@ -17,17 +23,6 @@ TRACKERS = (
 )
 READ_ONLY = "SESSION tx_read_only = ON"
 
-# The same guard around one statement on a connection that may write otherwise.
-GUARD = "SET SESSION TRANSACTION READ ONLY"
-UNGUARD = "SET SESSION TRANSACTION READ WRITE"
-
-# What begins a snapshot of bounded length. Under READ COMMITTED there would be none.
-SNAPSHOT = (
-    "SET SESSION wait_timeout = {seconds}",
-    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-    "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-)
-
 # Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'tx_isolation')"
 
@@ -36,8 +31,6 @@ READY = (
     "SELECT variable_value, @@GLOBAL.wsrep_reject_queries FROM information_schema.global_status "
     "WHERE variable_name = 'wsrep_ready'"
 )
-# Whether the server takes writes of users now.
-READ_ONLY_NOW = "SELECT @@GLOBAL.read_only"
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
 # Within a domain a commit's sequence number is higher than all that its transaction could have read.
 COMMIT_COVERS_READS = True
@@ -55,7 +48,7 @@ def now(row: tuple[Any, ...]) -> MariaDBPosition | None:
 HISTORY = "SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos, @@GLOBAL.log_bin"
 
 
-def in_history(row: tuple[Any, ...], wanted: Any) -> bool:
+def in_history(row: tuple[Any, ...], wanted: Position) -> bool:
     """Whether the primary that gave `row` as answer to `HISTORY` has all of a position."""
     logged, applied, logs = row
     if not int(logs):

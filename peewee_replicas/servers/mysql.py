@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..positions import MySQLPosition
+from .gtid_set import MySQLPosition
+from .mysql_family import GUARD as GUARD
+from .mysql_family import READ_ONLY_NOW as READ_ONLY_NOW
+from .mysql_family import SNAPSHOT as SNAPSHOT
+from .mysql_family import UNGUARD as UNGUARD
+from .position import Position
+from .protocols import DialectName
 
-NAME = "mysql"
+NAME: DialectName = "mysql"
 
 # Assignments for one SET: report positions, changes of the session and the state of the transaction.
 TRACKERS = (
@@ -17,22 +23,10 @@ TRACKERS = (
 )
 READ_ONLY = "SESSION transaction_read_only = ON"
 
-# The same guard around one statement on a connection that may write otherwise.
-GUARD = "SET SESSION TRANSACTION READ ONLY"
-UNGUARD = "SET SESSION TRANSACTION READ WRITE"
-
-# What begins a snapshot of bounded length. Under READ COMMITTED there would be none.
-SNAPSHOT = (
-    "SET SESSION wait_timeout = {seconds}",
-    "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-    "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-)
-
 # Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'transaction_isolation')"
 
-# Whether the server takes writes of users now.
-READ_ONLY_NOW = "SELECT @@GLOBAL.read_only"
+READY = ""  # Galera is MariaDB's
 # MySQL frees a row's lock before `gtid_executed` is raised: both, in this order, make the primary's "now".
 NOW = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode"
 # A commit's own GTID says nothing of what its transaction had read before.
@@ -52,10 +46,10 @@ def now(row: tuple[Any, ...]) -> MySQLPosition | None:
 HISTORY = NOW
 
 
-def in_history(row: tuple[Any, ...], wanted: Any) -> bool:
+def in_history(row: tuple[Any, ...], wanted: Position) -> bool:
     """Whether the primary that gave `row` as answer to `HISTORY` has all of a position."""
     own = now(row)
-    return own is None or (type(own) is type(wanted) and own.covers(wanted))
+    return own is None or (isinstance(wanted, MySQLPosition) and own.covers(wanted))
 
 
 def position(text: str) -> MySQLPosition:

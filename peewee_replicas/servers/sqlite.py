@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from peewee import sqlite3  # the driver that peewee itself has chosen
 
+from . import protocols, sqlite_dialect
 from .error_meanings import Meaning
-
-NAME = "sqlite"
-
-GUARD = "PRAGMA query_only = ON"
-UNGUARD = "PRAGMA query_only = OFF"
-
-# What begins a snapshot: SQLite takes it with the first read of a transaction.
-SNAPSHOT = ("BEGIN", "SELECT COUNT(*) FROM sqlite_master")
-
-# All connections lead to one file and are made alike: there is nothing to compare.
-COMPARE = ""
 
 # Pragmas that write to the file, or lock it: a reading connection cannot run them and need not.
 _FILE_PRAGMAS = """
@@ -117,21 +106,23 @@ class Connection(sqlite3.Connection):
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
         announced: True while that statement's text tells its effect.
         settled: True once its owner has finished setting it up; what changes later is state of its own.
+        altered: True once its owner has set anything on it.
         screen: refuses what a raw cursor may not send to a reading node.
         generation: always 0: the file does not move.
         unsettled: always False: SQLite has told all when a statement ends.
     """
 
-    dialect = sys.modules[__name__]
+    dialect: protocols.Dialect = sqlite_dialect
     session_state = ""
     settled = False
     announced = False
     executing = False
     guarded = False
-    screen: Callable[[Any, str], None] | None = None
+    altered = False
+    screen: Callable[[Any, Any], None] | None = None
     unsettled = False
     generation = 0
-    doubtful = ""
+    doubtful: str | bytes = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.changes: list[str] = []
@@ -166,7 +157,7 @@ class Connection(sqlite3.Connection):
 
     def guard(self) -> None:
         """Refuse writes from now on."""
-        self.tell(GUARD)
+        self.tell(sqlite_dialect.GUARD)
         self.guarded = True
 
     def set_aside(self, connection: Connection) -> None:
@@ -179,6 +170,11 @@ class Connection(sqlite3.Connection):
                 other.close()
         connection._aside = []
         self._aside = kept
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection has not been closed."""
+        return not self._closed
 
     @property
     def busy(self) -> bool:
@@ -231,6 +227,14 @@ class Connection(sqlite3.Connection):
     def tell(self, sql: str) -> None:
         """Run a setting of the library's own."""
         self.ask(sql)
+
+    def tell_when_free(self, sql: str) -> None:
+        """As `tell`: SQLite takes settings while rows are still to be read."""
+        self.ask(sql)
+
+
+if TYPE_CHECKING:
+    _MEETS: type[protocols.Connection] = Connection
 
 
 class File:

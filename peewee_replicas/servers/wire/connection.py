@@ -8,7 +8,7 @@ reads packets, and nothing here knows about routing.
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymysql import err
 from pymysql.charset import charset_by_name
@@ -16,11 +16,11 @@ from pymysql.connections import Connection as _Connection
 from pymysql.constants import CLIENT, COMMAND, ER
 from pymysql.protocol import MysqlPacket
 
-from .. import dialect_of
+from .. import protocols
+from ..dialects import dialect_of
 from .packets import Columns, Result, drain
-from .polling import poll_for
 from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, Heard, goes_unreported
-from .sockets import end_when_vanished
+from .sockets import end_when_vanished, hang_up, poll_for
 from .tls import shared_context
 
 __all__ = ["AUTOCOMMIT", "Connection"]
@@ -50,6 +50,9 @@ class Connection(Heard, _Connection):
     _read_timeout: float | None
     _next_seq_id: int
     _sock: Any
+    dialect: protocols.ServerDialect
+    server_version: str
+    connect_timeout: float | None
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
         self.changes = []
@@ -261,7 +264,7 @@ class Connection(Heard, _Connection):
     def _force_close(self) -> None:
         super()._force_close()
         if self._halfway:
-            self._broken_off = self._sent
+            self._broken_off = self.last_statement
         self._halfway = False
         self.end_session()
 
@@ -273,8 +276,31 @@ class Connection(Heard, _Connection):
 
     def broken_off(self) -> str:
         """The text of the statement whose answer was not there yet when the connection ended, or ``""``."""
-        text = self._sent if self._halfway else self._broken_off
+        text = self.last_statement if self._halfway else self._broken_off
         return text if isinstance(text, str) else bytes(text).decode("latin1")
+
+    @property
+    def socket(self) -> Any:
+        """The socket, or None while the connection is closed."""
+        return self._sock
+
+    def hang_up(self) -> bool:
+        """End the connection and wake the thread that waits for it; returns whether it was open."""
+        return hang_up(self._sock)
+
+    def abort(self) -> None:
+        """Close the connection without telling the server; may be called more than once."""
+        self._force_close()
+
+    @property
+    def read_timeout(self) -> float | None:
+        """Seconds an answer may take; None: no limit."""
+        return self._read_timeout
+
+    @property
+    def has_more_results(self) -> bool:
+        """Whether another result of the last statement is still to be read."""
+        return self._result is not None and bool(self._result.has_next)
 
     def dropped(self) -> bool:
         """Whether an idle connection is known to be of no more use, without a round trip.
@@ -301,6 +327,26 @@ class Connection(Heard, _Connection):
             return tuple(self._read_whole().rows or ())
         finally:
             self.own = own
+
+    def start_query(self, sql: str) -> None:
+        """Send a query of the library's own without waiting; `finish_query` has to follow."""
+        self._execute_command(COMMAND.COM_QUERY, sql)
+
+    def finish_query(self) -> list[dict[str, Any]] | Exception:
+        """The rows of the query that `start_query` sent, by column name, or the server's refusal.
+
+        Raises:
+            MySQLError: the connection is lost.
+        """
+        try:
+            result = self._read_whole()
+        except err.MySQLError as exc:
+            if self._sock is None:
+                raise
+            refused: Exception = exc
+            return refused
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.rows or ()]
 
     def ask_briefly(self, sql: str, seconds: float | None) -> tuple[Any, ...]:
         """As `ask`; a server that has not answered after so many seconds counts as lost (2013)."""
@@ -336,11 +382,14 @@ class Connection(Heard, _Connection):
             later, self._later = self._later, ""
             self.tell(later)
         if command == COMMAND.COM_QUERY:
-            self._sent = sql
+            self.last_statement = sql
         else:  # neither a ping nor a change of schema reads anything
-            self._sent = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
+            self.last_statement = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
         super()._execute_command(command, sql)
 
+
+if TYPE_CHECKING:
+    _MEETS: type[protocols.ServerConnection] = Connection
 
 _NO_SUCH_SETTING = frozenset(
     {ER.UNKNOWN_SYSTEM_VARIABLE, ER.WRONG_VALUE_FOR_VAR, ER.PARSE_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR}

@@ -60,13 +60,13 @@ class Heard:
     own = False
     generation = 0
     answer_ahead: Any = None
-    server: Any = None
+    server: str | None = None
     read_in_transaction = False
-    screen: Callable[[Any, str | bytes], None] | None = None
+    screen: Callable[[Any, Any], None] | None = None
     tracks = False
     guarded = False
     _ready = False
-    _sent: Any = ""
+    last_statement: Any = ""
     _told: dict[int, _Told]
     _tables_locked = False
     _bereft = _broken = False
@@ -118,7 +118,7 @@ class Heard:
         if locked is not None:
             self._tables_locked = locked
         if changed:
-            self._changed(self._sent)
+            self._changed(self.last_statement)
         else:
             self._keep(tail, locked)
 
@@ -160,7 +160,7 @@ class Heard:
     def _failed(self) -> None:
         if self.guarded and self.doubtful and not self.own:
             self._changed(self.doubtful)  # an error tells nothing of what changed before it
-        if self.listener is not None and not self.own and self._sent is not NO_QUERY:
+        if self.listener is not None and not self.own and self.last_statement is not NO_QUERY:
             self.listener(self, False, bool(self.transaction))
 
     @property

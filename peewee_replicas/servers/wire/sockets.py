@@ -1,12 +1,11 @@
-"""Noticing that a host has vanished: one that answers nothing at all, not even for its kernel.
-
-A host that is there acknowledges what it is sent however long its server thinks about a query, so this limits
-no long read. Nor does it help against a server that hangs on a host that is well: that takes a prober.
-"""
+"""Sockets beyond what the driver does with them: polling, waking a reader, noticing a vanished host."""
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
+from collections.abc import Callable, Sequence
 from typing import Any
 
 SILENT_SECONDS = 15
@@ -21,7 +20,11 @@ _OPTIONS = {
 
 
 def end_when_vanished(sock: Any) -> None:
-    """Let a connection end when its host has vanished, as far as this platform can tell it to."""
+    """Let a connection end when its host answers nothing any more, not even from its kernel.
+
+    A host that is there acknowledges what it is sent however long its server thinks about a query, so this
+    limits no long read. Nor does it help against a server that hangs on a healthy host: that takes a prober.
+    """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -29,3 +32,36 @@ def end_when_vanished(sock: Any) -> None:
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def poll_for(sock: Any) -> Callable[[int], object]:
+    """A function that waits up to the given milliseconds and says whether `sock` can be read."""
+    if not hasattr(select, "poll"):  # Windows
+        return lambda _timeout: select.select([sock], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return poll.poll
+
+
+def readable(sockets: Sequence[Any], seconds: float) -> list[Any]:
+    """Wait up to `seconds` until at least one of the sockets can be read; returns those that can."""
+    if not hasattr(select, "poll"):  # Windows
+        return list(select.select(sockets, [], [], seconds)[0])
+    by_number = {sock.fileno(): sock for sock in sockets}
+    poll = select.poll()
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in poll.poll(seconds * 1000)]
+
+
+def hang_up(sock: Any) -> bool:
+    """End a connection and wake whoever waits for it, in whatever thread; returns whether it was open."""
+    if sock is None:
+        return False
+    # SSLSocket.shutdown() drops the TLS layer, and a thread that is reading would go on in plain text.
+    shutdown = super(ssl.SSLSocket, sock).shutdown if isinstance(sock, ssl.SSLSocket) else sock.shutdown
+    try:
+        shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return False  # closed meanwhile, or not connected yet
+    return True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...concurrency import new_lock
+
 _contexts: dict[Any, ssl.SSLContext] = {}
-_lock = threading.Lock()
+_lock = new_lock()
 
 
 def shared_context(settings: Any, make: Callable[[Any], ssl.SSLContext]) -> ssl.SSLContext:
@@ -34,13 +35,3 @@ def _changed_at(value: Any) -> float:
     if isinstance(value, (str, os.PathLike)) and os.path.exists(value):
         return os.stat(value).st_mtime
     return 0.0
-
-
-def _after_fork() -> None:
-    # Another thread of the parent may have held it.
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

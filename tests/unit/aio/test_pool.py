@@ -23,7 +23,7 @@ class Fake:
         self.pool: Any = None
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         lost.set_result(None)
-        self._sock = SimpleNamespace(lost=lost)
+        self.socket = SimpleNamespace(lost=lost)
 
     def dropped(self) -> bool:
         return self.dead

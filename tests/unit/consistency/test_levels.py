@@ -67,7 +67,12 @@ def consistency(level: str = "session", sticky_seconds: float = 60.0) -> Consist
 def statement(found: Consistency, text: str, gtid: str | None = None, **values: Any) -> None:
     """A statement on the primary has ended."""
     conn = SimpleNamespace(
-        _sent=text, gtid=gtid, transaction="", read_in_transaction=False, dialect=mariadb, is_lost=False
+        last_statement=text,
+        gtid=gtid,
+        transaction="",
+        read_in_transaction=False,
+        dialect=mariadb,
+        is_lost=False,
     )
     vars(conn).update({name: value for name, value in values.items() if hasattr(conn, name)})
     found.heard(OWNER, conn, values.get("succeeded", True), values.get("was_open", False))

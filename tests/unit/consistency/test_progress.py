@@ -25,7 +25,7 @@ def replica(**values: Any) -> Any:
 
 
 def connection(**values: Any) -> Any:
-    return SimpleNamespace(**{"server": None, "dialect": mariadb, "_read_timeout": None, **values})
+    return SimpleNamespace(**{"server": None, "dialect": mariadb, "read_timeout": None, **values})
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_no_more_than_so_many_wait(clock: Any) -> None:
 
 
 def test_a_wait_ends_before_the_clients_own_timeout(clock: Any) -> None:
-    text = CatchUp(gtid("0-1-5"), 30.0).query(replica(), connection(_read_timeout=2))
+    text = CatchUp(gtid("0-1-5"), 30.0).query(replica(), connection(read_timeout=2))
     assert "1.000)" in text
 
 

@@ -164,15 +164,15 @@ def test_connections_that_could_not_be_opened_are_not_kept(database: Any) -> Non
 class Line:
     """A connection that is opened, and then found to be of no use."""
 
-    _sock = None
+    socket = None
 
     def __init__(self) -> None:
         self.open = self._ready = True
 
-    def _force_close(self) -> None:
+    def abort(self) -> None:
         self.open = False
 
-    close = _force_close
+    close = abort
 
 
 def test_a_connection_that_is_opened_to_a_node_that_is_not_ready_is_closed(

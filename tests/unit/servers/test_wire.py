@@ -11,7 +11,8 @@ from pymysql.connections import MySQLResult
 from pymysql.constants import SERVER_STATUS
 from pymysql.protocol import MysqlPacket
 
-from peewee_replicas.servers import dialect_of, mariadb, mysql
+from peewee_replicas.servers import mariadb, mysql
+from peewee_replicas.servers.dialects import dialect_of
 from peewee_replicas.servers.wire.connection import Connection
 from peewee_replicas.servers.wire.packets import Result, read_length, session_trackers
 
@@ -42,7 +43,7 @@ def connection() -> Connection:
     """One that was never opened, to hear what a test says."""
     made = Connection(defer_connect=True)
     made.tracks = made._ready = True
-    made._sent = "SET @a = 1"
+    made.last_statement = "SET @a = 1"
     return made
 
 

@@ -1,0 +1,271 @@
+"""What the rooms above may ask of a server: the types of its dialect and of a connection to it.
+
+Everything a database, a router or a node does with a server goes through these members, so that the two
+forms of the library and all kinds of servers are interchangeable there. `tests/unit/servers` holds that
+the dialects and the connections have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+from .position import Position
+
+DialectName = Literal["mysql", "mariadb", "sqlite"]
+
+
+class Dialect(Protocol):
+    """The statements that mean the same everywhere and are spelled differently. A module has these names."""
+
+    @property
+    def NAME(self) -> DialectName:
+        """What the dialect is called."""
+
+    @property
+    def GUARD(self) -> str:
+        """The statement after which the connection refuses writes."""
+
+    @property
+    def UNGUARD(self) -> str:
+        """The statement that takes `GUARD` back."""
+
+    @property
+    def SNAPSHOT(self) -> tuple[str, ...]:
+        """The statements that begin a read-only snapshot; ``{seconds}`` stands for its longest life."""
+
+    @property
+    def COMPARE(self) -> str:
+        """A query for ``(name, value)`` of the settings that change what a SELECT returns, or ``""``."""
+
+    @property
+    def READY(self) -> str:
+        """A query for ``wsrep_ready`` and ``wsrep_reject_queries`` of a Galera node; ``""``: always ready."""
+
+    @property
+    def READ_ONLY_NOW(self) -> str:
+        """A query for whether the server refuses users' writes now; ``""``: it never does."""
+
+    @property
+    def REPORTS_AFTER_ERRORS(self) -> bool:
+        """Whether the next statement reports what a failed one had changed in the session."""
+
+
+class ServerDialect(Dialect, Protocol):
+    """The dialect of a server that replicates: it has positions, and can be asked for them."""
+
+    @property
+    def TRACKERS(self) -> tuple[str, ...]:
+        """Assignments for one SET that switch the session trackers on."""
+
+    @property
+    def READ_ONLY(self) -> str:
+        """`GUARD` as an assignment for one SET."""
+
+    @property
+    def NOW(self) -> str:
+        """A query for the primary's current position, whose row goes to `now`."""
+
+    @property
+    def HISTORY(self) -> str:
+        """A query for all that the primary ever had, whose row goes to `in_history`."""
+
+    @property
+    def COMMIT_COVERS_READS(self) -> bool:
+        """Whether the position that a commit reports covers what its transaction had read."""
+
+    @property
+    def PROBE(self) -> str:
+        """The statement with which a node is probed; it lists variables by name."""
+
+    @property
+    def IDENTITY(self) -> str:
+        """The variable in `PROBE` that tells one server from another."""
+
+    @property
+    def REACHED(self) -> str:
+        """The variable in `PROBE` that says what has been applied."""
+
+    @property
+    def LONG_VALUES(self) -> tuple[str, ...]:
+        """The variables in `PROBE` that the server cuts at 1,024 characters."""
+
+    @property
+    def CHANNELS(self) -> tuple[str, ...]:
+        """The statements that list what a node replicates from, newest spelling first."""
+
+    def now(self, row: tuple[Any, ...]) -> Position | None:
+        """The position in a row of `NOW`; None where the server keeps no GTIDs."""
+
+    def in_history(self, row: tuple[Any, ...], wanted: Position) -> bool:
+        """Whether the primary that answered `HISTORY` with `row` has everything in `wanted`."""
+
+    def position(self, text: str) -> Position:
+        """A position from the server's text. Raises ``ValueError`` if malformed."""
+
+    def wait(self, target: str, seconds: float) -> str:
+        """A query that waits for a position; its row is the outcome, the server's identity and position."""
+
+    def settle(self, target: str, seconds: float) -> str:
+        """As `wait`, but a statement that returns no rows and counts as no SELECT on the server."""
+
+    def sampled(self, variables: Mapping[str, str]) -> Position | None:
+        """The primary's position from `PROBE`; None where it keeps no GTIDs."""
+
+    def own_writes(self, variables: Mapping[str, str]) -> Position:
+        """What a node has written itself, rather than replicated, from `PROBE`."""
+
+
+class Connection(Protocol):
+    """A connection, as its owner sees it: MySQL's and MariaDB's in both forms, and SQLite's.
+
+    Attributes:
+        changes: texts after which the session had changed; its owner explains and empties the list.
+        session_state: what they left behind, in words, or ``""``; its owner sets it.
+        executing: True while the owner runs a statement, which is then nobody's raw cursor.
+        announced: True while that statement's text tells its effect, so that no report is needed.
+        settled: True once its owner has finished setting it up; what changes later is state of its own.
+        altered: True once anything was set on the session, however harmless to what is read.
+        doubtful: the text of a statement that failed, or may fail, after changing the session; or ``""``.
+        generation: the owner's count of primaries when it was opened.
+        screen: called with the connection and each text that its owner did not send itself; may raise.
+    """
+
+    changes: list[str]
+    session_state: str
+    executing: bool
+    announced: bool
+    settled: bool
+    altered: bool
+    doubtful: str | bytes
+    generation: int
+    screen: Callable[[Any, Any], None] | None
+
+    @property
+    def dialect(self) -> Dialect:
+        """What is spoken here."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it was opened for reading only."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not been closed."""
+
+    @property
+    def transaction(self) -> str:
+        """In words why this session counts as inside a transaction, or ``""``."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether rows or results of the last statement are still to be read."""
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the server may have more to report of the last statement."""
+
+    @property
+    def distinct(self) -> bool:
+        """Whether something was set on the session that a new connection would lack."""
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether a new connection could take this one's place and nobody would notice."""
+
+    def cursor(self) -> Any:
+        """A DB-API cursor."""
+
+    def close(self) -> None:
+        """End the session in order."""
+
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        """Run a query of the library's own; returns its rows as tuples."""
+
+    def tell(self, sql: str) -> None:
+        """Run a setting of the library's own, which does not count as a change of the session."""
+
+    def tell_when_free(self, sql: str) -> None:
+        """As `tell`; while rows are still to be read, only before the next statement."""
+
+    def dropped(self) -> bool:
+        """Whether the connection is known to be of no more use; costs no round trip."""
+
+    def answers(self) -> bool:
+        """Whether the server answers on this connection; costs a round trip."""
+
+    def broken_off(self) -> str:
+        """The statement whose answer had not arrived when the connection ended, or ``""``."""
+
+
+class ServerConnection(Connection, Protocol):
+    """A connection to a server over the network, in either form.
+
+    Attributes:
+        listener: called with the connection after each statement that was not the library's own:
+            whether it succeeded, and whether a transaction was open when it was sent.
+        own: True while a statement of the library's own runs.
+        server: the server's identity, once it was asked for.
+        gtid: the position that the last statement reported as its own, or None.
+        read_in_transaction: whether the open transaction has read or failed at something.
+        answer_ahead: the answer to `send_ahead`: its first row, the error it ended in, or None.
+    """
+
+    listener: Callable[[Any, bool, bool], None] | None
+    own: bool
+    server: str | None
+    gtid: str | None
+    read_in_transaction: bool
+    answer_ahead: Any
+
+    @property
+    def dialect(self) -> ServerDialect:
+        """What is spoken here."""
+
+    @property
+    def server_version(self) -> str:
+        """What the server calls itself in its greeting."""
+
+    @property
+    def last_statement(self) -> str | bytes:
+        """The text of the last statement sent, whoever sent it."""
+
+    @property
+    def has_more_results(self) -> bool:
+        """Whether another result of the last statement is still to be read."""
+
+    @property
+    def connect_timeout(self) -> float | None:
+        """Seconds that connecting may take; None: no limit."""
+
+    @property
+    def read_timeout(self) -> float | None:
+        """Seconds an answer may take; None: no limit."""
+
+    @property
+    def socket(self) -> Any:
+        """The socket, or None while the connection is closed."""
+
+    def ask_briefly(self, sql: str, seconds: float | None) -> tuple[Any, ...]:
+        """As `ask`; a server that has not answered after so many seconds counts as lost (2013)."""
+
+    def send_ahead(self, sql: str) -> None:
+        """Let a query of the library's own leave with the next statement, before it, in one packet."""
+
+    def recall_ahead(self) -> None:
+        """Take back what `send_ahead` was given, if no statement followed."""
+
+    def start_query(self, sql: str) -> None:
+        """Send a query of the library's own without waiting; `finish_query` has to follow."""
+
+    def finish_query(self) -> list[dict[str, Any]] | Exception:
+        """The rows of the query that `start_query` sent, by column name, or the server's refusal."""
+
+    def drain(self) -> None:
+        """Read the rest of the last statement's results, and throw it away."""
+
+    def hang_up(self) -> bool:
+        """End the connection and wake the thread that waits for it; returns whether it was open."""
+
+    def abort(self) -> None:
+        """Close the connection without telling the server."""
