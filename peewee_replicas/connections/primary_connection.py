@@ -142,7 +142,7 @@ class Primary(Nodes):
             exc.args = explained(exc.args, self._primary_label, words)
 
     def _look_for_changed_roles(self, conn: Any, exc: PeeweeException) -> None:
-        question = getattr(conn.dialect, "READ_ONLY_NOW", "")
+        question = conn.dialect.READ_ONLY_NOW
         if not question:
             return
         try:

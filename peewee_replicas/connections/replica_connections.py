@@ -110,7 +110,7 @@ class Nodes(peewee.Database):
             self._state.closed = False
 
     def _check_ready(self, replica: Replica, conn: Any) -> None:
-        question = getattr(conn.dialect, "READY", "")
+        question = conn.dialect.READY
         with __exception_wrapper__:
             ready, rejects = conn.ask(question)[0] if question else ("ON", "NONE")
         if (ready, rejects) != ("ON", "NONE"):
