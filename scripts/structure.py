@@ -4,7 +4,7 @@ Usage: structure.py [--rev REVISION]... [--json] [--names]
 
 Without ``--rev`` it measures this checkout. Several make one column each; ``.`` is this checkout:
 
-    scripts/structure.py --rev v0.1 --rev .
+    scripts/structure.py --rev main --rev .
 
 What each row counts is said in `ROWS`. Only counting the classes of a database imports the package, in a
 process of its own; where that fails (peewee is missing), those rows stay empty.
