@@ -16,7 +16,13 @@ from typing import Final, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
+from peewee_replicas.errors import BookmarkError, BookmarkExpired
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition, Position
+
+__all__ = [
+    "MAX_HISTORY", "MAX_LENGTH", "Bookmark", "BookmarkError", "BookmarkExpired", "decode", "encode", "sign",
+    "unsign",
+]  # fmt: skip
 
 MAX_LENGTH: Final = 4000
 """Characters of the longest bookmark, without its signature: what a cookie can hold."""
@@ -31,14 +37,6 @@ _MAX_MILLISECONDS = 2**47  # until the year 6429
 _VARINT_BYTES = 10
 _LETTERS = re.compile(r"[A-Za-z0-9_-]+")
 _UUID_TEXT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class BookmarkError(ValueError):
-    """A text is not a bookmark that can be used; the message says why."""
-
-
-class BookmarkExpired(BookmarkError):
-    """A bookmark is sound, but too old, or from the future."""
 
 
 class Bookmark(NamedTuple):

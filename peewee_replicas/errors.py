@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from peewee import DataError, ImproperlyConfigured, OperationalError, ProgrammingError
 
-from . import bookmarks
-
 
 class ConfigurationError(ImproperlyConfigured, ValueError):
     """An argument, a URL or a subclass cannot work; raised before anything is connected."""
@@ -43,5 +41,9 @@ class PrimaryReadOnly(OperationalError):
     """
 
 
-class BookmarkError(bookmarks.BookmarkError, DataError):
+class BookmarkError(DataError, ValueError):
     """A bookmark is malformed, of another database, or has expired; the message says which."""
+
+
+class BookmarkExpired(BookmarkError):
+    """A bookmark is sound, but too old, or from the future."""

@@ -320,7 +320,7 @@ class AsyncReplicatedDatabase(Streaming, Placing, PooledMySQL):
         if core.rehearsal is not None and conn is core.rehearsal.conn:
             return
         if conn.transaction:
-            core.consistency.abandoned(core)
+            core.consistency.abandoned()
         self._close(conn)
 
     async def close_pool(self) -> None:

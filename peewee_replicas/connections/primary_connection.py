@@ -104,7 +104,7 @@ class Primary(Nodes):
         """The connection was lost inside a transaction that has been left since, so that is over."""
         core = self._replication
         if conn.transaction:  # the server has not been heard of since
-            core.consistency.abandoned(core)
+            core.consistency.abandoned()
         # After a commit() inside of atomic() what follows in that block is no statement of its own.
         inside = commits and any(isinstance(one, _transaction) for one in self._state.transactions)
         if (

@@ -9,7 +9,7 @@ from typing import Any
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 
 from ..concurrency import Here, new_lock
-from ..consistency.progress import CatchUp
+from ..consistency.catch_up import CatchUp
 from ..nodes.replica import Replica
 from ..routing.router import Replication
 

@@ -6,9 +6,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
-
-from peewee import PeeweeException, __exception_wrapper__
+from enum import Enum
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from ..concurrency import THREADS, Here
 from ..events import Counters
@@ -35,11 +34,50 @@ class Needs(NamedTuple):
 
 NOTHING = Needs(None, "")
 
-AWAY_SECONDS = 1.0
-"""So long, in seconds, a primary that is known to be away is waited for when it is asked something."""
 
-ASK: Any = object()
-"""Stands for a need that is not known without asking."""
+class _Unknown(Enum):
+    ASK = "ask"
+
+
+ASK: Final = _Unknown.ASK
+"""Stands for a need that is not known without a closer look, and perhaps a question to the primary."""
+
+
+class PrimaryPositions(Protocol):
+    """The primary, as it is asked about positions. Each question is one round trip with a time limit."""
+
+    def may_ask(self) -> bool:
+        """Whether to ask now. While the primary is known to be down, one caller at a time may."""
+
+    def asked(self, answered: bool) -> None:
+        """Report what became of a question that `may_ask` has allowed."""
+
+    def current(self) -> Position | None:
+        """The primary's position now; None where it keeps no GTIDs.
+
+        Raises:
+            PeeweeException: there was no answer.
+        """
+
+    def has(self, position: Position) -> bool:
+        """Whether the primary's history contains a position, as far as it can tell.
+
+        Raises:
+            PeeweeException: there was no answer.
+        """
+
+    def is_unreachable(self, exc: BaseException) -> bool:
+        """Whether an error of these questions means that the primary cannot be reached."""
+
+
+class Statement(Protocol):
+    """What a connection to the primary knows of the statement that has just ended on it."""
+
+    gtid: str | None
+    transaction: str
+    read_in_transaction: bool
+    dialect: Any
+    last_statement: str | bytes
 
 
 def _both(one: Any, other: Any) -> Position | None:
@@ -54,7 +92,12 @@ def _both(one: Any, other: Any) -> Position | None:
 class Consistency:
     """The obligations of a database's contexts.
 
+    Attributes:
+        primary: answers questions about the primary's position; set once there is a database to ask.
+
     Parameters:
+        owner: whose scopes these are, as frames name it; its ``known_positions()`` are what nodes are known
+            to have executed.
         level: the default level.
         catch_up_timeout: seconds one read may spend waiting, over all nodes together.
         sticky_seconds: how long reads stay on the primary after a write where there are no GTIDs.
@@ -62,14 +105,18 @@ class Consistency:
         here: tells threads, or tasks, apart.
     """
 
+    primary: PrimaryPositions
+
     def __init__(
         self,
+        owner: Any,
         level: str,
         catch_up_timeout: float,
         sticky_seconds: float,
         counters: Counters,
         here: Here = THREADS,
     ) -> None:
+        self._owner = owner
         self.level = level
         self.catch_up_timeout = catch_up_timeout
         self.sticky_seconds = sticky_seconds
@@ -86,12 +133,12 @@ class Consistency:
             self._local.session = session = Session()
             return session
 
-    def session(self, owner: object) -> Session:
+    def session(self) -> Session:
         """The session of this context: the innermost ``causal_session()``, else the thread or task."""
-        frame = causal(owner)
+        frame = causal(self._owner)
         return self.own_session() if frame is None else cast(Session, frame.session)
 
-    def heard(self, owner: object, conn: Any, succeeded: bool, was_open: bool) -> None:
+    def statement_ended(self, conn: Statement, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
         position = conn.dialect.position(conn.gtid) if succeeded and conn.gtid else None
         if position is not None and not conn.read_in_transaction:
@@ -111,17 +158,17 @@ class Consistency:
             if position is None and not owes:
                 return
         if position is not None:
-            self._saw(owner, position)
+            self._saw(position)
         if owes and not getattr(self._local, "excused", False):
-            for session in self._concerned(owner):
+            for session in self._concerned():
                 session.owe()
 
-    def _saw(self, owner: Any, position: Position) -> None:
-        if causal(owner) is not None:
-            for session in self._concerned(owner):
+    def _saw(self, position: Position) -> None:
+        if causal(self._owner) is not None:
+            for session in self._concerned():
                 session.saw(position)
                 if session.grown >= SHORT:
-                    session.shorten(owner)
+                    session.shorten(self._owner)
             return
         own = self.own_session()
         before = own.seen
@@ -130,39 +177,39 @@ class Consistency:
         self.shared.saw_too(position, before, own.seen)
         if own.grown >= SHORT:
             before = own.seen
-            own.shorten(owner)
+            own.shorten(self._owner)
             if own.seen is not None:
                 self.shared.shortened_too(before, own.seen)
         if self.shared.grown >= SHORT:
-            self.shared.shorten(owner)
+            self.shared.shorten(self._owner)
 
-    def abandoned(self, owner: object) -> None:
+    def abandoned(self) -> None:
         """Take in that a connection was closed with a transaction open: what it read there was read."""
-        for session in self._concerned(owner):
+        for session in self._concerned():
             session.owe()
 
-    def _concerned(self, owner: object) -> Iterator[Session]:
+    def _concerned(self) -> Iterator[Session]:
         """Whose obligations grow with what this context does: its own, those around it, the process's."""
-        session: Session | None = self.session(owner)
+        session: Session | None = self.session()
         while session is not None:
             yield session
             session = session.outer
         yield self.shared
 
-    def look_for_lost_history(self, owner: object, database: Any) -> None:
+    def look_for_lost_history(self) -> None:
         """After replicas were behind a bookmark: find out whether its writes exist at all any more."""
-        session = self.session(owner)
+        session = self.session()
         if not session.bookmarked or session.lost or session.seen is None:
             return
         try:
-            row, dialect = self._ask(database, "HISTORY")
-        except PeeweeException:
+            exists = self.primary.has(session.seen)
+        except Exception:
             return  # the read itself will say that the primary cannot be had
-        if not dialect.in_history(row, session.seen):
+        if not exists:
             session.lost = True
             logger.warning("a bookmark is of a history that the primary does not have: %s", session.seen)
 
-    def at_hand(self) -> Any:
+    def at_hand(self) -> Position | Literal[_Unknown.ASK] | None:
         """What a read outside all scopes must see, where that is known as it is; else `ASK`, for `needs`."""
         if self.level == "session":
             session = self.own_session()
@@ -171,7 +218,7 @@ class Consistency:
             return session.seen
         return None if self.level == "eventual" else ASK
 
-    def needs(self, owner: object, database: Any, frame: Frame | None) -> Needs:
+    def needs(self, frame: Frame | None) -> Needs:
         """What a read in this context must see; asks the primary where that is owed.
 
         Raises:
@@ -179,18 +226,18 @@ class Consistency:
                 be asked.
         """
         level = self.level_of(frame)
-        pin = pinning(owner)
+        pin = pinning(self._owner)
         moved = None if pin is None else cast("Position | None", pin.must_reach)
-        if level == "eventual" and (frame is None or frame.level is None) and causal(owner) is not None:
+        if level == "eventual" and (frame is None or frame.level is None) and causal(self._owner) is not None:
             level = "session"  # what a causal_session() promises, it promises at any level of the database
         if level == "eventual":
             return NOTHING if moved is None else Needs(moved, "")
         if level == "strong":
-            now = self.ask(database)
+            now = self.primary.current()
             return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
-        session = self.shared if level == "process" else self.session(owner)
+        session = self.shared if level == "process" else self.session()
         if session.owed:
-            self._settle(session, database)
+            self._settle(session)
         if session.lost:
             return Needs(None, "the bookmark is of a history that the primary does not have")
         if session.sticky_until and session.sticks(time.monotonic()):
@@ -199,16 +246,16 @@ class Consistency:
             return Needs(None, why, excused=pin is None)
         position = session.seen
         if level == "process":
-            position = _both(position, self.session(owner).seen)  # which may have come with a bookmark
+            position = _both(position, self.session().seen)  # which may have come with a bookmark
         position = _both(position, moved)
         return NOTHING if position is None else Needs(position, "")
 
-    def stays(self, owner: object, frame: Frame | None) -> str:
+    def stays(self, frame: Frame | None) -> str:
         """Why a read in this context stays on the primary, as far as is known without asking; or ``""``."""
         level = self.level_of(frame)
         if level not in ("session", "process"):
             return ""
-        session = self.shared if level == "process" else self.session(owner)
+        session = self.shared if level == "process" else self.session()
         if session.sticky_until and session.sticks(time.monotonic()):
             return self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
         return ""
@@ -216,16 +263,16 @@ class Consistency:
     def _sticky_reason(self, why: str) -> str:
         return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
 
-    def _settle(self, session: Session, database: Any) -> None:
+    def _settle(self, session: Session) -> None:
         """Ask for what is owed; where the primary cannot be asked, it stays owed, and reads go on without."""
-        if not database._may_ask_primary():
+        if not self.primary.may_ask():
             return  # one caller at a time finds out whether it is back
         debts = session.debts  # before asking: what ends meanwhile is owed anew
         try:
-            now = self.ask(database)
+            now = self.primary.current()
         except BaseException as exc:
-            database._asked_primary(False)  # also where it was cancelled, or nobody would ask again
-            if not (isinstance(exc, Exception) and database._has_no_connection(exc)):
+            self.primary.asked(False)  # also where it was cancelled, or nobody would ask again
+            if not (isinstance(exc, Exception) and self.primary.is_unreachable(exc)):
                 raise
             self.counters.add("unasked")
             if "away" not in self._said:
@@ -236,7 +283,7 @@ class Consistency:
                     exc,
                 )
             return
-        database._asked_primary(True)
+        self.primary.asked(True)
         self._said.discard("away")
         if now is not None:
             session.saw(now)
@@ -260,44 +307,11 @@ class Consistency:
         finally:
             self._local.excused = False
 
-    def settled(self, session: Session, database: Any) -> Position | None:
+    def settled(self, session: Session) -> Position | None:
         """What a session must see, once all that is owed was asked for."""
         if session.owed:
-            self._settle(session, database)
+            self._settle(session)
         return session.seen
-
-    def ask(self, database: Any) -> Any:
-        """The primary's position now, or None where it keeps no GTIDs; one round trip.
-
-        Raises:
-            OperationalError: the primary cannot be asked.
-        """
-        began = time.monotonic()
-        try:
-            row, dialect = self._ask(database, "NOW")
-        except PeeweeException as exc:
-            if database._meaning(exc) not in ("lost", "killed", "not sent"):
-                raise
-            reader = database._replication.reader
-            if time.monotonic() - began >= AWAY_SECONDS:
-                reader.failed(f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}; it does not answer")
-                raise
-            # A connection that was killed does not mean that the primary is gone.
-            row, dialect = self._ask(database, "NOW")
-        return dialect.now(row)
-
-    def _ask(self, database: Any, question: str) -> tuple[Any, Any]:
-        self.counters.add("asked")
-        conn = database._primary_to_ask()
-        # One that hangs is to cost as much as one that cannot be connected to, and once only.
-        away = database._replication.reader.breaker.open
-        seconds = AWAY_SECONDS if away else conn.connect_timeout
-        try:
-            with __exception_wrapper__:
-                return conn.ask_briefly(getattr(conn.dialect, question), seconds)[0], conn.dialect
-        except PeeweeException as exc:
-            database._name_reader(exc)
-            raise
 
     def level_of(self, frame: Frame | None) -> str:
         """The level that holds in a scope."""

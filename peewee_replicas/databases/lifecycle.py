@@ -7,7 +7,6 @@ peewee's own members have.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from peewee import InterfaceError, OperationalError, PeeweeException, __exceptio
 
 from ..concurrency import abandon, free, track_database
 from ..connections.primary_connection import Primary
+from ..connections.primary_positions import PrimaryPositions
 from ..errors import ConfigurationError, ReadOnlyViolation
 from ..nodes.replica import Replica
 from ..nodes.spec import NodeSpec
@@ -69,6 +69,7 @@ class Connections(Primary):
         before = vars(self).get("_replication")
         core = self._replication = self._assemble(settings, specs)
         core.news.database = str(database)
+        core.consistency.primary = PrimaryPositions(self)
         core.prober = self._make_prober(core)
         if before is not None:
             core.route_hooks, core.news.hooks = before.route_hooks, before.news.hooks
@@ -215,20 +216,6 @@ class Connections(Primary):
             state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
         return conn
 
-    def _may_ask_primary(self) -> bool:
-        """Whether to ask the primary a question that may go unanswered: not while it is known to be away."""
-        breaker = self._replication.reader.breaker
-        if not breaker.open or breaker.by_hand:
-            return True
-        return breaker.may_try(time.monotonic())
-
-    def _asked_primary(self, answered: bool) -> None:
-        reader = self._replication.reader
-        if reader.breaker.open and answered:
-            reader.works()
-        else:
-            reader.breaker.let_go()
-
     def _writer_to_ask(self) -> Any:
         conn = self._state.conn
         if conn is None or conn.busy or conn.transaction or conn.dropped():
@@ -269,7 +256,7 @@ class Connections(Primary):
                 failures.append(exc)
         conn = state.conn
         if conn is not None and conn.transaction:
-            self._replication.consistency.abandoned(self._replication)
+            self._replication.consistency.abandoned()
         state.reset()
         rehearsal = self._replication.rehearsal
         if conn is not None and (rehearsal is None or conn is not rehearsal.conn):

@@ -234,7 +234,7 @@ class Replicated(Connections):
             apart: what this thread did outside of such sessions is none of its business, nor the other way.
         """
         core = self._replication
-        outer = None if apart and causal(core) is None else core.consistency.session(core)
+        outer = None if apart and causal(core) is None else core.consistency.session()
         session = Session(outer=outer)
         if outer is not None:
             session.take_over(outer)
@@ -245,10 +245,7 @@ class Replicated(Connections):
 
     def _position_of(self, bookmark: str, max_age: float = BOOKMARK_SECONDS) -> Any:
         core = self._replication
-        try:
-            mark = bookmarks.decode(bookmark, time.time(), max_age)
-        except bookmarks.BookmarkError as exc:
-            raise BookmarkError(str(exc)) from exc
+        mark = bookmarks.decode(bookmark, time.time(), max_age)
         if mark.history != self.database:
             raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {self.database!r}")
         kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
@@ -262,10 +259,10 @@ class Replicated(Connections):
         Where a statement on the primary reported no position of its own, the primary is asked for it.
         """
         core = self._replication
-        return self._bookmark_of(core.consistency.session(core))
+        return self._bookmark_of(core.consistency.session())
 
     def _bookmark_of(self, session: Session) -> str | None:
-        position = self._replication.consistency.settled(session, self)
+        position = self._replication.consistency.settled(session)
         return None if position is None else bookmarks.encode(position, self.database, time.time())
 
     def _enter_readonly(

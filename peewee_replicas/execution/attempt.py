@@ -7,7 +7,7 @@ from typing import Any
 from peewee import PeeweeException, __exception_wrapper__
 from pymysql.cursors import SSCursor
 
-from ..consistency.progress import CatchUp
+from ..consistency.catch_up import CatchUp
 from ..errors import ReadOnlyViolation
 from ..nodes.replica import Replica
 from ..routing.decision import Decision

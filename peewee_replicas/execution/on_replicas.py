@@ -11,8 +11,8 @@ from playhouse.pool import MaxConnectionsExceeded
 
 from ..connections.failures import TREATMENTS
 from ..connections.snapshot import Snapshot
+from ..consistency.catch_up import CatchUp
 from ..consistency.levels import ASK
-from ..consistency.progress import CatchUp
 from ..errors import NoReplicaAvailable
 from ..nodes.replica import Replica
 from ..positions import Position
@@ -53,7 +53,7 @@ class Reading(Attempts):
             return self._fall_back()  # the primary shows whatever it must see
         position = ASK if self.scoped else core.consistency.at_hand()
         if position is ASK:
-            needs = core.consistency.needs(core, self.database, self.frame)
+            needs = core.consistency.needs(self.frame)
             if needs.primary:
                 self.reason = needs.primary
                 with core.consistency.excusing(needs.excused):
@@ -174,7 +174,7 @@ class Reading(Attempts):
         if pin is not None and pin.served:
             # The scope leaves a node: the next must show at least what the primary has now.
             try:
-                now = core.consistency.ask(self.database)
+                now = core.consistency.primary.current()
             except PeeweeException as exc:
                 eventual = core.consistency.level_of(self.frame) == "eventual"
                 if not (eventual and self.database._has_no_connection(exc)):
@@ -299,7 +299,7 @@ class Reading(Attempts):
             self._stay_with(back)
             return self._on_replicas(back)
         if any(isinstance(exc, Behind) for exc in self.tried.values()):
-            self.core.consistency.look_for_lost_history(self.core, self.database)
+            self.core.consistency.look_for_lost_history()
         self._refuse_fallback()
         try:
             return self._on_primary()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from peewee_replicas import bookmarks
-from peewee_replicas.errors import ConfigurationError
+from peewee_replicas.errors import BookmarkError, ConfigurationError
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """The methods of HTTP that change nothing, which ``readonly=True`` stands for."""
@@ -141,7 +141,7 @@ class Terms:
         for candidate in candidates:
             try:
                 found.texts.append(bookmarks.unsign(candidate, *self._secrets, context=_context(label)))
-            except bookmarks.BookmarkError as exc:
+            except BookmarkError as exc:
                 found.refused.append(str(exc))
         return found
 

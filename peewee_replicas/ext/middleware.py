@@ -65,13 +65,13 @@ class Visit:
         was_closed = self.database.is_closed()
         try:
             if session.lost:
-                now = consistency.ask(self.database)
+                now = consistency.primary.current()
                 if now is not None:
                     session.begin_anew(now)  # what no primary has is never reached, and not handed out again
                     self._began = None
             else:
                 session.owe()
-                consistency.settled(session, self.database)
+                consistency.settled(session)
         finally:
             if was_closed and not self.database.is_closed():
                 self.database.close()

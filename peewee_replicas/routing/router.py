@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, cast
 from peewee import __exception_wrapper__
 
 from ..concurrency import THREADS, Here, new_lock
+from ..consistency.catch_up import CatchUp
 from ..consistency.levels import Consistency
-from ..consistency.progress import CatchUp
 from ..consistency.sessions import first_word
 from ..errors import ConfigurationError, ReadOnlyViolation
 from ..events import Counters, NodeNews, Role, Route, RouteHook
@@ -94,7 +94,12 @@ class Replication:
         self.lost_commits = here.local()
         self.rehearsal: Rehearsal | None = None
         self.consistency = Consistency(
-            settings.consistency, settings.catch_up_timeout, settings.sticky_seconds, self.counters, here
+            self,
+            settings.consistency,
+            settings.catch_up_timeout,
+            settings.sticky_seconds,
+            self.counters,
+            here,
         )
         action = settings.on_transaction_escape
         self.escapes = None if action == "ignore" else Escapes(self, action)
@@ -254,7 +259,7 @@ class Replication:
         """Take in that a statement on the primary has ended; connections to it call this."""
         if conn.doubtful or not succeeded:
             self._doubt(conn, succeeded)
-        self.consistency.heard(self, conn, succeeded, was_open)
+        self.consistency.statement_ended(conn, succeeded, was_open)
 
     # Choosing
 
@@ -308,7 +313,7 @@ class Replication:
                 if catch_up is not None and node is not None:
                     node = catch_up.prefer(node, usable)
                 pin.node = node
-            return cast("Replica | None", node)
+            return node
 
     def next_for_connect(self) -> Replica | None:
         """Which replica the next plain read would use, without taking its turn."""
@@ -358,7 +363,7 @@ class Replication:
         elif decision.target == REPLICA:
             replica = self._foreseen()
             usable = self._within_scope(self.replicas.usable)
-            stays = self.consistency.stays(self, frame) if usable else ""
+            stays = self.consistency.stays(frame) if usable else ""
             if stays:
                 node, reason = (self.reader.name if frame is not None else PRIMARY), stays
             elif replica is not None:

@@ -57,16 +57,16 @@ def test_what_one_thread_is_asking_for_holds_for_the_others_too(lagging: Any) ->
     with impatient(lagging, consistency="process") as db, ThreadPoolExecutor(1) as pool:
         elsewhere(lagging, "UPDATE slot SET n = 2")
         Slot.update(n=9).where(Slot.n == 0).execute()
-        consistency = db._replication.consistency
-        ask, found = consistency.ask, []
+        primary = db._replication.consistency.primary
+        ask, found = primary.current, []
 
-        def slow(database: Any) -> Any:
+        def slow() -> Any:
             if not found:
                 found.append(None)
                 found[0] = pool.submit(read_and_close, db).result()
-            return ask(database)
+            return ask()
 
-        consistency.ask = slow
+        primary.current = slow
         assert n_of() == 2
         assert found == [2]
 

@@ -13,11 +13,11 @@ import pytest
 from peewee_replicas.consistency.levels import ASK, NOTHING, Consistency
 from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.events import Counters
-from peewee_replicas.positions import MariaDBPosition
+from peewee_replicas.positions import MariaDBPosition, Position
 from peewee_replicas.scopes.frames import Frame
 from peewee_replicas.scopes.scope import Scope
 from peewee_replicas.servers import mariadb
-from peewee_replicas.servers.error_meanings import NO_CONNECTION, Meaning, meaning
+from peewee_replicas.servers.error_meanings import NO_CONNECTION, meaning
 
 
 def gtid(text: str) -> MariaDBPosition:
@@ -25,43 +25,39 @@ def gtid(text: str) -> MariaDBPosition:
 
 
 class Primary:
-    """What a database is to its obligations: a connection to ask, or none."""
+    """The primary, as it answers questions about its position, or cannot be reached."""
 
     def __init__(self) -> None:
-        self.position: str = "0-1-100"
-        self.logs = 1
+        self.position: str | None = "0-1-100"
         self.down: Exception | None = None
-        self.dialect = mariadb
-        self.connect_timeout = 10
-        reader = SimpleNamespace(breaker=SimpleNamespace(open=False), failed=lambda cause: None)
-        self._replication = SimpleNamespace(reader=reader)
+        self.questions = 0
 
-    def _may_ask_primary(self) -> bool:
+    def may_ask(self) -> bool:
         return True
 
-    def _asked_primary(self, answered: bool) -> None:
+    def asked(self, answered: bool) -> None:
         pass
 
-    def _primary_to_ask(self) -> Any:
+    def current(self) -> MariaDBPosition | None:
+        self.questions += 1
         if self.down is not None:
             raise self.down
-        return self
+        return None if self.position is None else gtid(self.position)
 
-    def ask_briefly(self, sql: str, seconds: float) -> Any:
-        return [(self.position, self.logs)]
+    def has(self, position: Position) -> bool:
+        return True
 
-    def _meaning(self, exc: BaseException) -> Meaning:
-        return meaning(type(exc).__name__, exc.args)
-
-    def _has_no_connection(self, exc: BaseException) -> bool:
-        return self._meaning(exc) in NO_CONNECTION
+    def is_unreachable(self, exc: BaseException) -> bool:
+        return meaning(type(exc).__name__, exc.args) in NO_CONNECTION
 
 
 OWNER: Any = object()
 
 
 def consistency(level: str = "session", sticky_seconds: float = 60.0) -> Consistency:
-    return Consistency(level, 0.5, sticky_seconds, Counters("asked", "unasked"))
+    found = Consistency(OWNER, level, 0.5, sticky_seconds, Counters("asked", "unasked"))
+    found.primary = Primary()
+    return found
 
 
 def statement(found: Consistency, text: str, gtid: str | None = None, **values: Any) -> None:
@@ -75,7 +71,7 @@ def statement(found: Consistency, text: str, gtid: str | None = None, **values: 
         is_lost=False,
     )
     vars(conn).update({name: value for name, value in values.items() if hasattr(conn, name)})
-    found.heard(OWNER, conn, values.get("succeeded", True), values.get("was_open", False))
+    found.statement_ended(conn, values.get("succeeded", True), values.get("was_open", False))
 
 
 def in_thread(work: Any) -> Any:
@@ -87,12 +83,12 @@ def in_thread(work: Any) -> Any:
 
 
 def asked(found: Consistency) -> int:
-    return found.counters.snapshot()["asked"]
+    return found.primary.questions  # type: ignore[attr-defined]  # it is a test's own
 
 
 def test_nothing_was_written_and_nothing_is_needed() -> None:
     found = consistency()
-    assert found.needs(OWNER, Primary(), None) == NOTHING
+    assert found.needs(None) == NOTHING
     assert found.at_hand() is None
     assert asked(found) == 0
 
@@ -101,9 +97,9 @@ def test_a_write_that_told_its_position() -> None:
     found = consistency()
     statement(found, "INSERT", "0-1-5")
     assert found.at_hand() == gtid("0-1-5")
-    assert found.needs(OWNER, Primary(), None).position == gtid("0-1-5")
+    assert found.needs(None).position == gtid("0-1-5")
     statement(found, "INSERT", "0-1-7")
-    assert found.needs(OWNER, Primary(), None).position == gtid("0-1-7")
+    assert found.needs(None).position == gtid("0-1-7")
     assert asked(found) == 0
 
 
@@ -112,10 +108,10 @@ def test_a_write_that_told_none_is_asked_for_once() -> None:
     statement(found, "INSERT")
     assert found.at_hand() is ASK
     for _ in range(3):
-        assert found.needs(OWNER, Primary(), None).position == gtid("0-1-100")
+        assert found.needs(None).position == gtid("0-1-100")
     assert asked(found) == 1
     statement(found, "INSERT", succeeded=False)
-    found.needs(OWNER, Primary(), None)
+    found.needs(None)
     assert asked(found) == 2
 
 
@@ -126,29 +122,29 @@ def test_whose_writes_a_level_means(level: str, own: bool, other: bool) -> None:
     found = consistency(level)
     statement(found, "INSERT", "0-1-5")
     expected = {True: gtid("0-1-5"), False: None}
-    assert found.needs(OWNER, Primary(), None).position == expected[own]
-    assert in_thread(lambda: found.needs(OWNER, Primary(), None).position) == expected[other]
+    assert found.needs(None).position == expected[own]
+    assert in_thread(lambda: found.needs(None).position) == expected[other]
 
 
 def test_strong_asks_for_every_read() -> None:
     found = consistency("strong")
-    primary = Primary()
+    primary: Any = found.primary
     for n in (1, 2, 3):
         primary.position = f"0-1-{n}"
-        assert found.needs(OWNER, primary, None).position == gtid(f"0-1-{n}")
+        assert found.needs(None).position == gtid(f"0-1-{n}")
     assert asked(found) == 3
     primary.down = peewee.OperationalError(2003, "down")
     with pytest.raises(peewee.OperationalError):
-        found.needs(OWNER, primary, None)
+        found.needs(None)
 
 
 def test_a_level_of_the_scope_comes_before_the_databases() -> None:
     found = consistency("strong")
     statement(found, "INSERT", "0-1-5")
-    assert found.needs(OWNER, Primary(), Frame(OWNER, "readonly", level="eventual")) == NOTHING
+    assert found.needs(Frame(OWNER, "readonly", level="eventual")) == NOTHING
     frame = Frame(OWNER, "readonly", level="session")
-    assert found.needs(OWNER, Primary(), frame).position == gtid("0-1-5")
-    assert found.needs(OWNER, Primary(), Frame(OWNER, "readonly")).position == gtid("0-1-100")
+    assert found.needs(frame).position == gtid("0-1-5")
+    assert found.needs(Frame(OWNER, "readonly")).position == gtid("0-1-100")
 
 
 def causal(session: Session) -> Any:
@@ -160,7 +156,7 @@ def test_a_bookmark_counts_at_every_level_that_promises_something(level: str) ->
     found = consistency(level)
     statement(found, "INSERT", "1-1-5")
     with causal(Session(gtid("0-1-9"))):
-        position: Any = found.needs(OWNER, Primary(), None).position
+        position: Any = found.needs(None).position
         assert position.covers(gtid("0-1-9"))
         assert position.covers(gtid("1-1-5")) is (level == "process")
 
@@ -170,9 +166,9 @@ def test_the_writes_of_a_causal_session_are_its_own() -> None:
     session = Session()
     with causal(session):
         statement(found, "INSERT", "0-1-5")
-        assert found.needs(OWNER, Primary(), None).position == gtid("0-1-5")
+        assert found.needs(None).position == gtid("0-1-5")
     assert session.seen == gtid("0-1-5")
-    assert found.needs(OWNER, Primary(), None) == NOTHING
+    assert found.needs(None) == NOTHING
 
 
 def test_a_scope_that_had_to_move_needs_where_it_moved_to() -> None:
@@ -181,9 +177,9 @@ def test_a_scope_that_had_to_move_needs_where_it_moved_to() -> None:
         frame = Frame(OWNER, "readonly")
         frame.must_reach = gtid("0-1-50")
         with Scope(None, lambda frame=frame: frame):
-            assert found.needs(OWNER, Primary(), frame).position == gtid("0-1-50")
+            assert found.needs(frame).position == gtid("0-1-50")
             statement(found, "INSERT", "1-1-1")
-            covered = found.needs(OWNER, Primary(), frame).position
+            covered = found.needs(frame).position
         assert covered is not None
         assert covered.covers(gtid("0-1-50"))
         assert covered.covers(gtid("1-1-1")) is (level != "eventual")
@@ -192,49 +188,55 @@ def test_a_scope_that_had_to_move_needs_where_it_moved_to() -> None:
 def test_a_primary_that_cannot_be_asked_is_said_once_and_stays_owed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    found, primary = consistency(), Primary()
+    found = consistency()
+    primary: Any = found.primary
     statement(found, "INSERT", "0-1-5")
     statement(found, "INSERT", succeeded=False)
     primary.down = peewee.OperationalError(2003, "refused by 127.0.0.1")
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
         for _ in range(3):
-            assert found.needs(OWNER, primary, None).position == gtid("0-1-5")
+            assert found.needs(None).position == gtid("0-1-5")
     assert found.counters.snapshot()["unasked"] == 3
     assert len([record for record in caplog.records if "refused by 127.0.0.1" in record.message]) == 1
     primary.down = None
-    assert found.needs(OWNER, primary, None).position == gtid("0-1-100")
+    assert found.needs(None).position == gtid("0-1-100")
     assert not found.own_session().owed
 
 
 def test_any_other_failure_to_ask_is_raised_and_stays_owed() -> None:
-    found, primary = consistency(), Primary()
+    found = consistency()
+    primary: Any = found.primary
     statement(found, "INSERT", succeeded=False)
     primary.down = peewee.ProgrammingError(1193, "no such variable")
     with pytest.raises(peewee.ProgrammingError):
-        found.needs(OWNER, primary, None)
+        found.needs(None)
     primary.down = None
-    assert found.needs(OWNER, primary, None).position == gtid("0-1-100")
+    assert found.needs(None).position == gtid("0-1-100")
 
 
 def test_without_gtids_reads_stay_on_the_primary_and_say_why(caplog: pytest.LogCaptureFixture) -> None:
-    found, primary = consistency(), Primary()
-    primary.logs = 0
+    found = consistency()
+    primary: Any = found.primary
+    primary.position = None
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
         for _ in range(2):
             statement(found, "INSERT")
-            needs = found.needs(OWNER, primary, None)
+            needs = found.needs(None)
             assert needs.position is None
             assert "no GTIDs" in needs.primary
             assert "60.0 s" in needs.primary
     assert len(caplog.records) == 1
-    assert consistency("strong").needs(OWNER, primary, None).primary
+    strong = consistency("strong")
+    strong.primary = primary
+    assert strong.needs(None).primary
 
 
 def test_without_gtids_the_read_that_waits_so_does_not_make_it_longer() -> None:
-    found, primary = consistency(sticky_seconds=60.0), Primary()
-    primary.logs = 0
+    found = consistency(sticky_seconds=60.0)
+    primary: Any = found.primary
+    primary.position = None
     statement(found, "INSERT")
-    needs = found.needs(OWNER, primary, None)
+    needs = found.needs(None)
     assert needs.excused
     with found.excusing(needs.excused):
         statement(found, "SELECT")
@@ -243,11 +245,12 @@ def test_without_gtids_the_read_that_waits_so_does_not_make_it_longer() -> None:
     assert found.own_session().owed
     with causal(Session()):
         statement(found, "INSERT")
-        assert not found.needs(OWNER, primary, None).excused
+        assert not found.needs(None).excused
 
 
 def test_without_gtids_the_window_ends() -> None:
-    found, primary = consistency(sticky_seconds=0.0), Primary()
-    primary.logs = 0
+    found = consistency(sticky_seconds=0.0)
+    primary: Any = found.primary
+    primary.position = None
     statement(found, "INSERT")
-    assert found.needs(OWNER, primary, None) == NOTHING
+    assert found.needs(None) == NOTHING

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from peewee_replicas.consistency import progress
-from peewee_replicas.consistency.progress import CatchUp, Progress
+from peewee_replicas.consistency import catch_up, progress
+from peewee_replicas.consistency.catch_up import CatchUp
+from peewee_replicas.consistency.progress import Progress
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 from peewee_replicas.servers import mariadb
 
@@ -31,7 +32,7 @@ def connection(**values: Any) -> Any:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr(catch_up, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
 
@@ -154,7 +155,7 @@ def test_one_that_was_seen_to_move_is_waited_for(clock: Any) -> None:
 
 def test_no_more_than_so_many_wait(clock: Any) -> None:
     node = replica()
-    node.progress.waiting = progress.WAITERS
+    node.progress.waiting = catch_up.WAITERS
     assert CatchUp(gtid("0-1-5"), 1.0).query(node, connection()) == ""
     node.progress.waiting -= 1
     assert CatchUp(gtid("0-1-5"), 1.0).query(node, connection())

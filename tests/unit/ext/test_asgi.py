@@ -258,11 +258,11 @@ def test_what_is_owed_is_asked_for_away_from_the_event_loop(db: ReplicatedDataba
         loop = asyncio.get_running_loop()
         answered = asyncio.Event()
 
-        def ask(database: Any) -> Any:
+        def ask() -> Any:
             asyncio.run_coroutine_threadsafe(_set(answered), loop).result(30)
             return MariaDBPosition([(0, 1, 9)])
 
-        db._replication.consistency.ask = ask  # type: ignore[method-assign]
+        db._replication.consistency.primary.current = ask  # type: ignore[method-assign]
 
         def work() -> None:
             frame = causal(db._replication)

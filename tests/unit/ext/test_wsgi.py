@@ -212,13 +212,13 @@ def owing(db: Any) -> Callable[[], None]:
 def test_a_position_with_many_gaps_is_replaced_by_the_primarys_own(db: ReplicatedDatabase) -> None:
     uuid = "11111111-2222-3333-4444-555555555555"
     ragged = MySQLPosition.parse(f"{uuid}:" + ":".join(str(n) for n in range(2, 900, 2)))
-    asked: list[Any] = []
+    asked: list[None] = []
 
-    def ask(database: Any) -> Any:
-        asked.append(database)
+    def ask() -> Any:
+        asked.append(None)
         return MySQLPosition.parse(f"{uuid}:1-5000")
 
-    db._replication.consistency.ask = ask  # type: ignore[method-assign]
+    db._replication.consistency.primary.current = ask  # type: ignore[method-assign]
 
     def work() -> None:
         frame = causal(db._replication)
@@ -235,10 +235,10 @@ def test_a_position_with_many_gaps_is_replaced_by_the_primarys_own(db: Replicate
 def test_a_question_that_fails_costs_the_bookmark_and_not_the_response(
     db: ReplicatedDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def ask(database: Any) -> Any:
+    def ask() -> Any:
         raise RuntimeError("no")
 
-    db._replication.consistency.ask = ask  # type: ignore[method-assign]
+    db._replication.consistency.primary.current = ask  # type: ignore[method-assign]
     app = wrapped(plain(owing(db)), db)
     server = Server(app)
     assert server.ask("POST") == [b"None"]
