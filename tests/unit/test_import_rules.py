@@ -52,8 +52,8 @@ DECIDE = (
 )
 # Modules and folders of these rooms that do act, and why they stand there.
 ACT = {
+    "consistency.catch_up": "reads the clock for replicas that are waited for",
     "consistency.levels": "asks the primary for its position",
-    "consistency.progress": "reads the clock for replicas that are waited for",
     "nodes.probe_run": "the prober's threads and connections",
     "nodes.prober": "the prober's thread",
     "nodes.replica": "counts time for a node's breaker, rest and latency",
@@ -78,7 +78,6 @@ PACKETS = ("pymysql.protocol", "peewee_replicas.servers.wire.packets")
 # Imports that break a rule and are being mended. A line that is no longer needed fails the test, too.
 KNOWN = {
     ("aio.connection", "servers.wire.packets"),
-    ("errors", "bookmarks"),
 }
 
 
