@@ -38,6 +38,12 @@ def _stop_clusters() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(params=["threads", pytest.param("asyncio", marks=pytest.mark.once)])
+def form(request: pytest.FixtureRequest) -> str:
+    """The form of the library that the test runs against; `support.forms` says how."""
+    return str(request.param)
+
+
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> str:
     """Each server in turn."""

@@ -1,4 +1,4 @@
-"""The asyncio form, as programs use it: the rest of what it does is held by the shared tests of tests/aio."""
+"""The asyncio form, as programs use it: the tests with the fixture `form` hold the rest."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from support.forms.threads import in_thread
 
 from peewee_replicas import PooledReplicatedDatabase
 
+pytestmark = pytest.mark.usefixtures("form")
+
 STATE = {
     "CREATE TEMPORARY TABLE mine (a INT)": "temporary table",
     "/* a */ create temporary table mine (a int)": "temporary table",

@@ -16,6 +16,8 @@ from peewee_replicas import ReadOnlyViolation
 from peewee_replicas.connections import snapshot as snapshots
 from peewee_replicas.testing import LocalCluster
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def write_elsewhere(cluster: LocalCluster, db: Any, name: str) -> None:
     """Another thread writes, and every replica applies it."""

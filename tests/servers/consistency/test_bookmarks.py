@@ -22,11 +22,14 @@ from support.clusters.lagging import (
     waits_asked_for,
     watched,
 )
+from support.forms import threads_only
 from support.forms.threads import in_thread
 
 from peewee_replicas import ReplicatedDatabase, bookmarks
 from peewee_replicas.errors import BookmarkError
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
+
+pytestmark = pytest.mark.usefixtures("form")
 
 UUID = "00000000-0000-0000-0000-0000000000aa"
 
@@ -151,6 +154,7 @@ def test_a_bookmark_of_the_other_kind_of_server(lagging: Any, server: str) -> No
             raise AssertionError("entered")
 
 
+@threads_only("starts threads itself")
 def test_a_forged_bookmark_costs_its_reader_a_bounded_time_and_nobody_else(lagging: Any, server: str) -> None:
     lagging.replicas[0].thaw()
     timeout = 0.5

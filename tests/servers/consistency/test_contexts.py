@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from support.clusters.lagging import (
     LONG,
     MODELS,
@@ -17,9 +18,12 @@ from support.clusters.lagging import (
     read_and_close,
     watched,
 )
+from support.forms import threads_only
 from support.forms.threads import in_thread
 
 from peewee_replicas import PooledReplicatedDatabase
+
+pytestmark = pytest.mark.usefixtures("form")
 
 # Threads and tasks
 
@@ -31,6 +35,7 @@ def test_another_thread_is_another_context_at_level_session(lagging: Any) -> Non
         assert in_thread(lambda: read_and_close(db)) == 1
 
 
+@threads_only("starts threads or an event loop itself")
 def test_work_handed_on_to_a_pool_of_threads_at_level_process(lagging: Any) -> None:
     with impatient(lagging, consistency="process") as db, ThreadPoolExecutor(2) as pool:
         Slot.update(n=2).execute()
@@ -52,6 +57,7 @@ def test_work_handed_on_to_a_pool_of_threads_at_level_process(lagging: Any) -> N
         assert read_and_close(db) == 4
 
 
+@threads_only("starts threads or an event loop itself")
 def test_what_one_thread_is_asking_for_holds_for_the_others_too(lagging: Any) -> None:
     """At level process: a read must not pass between the question to the primary and its answer."""
     with impatient(lagging, consistency="process") as db, ThreadPoolExecutor(1) as pool:
@@ -71,6 +77,7 @@ def test_what_one_thread_is_asking_for_holds_for_the_others_too(lagging: Any) ->
         assert found == [2]
 
 
+@threads_only("starts threads or an event loop itself")
 def test_a_causal_session_follows_to_thread(lagging: Any) -> None:
     async def main(db: Any) -> list[int | None]:
         with db.causal_session():
@@ -91,6 +98,7 @@ def test_a_causal_session_follows_to_thread(lagging: Any) -> None:
         assert n_of() == 3  # what the session had seen, its surroundings have seen
 
 
+@threads_only("starts threads or an event loop itself")
 def test_a_causal_session_does_not_see_what_others_write(lagging: Any) -> None:
     with impatient(lagging) as db:
         in_thread(lambda: (Slot.update(n=2).execute(), db.close()))
@@ -98,6 +106,7 @@ def test_a_causal_session_does_not_see_what_others_write(lagging: Any) -> None:
             assert n_of() == 1
 
 
+@threads_only("starts threads or an event loop itself")
 def test_to_thread_without_a_causal_session_needs_level_process(lagging: Any) -> None:
     async def main(db: Any) -> int | None:
         Slot.update(n=2).execute()

@@ -23,11 +23,12 @@ from support.clusters.lagging import (
     waits_asked_for,
     watched,
 )
+from support.forms import threads_only
 from support.forms.threads import in_thread
 from support.proxies.relay import Relay
 from support.waiting import until
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
 # Acknowledgements that are lost
 
@@ -218,6 +219,7 @@ def test_a_replica_replaced_by_one_with_older_data(own_pair: Any, level: str) ->
             assert in_thread(lambda: (n_of(), db.close())[0]) == 2
 
 
+@threads_only("the pool still has a connection to the first server")
 @pytest.mark.parametrize("level", ["session", "process"])
 def test_one_address_that_leads_to_two_servers(own_three: Any, level: str) -> None:
     """As behind a service name, or a provider's reader endpoint."""

@@ -13,6 +13,8 @@ from peewee import MySQLDatabase
 from support.clusters.lagging import LONG, MODELS, Slot, clear, elsewhere, frozen, n_of, soon, watched
 from support.proxies.relay import Relay
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 class Wire(NamedTuple):
     """A cluster behind relays that count."""

@@ -20,14 +20,16 @@ from support.clusters.lagging import (
     waits_asked_for,
     watched,
 )
+from support.forms import threads_only
 from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.consistency import progress
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
 
+@threads_only("starts threads or an event loop itself")
 def test_losers_of_one_key_see_the_winner(own_three: Any) -> None:
     """The loser's error frees no position of its own, and may come before the winner's is published."""
     threads, rounds = 4, 60
@@ -99,6 +101,7 @@ def test_a_replica_that_moves_again_is_used_again(pair: Any) -> None:
         until(served)
 
 
+@threads_only("starts threads or an event loop itself")
 def test_only_so_many_wait_on_one_replica(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "WAITERS", 2)
     timeout = 60.0
@@ -124,6 +127,7 @@ def test_only_so_many_wait_on_one_replica(pair: Any, monkeypatch: pytest.MonkeyP
         assert db.stats()["behind"] == 4
 
 
+@threads_only("aiomysql has no timeout for reading")
 def test_a_wait_ends_before_the_clients_own_timeout(pair: Any) -> None:
     with (
         waits_asked_for() as asked,

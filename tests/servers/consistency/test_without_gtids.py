@@ -13,7 +13,7 @@ from support.clusters.lagging import MODELS, Slot, bound, n_of, watched
 from support.forms.threads import in_thread
 from support.waiting import until
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
 WITHOUT = {
     "mariadb": {"skip_log_bin": None},

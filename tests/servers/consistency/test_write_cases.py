@@ -13,10 +13,13 @@ import pytest
 from pymysql.constants import CLIENT
 from pymysql.cursors import DictCursor, SSCursor, SSDictCursor
 from support.clusters.lagging import LONG, MODELS, SHORT, Slot, elsewhere, frozen, n_of, soon, watched
+from support.forms import threads_only
 from support.write_cases import CASES, OPTIONS
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.servers.wire import connection as wire
+
+pytestmark = pytest.mark.usefixtures("form")
 
 ROUTINES = {
     "PROCEDURE fill()": "BEGIN UPDATE slot SET n = 2; UPDATE slot SET n = 7; END",
@@ -146,6 +149,7 @@ def test_whatever_the_client_is(lagging: Any, name: str, client: str, moves: boo
     db.close()
 
 
+@threads_only("aiomysql has classes of cursors of its own")
 @pytest.mark.parametrize("kind", [DictCursor, SSDictCursor, SSCursor])
 def test_other_kinds_of_cursors(lagging: Any, kind: Any) -> None:
     """peewee's models need tuples, so this is for programs that write their own SQL."""

@@ -12,12 +12,13 @@ import peewee
 import pymysql
 import pytest
 from support.databases.models import Item
+from support.forms import threads_only
 from support.proxies.saboteur import Saboteur
 from support.waiting import until
 
 from peewee_replicas import OutcomeUnknown, PooledReplicatedDatabase
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
 CLASSES = [None, PooledReplicatedDatabase]
 
@@ -203,6 +204,7 @@ def test_what_was_set_on_a_connection_is_never_lost_in_silence(
     database.close()
 
 
+@threads_only("looks into the connection of a thread")
 def test_a_read_that_could_not_be_sent_to_the_primary_is_sent_again(
     db: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,13 @@ import peewee
 import pytest
 from support.clusters import own_cluster
 from support.databases.models import Item
+from support.forms import threads_only
 from support.waiting import until
 
 from peewee_replicas import NoReplicaAvailable, OutcomeUnknown, PooledReplicatedDatabase, ReadOnlyViolation
 from peewee_replicas.nodes import breaker as health
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def read(database: Any) -> Any:
     return database.execute_sql("SELECT name FROM item WHERE id = 1").fetchone()[0]
 
 
+@threads_only("starts threads itself")
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
 def test_no_read_is_lost_when_a_replica_is_killed_under_threads(fragile: Any, cls: Any) -> None:
     database = fragile.database(cls, consistency="eventual")
@@ -216,6 +218,7 @@ def test_the_fallback_ends_when_a_replica_is_back(fragile: Any, quick_retries: N
     assert fragile.counts()["replica-2"].reads == 5
 
 
+@threads_only("starts threads itself")
 def test_exactly_one_caller_tries_an_ejected_node(fragile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     trying, most = [0], [0]
     lock, release = threading.Lock(), threading.Event()

@@ -7,9 +7,12 @@ import threading
 from typing import Any
 
 import pytest
+from support.forms import threads_only
 from support.forms.threads import in_threads
 
 from peewee_replicas import ConfigurationError, LeastBusy, Random, Replica, RoundRobin
+
+pytestmark = pytest.mark.usefixtures("form")
 
 THREADS = 8
 EACH = 150
@@ -75,6 +78,7 @@ def test_random_scopes_follow_the_weights_too(cluster: Any, db: Any) -> None:
     assert (ones - 100) ** 2 / 100 + (200 - ones - 100) ** 2 / 100 < 10.83
 
 
+@threads_only("waits for a thread, and lets no task run")
 def test_least_busy_uses_all_and_avoids_the_busy_one(cluster: Any, db: Any) -> None:
     database = cluster.database(consistency="eventual", policy="least-busy")
     for _ in range(10):
@@ -150,6 +154,7 @@ def test_the_turn_advances_once_per_routed_read_and_for_nothing_else(cluster: An
         assert set(told[1::3]) == set(told[2::3]) == {"primary"}
 
 
+@threads_only("the pool may have a connection already")
 def test_connect_opens_the_node_that_the_next_read_then_uses(cluster: Any, db: Any) -> None:
     for policy in ("round-robin", "random", "least-busy"):
         database = cluster.database(consistency="eventual", policy=policy)

@@ -10,7 +10,7 @@ from support.databases.models import Item, Note
 
 from peewee_replicas.testing import LocalCluster
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
 READS = 10_000
 

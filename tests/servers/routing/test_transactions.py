@@ -12,6 +12,8 @@ from support.forms.threads import in_thread
 
 from peewee_replicas import ReadOnlyViolation
 
+pytestmark = pytest.mark.usefixtures("form")
+
 Context = Callable[[Any], Any]
 
 

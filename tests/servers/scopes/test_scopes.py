@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 from support.clusters import administrator
 from support.databases.models import Item, Note
+from support.forms import threads_only
 
 from peewee_replicas import ReadOnlyViolation
+
+pytestmark = pytest.mark.usefixtures("form")
 
 
 @pytest.fixture
@@ -93,6 +96,7 @@ def test_decorators(marked: Any) -> None:
         assert where().startswith("replica-")  # the consumer is outside
 
 
+@threads_only("starts threads or an event loop itself")
 def test_coroutines_tasks_and_to_thread(marked: Any) -> None:
     def in_thread() -> str:
         try:
@@ -130,6 +134,7 @@ def test_coroutines_tasks_and_to_thread(marked: Any) -> None:
     asyncio.run(main())
 
 
+@threads_only("starts threads or an event loop itself")
 def test_threads_inherit_nothing_and_writes_of_others_are_not_refused(cluster: Any, marked: Any) -> None:
     failures: list[BaseException] = []
     entered, written = threading.Event(), threading.Event()
@@ -158,6 +163,7 @@ def test_threads_inherit_nothing_and_writes_of_others_are_not_refused(cluster: A
     assert cluster.counts()["primary"].writes == 1
 
 
+@threads_only("starts threads or an event loop itself")
 def test_a_scope_that_an_exception_left_is_gone_for_the_next_job_of_the_thread(marked: Any) -> None:
     def job() -> None:
         with marked.primary():
@@ -252,6 +258,7 @@ print(json.dumps({"count": count, "seen": sorted({n for r in readers for n in r.
 """
 
 
+@threads_only("starts threads or an event loop itself")
 def test_greenlets_are_each_in_their_own_scope_though_a_model_is_bound(cluster: Any, db: Any) -> None:
     pytest.importorskip("gevent")
     given = {

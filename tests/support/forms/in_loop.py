@@ -1,23 +1,19 @@
-"""Every test in tests/aio runs in an event loop, the synchronous ones inside of a greenlet.
+"""Runs a test of the synchronous form against the asyncio form, unchanged.
 
-So the tests of the synchronous form run unchanged against the asyncio form: set up, run and torn down as one
-task, in which whatever waits for a server lets the loop go on. Databases that a cluster makes there are
-asynchronous, and tasks take the place of threads.
+The test is set up, run and torn down in greenlets of one task, so that the event loop goes on while it waits
+for a server. Databases that a cluster makes meanwhile are asynchronous, and tasks take the place of threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.fixtures import FixtureFunctionDefinition
 from _pytest.runner import CallInfo, runtestprotocol
 from playhouse.pwasyncio import await_, greenlet_spawn
 from support.forms import threads
@@ -26,26 +22,7 @@ from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
 
-HERE = Path(__file__).parents[2] / "aio"
-
 _made: list[Any] = []
-
-
-def shared(module: str, besides: dict[str, str]) -> dict[str, Any]:
-    """The tests of a module of the synchronous form, to run once more as tasks.
-
-    Parameters:
-        module: its name.
-        besides: tests that are left out, and why.
-    """
-    found = {
-        name: value
-        for name, value in vars(importlib.import_module(module)).items()
-        if name.startswith("test_") or isinstance(value, FixtureFunctionDefinition)
-    }
-    for name in besides:
-        del found[name]
-    return {**found, "pytestmark": pytest.mark.once}
 
 
 def _in_tasks(count: int, work: Callable[[], Any]) -> list[Any]:
@@ -122,8 +99,9 @@ class _Stage:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a test of tests/aio, its fixtures included, as one task of a loop of its own."""
-    if HERE not in item.path.parents:
+    """Run a test whose `form` is "asyncio", its fixtures included, as one task of a loop of its own."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or callspec.params.get("form") != "asyncio":
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     stage = _Stage()

@@ -1,7 +1,0 @@
-"""The tests of ``servers.connections.test_snapshot`` in the asyncio form."""
-
-from __future__ import annotations
-
-from support.forms.in_loop import shared
-
-globals().update(shared("servers.connections.test_snapshot", {}))
