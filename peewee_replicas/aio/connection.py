@@ -212,13 +212,13 @@ class Connection(wire.Connection):
             self._force_close()  # interrupted: half a statement may be under way
             raise
 
-    def ask_briefly(self, sql: str, seconds: float | None) -> tuple[Any, ...]:
+    def ask(self, sql: str, timeout: float | None = None) -> tuple[Any, ...]:
         """As the synchronous form's, whose socket has timeouts of its own."""
-        if not seconds or self._sock is None:
-            return self.ask(sql)
-        timer = asyncio.get_running_loop().call_later(seconds, self._sock.time_out)
+        if not timeout or self._sock is None:
+            return super().ask(sql)
+        timer = asyncio.get_running_loop().call_later(timeout, self._sock.time_out)
         try:
-            return self.ask(sql)
+            return super().ask(sql)
         finally:
             timer.cancel()
 

@@ -194,7 +194,11 @@ class AsyncReplicatedDatabase(Streaming, Placing, PooledMySQL):
         if state.transactions or conn.streamed is not None:
             return
         core = self._replication
-        if core.rehearsal is None and core.classifier.classify(sql).kind == "read" and not conn.unsettled:
+        if (
+            core.rehearsal is None
+            and core.classifier.classify(sql).kind == "read"
+            and not conn.report_incomplete
+        ):
             # It has only served a read in a replica's place: nothing of it is needed again.
             state.conn = None
             self._close(conn)

@@ -69,9 +69,8 @@ class Primary(Nodes):
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
             if commits and _may_have_ended(conn):
-                raise OutcomeUnknown(
-                    _GONE, f"{self._primary_label}: {conn.broken_off()[:200]!r} was broken off: {_UNKNOWN}"
-                )
+                text = conn.unanswered_statement()[:200]
+                raise OutcomeUnknown(_GONE, f"{self._primary_label}: {text!r} was broken off: {_UNKNOWN}")
             if commits:
                 raise OperationalError(
                     _GONE,
@@ -108,7 +107,7 @@ class Primary(Nodes):
         # After a commit() inside of atomic() what follows in that block is no statement of its own.
         inside = commits and any(isinstance(one, _transaction) for one in self._state.transactions)
         if (
-            not conn.distinct and not inside
+            not conn.carries_state and not inside
         ):  # else statements fail until it is left or closed, as peewee's do
             self._drop_writer()
 
@@ -191,5 +190,5 @@ class Primary(Nodes):
 
 def _may_have_ended(conn: Any) -> bool:
     """Whether a transaction may have been committed by the statement that was broken off on a connection."""
-    text = conn.broken_off()
+    text = conn.unanswered_statement()
     return bool(text) and may_have_happened("lost", "transaction", text, transaction=True)

@@ -81,7 +81,7 @@ class PrimaryPositions:
         seconds = AWAY_SECONDS if core.reader.breaker.open else conn.connect_timeout
         try:
             with __exception_wrapper__:
-                return conn.ask_briefly(getattr(conn.dialect, question), seconds)[0], conn.dialect
+                return conn.ask(getattr(conn.dialect, question), seconds)[0], conn.dialect
         except PeeweeException as exc:
             database._name_reader(exc)
             raise

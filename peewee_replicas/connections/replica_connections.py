@@ -95,7 +95,7 @@ class Nodes(peewee.Database):
             if replica.unready:
                 self._check_ready(replica, conn)
             self._after_connect(replica.name, conn)
-            conn.screen = self._replication.screen
+            conn.raw_statement_check = self._replication.screen
             conn.listener = self._replication.heard if replica.is_primary else None
         except MaxConnectionsExceeded:
             raise  # the client's own limit says nothing about the node
@@ -167,7 +167,7 @@ class Nodes(peewee.Database):
         self._check_connection(replica.label, conn, node.connect_params)
         if replica.unready:
             self._check_ready(replica, conn)
-        conn.own = conn.settled = True
+        conn.internal = conn.initialized = True
         return conn
 
     def _being_opened(self, conn: Any) -> None:
@@ -208,7 +208,7 @@ class Nodes(peewee.Database):
                 core.comparison.add(name, dict(conn.ask(conn.dialect.COMPARE)))
         # What connecting set is how the user wants every connection to be, not state of this one.
         conn.changes.clear()
-        conn.settled = True
+        conn.initialized = True
 
     def _meaning(self, exc: BaseException) -> Meaning:
         """What a failure of a statement, or of connecting, says about the node."""

@@ -54,14 +54,14 @@ class Snapshot:
         conn = node._state.conn
         try:
             with __exception_wrapper__:
-                if catch_up is not None and not catch_up.known(replica, conn.server):
+                if catch_up is not None and not catch_up.known(replica, conn.server_identity):
                     # A wait inside an open snapshot would be of no use.
                     query = catch_up.query(replica, conn)
                     if not query or not catch_up.learn(replica, conn, conn.ask(query)[0]):
                         node._discard()
                         return False
                 for statement in conn.dialect.SNAPSHOT:
-                    conn.tell(statement.format(seconds=SNAPSHOT_SECONDS))
+                    conn.run_setting(statement.format(seconds=SNAPSHOT_SECONDS))
         except BaseException:
             node._discard()
             raise

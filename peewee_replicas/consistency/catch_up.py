@@ -108,8 +108,8 @@ class CatchUp:
         position = conn.dialect.position(answer[2] or "")
         if reached:
             position = position.merge(self._position)
-        progress.learn(answer[1], position, fresh=conn.server is None)
-        conn.server = answer[1]
+        progress.learn(answer[1], position, fresh=conn.server_identity is None)
+        conn.server_identity = answer[1]
         if not reached:
             self._left -= now - self._sent
             if self._waits or progress.stalled is not None:  # a look without a wait tells nothing of stalling

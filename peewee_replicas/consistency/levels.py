@@ -75,7 +75,7 @@ class Statement(Protocol):
 
     gtid: str | None
     transaction: str
-    read_in_transaction: bool
+    transaction_has_read: bool
     dialect: Any
     last_statement: str | bytes
 
@@ -141,7 +141,7 @@ class Consistency:
     def statement_ended(self, conn: Statement, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
         position = conn.dialect.position(conn.gtid) if succeeded and conn.gtid else None
-        if position is not None and not conn.read_in_transaction:
+        if position is not None and not conn.transaction_has_read:
             owes = False  # as `ended` would say of most writes
         else:
             after = ended(
@@ -150,10 +150,10 @@ class Consistency:
                 reported=conn.gtid is not None and succeeded,
                 was_open=was_open,
                 is_open=bool(conn.transaction),
-                transaction_read=conn.read_in_transaction,
+                transaction_read=conn.transaction_has_read,
                 commit_covers_reads=conn.dialect.COMMIT_COVERS_READS,
             )
-            conn.read_in_transaction = after.transaction_read
+            conn.transaction_has_read = after.transaction_read
             owes = after.owes
             if position is None and not owes:
                 return

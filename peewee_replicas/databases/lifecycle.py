@@ -351,4 +351,4 @@ class Connections(Primary):
         connections = [node._state.conn for node in self._open_nodes()]
         if self._state.conn is not None:
             connections.append(self._state.conn)
-        return all(conn.answers() for conn in connections)
+        return all(conn.is_alive() for conn in connections)

@@ -239,7 +239,7 @@ class PooledReplicatedDatabase(ReplicatedDatabase, _PooledMySQL):
             return False
         # peewee's own rolls back; LOCK TABLES outlives that.
         reusable = bool(super()._can_reuse(conn)) and not conn.transaction
-        conn.settled = False  # a subclass's _initialize_connection() runs again at check-out
+        conn.initialized = False  # a subclass's _initialize_connection() runs again at check-out
         return reusable
 
     def _after_fork(self) -> None:

@@ -57,7 +57,7 @@ class Replicated(Connections):
             self._drop_writer()
         conn = self._writer()
         if core.rehearsal is not None and core.rehearsal.conn is not None:
-            conn.tell(f"SAVEPOINT {_REHEARSED}")
+            conn.run_setting(f"SAVEPOINT {_REHEARSED}")
             return
         conn.executing = True
         try:
@@ -114,7 +114,7 @@ class Replicated(Connections):
             return
         rehearsal = self._replication.rehearsal
         if rehearsal is not None and rehearsal.conn is conn:
-            conn.tell(rehearsed)
+            conn.run_setting(rehearsed)
             return
         self._send_end(conn, end, commits=commits)
 
@@ -149,7 +149,7 @@ class Replicated(Connections):
             core.escapes.check(state.transactions, sql)
         decision = core.decide(statement, state, frame, self._at_primary)
         conn = state.conn
-        if conn is not None and conn.unsettled and (decision.target != WRITER or decision.guard):
+        if conn is not None and conn.report_incomplete and (decision.target != WRITER or decision.guard):
             core.make_sure(conn)
             decision = core.decide(statement, state, frame, self._at_primary)
         if decision.refusal:
@@ -342,7 +342,7 @@ class Replicated(Connections):
         statement = core.classifier.classify(sql)
         frame = innermost(core)
         conn = self._state.conn
-        if conn is not None and conn.unsettled and not conn.busy:
+        if conn is not None and conn.report_incomplete and not conn.busy:
             # What a lost connection has left is nothing; the statement itself will say that it is lost.
             with contextlib.suppress(PeeweeException):
                 core.make_sure(conn)

@@ -306,7 +306,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
     @timeout.setter
     def timeout(self, seconds: float) -> None:
         self._timeout = seconds
-        self._everywhere(lambda conn: conn.tell(f"PRAGMA busy_timeout = {int(seconds * 1000)}"))
+        self._everywhere(lambda conn: conn.run_setting(f"PRAGMA busy_timeout = {int(seconds * 1000)}"))
 
 
 def _bare(pragma: str) -> str:

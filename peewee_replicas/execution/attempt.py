@@ -94,7 +94,7 @@ class Attempts:
     def _send(self, replica: Replica, node: Any) -> Any:
         conn = node._state.conn
         if conn.guarded:
-            conn.doubtful = "" if self.statement.kind == "read" else self.sql
+            conn.suspect_statement = "" if self.statement.kind == "read" else self.sql
         started = replica.start()
         conn.executing = failed = True
         try:
@@ -108,7 +108,7 @@ class Attempts:
     def _attempt_at(self, replica: Replica, node: Any, catch_up: CatchUp) -> Any:
         """The read, on a replica that may have to catch up first."""
         conn = node._state.conn
-        if catch_up.known(replica, conn.server):
+        if catch_up.known(replica, conn.server_identity):
             return self._attempt(replica, node)
         query = catch_up.query(replica, conn)
         if not query:

@@ -45,7 +45,7 @@ class Execution(Reading):
         self.attempts += 1
         conn.executing = True
         # What the text tells about its effect, the server need not report.
-        conn.announced = statement.kind in TELLING
+        conn.effect_known = statement.kind in TELLING
         try:
             if self.decision.guard:
                 return self._under_guard(conn)
@@ -56,9 +56,9 @@ class Execution(Reading):
             database._explain_failure(conn, exc, statement.kind, self.sql, transaction=transaction)
             raise
         finally:
-            conn.executing = conn.announced = False
+            conn.executing = conn.effect_known = False
         if statement.kind == "session":
-            conn.altered = True
+            conn.session_changed = True
         if statement.effect:
             self.core.mark(conn, statement.effect)
         if self.core.demoted and statement.kind == "write":
@@ -75,7 +75,7 @@ class Execution(Reading):
         return True
 
     def _under_guard(self, conn: Any) -> Any:
-        conn.tell(conn.dialect.GUARD)
+        conn.run_setting(conn.dialect.GUARD)
         try:
             return self.database._send(self.sql, self.params)
         except PeeweeException as exc:
@@ -84,7 +84,7 @@ class Execution(Reading):
             raise
         finally:
             if not conn.dropped():
-                conn.tell_when_free(conn.dialect.UNGUARD)
+                conn.run_setting_when_idle(conn.dialect.UNGUARD)
 
     def _on_reader(self) -> Any:
         """The primary, on a connection that the server guards against writes."""
@@ -125,7 +125,7 @@ class Execution(Reading):
         conn = self.database._writer()
         guard = not conn.transaction  # an open transaction cannot be guarded
         if guard:
-            conn.tell(conn.dialect.GUARD)
+            conn.run_setting(conn.dialect.GUARD)
         try:
             return self._attempt(replica, self.database)
         except PeeweeException as exc:
@@ -134,7 +134,7 @@ class Execution(Reading):
             refused = exc
         finally:
             if guard and not conn.dropped():
-                conn.tell_when_free(conn.dialect.UNGUARD)
+                conn.run_setting_when_idle(conn.dialect.UNGUARD)
         return self._rerun(replica, refused, "refused")
 
     # The report

@@ -157,7 +157,7 @@ class Reading(Attempts):
                 replica = self._elsewhere()
             except PeeweeException as exc:
                 found = self.database._meaning(exc)
-                if exc.args[:1] == (_INTERRUPTED,) and not node._state.conn.answers():
+                if exc.args[:1] == (_INTERRUPTED,) and not node._state.conn.is_alive():
                     found = "lost"  # no one has killed the query: its server is stopping
                 if found == "statement":
                     raise

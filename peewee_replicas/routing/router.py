@@ -185,7 +185,7 @@ class Replication:
                 f"take a new cursor for {text[:200]!r}"
             )
         statement = self.classifier.classify_sent(text)
-        conn.doubtful = "" if statement.kind == "read" else text
+        conn.suspect_statement = "" if statement.kind == "read" else text
         if statement.kind not in ("read", "query"):
             self.counters.add("refused")
             raise ReadOnlyViolation(
@@ -207,7 +207,7 @@ class Replication:
 
     def mark(self, conn: Any, effect: str) -> None:
         """Remember that a connection of the primary carries something a replica does not have."""
-        if conn.settled and not conn.session_state:
+        if conn.initialized and not conn.session_state:
             conn.session_state = effect
             logger.warning(
                 "the primary's connection now carries %s: reads stay on the primary until it is closed",
@@ -216,7 +216,7 @@ class Replication:
 
     def unheard(self, conn: Any) -> Any:
         """Whether the last statement's results are still to be read, and may tell of writes and changes."""
-        if not (conn.unsettled and conn.busy):
+        if not (conn.report_incomplete and conn.busy):
             return False
         return (
             conn.has_more_results or self.classifier.classify_sent(_text(conn.last_statement)).kind != "read"
@@ -231,7 +231,7 @@ class Replication:
         with __exception_wrapper__:
             if self.unheard(conn):
                 conn.drain()
-            doubtful, conn.doubtful = _text(conn.doubtful), ""
+            doubtful, conn.suspect_statement = _text(conn.suspect_statement), ""
             if not doubtful or conn.busy:
                 return
             changes, conn.changes = conn.changes, []
@@ -245,19 +245,19 @@ class Replication:
 
     def _doubt(self, conn: Any, succeeded: bool) -> None:
         # The packet of an error tells neither of transactions nor of changes of the session.
-        known = _text(conn.doubtful)
+        known = _text(conn.suspect_statement)
         grave = bool(known) and self._runs_code(known)
         if succeeded:
-            conn.doubtful = ""
-            silent = conn.announced or not conn.dialect.REPORTS_AFTER_ERRORS
+            conn.suspect_statement = ""
+            silent = conn.effect_known or not conn.dialect.REPORTS_AFTER_ERRORS
             if grave and (silent or conn.changes):
                 conn.changes.append(known)
-        elif conn.open and not conn.announced and not grave:
-            conn.doubtful = conn.last_statement
+        elif conn.open and not conn.effect_known and not grave:
+            conn.suspect_statement = conn.last_statement
 
     def heard(self, conn: Any, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended; connections to it call this."""
-        if conn.doubtful or not succeeded:
+        if conn.suspect_statement or not succeeded:
             self._doubt(conn, succeeded)
         self.consistency.statement_ended(conn, succeeded, was_open)
 

@@ -123,23 +123,25 @@ class Connection(Protocol):
         changes: texts after which the session had changed; its owner explains and empties the list.
         session_state: what they left behind, in words, or ``""``; its owner sets it.
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
-        announced: True while that statement's text tells its effect, so that no report is needed.
-        settled: True once its owner has finished setting it up; what changes later is state of its own.
-        altered: True once anything was set on the session, however harmless to what is read.
-        doubtful: the text of a statement that failed, or may fail, after changing the session; or ``""``.
+        effect_known: True while that statement's text tells its effect, so that no report is needed.
+        initialized: True once its owner has finished setting it up; what changes later is state of its own.
+        session_changed: True once anything was set on the session, however harmless to what is read.
+        suspect_statement: the text of a statement that failed, or may fail, after changing the session;
+            or ``""``.
         generation: the owner's count of primaries when it was opened.
-        screen: called with the connection and each text that its owner did not send itself; may raise.
+        raw_statement_check: called with the connection and each text that its owner did not send itself;
+            may raise.
     """
 
     changes: list[str]
     session_state: str
     executing: bool
-    announced: bool
-    settled: bool
-    altered: bool
-    doubtful: str | bytes
+    effect_known: bool
+    initialized: bool
+    session_changed: bool
+    suspect_statement: str | bytes
     generation: int
-    screen: Callable[[Any, Any], None] | None
+    raw_statement_check: Callable[[Any, Any], None] | None
 
     @property
     def dialect(self) -> Dialect:
@@ -162,11 +164,11 @@ class Connection(Protocol):
         """Whether rows or results of the last statement are still to be read."""
 
     @property
-    def unsettled(self) -> bool:
+    def report_incomplete(self) -> bool:
         """Whether the server may have more to report of the last statement."""
 
     @property
-    def distinct(self) -> bool:
+    def carries_state(self) -> bool:
         """Whether something was set on the session that a new connection would lack."""
 
     @property
@@ -179,22 +181,26 @@ class Connection(Protocol):
     def close(self) -> None:
         """End the session in order."""
 
-    def ask(self, sql: str) -> tuple[Any, ...]:
-        """Run a query of the library's own; returns its rows as tuples."""
+    def ask(self, sql: str, timeout: float | None = None) -> tuple[Any, ...]:
+        """Run a query of the library's own; returns its rows as tuples.
 
-    def tell(self, sql: str) -> None:
+        Parameters:
+            timeout: seconds after which a server that has not answered counts as lost (2013).
+        """
+
+    def run_setting(self, sql: str) -> None:
         """Run a setting of the library's own, which does not count as a change of the session."""
 
-    def tell_when_free(self, sql: str) -> None:
-        """As `tell`; while rows are still to be read, only before the next statement."""
+    def run_setting_when_idle(self, sql: str) -> None:
+        """As `run_setting`; while rows are still to be read, only before the next statement."""
 
     def dropped(self) -> bool:
         """Whether the connection is known to be of no more use; costs no round trip."""
 
-    def answers(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the server answers on this connection; costs a round trip."""
 
-    def broken_off(self) -> str:
+    def unanswered_statement(self) -> str:
         """The statement whose answer had not arrived when the connection ended, or ``""``."""
 
 
@@ -204,18 +210,18 @@ class ServerConnection(Connection, Protocol):
     Attributes:
         listener: called with the connection after each statement that was not the library's own:
             whether it succeeded, and whether a transaction was open when it was sent.
-        own: True while a statement of the library's own runs.
-        server: the server's identity, once it was asked for.
+        internal: True while a statement of the library's own runs.
+        server_identity: the server's identity, once it was asked for.
         gtid: the position that the last statement reported as its own, or None.
-        read_in_transaction: whether the open transaction has read or failed at something.
+        transaction_has_read: whether the open transaction has read or failed at something.
         answer_ahead: the answer to `send_ahead`: its first row, the error it ended in, or None.
     """
 
     listener: Callable[[Any, bool, bool], None] | None
-    own: bool
-    server: str | None
+    internal: bool
+    server_identity: str | None
     gtid: str | None
-    read_in_transaction: bool
+    transaction_has_read: bool
     answer_ahead: Any
 
     @property
@@ -245,9 +251,6 @@ class ServerConnection(Connection, Protocol):
     @property
     def socket(self) -> Any:
         """The socket, or None while the connection is closed."""
-
-    def ask_briefly(self, sql: str, seconds: float | None) -> tuple[Any, ...]:
-        """As `ask`; a server that has not answered after so many seconds counts as lost (2013)."""
 
     def send_ahead(self, sql: str) -> None:
         """Let a query of the library's own leave with the next statement, before it, in one packet."""

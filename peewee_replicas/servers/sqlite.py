@@ -104,25 +104,25 @@ class Connection(sqlite3.Connection):
         changes: texts of a raw cursor that may have changed this connection, not yet explained.
         session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
-        announced: True while that statement's text tells its effect.
-        settled: True once its owner has finished setting it up; what changes later is state of its own.
-        altered: True once its owner has set anything on it.
-        screen: refuses what a raw cursor may not send to a reading node.
+        effect_known: True while that statement's text tells its effect.
+        initialized: True once its owner has finished setting it up; what changes later is state of its own.
+        session_changed: True once its owner has set anything on it.
+        raw_statement_check: refuses what a raw cursor may not send to a reading node.
         generation: always 0: the file does not move.
-        unsettled: always False: SQLite has told all when a statement ends.
+        report_incomplete: always False: SQLite has told all when a statement ends.
     """
 
     dialect: protocols.Dialect = sqlite_dialect
     session_state = ""
-    settled = False
-    announced = False
+    initialized = False
+    effect_known = False
     executing = False
     guarded = False
-    altered = False
-    screen: Callable[[Any, Any], None] | None = None
-    unsettled = False
+    session_changed = False
+    raw_statement_check: Callable[[Any, Any], None] | None = None
+    report_incomplete = False
     generation = 0
-    doubtful: str | bytes = ""
+    suspect_statement: str | bytes = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.changes: list[str] = []
@@ -148,8 +148,8 @@ class Connection(sqlite3.Connection):
         if self.executing:
             return
         if self.guarded:
-            if self.screen is not None:
-                self.screen(self, sql)
+            if self.raw_statement_check is not None:
+                self.raw_statement_check(self, sql)
         elif _MAY_CHANGE.search(sql):
             self.changes.append(sql)
 
@@ -157,7 +157,7 @@ class Connection(sqlite3.Connection):
 
     def guard(self) -> None:
         """Refuse writes from now on."""
-        self.tell(sqlite_dialect.GUARD)
+        self.run_setting(sqlite_dialect.GUARD)
         self.guarded = True
 
     def set_aside(self, connection: Connection) -> None:
@@ -191,16 +191,16 @@ class Connection(sqlite3.Connection):
         return ""
 
     @property
-    def distinct(self) -> bool:
+    def carries_state(self) -> bool:
         """Whether something was set on this connection that a new one would lack."""
         return bool(self.session_state or self.changes)
 
     @property
     def replaceable(self) -> bool:
         """Whether a new connection could take this one's place and nobody would notice."""
-        return not self.distinct
+        return not self.carries_state
 
-    def broken_off(self) -> str:
+    def unanswered_statement(self) -> str:
         """As of a server's connection; no answer of a file's is ever outstanding."""
         return ""
 
@@ -208,7 +208,7 @@ class Connection(sqlite3.Connection):
         """Whether the connection was closed."""
         return self._closed
 
-    def answers(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the connection can still be used."""
         try:
             self.ask("SELECT 1")
@@ -216,20 +216,23 @@ class Connection(sqlite3.Connection):
             return False
         return True
 
-    def ask(self, sql: str) -> tuple[Any, ...]:
-        """Run a query of the library's own; rows are tuples whatever the user's ``row_factory`` is."""
+    def ask(self, sql: str, timeout: float | None = None) -> tuple[Any, ...]:
+        """Run a query of the library's own; rows are tuples whatever the user's ``row_factory`` is.
+
+        A file answers at once, so `timeout` has nothing to bound.
+        """
         cursor = sqlite3.Cursor(self)
         try:
             return tuple(cursor.execute(sql).fetchall())
         finally:
             cursor.close()
 
-    def tell(self, sql: str) -> None:
+    def run_setting(self, sql: str) -> None:
         """Run a setting of the library's own."""
         self.ask(sql)
 
-    def tell_when_free(self, sql: str) -> None:
-        """As `tell`: SQLite takes settings while rows are still to be read."""
+    def run_setting_when_idle(self, sql: str) -> None:
+        """As `run_setting`: SQLite takes settings while rows are still to be read."""
         self.ask(sql)
 
 

@@ -48,7 +48,7 @@ def one_server(database: Any, *, transaction: bool = False) -> Iterator[Any]:
 def _rolled_back(database: Any, core: Any) -> Iterator[None]:
     was_closed = database.is_closed()
     conn = database._writer()
-    conn.tell("BEGIN")
+    conn.run_setting("BEGIN")
     core.rehearsal = Rehearsal(conn)
     try:
         yield
@@ -58,6 +58,6 @@ def _rolled_back(database: Any, core: Any) -> Iterator[None]:
         while database.in_transaction():
             database.pop_transaction()
         core.rehearsal = Rehearsal(None)
-        conn.tell("ROLLBACK")
+        conn.run_setting("ROLLBACK")
         if was_closed:
             database.close()

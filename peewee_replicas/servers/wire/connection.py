@@ -139,8 +139,8 @@ class Connection(Heard, _Connection):
     def query(self, sql: Any, unbuffered: bool = False) -> Any:
         """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
         if not self.executing and self._ready:
-            if self.screen is not None:
-                self.screen(self, sql)
+            if self.raw_statement_check is not None:
+                self.raw_statement_check(self, sql)
             if len(sql) < OVERHEARD_LIMIT and goes_unreported(sql):
                 self._changed(sql)
         return super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
@@ -212,7 +212,7 @@ class Connection(Heard, _Connection):
         """Read the answer to what `send_ahead` sent; the user's statement is answered after it."""
         self._ahead = b""
         result = self._result_class(self)
-        own, self.own = self.own, True
+        own, self.internal = self.internal, True
         sequence, self._next_seq_id = self._next_seq_id, 1
         try:
             result.read()
@@ -222,7 +222,7 @@ class Connection(Heard, _Connection):
                 raise
             self.answer_ahead = exc
         finally:
-            self.own = own
+            self.internal = own
         self._next_seq_id = sequence
 
     def send_ahead(self, sql: str) -> None:
@@ -274,7 +274,7 @@ class Connection(Heard, _Connection):
         """Read the rest of the last statement's results, as the next command on this connection would."""
         drain(self)
 
-    def broken_off(self) -> str:
+    def unanswered_statement(self) -> str:
         """The text of the statement whose answer was not there yet when the connection ended, or ``""``."""
         text = self.last_statement if self._halfway else self._broken_off
         return text if isinstance(text, str) else bytes(text).decode("latin1")
@@ -311,7 +311,7 @@ class Connection(Heard, _Connection):
             return True
         return bool(self._poll(0)) and not self.busy
 
-    def answers(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the server answers a ping on this connection; one round trip."""
         try:
             self.ping(False)
@@ -319,14 +319,22 @@ class Connection(Heard, _Connection):
             return False
         return True
 
-    def ask(self, sql: str) -> tuple[Any, ...]:
-        """Run a query of the library's own; rows are tuples whatever the user's ``cursorclass`` is."""
-        own, self.own = self.own, True
+    def ask(self, sql: str, timeout: float | None = None) -> tuple[Any, ...]:
+        """Run a query of the library's own; returns rows as tuples whatever the user's ``cursorclass`` is.
+
+        Parameters:
+            timeout: seconds after which a server that has not answered counts as lost (2013), where the
+                user's ``read_timeout`` is not shorter.
+        """
+        usual, own = self._read_timeout, self.internal
+        if timeout and (usual is None or timeout < usual):
+            self._read_timeout = timeout
+        self.internal = True
         try:
             self._execute_command(COMMAND.COM_QUERY, sql)
             return tuple(self._read_whole().rows or ())
         finally:
-            self.own = own
+            self._read_timeout, self.internal = usual, own
 
     def start_query(self, sql: str) -> None:
         """Send a query of the library's own without waiting; `finish_query` has to follow."""
@@ -348,31 +356,21 @@ class Connection(Heard, _Connection):
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, row, strict=True)) for row in result.rows or ()]
 
-    def ask_briefly(self, sql: str, seconds: float | None) -> tuple[Any, ...]:
-        """As `ask`; a server that has not answered after so many seconds counts as lost (2013)."""
-        own = self._read_timeout
-        if seconds and (own is None or seconds < own):
-            self._read_timeout = seconds
-        try:
-            return self.ask(sql)
-        finally:
-            self._read_timeout = own
-
-    def tell(self, sql: str) -> None:
+    def run_setting(self, sql: str) -> None:
         """Run a setting of the library's own; it leaves no mark on the session."""
-        announced, own = self.announced, self.own
-        self.announced = self.own = True
+        effect_known, own = self.effect_known, self.internal
+        self.effect_known = self.internal = True
         try:
             self._command(sql)
         finally:
-            self.announced, self.own = announced, own
+            self.effect_known, self.internal = effect_known, own
 
-    def tell_when_free(self, sql: str) -> None:
-        """As `tell`; while rows of an unbuffered result are still unread, only before the next command."""
+    def run_setting_when_idle(self, sql: str) -> None:
+        """As `run_setting`; while rows are still to be read, only before the next command."""
         if self.busy:
             self._later = sql
         else:
-            self.tell(sql)
+            self.run_setting(sql)
 
     def _execute_command(self, command: int, sql: Any) -> None:
         if self._halfway:
@@ -380,7 +378,7 @@ class Connection(Heard, _Connection):
             self._force_close()
         if self._later:
             later, self._later = self._later, ""
-            self.tell(later)
+            self.run_setting(later)
         if command == COMMAND.COM_QUERY:
             self.last_statement = sql
         else:  # neither a ping nor a change of schema reads anything

@@ -37,32 +37,34 @@ class Heard:
         changes: texts after which the server reported a changed session, not yet explained.
         session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
-        announced: True while that statement's text tells its effect, so that no report is needed.
-        settled: True once its owner has finished setting it up; what changes later is state of its own.
+        effect_known: True while that statement's text tells its effect, so that no report is needed.
+        initialized: True once its owner has finished setting it up; what changes later is state of its own.
         gtid: the position that the last statement reported as its own, or None.
         listener: told of each statement that ended: the connection, whether it succeeded, and whether a
             transaction was open when it was sent. Not told of the library's own statements.
-        own: True while a statement of the library's own runs.
+        internal: True while a statement of the library's own runs.
         answer_ahead: the answer to `send_ahead`.
-        server: the server's identity, once it was asked for.
-        read_in_transaction: whether the open transaction has read or failed at something.
+        server_identity: the server's identity, once it was asked for.
+        transaction_has_read: whether the open transaction has read or failed at something.
         generation: the owner's count of primaries when this was opened.
-        altered: True once anything was set on the session, however harmless to what is read.
-        screen: given this and the text of each statement that the owner does not send itself; may raise.
-        doubtful: the text of a statement that has left what was not reported, if it failed; or ``""``.
+        session_changed: True once anything was set on the session, however harmless to what is read.
+        raw_statement_check: called with the connection and each text that its owner did not send itself;
+            may raise.
+        suspect_statement: the text of a statement that failed, or may fail, after changing the session;
+            or ``""``.
     """
 
     transaction = session_state = ""
-    doubtful: str | bytes = ""
-    announced = executing = settled = altered = False
+    suspect_statement: str | bytes = ""
+    effect_known = executing = initialized = session_changed = False
     gtid: str | None = None
     listener: Callable[[Any, bool, bool], None] | None = None
-    own = False
+    internal = False
     generation = 0
     answer_ahead: Any = None
-    server: str | None = None
-    read_in_transaction = False
-    screen: Callable[[Any, Any], None] | None = None
+    server_identity: str | None = None
+    transaction_has_read = False
+    raw_statement_check: Callable[[Any, Any], None] | None = None
     tracks = False
     guarded = False
     _ready = False
@@ -76,14 +78,16 @@ class Heard:
 
     def begin_anew(self) -> None:
         """Know nothing yet: a session begins."""
-        self.transaction = self.session_state = self.doubtful = ""
-        self._tables_locked = self.read_in_transaction = self.altered = self._bereft = self._broken = False
-        self.server = self.gtid = None
+        self.transaction = self.session_state = self.suspect_statement = ""
+        self._tables_locked = self.transaction_has_read = self.session_changed = self._bereft = (
+            self._broken
+        ) = False
+        self.server_identity = self.gtid = None
 
     def end_session(self) -> None:
         """The session is gone, with all that it carried."""
-        self._bereft, self._broken = self.distinct, self._broken or bool(self.transaction)
-        self.transaction = self.session_state = self.doubtful = ""
+        self._bereft, self._broken = self.carries_state, self._broken or bool(self.transaction)
+        self.transaction = self.session_state = self.suspect_statement = ""
         self._tables_locked = False
         self.changes.clear()
 
@@ -102,7 +106,7 @@ class Heard:
             self.transaction = "the server reports an open transaction"
         else:
             self.transaction = "autocommit is off"
-        if self.listener is not None and not self.own:
+        if self.listener is not None and not self.internal:
             self.listener(self, True, bool(was_open))
 
     def _hear_trackers(self, tail: bytes) -> None:
@@ -153,14 +157,14 @@ class Heard:
         return locked, changed
 
     def _changed(self, text: Any) -> None:
-        self.altered = self.altered or (self.settled and not self.own)
-        if self._ready and not self.announced and len(self.changes) < _CHANGES_KEPT:
+        self.session_changed = self.session_changed or (self.initialized and not self.internal)
+        if self._ready and not self.effect_known and len(self.changes) < _CHANGES_KEPT:
             self.changes.append(text if isinstance(text, str) else bytes(text).decode("latin1"))
 
     def _failed(self) -> None:
-        if self.guarded and self.doubtful and not self.own:
-            self._changed(self.doubtful)  # an error tells nothing of what changed before it
-        if self.listener is not None and not self.own and self.last_statement is not NO_QUERY:
+        if self.guarded and self.suspect_statement and not self.internal:
+            self._changed(self.suspect_statement)  # an error tells nothing of what changed before it
+        if self.listener is not None and not self.internal and self.last_statement is not NO_QUERY:
             self.listener(self, False, bool(self.transaction))
 
     @property
@@ -169,16 +173,20 @@ class Heard:
         return bool(self.transaction)
 
     @property
-    def distinct(self) -> bool:
+    def carries_state(self) -> bool:
         """Whether something was set on the session, or was when it was lost, that a new one would lack."""
         return bool(
-            self._bereft or self.altered or self.session_state or self.changes or _may_leave(self.doubtful)
+            self._bereft
+            or self.session_changed
+            or self.session_state
+            or self.changes
+            or _may_leave(self.suspect_statement)
         )
 
     @property
     def replaceable(self) -> bool:
         """Whether a new connection could take this one's place and nobody would notice."""
-        return not (self.transaction or self._broken or self.distinct)
+        return not (self.transaction or self._broken or self.carries_state)
 
     @property
     def busy(self) -> bool:
@@ -187,10 +195,10 @@ class Heard:
         return result is not None and bool(result.unbuffered_active or result.has_next)
 
     @property
-    def unsettled(self) -> bool:
+    def report_incomplete(self) -> bool:
         """Whether the server may have more to tell of the last statement than was heard."""
         result = self._result  # as `busy`
-        return bool(self.doubtful) or (
+        return bool(self.suspect_statement) or (
             result is not None and bool(result.unbuffered_active or result.has_next)
         )
 

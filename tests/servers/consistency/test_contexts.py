@@ -209,7 +209,7 @@ def test_a_pooled_connection_carries_no_obligations_to_its_next_user(lagging: An
             with db.connection_context():
                 with db.primary():
                     assert db.connection() is used[0]
-                    assert not used[0].read_in_transaction
+                    assert not used[0].transaction_has_read
                 return n_of(), db.bookmark()
 
         used: list[Any] = []

@@ -66,7 +66,7 @@ def statement(found: Consistency, text: str, gtid: str | None = None, **values: 
         last_statement=text,
         gtid=gtid,
         transaction="",
-        read_in_transaction=False,
+        transaction_has_read=False,
         dialect=mariadb,
         is_lost=False,
     )

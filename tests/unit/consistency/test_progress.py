@@ -26,7 +26,7 @@ def replica(**values: Any) -> Any:
 
 
 def connection(**values: Any) -> Any:
-    return SimpleNamespace(**{"server": None, "dialect": mariadb, "read_timeout": None, **values})
+    return SimpleNamespace(**{"server_identity": None, "dialect": mariadb, "read_timeout": None, **values})
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_what_the_answer_tells(clock: Any) -> None:
     way = CatchUp(gtid("0-1-5"), 1.0)
     way.query(node, conn)
     assert way.learn(node, conn, (0, "a", "0-1-7,1-1-3"))
-    assert conn.server == "a"
+    assert conn.server_identity == "a"
     assert way.known(node, "a")
     assert node.progress.covers(gtid("0-1-7,1-1-3"), "a")
 

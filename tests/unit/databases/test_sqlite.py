@@ -89,7 +89,7 @@ def test_the_file_itself_refuses_writes_on_a_reader(db: Any) -> None:
         for sql in ("DELETE FROM row", "CREATE TEMPORARY TABLE t (x)", "PRAGMA application_id = 1"):
             with pytest.raises(sqlite3.OperationalError, match="readonly database"):
                 conn.ask(sql)
-        conn.tell("PRAGMA query_only = OFF")
+        conn.run_setting("PRAGMA query_only = OFF")
         with pytest.raises(sqlite3.OperationalError, match="readonly database"):
             conn.ask("DELETE FROM row")  # opened with mode=ro as well
 

@@ -52,5 +52,5 @@ def test_the_asyncio_connection_is_one_of_the_wire() -> None:
 def test_the_protocols_declare_what_they_are_for() -> None:
     assert {"GUARD", "READY", "COMPARE", "REPORTS_AFTER_ERRORS"} <= members(protocols.Dialect)
     assert members(protocols.Dialect) < members(protocols.ServerDialect)
-    assert {"ask", "tell", "dropped", "changes"} <= members(protocols.Connection)
+    assert {"ask", "run_setting", "dropped", "changes"} <= members(protocols.Connection)
     assert members(protocols.Connection) < members(protocols.ServerConnection)

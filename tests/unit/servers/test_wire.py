@@ -131,7 +131,7 @@ def test_a_change_remembers_the_text_that_made_it() -> None:
     heard = connection()
     heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(2, b"\x011")]))
     assert heard.changes == ["SET @a = 1"]
-    heard.announced = True  # the owner knows from the text what it does
+    heard.effect_known = True  # the owner knows from the text what it does
     heard.heard(AUTOCOMMIT | CHANGED, tail(b"", [(2, b"\x011")]))
     assert heard.changes == ["SET @a = 1"]
 
