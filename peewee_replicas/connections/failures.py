@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from ..consistency.sessions import first_word
 from ..servers.error_meanings import Meaning
+from ..statements.tokens import first_word
 
 
 class Treatment(NamedTuple):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ..concurrency import new_lock
 from ..positions import Position
+from ..statements.tokens import first_word
 
 # First words of statements that read nothing and change nothing a replica has to catch up with.
 _SILENT = frozenset({"BEGIN", "START", "SET", "SAVEPOINT", "RELEASE", "USE", "LOCK", "UNLOCK", "DEALLOCATE"})
@@ -17,17 +17,6 @@ SHORT = 64
 """A position of fewer intervals than this is left as it is."""
 LONGEST = 4096
 """A position is given up for the primary's present one when it has so many intervals."""
-
-_FIRST_WORD = re.compile(r"\s*(\w+)")
-
-
-def first_word(text: str | bytes) -> str:
-    """The first word of a statement in capitals; ``""`` where a comment or a parenthesis comes first."""
-    start = text[:40]
-    if not isinstance(start, str):
-        start = bytes(start).decode("latin1")
-    match = _FIRST_WORD.match(start)
-    return match[1].upper() if match else ""
 
 
 class Session:

@@ -11,7 +11,6 @@ from peewee import __exception_wrapper__
 from ..concurrency import THREADS, Here, new_lock
 from ..consistency.catch_up import CatchUp
 from ..consistency.levels import Consistency
-from ..consistency.sessions import first_word
 from ..errors import ConfigurationError, ReadOnlyViolation
 from ..events import Counters, NodeNews, Role, Route, RouteHook
 from ..nodes.replica import Replica
@@ -20,6 +19,7 @@ from ..nodes.setting_differences import Comparison
 from ..scopes.frames import Frame, pinning, tightest_lag
 from ..scopes.transaction_escapes import Escapes
 from ..statements.classifier import Classifier, Statement
+from ..statements.tokens import first_word
 from .decision import READER, REPLICA, Decision, decide
 from .fallback_budget import FallbackBudget
 from .policies import POLICIES

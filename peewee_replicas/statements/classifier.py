@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import chain
 from typing import Final
 
 from ..concurrency import new_lock
 from . import functions
-from .read_proof import RANK, Kind, Rules, Statement, Verdict, rules_for
-from .tokens import OP, Dialect, Mode, Token, fill, lex, modes
-from .verbs import COMPOUND, judge, quick
+from .functions import Rules, rules_for
+from .kinds import RANK, Findings, Kind, Statement
+from .tokens import OP, Dialect, QuotingMode, Token, fill_placeholders, lex, quoting_modes
+from .verbs import COMPOUND, examine, long_write
 
 __all__ = ["Classifier", "Dialect", "Kind", "Statement"]
 
@@ -60,7 +62,7 @@ class Classifier:
 
     def classify_sent(self, sql: str) -> Statement:
         """The statement `sql`, as it goes over the wire: a percent sign is an operator."""
-        return self._now_or_demoted(sql, quick(sql) or _classify(sql, self._rules))
+        return self._now_or_demoted(sql, long_write(sql) or _classify(sql, self._rules))
 
     def demote(self, sql: str) -> None:
         """From now on `sql` is not a read: a server has refused it as a write."""
@@ -92,12 +94,12 @@ class Classifier:
 
     def _template(self, sql: str) -> Statement:
         rules = self._rules
-        known = quick(sql)
+        known = long_write(sql)
         if known is not None:
             return known
         if rules.sqlite:
             return _classify(sql, rules)
-        filled = fill(sql)
+        filled = fill_placeholders(sql)
         if filled is not None:
             return _classify(filled, rules)
         # The driver may still send something, so what the words say is heard; never as a read.
@@ -132,34 +134,44 @@ def _digest(sql: str) -> bytes:
 
 
 def _classify(text: str, rules: Rules) -> Statement:
-    verdict: Verdict | None = None
-    for mode in modes(text, rules.dialect):
-        found = _under(text, rules, mode)
-        if verdict is None:
-            verdict = found
+    """The strictest of what `text` is under each quoting mode: the server's own mode is not known."""
+    modes = quoting_modes(text, rules.dialect)
+    # Where backslashes make the modes differ, any of them can take a piece of a literal for a name.
+    # Reasons show no name then. Under ANSI_QUOTES alone it is only the names in double quotes.
+    discreet = replace(rules, shows_names=False) if len(modes) > 1 else rules
+    findings: Findings | None = None
+    for mode in modes:
+        plain = mode == _DEFAULT_MODE and "\\" not in text
+        found = _under(text, rules if plain or len(modes) == 1 else discreet, mode)
+        if findings is None:
+            findings = found
         else:
-            verdict.take(found)
-    assert verdict is not None  # there is always at least one mode
-    return Statement(verdict.kind, verdict.reason, verdict.effect)
+            findings.merge(found)
+    assert findings is not None  # there is always at least one mode
+    return findings.statement()
 
 
-def _under(text: str, rules: Rules, mode: Mode) -> Verdict:
-    """The verdict on `text` under one quoting mode."""
+_DEFAULT_MODE = QuotingMode()
+
+
+def _under(text: str, rules: Rules, mode: QuotingMode) -> Findings:
+    """What `text` is under one quoting mode."""
     tokens = lex(text, rules.dialect, mode)
-    verdict = judge(tokens, rules)
-    if verdict.reason == COMPOUND:
-        return verdict
+    findings = examine(tokens, rules)
+    if findings.reason == COMPOUND:
+        return findings
     follower = _next_statement(tokens)
     if follower is None:
-        return verdict
-    effect = verdict.effect
+        return findings
+    effect = findings.effect
     while follower is not None:
-        effect = effect or judge(chain((follower,), tokens), rules).effect
+        effect = effect or examine(chain((follower,), tokens), rules).effect
         follower = _next_statement(tokens)
-    return Verdict("unknown", "several statements in one text", effect)
+    return Findings("unknown", "several statements in one text", effect)
 
 
 def _next_statement(tokens: Iterator[Token]) -> Token | None:
+    """The first token behind the semicolons that end a statement."""
     for token in tokens:
         if token.kind != OP or token.text != ";":
             return token

@@ -10,7 +10,11 @@ variables, and MariaDB's ``DEFAULT``, which can advance a sequence.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
+
+from .tokens import OP, QUOTED, WORD, Dialect, Token
 
 _BOTH = """
 ABS ACOS ADDDATE ADDTIME AES_DECRYPT AES_ENCRYPT ASCII ASIN ATAN ATAN2 AVG BENCHMARK BIN BIT_AND
@@ -159,3 +163,41 @@ WRITING_PREFIXES: Final = (
     "SYS_SET",
     "VERSION_TOKENS_",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What differs by server: which names are functions, and which words never are."""
+
+    dialect: Dialect | None
+    pure: frozenset[str]
+    reserved: frozenset[str]
+    vouched: frozenset[str] = frozenset()
+    shows_names: bool = True
+
+    @property
+    def sqlite(self) -> bool:
+        return self.dialect == "sqlite"
+
+    def shown(self, token: Token) -> str:
+        """How a reason shows `token`: a name or a sign as it is, a literal as a question mark."""
+        return ascii(token.text) if self.shows_names and token.kind in (WORD, QUOTED, OP) else "'?'"
+
+
+_RESERVED_BY_SERVER: dict[Dialect | None, frozenset[str]] = {
+    None: MYSQL_RESERVED & MARIADB_RESERVED,
+    "mysql": MYSQL_RESERVED,
+    "mariadb": MARIADB_RESERVED,
+    "sqlite": SQLITE_RESERVED,
+}
+_PURE_BY_SERVER: dict[Dialect | None, frozenset[str]] = {
+    None: MYSQL_PURE & MARIADB_PURE,
+    "mysql": MYSQL_PURE,
+    "mariadb": MARIADB_PURE,
+    "sqlite": SQLITE_PURE,
+}
+
+
+def rules_for(dialect: Dialect | None, vouched: Iterable[str] = ()) -> Rules:
+    """The rules of `dialect`; ``None`` keeps only what MySQL and MariaDB have in common."""
+    return Rules(dialect, _PURE_BY_SERVER[dialect], _RESERVED_BY_SERVER[dialect], frozenset(vouched))

@@ -7,90 +7,14 @@ finding makes the verdict less permissive; nothing makes it more so.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from . import functions
-from .tokens import BAD, NUMBER, OP, PARAM, QUOTED, STRING, WORD, Dialect, Token
+from .functions import Rules
+from .kinds import NAMED_LOCK, USER_VARIABLE, Findings, Kind
+from .tokens import NUMBER, OP, PARAM, QUOTED, STRING, UNREADABLE, WORD, Token
 
-Kind = Literal["read", "query", "locking", "write", "session", "transaction", "unknown"]
-
-RANK: Final[dict[Kind, int]] = {
-    "read": 0,
-    "query": 1,
-    "unknown": 2,
-    "session": 3,
-    "locking": 4,
-    "write": 5,
-    "transaction": 6,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """What a statement is, from its text alone.
-
-    `kind` is the statement kind, `reason` says in words why, and `effect` names what executing it
-    leaves on its connection that changes what later SELECTs return there (``""``: nothing).
-    """
-
-    kind: Kind
-    reason: str
-    effect: str = ""
-
-
-@dataclass(slots=True)
-class Verdict:
-    """The least permissive finding so far."""
-
-    kind: Kind
-    reason: str
-    effect: str = ""
-
-    def note(self, kind: Kind, reason: str, effect: str = "") -> None:
-        """Take a finding into account: the stricter kind and the first effect stay."""
-        if RANK[kind] > RANK[self.kind]:
-            self.kind, self.reason = kind, reason
-        self.effect = self.effect or effect
-
-    def take(self, other: Verdict | Statement) -> None:
-        self.note(other.kind, other.reason, other.effect)
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What differs by server: which names are functions, and which words never are."""
-
-    dialect: Dialect | None
-    pure: frozenset[str]
-    reserved: frozenset[str]
-    vouched: frozenset[str] = frozenset()
-
-    @property
-    def sqlite(self) -> bool:
-        return self.dialect == "sqlite"
-
-
-_RESERVED: dict[Dialect | None, frozenset[str]] = {
-    None: functions.MYSQL_RESERVED & functions.MARIADB_RESERVED,
-    "mysql": functions.MYSQL_RESERVED,
-    "mariadb": functions.MARIADB_RESERVED,
-    "sqlite": functions.SQLITE_RESERVED,
-}
-_PURE: dict[Dialect | None, frozenset[str]] = {
-    None: functions.MYSQL_PURE & functions.MARIADB_PURE,
-    "mysql": functions.MYSQL_PURE,
-    "mariadb": functions.MARIADB_PURE,
-    "sqlite": functions.SQLITE_PURE,
-}
-
-
-def rules_for(dialect: Dialect | None, vouched: Iterable[str] = ()) -> Rules:
-    """The rules of `dialect`; ``None`` keeps only what MySQL and MariaDB have in common."""
-    return Rules(dialect, _PURE[dialect], _RESERVED[dialect], frozenset(vouched))
-
-
-QUERY_HEADS: Final = frozenset(("SELECT", "WITH", "VALUES", "TABLE"))
+QUERY_VERBS: Final = frozenset(("SELECT", "WITH", "VALUES", "TABLE"))
 _SERVER_SCHEMAS = frozenset(("INFORMATION_SCHEMA", "PERFORMANCE_SCHEMA", "MYSQL", "SYS"))
 _SESSION_VARIABLE_NAMES = """
 LAST_INSERT_ID IDENTITY INSERT_ID WARNING_COUNT ERROR_COUNT LAST_GTID GTID_SEQ_NO IN_TRANSACTION
@@ -101,7 +25,7 @@ _WHO = frozenset(("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER", "SYSTEM_USER")
 _WRITERS = frozenset(("INSERT", "REPLACE", "UPDATE", "DELETE", "MERGE"))
 _WATCHED = (
     frozenset(("FOR", "INTO", "LOCK", "PROCEDURE", "SQL_CALC_FOUND_ROWS", "ANY", "SOME"))
-    | QUERY_HEADS
+    | QUERY_VERBS
     | _WRITERS
     | _WHO
     | {"ROWCOUNT"}
@@ -111,16 +35,12 @@ _AFTER_DOT: dict[str, tuple[Kind, str]] = {
     "CURRVAL": ("session", "the last value of a sequence belongs to the session"),
 }
 _OPERANDS = frozenset((NUMBER, STRING, PARAM))
-NAMED_LOCK: Final = "a named lock"
-USER_VARIABLE: Final = "a user variable"
-PREPARED: Final = "a prepared statement"
-TEMPORARY_TABLE: Final = "a temporary table"
 
 _NOTHING = Token("", "", False)
 
 
 class Scan:
-    """One statement's pass. Feed tokens with :meth:`run`, read :attr:`verdict`."""
+    """One statement's pass. Feed tokens with :meth:`run`, read :attr:`findings`."""
 
     __slots__ = (
         "_before",
@@ -130,13 +50,13 @@ class Scan:
         "_last",
         "_open",
         "_schema_name",
+        "findings",
         "rules",
-        "verdict",
     )
 
-    def __init__(self, rules: Rules, verdict: Verdict) -> None:
+    def __init__(self, rules: Rules, findings: Findings) -> None:
         self.rules = rules
-        self.verdict = verdict
+        self.findings = findings
         self._last = _NOTHING
         self._before = _NOTHING  # the token before the last one
         self._dotted = False  # the last token is a name behind a dot
@@ -174,26 +94,26 @@ class Scan:
                     self._behind_dot(text.upper())
                 elif self.rules.sqlite:
                     self._sqlite_name(text.lower())
-            elif kind == BAD:
-                self.verdict.note("unknown", text)
+            elif kind == UNREADABLE:
+                self.findings.note("unknown", text)
             self._before = last
             self._last = last = token
             self._dotted = dotted
         if self._expect not in ("", "@@.") or not self._open or len(self._in_with) != 1:
-            self.verdict.note("unknown", "the statement breaks off")
+            self.findings.note("unknown", "the statement breaks off")
 
     def _begin(self, token: Token) -> None:
         self._open = True
-        if token.kind != WORD or token.text.upper() not in QUERY_HEADS:
-            self.verdict.note("unknown", f"nothing known begins with {token.text!a}")
+        if token.kind != WORD or token.text.upper() not in QUERY_VERBS:
+            self.findings.note("unknown", f"no known query begins with {self.rules.shown(token)}")
 
     def _behind_dot(self, upper: str) -> None:
         if upper in _AFTER_DOT and self.rules.dialect in (None, "mariadb"):
-            self.verdict.note(*_AFTER_DOT[upper])
+            self.findings.note(*_AFTER_DOT[upper])
 
     def _watched(self, upper: str) -> None:
-        note, last = self.verdict.note, self._last
-        if upper in QUERY_HEADS:
+        note, last = self.findings.note, self._last
+        if upper in QUERY_VERBS:
             at_start = last is _NOTHING or (last.kind == OP and last.text == "(")
             self._in_with[-1] = upper == "WITH" and at_start
         elif upper in _WRITERS:
@@ -221,15 +141,15 @@ class Scan:
 
     def _sequence(self, which: str) -> None:
         if which == "PREVIOUS":
-            self.verdict.note("session", "the last value of a sequence belongs to the session")
+            self.findings.note("session", "the last value of a sequence belongs to the session")
         elif which == "NEXT":
-            self.verdict.note("write", "NEXT VALUE FOR advances a sequence")
+            self.findings.note("write", "NEXT VALUE FOR advances a sequence")
 
     def _decide(self, token: Token) -> None:
         """The token behind a word that means different things."""
         expect, self._expect = self._expect, ""
         upper = token.text.upper() if token.kind in (WORD, QUOTED) else ""
-        note = self.verdict.note
+        note = self.findings.note
         if expect == "FOR":
             self._decide_for(token, upper if token.kind == WORD else "")
         elif expect == "INTO":
@@ -245,7 +165,7 @@ class Scan:
             if token.text == "(" and token.kind == OP:
                 self._expect = "ANY("
         elif expect == "ANY(":
-            if token.kind != WORD or upper not in QUERY_HEADS:
+            if token.kind != WORD or upper not in QUERY_VERBS:
                 note("query", "ANY or SOME of something other than a subquery")
         elif expect == "@@":
             self._system_variable(token, upper)
@@ -253,7 +173,7 @@ class Scan:
             self._expect = "@@"
 
     def _decide_for(self, token: Token, upper: str) -> None:
-        note = self.verdict.note
+        note = self.findings.note
         if upper in ("UPDATE", "SHARE"):
             note("locking", f"FOR {upper} takes row locks")
         elif upper in ("JOIN", "ORDER", "GROUP"):
@@ -263,21 +183,23 @@ class Scan:
             if self.rules.dialect != "mariadb":
                 note("unknown", "FOR SYSTEM_TIME is known to MariaDB alone")
         elif token.kind not in (NUMBER, PARAM, STRING) and token.text not in ("(", "-"):
-            note("unknown", f"FOR before {token.text!a} is not known")
+            note("unknown", f"FOR before {self.rules.shown(token)} is not known")
 
     def _system_variable(self, token: Token, upper: str) -> None:
         if not upper:
-            self.verdict.note("unknown", "@@ without the name of a variable")
+            self.findings.note("unknown", "@@ without the name of a variable")
         elif upper in _SESSION_VARIABLES:
-            self.verdict.note("session", f"@@{upper.lower()} belongs to the session")
+            self.findings.note("session", f"@@{upper.lower()} belongs to the session")
         else:
-            self.verdict.note("query", f"@@{token.text} can differ between nodes")
+            self.findings.note(
+                "query", f"@@{token.text if self.rules.shows_names else '…'} can differ between nodes"
+            )
         # Whatever name a dot leads to is looked at as well: @@session.last_insert_id.
         self._expect = "@@."
 
     def _operator(self, token: Token) -> None:
         text = token.text
-        note = self.verdict.note
+        note = self.findings.note
         if text == "(":
             last = self._last
             if last.kind == WORD or last.kind == QUOTED:
@@ -309,22 +231,22 @@ class Scan:
         upper = last.text.upper()
         if self.rules.sqlite:
             if upper == "TEMP":
-                self.verdict.note("session", "temporary tables belong to the connection")
+                self.findings.note("session", "temporary tables belong to the connection")
         elif upper in _SERVER_SCHEMAS:
-            self.verdict.note("query", f"{upper.lower()} is the server's own schema")
+            self.findings.note("query", f"{upper.lower()} is the server's own schema")
 
     def _sqlite_name(self, lower: str) -> None:
         if lower in ("sqlite_temp_master", "sqlite_temp_schema"):
-            self.verdict.note("session", "temporary tables belong to the connection")
+            self.findings.note("session", "temporary tables belong to the connection")
         elif lower.startswith("pragma_"):
-            self.verdict.note("query", f"{lower} is about the connection")
+            self.findings.note("query", f"{lower} is about the connection")
 
     def _param(self) -> None:
         # A list parameter becomes (1,2): behind a name that would be a call.
         last = self._last
         named = last.kind == QUOTED or (last.kind == WORD and not self._no_function(last.text.upper()))
         if named and not self.rules.sqlite:
-            self.verdict.note("unknown", f"a placeholder right behind the name {last.text!a}")
+            self.findings.note("unknown", f"a placeholder right behind the name {self.rules.shown(last)}")
 
     def _no_function(self, upper: str) -> bool:
         """Whether the last word cannot be the name of a function that is called."""
@@ -359,13 +281,13 @@ class Scan:
         if f"{schema}{name.text}".lower() in self.rules.vouched:
             return
         if not name.text.isascii():
-            self.verdict.note("unknown", f"the function name {name.text!a} may be folded")
+            self.findings.note("unknown", f"the function name {name.text!a} may be folded")
             return
         why = " (called with a space, by a quoted or a qualified name)" * (upper in self.rules.pure)
-        self.verdict.note("query", f"{name.text}() is not known to be pure{why}")
+        self.findings.note("query", f"{name.text}() is not known to be pure{why}")
 
     def _dangerous(self, upper: str) -> bool:
-        note = self.verdict.note
+        note = self.findings.note
         if self.rules.sqlite:
             if upper in functions.SQLITE_SESSION:
                 note("session", f"{upper.lower()}() belongs to the connection")

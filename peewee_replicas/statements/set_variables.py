@@ -1,12 +1,13 @@
-"""What the assignments of a SET statement do to the session."""
+"""What a SET statement changes: the session, the server, an account or a transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from .read_proof import USER_VARIABLE, Verdict
-from .tokens import OP, QUOTED, STRING, WORD, Token
+from .functions import Rules
+from .kinds import USER_VARIABLE, Findings
+from .tokens import OP, QUOTED, WORD, Token
 
 _HARMLESS_NAMES = """
 alter_algorithm auto_increment_increment auto_increment_offset bulk_insert_buffer_size
@@ -30,71 +31,74 @@ _GLOBAL = frozenset(("GLOBAL", "PERSIST", "PERSIST_ONLY"))
 _LOCAL = frozenset(("SESSION", "LOCAL"))
 
 
-def assignments(tokens: Iterable[Token]) -> Verdict:
-    """The verdict on what stands behind the word SET."""
-    verdict = Verdict("session", "SET belongs to the session")
-    for item in _items(tokens):
-        _item(item, verdict)
-    return verdict
+def examine_set(tokens: Iterable[Token], rules: Rules) -> Findings:
+    """What the tokens behind the word SET say."""
+    findings = Findings("session", "SET belongs to the session")
+    for assignment in _assignments(tokens):
+        _examine_assignment(assignment, findings, rules)
+    return findings
 
 
-def _items(tokens: Iterable[Token]) -> Iterator[list[Token]]:
+def _assignments(tokens: Iterable[Token]) -> Iterator[list[Token]]:
+    """The first tokens of each assignment; commas separate them."""
     depth = 0
-    item: list[Token] = []
+    assignment: list[Token] = []
     for token in tokens:
         if token.kind == OP:
             depth += (token.text == "(") - (token.text == ")")
             if token.text == "," and depth == 0:
-                yield item
-                item = []
+                yield assignment
+                assignment = []
                 continue
-        if len(item) < 8:  # a setting's name is over by then
-            item.append(token)
-    yield item
+        if len(assignment) < 8:  # the name of what is set ends before this; values can be very long
+            assignment.append(token)
+    yield assignment
 
 
-def _item(item: list[Token], verdict: Verdict) -> None:
-    words = [t.text.upper() if t.kind in (WORD, QUOTED) else t.text for t in item]
+def _examine_assignment(assignment: list[Token], findings: Findings, rules: Rules) -> None:
+    words = [t.text.upper() if t.kind in (WORD, QUOTED) else t.text for t in assignment]
     if not words:
-        verdict.note("unknown", "a SET that sets nothing")
+        findings.note("unknown", "a SET that sets nothing")
         return
     if words[0] == "@":
-        verdict.note("session", "user variables belong to the session", USER_VARIABLE)
+        findings.note("session", "user variables belong to the session", USER_VARIABLE)
         return
     scope = ""
     if words[0] == "@@":
-        del words[0], item[0]
+        del words[0], assignment[0]
         if words[1:2] == ["."] and words[0] in _GLOBAL | _LOCAL:
             scope = words[0]
-            del words[:2], item[:2]
-    elif words[0] in _GLOBAL | _LOCAL and item[0].kind == WORD:
+            del words[:2], assignment[:2]
+    elif words[0] in _GLOBAL | _LOCAL and assignment[0].kind == WORD:
         scope = words[0]
-        del words[0], item[0]
+        del words[0], assignment[0]
     if scope in _GLOBAL:
-        verdict.note("write", f"SET {scope} changes the server")
+        findings.note("write", f"SET {scope} changes the server")
     elif words[:1] == ["TRANSACTION"]:
         if scope:
-            verdict.note("session", f"SET {scope} TRANSACTION", "SET SESSION TRANSACTION")
+            findings.note("session", f"SET {scope} TRANSACTION", "SET SESSION TRANSACTION")
         else:
-            verdict.note("transaction", "SET TRANSACTION belongs to transactions")
+            findings.note("transaction", "SET TRANSACTION belongs to transactions")
     else:
-        _named(words, item, verdict)
+        _examine_variable(words, assignment, findings, rules)
 
 
-def _named(words: list[str], item: list[Token], verdict: Verdict) -> None:
+def _examine_variable(words: list[str], assignment: list[Token], findings: Findings, rules: Rules) -> None:
     first, second = (*words, "", "")[:2]
     if first in ("NAMES", "CHARACTER", "CHARSET") and second not in ("=", ":="):
         effect = "SET NAMES" if first == "NAMES" else "SET CHARACTER SET"
-        verdict.note("session", effect, effect)
+        findings.note("session", effect, effect)
     elif first == "ROLE" and second not in ("=", ":="):
-        verdict.note("session", "SET ROLE", "SET ROLE")
+        findings.note("session", "SET ROLE", "SET ROLE")
     elif first == "PASSWORD" or (first == "DEFAULT" and second == "ROLE"):
-        verdict.note("write", f"SET {first} changes accounts")
+        findings.note("write", f"SET {first} changes accounts")
     elif first == "RESOURCE" and second == "GROUP":
-        verdict.note("session", "SET RESOURCE GROUP")
+        findings.note("session", "SET RESOURCE GROUP")
     elif first == "AUTOCOMMIT":
-        verdict.note("transaction", "autocommit belongs to transactions")
-    elif not item or item[0].kind not in (WORD, QUOTED, STRING):
-        verdict.note("session", "SET of an unknown form", "SET")
+        findings.note("transaction", "autocommit belongs to transactions")
+    elif not assignment or assignment[0].kind not in (WORD, QUOTED):
+        findings.note("session", "SET of an unknown form", "SET")
     elif first.lower() not in HARMLESS:
-        verdict.note("session", "SET belongs to the session", f"SET SESSION {first.lower()}")
+        # Under a quoting mode that the server may not use, the name can be a piece of a value.
+        name = f" SESSION {first.lower()}" if rules.shows_names else ""
+        findings.note("session", "SET belongs to the session", f"SET{name}")

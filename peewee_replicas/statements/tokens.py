@@ -1,7 +1,7 @@
-"""SQL text into tokens, in one linear pass per quoting mode.
+"""Cuts SQL text into tokens, in one linear pass per quoting mode.
 
-The lexer is stricter than any server: whatever it does not know becomes a ``BAD`` token, and a text
-with such a token is never proven to be a read.
+The lexer is stricter than any server: whatever it does not know becomes an ``UNREADABLE`` token,
+and a text with such a token is never proven to be a read.
 """
 
 from __future__ import annotations
@@ -21,24 +21,30 @@ NUMBER: Final = "number"
 PARAM: Final = "param"
 OP: Final = "op"
 HINT: Final = "hint"
-EXEC: Final = "exec"
-BAD: Final = "bad"
+EXECUTABLE: Final = "executable"
+UNREADABLE: Final = "unreadable"
 
 PLACEHOLDER: Final = "\x01"
-"""What stands for a placeholder after :func:`fill`; no server takes it as SQL."""
+"""What :func:`fill_placeholders` puts in place of a placeholder; no server takes it as SQL."""
 
 
 class Token(NamedTuple):
-    """One token: its kind, its text (a quoted name without its quotes), and whether white space or
-    a comment stands before it."""
+    """One token of a text.
+
+    Attributes:
+        kind: one of the constants above.
+        text: its text; a quoted name has lost its quotes, and what is unreadable says why.
+        gap: whether white space or a comment stands before it. Decides whether ``count (1)`` calls
+            the built-in function or a stored one.
+    """
 
     kind: str
     text: str
     gap: bool
 
 
-class Mode(NamedTuple):
-    """How quotes are read: what the server's ``sql_mode`` decides and a text does not show."""
+class QuotingMode(NamedTuple):
+    """How a server reads quotes. Its ``sql_mode`` decides that, which a text does not show."""
 
     ansi_quotes: bool = False
     backslash_escapes: bool = True
@@ -47,9 +53,12 @@ class Mode(NamedTuple):
 _FORMAT = re.compile(r"%(%|s|\(\w+\)s)?")
 
 
-def fill(template: str) -> str | None:
-    """The text that a driver of format style ``%s`` sends, each placeholder being one control
-    character. ``None``: a ``%`` that is neither ``%s``, ``%(name)s`` nor ``%%``."""
+def fill_placeholders(template: str) -> str | None:
+    """The text that the driver sends, with :data:`PLACEHOLDER` in place of each parameter.
+
+    ``None`` if a percent sign is none of ``%s``, ``%(name)s`` and ``%%``: what the driver makes of
+    such a text depends on the parameters.
+    """
     if PLACEHOLDER in template:
         return None
     if "%" not in template:
@@ -68,37 +77,38 @@ def fill(template: str) -> str | None:
     return text if sound else None
 
 
-def modes(text: str, dialect: Dialect | None) -> tuple[Mode, ...]:
-    """The quoting modes under which `text` can read differently."""
+def quoting_modes(text: str, dialect: Dialect | None) -> tuple[QuotingMode, ...]:
+    """The quoting modes to read `text` under; those that cannot make a difference are left out."""
     if dialect == "sqlite":
-        return (Mode(),)
+        return (QuotingMode(),)
     ansi = (False, True) if '"' in text else (False,)
     escapes = (True, False) if "\\" in text else (True,)
-    return tuple(Mode(a, e) for a in ansi for e in escapes)
+    return tuple(QuotingMode(a, e) for a in ansi for e in escapes)
 
 
 _SPACE = r"[ \t\n\v\f\r]+"
-# A list of values comes out as one token: nothing is decided by how many there are. Bounded, because what a
-# repeated group has passed takes memory until it ends.
+# A list of values comes out as one token, because the proof does not depend on how many there are. The length
+# is bounded because the regular expression keeps memory for each repetition until the list ends.
 _MANY = "{1,500}"
 _LIST = rf"[0-9]+(?:, ?[0-9]+){_MANY}(?![A-Za-z0-9_$.\x80-\U0010ffff])"
 _NUMBER = rf"(?P<number>{_LIST}|0x[0-9a-fA-F]+|0b[01]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
 _WORD = r"(?P<word>[A-Za-z0-9_$\x80-\U0010ffff]+)"
-# Without it a literal of a million escapes takes a hundred megabytes to go back into.
-_ONCE = "+" if sys.version_info >= (3, 11) else ""
-_BACKTICK = rf"`[^`]*(?:``[^`]*)*{_ONCE}`"
-_DOUBLE_NAME = rf'"[^"]*(?:""[^"]*)*{_ONCE}"'
-_TAIL = r"|(?P<bad>.)"
+# A possessive quantifier keeps nothing to backtrack into. Without it, a literal with a million escapes takes
+# a hundred megabytes.
+_POSSESSIVE = "+" if sys.version_info >= (3, 11) else ""
+_BACKTICK = rf"`[^`]*(?:``[^`]*)*{_POSSESSIVE}`"
+_DOUBLE_NAME = rf'"[^"]*(?:""[^"]*)*{_POSSESSIVE}"'
+_TAIL = r"|(?P<unreadable>.)"
 
 
 def _string(quote: str, escapes: bool) -> str:
-    # A doubled quote is left to be two strings side by side: the same thing for any proof.
+    # A doubled quote comes out as two strings side by side, which proves the same as one string.
     if escapes:
-        return rf"{quote}[^{quote}\\]*(?:\\.[^{quote}\\]*)*{_ONCE}{quote}"
+        return rf"{quote}[^{quote}\\]*(?:\\.[^{quote}\\]*)*{_POSSESSIVE}{quote}"
     return f"{quote}[^{quote}]*{quote}"
 
 
-def _mysql(mode: Mode) -> re.Pattern[str]:
+def _mysql(mode: QuotingMode) -> re.Pattern[str]:
     strings = [_string("'", mode.backslash_escapes)]
     names = [_BACKTICK]
     if mode.ansi_quotes:
@@ -108,7 +118,7 @@ def _mysql(mode: Mode) -> re.Pattern[str]:
     return re.compile(
         rf"(?P<gap>{_SPACE}|\#[^\n]*|--(?=[ \t\n\v\f\r]|\Z)[^\n]*|/\*(?![+!]|[mM]!).*?\*/)"
         rf"|(?P<hint>/\*\+.*?\*/)"
-        rf"|(?P<exec>/\*[mM]?!\d*)"
+        rf"|(?P<executable>/\*[mM]?!\d*)"
         rf"|{_NUMBER}|{_WORD}"
         rf"|(?P<string>{'|'.join(strings)})"
         rf"|(?P<quoted>{'|'.join(names)})"
@@ -127,18 +137,18 @@ _SQLITE = re.compile(
     r"|(?P<op>/(?!\*)|->>|->|<<|>>|<=|>=|<>|!=|==|\|\||[-+*%&|~=<>(),.;])" + _TAIL,
     re.DOTALL,
 )
-_PATTERNS = {Mode(a, e): _mysql(Mode(a, e)) for a in (False, True) for e in (False, True)}
+_PATTERNS = {QuotingMode(a, e): _mysql(QuotingMode(a, e)) for a in (False, True) for e in (False, True)}
 
 _GLUED = frozenset((WORD, QUOTED, STRING, NUMBER, PARAM))
 _NAMELIKE = frozenset((WORD, QUOTED, NUMBER))
 
 
-def lex(text: str, dialect: Dialect | None, mode: Mode) -> Iterator[Token]:
+def lex(text: str, dialect: Dialect | None, mode: QuotingMode) -> Iterator[Token]:
     """The tokens of `text`, white space, comments and harmless hints left out.
 
-    Ends after the first ``BAD`` one.
-    A placeholder inside a literal, a name or a comment, or so close to another token that a value
-    could merge with it, comes out as ``BAD``.
+    Stops after the first ``UNREADABLE`` token. A placeholder is unreadable where its value could
+    change the meaning of the text: inside a literal, a name or a comment, or so close to another
+    token that the two could merge.
     """
     pattern = _SQLITE if dialect == "sqlite" else _PATTERNS[mode]
     filled = dialect != "sqlite" and PLACEHOLDER in text
@@ -149,14 +159,14 @@ def lex(text: str, dialect: Dialect | None, mode: Mode) -> Iterator[Token]:
         kind = match.lastgroup
         if kind == "gap":
             if filled and PLACEHOLDER in match[0]:
-                yield Token(BAD, "a placeholder inside a comment", gap)
+                yield Token(UNREADABLE, "a placeholder inside a comment", gap)
                 return
             gap = True
             continue
         if kind == HINT:
             complaint = _hint(match[0])
             if complaint:
-                yield Token(BAD, complaint, gap)
+                yield Token(UNREADABLE, complaint, gap)
                 return
             gap = True
             continue
@@ -164,30 +174,30 @@ def lex(text: str, dialect: Dialect | None, mode: Mode) -> Iterator[Token]:
         part = match[0]
         if kind == WORD:
             if not part.isascii() and not _plain(part):
-                kind, part = BAD, "a character of unknown meaning in a name"
+                kind, part = UNREADABLE, "a character of unknown meaning in a name"
             elif part[0] == "$":
-                kind, part = BAD, "a name that begins with a dollar sign"
-        elif kind == BAD:
+                kind, part = UNREADABLE, "a name that begins with a dollar sign"
+        elif kind == UNREADABLE:
             part = _complaint(part)
         elif filled and kind != PARAM and PLACEHOLDER in part:
-            kind, part = BAD, f"a placeholder inside a {_INSIDE[kind]}"
+            kind, part = UNREADABLE, f"a placeholder inside a {_INSIDE[kind]}"
         elif kind == QUOTED:
             part = part[1:-1]
         if not gap and before:
             if filled and _merges(kind, part, before):
-                kind, part = BAD, "a placeholder that could merge with its neighbour"
+                kind, part = UNREADABLE, "a placeholder that could merge with its neighbour"
             elif NUMBER in (before, kind) and before in _NAMELIKE and kind in _NAMELIKE:
-                # `1e5lock`, `1.lock` and `t.5` are cut differently by different servers.
-                kind, part = BAD, "a number run into a name"
-        # A third of the time that the constructor of a named tuple takes.
+                # Servers disagree where `1e5lock`, `1.lock` and `t.5` are to be cut.
+                kind, part = UNREADABLE, "a number run into a name"
+        # Three times as fast as calling Token(...), and this runs for each token.
         yield new(Token, (kind, part, gap))
-        if kind == BAD:
+        if kind == UNREADABLE:
             return
         before = part if kind == OP else kind
-        gap = kind == EXEC
+        gap = kind == EXECUTABLE
 
 
-_INSIDE = {STRING: "literal", QUOTED: "quoted name", EXEC: "comment"}
+_INSIDE = {STRING: "literal", QUOTED: "quoted name", EXECUTABLE: "comment"}
 _CLOSERS = {"'": "an unclosed literal", '"': "an unclosed quote", "`": "an unclosed name"}
 
 
@@ -196,7 +206,7 @@ def _complaint(part: str) -> str:
 
 
 def _hint(text: str) -> str:
-    """What is wrong with an optimizer hint; where a server knows none, it is a comment."""
+    """What is wrong with an optimizer hint, or ``""``. To a server without hints it is a comment."""
     if PLACEHOLDER in text:
         return "a placeholder inside an optimizer hint"
     if any(quote in text for quote in "'\"`"):
@@ -205,7 +215,7 @@ def _hint(text: str) -> str:
 
 
 def _plain(word: str) -> bool:
-    """Whether a name with letters beyond ASCII is one that no server folds into another."""
+    """Whether no server could take this name, with its letters beyond ASCII, for another name."""
     return (
         max(word) <= "\uffff"
         and normalize("NFKC", word) == word
@@ -214,6 +224,29 @@ def _plain(word: str) -> bool:
 
 
 def _merges(kind: str, part: str, before: str) -> bool:
+    """Whether a placeholder and its neighbour could become one token once the value is filled in."""
     if kind == PARAM:
         return before in _GLUED or before in (".", "@", "@@")
     return before == PARAM and (kind in _GLUED or part in (".", "@", "@@"))
+
+
+_PLAIN_START = re.compile(r"[ \t\n\v\f\r]*([A-Za-z_]+)(?![A-Za-z0-9_$\x80-\U0010ffff])")
+
+
+def first_word(text: str | bytes) -> str:
+    """The word that a statement begins with, in capitals.
+
+    Comments before it are skipped, except executable ones. ``""`` if the text begins with anything
+    other than a word: a parenthesis, an executable comment, a comment that is never closed.
+    """
+    start = text[:80]  # bytes can be megabytes: decode only what is needed
+    if not isinstance(start, str):
+        start = bytes(start).decode("latin1")
+    match = _PLAIN_START.match(start)
+    if match is not None and (match.end() < len(start) or len(start) == len(text)):
+        return match[1].upper()
+    # Only few texts begin otherwise. The lexer has the last word on them, so that no part of the library
+    # disagrees with it about comments.
+    whole = text if isinstance(text, str) else bytes(text).decode("latin1")
+    token = next(lex(whole, None, QuotingMode()), None)
+    return token.text.upper() if token is not None and token.kind == WORD else ""

@@ -1,24 +1,24 @@
-"""Statements judged by their first words; queries are handed to the proof."""
+"""What a statement is by the verb it begins with. Queries go on to the read proof."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Final
 
-from .read_proof import PREPARED, QUERY_HEADS, TEMPORARY_TABLE, Kind, Rules, Scan, Statement, Verdict
-from .set_variables import assignments
-from .tokens import BAD, EXEC, OP, QUOTED, WORD, Token
+from .functions import Rules
+from .kinds import PREPARED, TEMPORARY_TABLE, USER_VARIABLE, Findings, Kind, Statement
+from .read_proof import QUERY_VERBS, Scan
+from .set_variables import examine_set
+from .tokens import EXECUTABLE, OP, QUOTED, UNREADABLE, WORD, Token, first_word
 
-QUICK_LENGTH: Final = 8 * 1024
-"""Characters: of longer writes only the first word is read."""
+LONG_WRITE: Final = 8 * 1024
+"""Characters: of writes longer than this only the first word is read."""
 
-_FIRST_WORD = re.compile(
-    r"(?:[ \t\n\v\f\r]+|/\*(?![+!mM])[^*]*\*+(?:[^/*][^*]*\*+)*/|(?:--[ \t]|\#)[^\n]*\n)*(\w+)",
-    re.ASCII,
-)
-_LONG = frozenset(("CALL", "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"))
+COMPOUND: Final = "a body of statements"
+"""The reason given for a text whose semicolons do not end the statement."""
+
+_LONG_WRITES = frozenset(("CALL", "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"))
 _DATA = frozenset(("INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"))
 _WRITE_WORDS = """
 ALTER BACKUP BINLOG CACHE CALL CHANGE CHECK CLONE CREATE DO DROP FLUSH GRANT IMPORT INSTALL KILL
@@ -26,7 +26,8 @@ MERGE OPTIMIZE PURGE REINDEX RENAME REPAIR RESET RESTART REVOKE SHUTDOWN STOP TR
 VACUUM
 """
 _WRITES = frozenset(_WRITE_WORDS.split())
-_EXPRESSIONS = _DATA | {"CALL", "DO", "MERGE"}
+# Writes that hold expressions. These are scanned too: `CALL p(@a := 1)` leaves a variable in the session.
+_WITH_EXPRESSIONS = _DATA | {"CALL", "DO", "MERGE"}
 _TRANSACTION = frozenset(("COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "XA", "LOCK", "UNLOCK", "END"))
 _SESSION = {
     "USE": "another schema",
@@ -41,173 +42,179 @@ _SESSION = {
     "RESIGNAL": "",
 }
 _COMPOUND = frozenset(("IF", "CASE", "LOOP", "WHILE", "REPEAT", "FOR", "DECLARE", "RETURN"))
-_BODIES = frozenset(("PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"))
-_OBJECTS = frozenset(("TABLE", "VIEW", "INDEX", "DATABASE", "SCHEMA", "USER", "ROLE", "SERVER", "SEQUENCE"))
-_EXPLAINED = QUERY_HEADS | _DATA
+_WITH_BODY = frozenset(("PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"))
+_WITHOUT_BODY = frozenset(
+    ("TABLE", "VIEW", "INDEX", "DATABASE", "SCHEMA", "USER", "ROLE", "SERVER", "SEQUENCE")
+)
+_EXPLAINED = QUERY_VERBS | _DATA
 _PROVEN: Final = "a query of nothing but tables and known pure functions"
 
 
-def quick(text: str) -> Statement | None:
-    """The verdict on a long text whose first word says it all, without reading the rest."""
-    if len(text) <= QUICK_LENGTH:
+def long_write(text: str) -> Statement | None:
+    """What a long write is, by its first word; ``None`` for any other text.
+
+    Bulk inserts have megabytes, and nothing in them could make them anything but a write.
+    """
+    if len(text) <= LONG_WRITE:
         return None
-    match = _FIRST_WORD.match(text)
-    if match is None or match[1].upper() not in _LONG:
-        return None
-    return Statement("write", f"{match[1].upper()} writes")
+    verb = first_word(text)
+    return Statement("write", f"{verb} writes") if verb in _LONG_WRITES else None
 
 
-def judge(tokens: Iterable[Token], rules: Rules) -> Verdict:
-    """The verdict on the statement that `tokens` begin with.
+def examine(tokens: Iterable[Token], rules: Rules) -> Findings:
+    """What can be said of the statement that `tokens` begin with.
 
-    An iterator stands behind its semicolon afterwards, unless it is a body of statements.
+    An iterator is read up to and including the semicolon that ends the statement. Of a body of
+    statements (:data:`COMPOUND`) only the beginning is read.
     """
     executable = False
 
-    def plain() -> Iterator[Token]:
-        # What an executable comment holds is read as the code that it may be.
+    def one_statement() -> Iterator[Token]:
+        # Servers differ in which executable comments they run. So what one holds is read as code here,
+        # and the text is never proven.
         nonlocal executable
         for token in tokens:
-            if token[0] == EXEC:
+            if token[0] == EXECUTABLE:
                 executable = True
             elif token[1] == ";" and token[0] == OP:
                 return
             else:
                 yield token
 
-    stream = plain()
+    stream = one_statement()
     first = next(stream, None)
     if first is None:
-        return Verdict("unknown", "an empty text")
-    verdict = _judge(first, stream, rules)
-    for token in stream if verdict.reason != COMPOUND else ():  # what the verdict did not need
-        if token.kind == BAD:
-            verdict.note("unknown", token.text)
+        return Findings("unknown", "an empty text")
+    findings = _by_verb(first, stream, rules)
+    # The rest of a statement can still hold what makes it unreadable.
+    for token in stream if findings.reason != COMPOUND else ():
+        if token.kind == UNREADABLE:
+            findings.note("unknown", token.text)
     if executable:
-        verdict.note("unknown", "an executable comment")
-    return verdict
+        findings.note("unknown", "an executable comment")
+    return findings
 
 
-def _judge(first: Token, stream: Iterator[Token], rules: Rules) -> Verdict:
-    head = first.text.upper() if first.kind == WORD else ""
-    if head in QUERY_HEADS or (first.kind == OP and first.text == "("):
+def _by_verb(first: Token, stream: Iterator[Token], rules: Rules) -> Findings:
+    verb = first.text.upper() if first.kind == WORD else ""
+    if verb in QUERY_VERBS or (first.kind == OP and first.text == "("):
         return _query(chain((first,), stream), rules)
-    if first.kind == BAD:
-        return Verdict("unknown", first.text)
-    special = _SPECIAL.get(head)
+    if first.kind == UNREADABLE:
+        return Findings("unknown", first.text)
+    special = _SPECIAL.get(verb)
     if special is not None:
-        return special(head, stream, rules)
-    if head in _EXPRESSIONS:
-        verdict = Verdict("write", f"{head} writes")
-        Scan(rules, verdict).run(stream, query=False)
-        return verdict
-    if head in _WRITES:
-        return Verdict("write", f"{head} writes or changes the server")
-    if head in _TRANSACTION:
-        return Verdict("transaction", f"{head} belongs to transactions")
-    if head in _SESSION:
-        return Verdict("session", f"{head} belongs to the session", _SESSION[head])
-    if head in _COMPOUND:
-        return Verdict("unknown", COMPOUND)
-    return Verdict("unknown", f"no statement known begins with {first.text!a}")
+        return special(verb, stream, rules)
+    if verb in _WITH_EXPRESSIONS:
+        findings = Findings("write", f"{verb} writes")
+        Scan(rules, findings).run(stream, query=False)
+        return findings
+    if verb in _WRITES:
+        return Findings("write", f"{verb} writes or changes the server")
+    if verb in _TRANSACTION:
+        return Findings("transaction", f"{verb} belongs to transactions")
+    if verb in _SESSION:
+        return Findings("session", f"{verb} belongs to the session", _SESSION[verb])
+    if verb in _COMPOUND:
+        return Findings("unknown", COMPOUND)
+    return Findings("unknown", f"no known statement begins with {rules.shown(first)}")
 
 
-def _query(tokens: Iterable[Token], rules: Rules, kind: Kind = "read", reason: str = "") -> Verdict:
-    verdict = Verdict(kind, reason or _PROVEN)
-    Scan(rules, verdict).run(tokens)
-    return verdict
+def _query(tokens: Iterable[Token], rules: Rules, kind: Kind = "read", reason: str = "") -> Findings:
+    findings = Findings(kind, reason or _PROVEN)
+    Scan(rules, findings).run(tokens)
+    return findings
 
 
-COMPOUND: Final = "a body of statements"
+def _word(token: Token | None) -> str:
+    return token.text.upper() if token is not None and token.kind == WORD else ""
 
 
-def _create(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
-    verdict = Verdict("write", f"{head} writes")
+def _create(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
+    """CREATE, ALTER and DROP."""
+    findings = Findings("write", f"{verb} writes")
+    # What is created is named within the first few words, behind options such as DEFINER.
     for token, _ in zip(stream, range(24), strict=False):
-        word = token.text.upper() if token.kind == WORD else ""
-        if word in ("TEMPORARY", "TEMP") and head == "CREATE":
-            verdict.effect = TEMPORARY_TABLE
-        elif word in _BODIES:
-            verdict.reason = COMPOUND
+        word = _word(token)
+        if word in ("TEMPORARY", "TEMP") and verb == "CREATE":
+            findings.effect = TEMPORARY_TABLE
+        elif word in _WITH_BODY:
+            findings.reason = COMPOUND
             break
         elif word == "PREPARE":
-            return Verdict("session", "DROP PREPARE belongs to the session")
-        elif word in _OBJECTS:
+            return Findings("session", "DROP PREPARE belongs to the session")
+        elif word in _WITHOUT_BODY:
             break
-    return verdict
+    return findings
 
 
-def _begin(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
+def _begin(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
     token = next(stream, None)
-    word = token.text.upper() if token is not None and token.kind == WORD else ""
-    if token is None or word in _BEGINNINGS:
-        return Verdict("transaction", "BEGIN opens a transaction")
-    return Verdict("unknown", COMPOUND)
+    if token is None or _word(token) in _BEHIND_BEGIN:
+        return Findings("transaction", "BEGIN opens a transaction")
+    return Findings("unknown", COMPOUND)
 
 
-_BEGINNINGS = frozenset(("WORK", "TRANSACTION", "IMMEDIATE", "EXCLUSIVE", "DEFERRED", "CONCURRENT"))
+_BEHIND_BEGIN = frozenset(("WORK", "TRANSACTION", "IMMEDIATE", "EXCLUSIVE", "DEFERRED", "CONCURRENT"))
 
 
-def _start(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
-    token = next(stream, None)
-    if token is not None and token.kind == WORD and token.text.upper() == "TRANSACTION":
-        return Verdict("transaction", "START TRANSACTION opens a transaction")
-    return Verdict("write", "START changes the server")
+def _start(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
+    if _word(next(stream, None)) == "TRANSACTION":
+        return Findings("transaction", "START TRANSACTION opens a transaction")
+    return Findings("write", "START changes the server")
 
 
-def _explain(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
-    verdict = Verdict("query", f"{head} describes")
+def _explain(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
+    findings = Findings("query", f"{verb} describes")
     for token in stream:
-        word = token.text.upper() if token.kind == WORD else ""
+        word = _word(token)
         if word in _EXPLAINED or (token.kind == OP and token.text == "("):
             if word in _DATA:
-                verdict.note("write", f"{head} of {word} may execute it")
-                Scan(rules, verdict).run(stream, query=False)
+                findings.note("write", f"{verb} of {word} may execute it")
+                Scan(rules, findings).run(stream, query=False)
             else:
-                verdict.take(_query(chain((token,), stream), rules, "query", verdict.reason))
+                findings.merge(_query(chain((token,), stream), rules, "query", findings.reason))
         elif word == "INTO" or token.text == "@":
-            verdict.note("session", f"{head} INTO keeps its result in the session", "a user variable")
-        elif token.kind == BAD:
-            verdict.note("unknown", token.text)
-    return verdict
+            findings.note("session", f"{verb} INTO keeps its result in the session", USER_VARIABLE)
+        elif token.kind == UNREADABLE:
+            findings.note("unknown", token.text)
+    return findings
 
 
-def _analyze(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
+def _analyze(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
     if rules.sqlite:
-        return Verdict("write", "ANALYZE writes")
+        return Findings("write", "ANALYZE writes")
     token = next(stream, None)
-    word = token.text.upper() if token is not None and token.kind == WORD else ""
-    if token is None or word in ("TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"):
-        return Verdict("write", "ANALYZE TABLE writes statistics")
-    return _explain(head, chain((token,), stream), rules)
+    if token is None or _word(token) in ("TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"):
+        return Findings("write", "ANALYZE TABLE writes statistics")
+    return _explain(verb, chain((token,), stream), rules)
 
 
-def _show(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
-    verdict = Verdict("query", "SHOW describes the server it runs on")
+def _show(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
+    findings = Findings("query", "SHOW describes the server it runs on")
     second = next(stream, None)
-    word = second.text.upper() if second is not None and second.kind == WORD else ""
+    word = _word(second)
     if word in ("WARNINGS", "ERRORS", "COUNT", "PROFILE", "PROFILES"):
-        return Verdict("session", f"SHOW {word} belongs to the session")
+        return Findings("session", f"SHOW {word} belongs to the session")
     for token in chain((second,) if second is not None else (), stream):
-        if token.kind == WORD and token.text.upper() == "WHERE":
-            Scan(rules, verdict).run(stream, query=False)
-        elif token.kind == BAD:
-            verdict.note("unknown", token.text)
-    return verdict
+        if _word(token) == "WHERE":
+            Scan(rules, findings).run(stream, query=False)
+        elif token.kind == UNREADABLE:
+            findings.note("unknown", token.text)
+    return findings
 
 
-def _set(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
+def _set(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
     tokens = list(stream)
-    if tokens and tokens[0].kind == WORD and tokens[0].text.upper() == "STATEMENT":
-        verdict = Verdict("unknown", "SET STATEMENT runs a statement under other settings")
+    if tokens and _word(tokens[0]) == "STATEMENT":
+        findings = Findings("unknown", "SET STATEMENT runs a statement under other settings")
         for at, token in enumerate(tokens):
-            if token.kind == WORD and token.text.upper() == "FOR":
-                verdict.take(judge(tokens[at + 1 :], rules))
+            if _word(token) == "FOR":
+                findings.merge(examine(tokens[at + 1 :], rules))
                 break
-        return verdict
-    verdict = assignments(tokens)
-    Scan(rules, verdict).run(tokens, query=False)
-    return verdict
+        return findings
+    findings = examine_set(tokens, rules)
+    Scan(rules, findings).run(tokens, query=False)
+    return findings
 
 
 _PRAGMA_WORDS = """
@@ -219,27 +226,28 @@ LOCKING_MODE MAX_PAGE_COUNT MMAP_SIZE MODULE_LIST OPTIMIZE PAGE_COUNT PAGE_SIZE 
 QUICK_CHECK RECURSIVE_TRIGGERS SECURE_DELETE SOFT_HEAP_LIMIT SYNCHRONOUS TABLE_INFO TABLE_LIST
 TABLE_XINFO TEMP_STORE THREADS USER_VERSION WAL_AUTOCHECKPOINT WAL_CHECKPOINT
 """
+# Pragmas that do not change what later SELECTs return.
 _HARMLESS_PRAGMAS = frozenset(_PRAGMA_WORDS.split())
 
 
-def _pragma(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
-    verdict = Verdict("session", "PRAGMA belongs to the connection")
+def _pragma(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
+    findings = Findings("session", "PRAGMA belongs to the connection")
     name = ""
     for token in stream:
-        if token.kind in (WORD, QUOTED) and not verdict.effect:
+        if token.kind in (WORD, QUOTED) and not findings.effect:
             name = token.text
         elif token.text in ("=", "("):
             if name.upper() not in _HARMLESS_PRAGMAS:
-                verdict.effect = f"PRAGMA {name.lower()}"
+                findings.effect = f"PRAGMA {name.lower()}"
             break
-    return verdict
+    return findings
 
 
-def _checksum(head: str, stream: Iterator[Token], rules: Rules) -> Verdict:
-    return Verdict("query", f"{head} describes the server it runs on")
+def _describe_server(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
+    return Findings("query", f"{verb} describes the server it runs on")
 
 
-_SPECIAL = {
+_SPECIAL: dict[str, Callable[[str, Iterator[Token], Rules], Findings]] = {
     "CREATE": _create,
     "ALTER": _create,
     "DROP": _create,
@@ -252,6 +260,6 @@ _SPECIAL = {
     "SHOW": _show,
     "SET": _set,
     "PRAGMA": _pragma,
-    "CHECKSUM": _checksum,
-    "HELP": _checksum,
+    "CHECKSUM": _describe_server,
+    "HELP": _describe_server,
 }

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from pymysql.constants import SERVER_STATUS
 
+from ...statements.tokens import first_word
 from .packets import TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION, TRACK_VARIABLE, session_trackers, take
 
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
@@ -205,11 +206,10 @@ class Heard:
 
 def _may_leave(failed: str | bytes) -> bool:
     # What else can fail, a procedure for one, may have set something before it did.
-    text = failed if isinstance(failed, str) else bytes(failed).decode("latin1")
-    return bool(text) and not text.lstrip()[:7].upper().startswith(_LEAVES_NOTHING)
+    return bool(failed) and first_word(failed) not in _LEAVES_NOTHING
 
 
-_LEAVES_NOTHING = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE")
+_LEAVES_NOTHING = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE"})
 
 
 def goes_unreported(sql: Any) -> bool:

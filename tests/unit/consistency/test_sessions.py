@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.forms.threads import in_threads
 
-from peewee_replicas.consistency.sessions import LONGEST, SHORT, Session, ended, first_word
+from peewee_replicas.consistency.sessions import LONGEST, SHORT, Session, ended
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 
 # The statement; succeeded, reported, was open, is open, had read; covers reads -> owes, has read.
@@ -109,28 +109,6 @@ def test_what_holds_for_all(text: str) -> None:
                 assert has_read
             if covers:  # never more than where reads are not covered
                 assert owes <= outcome(text, flags, False)[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("select 1", "SELECT"),
-        ("\n\t COMMIT", "COMMIT"),
-        ("(SELECT 1)", ""),
-        ("/* c */ COMMIT", ""),
-        ("", ""),
-        (" " * 100 + "INSERT", ""),  # not looked for that far
-        ("insert" + "x" * 100, ("insert" + "x" * 34).upper()),
-    ],
-)
-def test_the_first_word(text: str, word: str) -> None:
-    assert first_word(text) == word
-    assert first_word(text.encode()) == word
-
-
-def test_a_text_that_is_no_utf8() -> None:
-    assert first_word(b"insert \xff\xfe") == "INSERT"
-    assert first_word(b"\xff\xfe") in ("", "ÿþ".upper())
 
 
 # Sessions

@@ -13,7 +13,7 @@ from support.statements.entries import ENTRIES, Entry
 from peewee_replicas.statements import classifier as statements
 from peewee_replicas.statements import tokens
 from peewee_replicas.statements.classifier import Classifier, Dialect, Kind
-from peewee_replicas.statements.read_proof import RANK
+from peewee_replicas.statements.kinds import RANK
 
 CLASSIFIERS: dict[Dialect | None, Classifier] = {
     dialect: Classifier(dialect) for dialect in ("mysql", "mariadb", "sqlite", None)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from support.statements.entries import ENTRIES
 
 from peewee_replicas.statements.classifier import Classifier, Dialect, Kind
-from peewee_replicas.statements.read_proof import RANK
-from peewee_replicas.statements.tokens import Mode, Token, lex
+from peewee_replicas.statements.kinds import RANK
+from peewee_replicas.statements.tokens import QuotingMode, Token, lex
 
 CLASSIFIERS: dict[Dialect | None, Classifier] = {
     dialect: Classifier(dialect) for dialect in ("mysql", "mariadb", "sqlite", None)
@@ -53,7 +53,9 @@ SOUND = [
     entry
     for entry in ENTRIES
     if not entry.sent
-    and all(t.kind not in ("bad", "exec", "hint") for t in lex(entry.sql, entry.dialect, Mode()))
+    and all(
+        t.kind not in ("unreadable", "exec", "hint") for t in lex(entry.sql, entry.dialect, QuotingMode())
+    )
     and '"' not in entry.sql
     and "\\" not in entry.sql
     and "%" not in entry.sql
@@ -66,7 +68,7 @@ def rebuilt(sql: str, dialect: Dialect, seed: int) -> str:
     chance = random.Random(seed)
     made: list[str] = []
     before: Token | None = None
-    for token in lex(sql, dialect, Mode()):
+    for token in lex(sql, dialect, QuotingMode()):
         text = token.text
         if token.kind == "quoted":
             text = f"`{text}`"

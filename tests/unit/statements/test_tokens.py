@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peewee_replicas.statements.tokens import PLACEHOLDER, Mode, Token, fill, lex, modes
+from peewee_replicas.statements.tokens import (
+    PLACEHOLDER,
+    QuotingMode,
+    Token,
+    fill_placeholders,
+    lex,
+    quoting_modes,
+)
 
-PLAIN = Mode()
+PLAIN = QuotingMode()
 
 
-def kinds(text: str, mode: Mode = PLAIN, dialect: str = "mysql") -> list[tuple[str, str]]:
+def kinds(text: str, mode: QuotingMode = PLAIN, dialect: str = "mysql") -> list[tuple[str, str]]:
     return [(token.kind, token.text) for token in lex(text, dialect, mode)]  # type: ignore[arg-type]
 
 
@@ -38,7 +45,7 @@ def test_words_names_literals_and_operators() -> None:
 
 
 def test_a_gap_is_white_space_or_a_comment() -> None:
-    gaps = [token.gap for token in lex("a(b (c/**/(d#\n(", "mysql", Mode())]
+    gaps = [token.gap for token in lex("a(b (c/**/(d#\n(", "mysql", QuotingMode())]
     assert gaps == [False, False, False, True, False, True, False, True]
 
 
@@ -63,22 +70,22 @@ def test_comments(text: str, left: list[str]) -> None:
 
 def test_the_quoting_modes_read_one_text_differently() -> None:
     text = r'"a\" , b, "c"'
-    assert modes(text, "mysql") == (
-        Mode(False, True),
-        Mode(False, False),
-        Mode(True, True),
-        Mode(True, False),
+    assert quoting_modes(text, "mysql") == (
+        QuotingMode(False, True),
+        QuotingMode(False, False),
+        QuotingMode(True, True),
+        QuotingMode(True, False),
     )
-    assert [kind for kind, _ in kinds(text, Mode(False, True))] == ["string", "word", "bad"]
-    assert kinds(text, Mode(True, True))[2] == ("word", "b")
-    assert [kind for kind, _ in kinds(text, Mode(False, False))][:2] == ["string", "op"]
+    assert [kind for kind, _ in kinds(text, QuotingMode(False, True))] == ["string", "word", "unreadable"]
+    assert kinds(text, QuotingMode(True, True))[2] == ("word", "b")
+    assert [kind for kind, _ in kinds(text, QuotingMode(False, False))][:2] == ["string", "op"]
 
 
 def test_modes_that_cannot_matter_are_not_tried() -> None:
-    assert modes("SELECT 'a'", "mariadb") == (Mode(),)
-    assert len(modes("SELECT '\\a'", None)) == 2
-    assert len(modes('SELECT "a"', "mysql")) == 2
-    assert len(modes('SELECT "a\\"', "sqlite")) == 1
+    assert quoting_modes("SELECT 'a'", "mariadb") == (QuotingMode(),)
+    assert len(quoting_modes("SELECT '\\a'", None)) == 2
+    assert len(quoting_modes('SELECT "a"', "mysql")) == 2
+    assert len(quoting_modes('SELECT "a\\"', "sqlite")) == 1
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_modes_that_cannot_matter_are_not_tried() -> None:
 )
 def test_what_is_not_known_is_bad(text: str) -> None:
     filled = text.replace("\x01", "\x02")
-    assert kinds(filled)[-1][0] == "bad"
+    assert kinds(filled)[-1][0] == "unreadable"
 
 
 def test_names_of_other_alphabets_are_names() -> None:
@@ -117,14 +124,14 @@ def test_names_of_other_alphabets_are_names() -> None:
 
 class TestPlaceholders:
     def test_a_format_is_filled(self) -> None:
-        assert fill("a = %s AND b = %(key)s") == "a = \x01 AND b = \x01"
-        assert fill("a %% 2, '%%Y'") == "a % 2, '%Y'"
-        assert fill("%%s") == "%s"
-        assert fill("no sign") == "no sign"
+        assert fill_placeholders("a = %s AND b = %(key)s") == "a = \x01 AND b = \x01"
+        assert fill_placeholders("a %% 2, '%%Y'") == "a % 2, '%Y'"
+        assert fill_placeholders("%%s") == "%s"
+        assert fill_placeholders("no sign") == "no sign"
 
     @pytest.mark.parametrize("text", ["%", "%d", "% s", "%-5s", "%(a", "%(a b)s", "%(a)d", "%%%", "\x01"])
     def test_anything_else_is_not(self, text: str) -> None:
-        assert fill(text) is None
+        assert fill_placeholders(text) is None
 
     @pytest.mark.parametrize(
         "text",
@@ -151,15 +158,15 @@ class TestPlaceholders:
         ],
     )
     def test_where_a_value_could_become_code(self, text: str) -> None:
-        filled = fill(text)
+        filled = fill_placeholders(text)
         assert filled is not None
-        assert "bad" in [kind for kind, _ in kinds(filled)]
+        assert "unreadable" in [kind for kind, _ in kinds(filled)]
 
     @pytest.mark.parametrize("text", ["(%s)", "a = %s", "a=%s", "%s,%s", "-%s", "--%s", "%s /* a */"])
     def test_where_it_cannot(self, text: str) -> None:
-        filled = fill(text)
+        filled = fill_placeholders(text)
         assert filled is not None
-        assert "bad" not in [kind for kind, _ in kinds(filled)]
+        assert "unreadable" not in [kind for kind, _ in kinds(filled)]
 
     def test_sqlite_has_its_own(self) -> None:
         found = kinds("? ?1 :a @b $c 5 % 2", dialect="sqlite")
@@ -167,7 +174,7 @@ class TestPlaceholders:
 
 
 def test_the_lexer_stops_at_the_first_bad_token() -> None:
-    assert [kind for kind, _ in kinds("a ' b c d")] == ["word", "bad"]
+    assert [kind for kind, _ in kinds("a ' b c d")] == ["word", "unreadable"]
 
 
 def test_a_long_literal_is_one_token() -> None:
@@ -195,12 +202,12 @@ def test_a_list_of_values_means_what_its_first_value_means(
 ) -> None:
     text = before + values + after
     slowly = text.replace(", ", ",").replace(",", ",  ")  # two blanks keep values apart
-    found, apart = list(lex(text, dialect, Mode())), list(lex(slowly, dialect, Mode()))
+    found, apart = list(lex(text, dialect, QuotingMode())), list(lex(slowly, dialect, QuotingMode()))
     assert _without_lists(found) == _without_lists(apart)
 
 
 @pytest.mark.parametrize(("value", "dialect"), [(PLACEHOLDER, "mysql"), ("?", "sqlite"), ("12", "mariadb")])
 def test_long_lists_are_few_tokens(value: str, dialect: Any) -> None:
-    tokens = list(lex(f"({', '.join([value] * 100_000)})", dialect, Mode()))
+    tokens = list(lex(f"({', '.join([value] * 100_000)})", dialect, QuotingMode()))
     assert len(tokens) < 500
     assert {token.kind for token in tokens} in ({"op", "param"}, {"op", "number"})
