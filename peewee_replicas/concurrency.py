@@ -8,6 +8,7 @@ needs them.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Hashable
@@ -46,6 +47,15 @@ class Threads:
 
 
 THREADS: Here = Threads()
+
+
+def current_task() -> Any:
+    """The asyncio task that runs now; None outside of any."""
+    # A program that has not imported asyncio runs no tasks, and need not pay for importing it.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    return asyncio.current_task()
 
 
 def new_lock() -> Any:

@@ -9,15 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from ..concurrency import Here
-
-
-def current_task() -> asyncio.Task[Any] | None:
-    """The task that runs now; None outside of any."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        return None
+from ..concurrency import Here, current_task
 
 
 class _Local:

@@ -83,7 +83,7 @@ def take_off_ended() -> None:
     """Forget the frames of this context that have ended, so that they do not pile up."""
     frames = _frames.get()
     live = _live(frames)
-    if len(live) < len(frames):
+    if live is not frames:
         _frames.set(live)
 
 
@@ -142,7 +142,10 @@ def _of(owner: object) -> Iterator[Frame]:
 
 
 def _live(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    return tuple(frame for frame in frames if not frame.ended)
+    for frame in frames:
+        if frame.ended:
+            return tuple([frame for frame in frames if not frame.ended])
+    return frames
 
 
 class Steps:
