@@ -1,4 +1,4 @@
-"""Threads, tasks and forked processes: who runs now, and what a child does with what it has inherited.
+"""Threads, tasks and forked processes, and the clock: what all rooms need to run beside other code.
 
 A forked child that used an inherited socket would take the parent's answers for its own, and one that
 closed it properly would end the parent's session. So a child abandons them all, and opens its own when it
@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import partial
+from types import BuiltinFunctionType
 from typing import Any, Protocol
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -20,6 +23,30 @@ _databases: weakref.WeakSet[Any] = weakref.WeakSet()
 
 # What must not even be collected in a child: SQLite may then remove the parent's log.
 _abandoned: list[Any] = []
+
+
+def _genuine(function: Callable[[], float], clock: str) -> Callable[[], float]:
+    """The function itself, unless a tool had already replaced it when this module was imported."""
+    number = getattr(time, clock, None)
+    if isinstance(function, BuiltinFunctionType) or number is None:
+        return function
+    return partial(time.clock_gettime, number)
+
+
+class Clock:
+    """The time, for everything in this package that measures or compares times.
+
+    Test-suites stop and move the clock with tools such as freezegun, which replace ``time.monotonic`` and
+    ``time.time`` wherever a *module* has them as a name. Pauses, lag and time limits must go by real time
+    even then, or a frozen test leaves replicas out of use, or late ones in use, after it has ended. These
+    tools do not look into classes, so the functions are kept in one. No other module may call `time` itself.
+    """
+
+    monotonic = staticmethod(_genuine(time.monotonic, "CLOCK_MONOTONIC"))
+    """Seconds that only ever grow, from an arbitrary start: for everything that stays in this process."""
+
+    wall = staticmethod(_genuine(time.time, "CLOCK_REALTIME"))
+    """Seconds since 1970: only for what leaves the process, as bookmarks and cookies do. It may jump."""
 
 
 class Here(Protocol):

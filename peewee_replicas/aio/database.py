@@ -13,7 +13,7 @@ from greenlet import getcurrent
 from peewee import PeeweeException
 from playhouse.pwasyncio import AsyncModel, MissingGreenletBridge, await_
 
-from ..concurrency import abandon
+from ..concurrency import Clock, abandon
 from ..connections.replica_connections import _TurnedAway
 from ..nodes.replica import Replica
 from ..nodes.spec import NodeSpec
@@ -346,7 +346,7 @@ class AsyncReplicatedDatabase(Streaming, Placing, PooledMySQL):
                 pool.close()
             if self._replication.prober is not None:
                 await asyncio.to_thread(self._replication.prober.stop)
-            until = loop.time() + self._acquire_timeout
+            until = Clock.monotonic() + self._acquire_timeout
             for pool in pools:
                 await pool.closed(until)
         finally:

@@ -9,6 +9,8 @@ from typing import Any
 from peewee import InterfaceError, OperationalError
 from playhouse.pool import MaxConnectionsExceeded
 
+from ..concurrency import Clock
+
 CLOSING = "Database pool is shutting down."
 
 
@@ -49,7 +51,7 @@ class Pool:
         """An idle connection that is not known to be dead; None where there is none."""
         while self._idle:
             conn = self._idle.pop()
-            if conn.dropped() or 0 <= self._recycle < self.loop.time() - conn.last_used:
+            if conn.dropped() or 0 <= self._recycle < Clock.monotonic() - conn.last_used:
                 self._close(conn)
                 continue
             self._used.add(conn)
@@ -158,7 +160,7 @@ class Pool:
         if self.closing or not conn.open:
             self.discard(conn)
             return
-        conn.last_used = self.loop.time()
+        conn.last_used = Clock.monotonic()
         if conn.held:
             self.hold(conn, False)
         waiter = self._next_waiter()
@@ -212,8 +214,8 @@ class Pool:
             waiter.set_exception(InterfaceError(CLOSING))
 
     async def closed(self, until: float) -> None:
-        """Wait until every connection has come back; end them at `until`, by the loop's clock."""
-        while self._used and self.loop.time() < until:
+        """Wait until every connection has come back; end them at `until`, a reading of `Clock.monotonic`."""
+        while self._used and Clock.monotonic() < until:
             await asyncio.sleep(0.01)
         for conn in list(self._used):
             self.discard(conn)

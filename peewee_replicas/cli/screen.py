@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import textwrap
-import time
 from collections.abc import Sequence
 from typing import TextIO
+
+from ..concurrency import Clock
 
 WIDTH = 96
 
@@ -29,12 +30,12 @@ class Screen:
         self.failed: list[str] = []
         self._stream = stream
         self._colour = stream.isatty() and not os.environ.get("NO_COLOR")
-        self._started = time.monotonic()
+        self._started = Clock.monotonic()
 
     @property
     def seconds(self) -> float:
         """Seconds since the beginning."""
-        return time.monotonic() - self._started
+        return Clock.monotonic() - self._started
 
     def title(self, text: str) -> None:
         """A heading, after an empty line."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from peewee import PeeweeException, __exception_wrapper__
 
+from ..concurrency import Clock
 from ..positions import Position
 
 AWAY_SECONDS = 1.0
@@ -26,7 +26,7 @@ class PrimaryPositions:
     def may_ask(self) -> bool:
         """Whether to ask now. While the primary is known to be down, one caller at a time may."""
         breaker = self._database._replication.reader.breaker
-        return not breaker.open or breaker.by_hand or breaker.may_try(time.monotonic())
+        return not breaker.open or breaker.by_hand or breaker.may_try(Clock.monotonic())
 
     def asked(self, answered: bool) -> None:
         """Report what became of a question that `may_ask` has allowed."""
@@ -43,13 +43,13 @@ class PrimaryPositions:
             PeeweeException: there was no answer.
         """
         database = self._database
-        began = time.monotonic()
+        began = Clock.monotonic()
         try:
             row, dialect = self._ask("NOW")
         except PeeweeException as exc:
             if database._meaning(exc) not in ("lost", "killed", "not sent"):
                 raise
-            if time.monotonic() - began >= AWAY_SECONDS:
+            if Clock.monotonic() - began >= AWAY_SECONDS:
                 cause = f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}; it does not answer"
                 database._replication.reader.failed(cause)
                 raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import peewee
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 from playhouse.pool import MaxConnectionsExceeded
 
-from ..concurrency import THREADS, Here
+from ..concurrency import THREADS, Clock, Here
 from ..nodes.replica import Replica
 from ..nodes.spec import overlay
 from ..routing.router import Replication
@@ -261,7 +260,7 @@ class Nodes(peewee.Database):
             core.prober.use(self)
         if replicas.ejected and reads and not (core.prober is not None and core.prober.at_work):
             self._retry_ejected()
-        replicas.warm_up(time.monotonic())
+        replicas.warm_up(Clock.monotonic())
         if replicas.leaving:
             self._part()
 
@@ -275,7 +274,7 @@ class Nodes(peewee.Database):
             if node is not None and not node._state.closed and not node._state.conn.busy:
                 node._discard()
                 closed = True
-        for replica in replicas.to_look_at(time.monotonic(), at_once=closed):
+        for replica in replicas.to_look_at(Clock.monotonic(), at_once=closed):
             if replica.made is not None:
                 replica.made._close_unused()
             replicas.part(replica)
@@ -285,7 +284,7 @@ class Nodes(peewee.Database):
 
     def _retry_ejected(self) -> None:
         """Try the ejected nodes whose pause has ended and that nobody else is trying."""
-        now = time.monotonic()
+        now = Clock.monotonic()
         for replica in self._replication.replicas.ejected:
             if replica.breaker.may_try(now):
                 node = replica.database

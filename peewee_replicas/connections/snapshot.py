@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable
 from typing import Any
 
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 
-from ..concurrency import Here, new_lock
+from ..concurrency import Clock, Here, new_lock
 from ..consistency.catch_up import CatchUp
 from ..nodes.replica import Replica
 from ..routing.router import Replication
@@ -66,7 +65,7 @@ class Snapshot:
             node._discard()
             raise
         self.replica, self._node, self._conn = replica, node, conn
-        self._ends = time.monotonic() + SNAPSHOT_SECONDS
+        self._ends = Clock.monotonic() + SNAPSHOT_SECONDS
         return True
 
     def node(self) -> Any:
@@ -82,7 +81,7 @@ class Snapshot:
                 f"the snapshot on {label} belongs to the {word} that began it; "
                 f"enter readonly(snapshot=True) in each {word}"
             )
-        if time.monotonic() > self._ends:
+        if Clock.monotonic() > self._ends:
             self.end()
             raise OperationalError(
                 f"the snapshot on {label} has lasted longer than {SNAPSHOT_SECONDS} s and is over; "

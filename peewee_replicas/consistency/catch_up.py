@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol, TypeVar
 
+from ..concurrency import Clock
 from ..positions import Position
 from .progress import LATE_PAUSE, Progress
 
@@ -64,7 +64,7 @@ class CatchUp:
 
         A replica that keeps up is asked in the same send as the read, so that reads stay spread over all.
         """
-        now = time.monotonic()
+        now = Clock.monotonic()
         if now >= first.progress.late_until or self.known(first, first.progress.server):
             return first
         for replica in usable:
@@ -77,7 +77,7 @@ class CatchUp:
 
     def query(self, replica: Node, conn: Any) -> str:
         """The query that waits there, or ``""`` where there is no use in waiting."""
-        now = time.monotonic()
+        now = Clock.monotonic()
         progress = replica.progress
         left = max(self._left, 0.0)  # with nothing left to spend it is still asked, in the read's own send
         if conn.read_timeout:
@@ -99,9 +99,9 @@ class CatchUp:
         """Take in the answer; True if the node has reached the position."""
         progress = replica.progress
         if answer is None or isinstance(answer, Exception):
-            progress.stall(time.monotonic())
+            progress.stall(Clock.monotonic())
             return False
-        now = time.monotonic()
+        now = Clock.monotonic()
         if now - self._sent > LATE_AFTER:
             progress.late_until = now + LATE_PAUSE
         reached = answer[0] == 0

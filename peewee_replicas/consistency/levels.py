@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
-from ..concurrency import THREADS, Here
+from ..concurrency import THREADS, Clock, Here
 from ..events import Counters
 from ..positions import Position
 from ..scopes.frames import Frame, causal, pinning
@@ -240,7 +239,7 @@ class Consistency:
             self._settle(session)
         if session.lost:
             return Needs(None, "the bookmark is of a history that the primary does not have")
-        if session.sticky_until and session.sticks(time.monotonic()):
+        if session.sticky_until and session.sticks(Clock.monotonic()):
             why = self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
             # In a scope that must not go backwards, what was read on the primary counts as well.
             return Needs(None, why, excused=pin is None)
@@ -256,7 +255,7 @@ class Consistency:
         if level not in ("session", "process"):
             return ""
         session = self.shared if level == "process" else self.session()
-        if session.sticky_until and session.sticks(time.monotonic()):
+        if session.sticky_until and session.sticks(Clock.monotonic()):
             return self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
         return ""
 
@@ -289,7 +288,7 @@ class Consistency:
             session.saw(now)
             session.pay(debts)  # not before: another thread of this context would not wait for the answer
             return
-        session.stick(time.monotonic() + self.sticky_seconds)
+        session.stick(Clock.monotonic() + self.sticky_seconds)
         session.pay(debts)
         if "sticky" not in self._said:
             self._said.add("sticky")

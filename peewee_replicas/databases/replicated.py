@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, cast
 
 import peewee
 from peewee import PeeweeException, __exception_wrapper__
 
 from .. import bookmarks
+from ..concurrency import Clock
 from ..connections.snapshot import Snapshot
 from ..consistency.sessions import Session
 from ..errors import BookmarkError, ConfigurationError, ReadOnlyViolation
@@ -163,7 +163,7 @@ class Replicated(Connections):
         execution = Execution(self, core, statement, decision, frame, sql, params)
         if not self.query_hooks and not core.route_hooks:
             return execution.run()
-        started = time.perf_counter()
+        started = Clock.monotonic()
         try:
             cursor = execution.run()
         except Exception as exc:
@@ -245,7 +245,7 @@ class Replicated(Connections):
 
     def _position_of(self, bookmark: str, max_age: float = BOOKMARK_SECONDS) -> Any:
         core = self._replication
-        mark = bookmarks.decode(bookmark, time.time(), max_age)
+        mark = bookmarks.decode(bookmark, Clock.wall(), max_age)
         if mark.history != self.database:
             raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {self.database!r}")
         kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
@@ -263,7 +263,7 @@ class Replicated(Connections):
 
     def _bookmark_of(self, session: Session) -> str | None:
         position = self._replication.consistency.settled(session)
-        return None if position is None else bookmarks.encode(position, self.database, time.time())
+        return None if position is None else bookmarks.encode(position, self.database, Clock.wall())
 
     def _enter_readonly(
         self, consistency: str | None = None, snapshot: bool = False, max_lag: float | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from peewee import SENTINEL, OperationalError, SqliteDatabase, __exception_wrapper__, sqlite3
 
+from ..concurrency import Clock
 from ..errors import ConfigurationError
 from ..nodes.replica import Replica
 from ..nodes.replica_set import ReplicaSet
@@ -207,13 +208,13 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
 
     def _use_wal(self, conn: Any) -> None:
         # Two connections that switch at once refuse each other at once, whatever the timeout.
-        until = time.monotonic() + self._timeout
+        until = Clock.monotonic() + self._timeout
         while True:
             try:
                 found = conn.ask("PRAGMA journal_mode = WAL")[0][0]
                 break
             except sqlite3.OperationalError as exc:
-                if "locked" not in str(exc) or time.monotonic() >= until:
+                if "locked" not in str(exc) or Clock.monotonic() >= until:
                     raise self._no_wal(str(exc)) from exc
                 time.sleep(_RETRY_PAUSE)  # SQLite does not wait for this lock
         if found != "wal":

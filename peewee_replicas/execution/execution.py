@@ -8,6 +8,7 @@ from typing import Any
 from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
+from ..concurrency import Clock
 from ..connections.failures import TREATMENTS
 from ..events import RouteEvent
 from ..routing.decision import READER, REPLICA, WRITER
@@ -142,8 +143,10 @@ class Execution(Reading):
     def report(self, started: float, error: BaseException | None) -> None:
         """Tell the user's hooks, peewee's and ours, what became of the execution."""
         database, core = self.database, self.core
+        duration = Clock.monotonic() - started
         if database.query_hooks:
-            database._notify_hooks(self.sql, self.params, started, error)
+            # peewee takes the difference to its own clock, which a test may have stopped.
+            database._notify_hooks(self.sql, self.params, time.perf_counter() - duration, error)
         if not core.route_hooks:
             return
         event = RouteEvent(
@@ -155,7 +158,7 @@ class Execution(Reading):
             reason=self.reason,
             attempts=self.attempts,
             observed=self.observed,
-            duration=time.perf_counter() - started,
+            duration=duration,
             error=None if error is None else f"{type(error).__name__}: {error}",
         )
         for hook in core.route_hooks:

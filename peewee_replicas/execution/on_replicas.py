@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any, cast
 
 from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
+from ..concurrency import Clock
 from ..connections.failures import TREATMENTS
 from ..connections.snapshot import Snapshot
 from ..consistency.catch_up import CatchUp
@@ -273,7 +273,7 @@ class Reading(Attempts):
 
     def _spend_fallback(self, reasons: str) -> None:
         core = self.core
-        if not core.budget.may_fall_back(time.monotonic(), core.replicas.reads(), self.attempts):
+        if not core.budget.may_fall_back(Clock.monotonic(), core.replicas.reads(), self.attempts):
             core.counters.add("fallbacks_refused")
             raise NoReplicaAvailable(
                 f"no replica can serve the read ({reasons}), and as many of the recent reads have fallen "
@@ -286,7 +286,7 @@ class Reading(Attempts):
         core = self.core
         shared = core.settings.max_fallback_share is not None
         if shared and replica is core.reader and replica not in core.replicas.all:
-            core.budget.charge(time.monotonic(), core.replicas.reads())
+            core.budget.charge(Clock.monotonic(), core.replicas.reads())
 
     def _fall_back(self) -> Any:
         back = self.lost_at

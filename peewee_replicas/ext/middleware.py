@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Generic, TypeVar, cast
@@ -17,6 +16,7 @@ from peewee_replicas.errors import BookmarkError, ConfigurationError
 from peewee_replicas.events import Counters
 from peewee_replicas.scopes.frames import Frame, Steps
 
+from ..concurrency import Clock
 from .cookies import Found, Secrets, Terms, labelled, until_of, until_text, with_vary
 
 A = TypeVar("A")
@@ -86,9 +86,9 @@ class Visit:
         """
         seen, sticky_until = self.session.seen, self.session.sticky_until
         if seen is not None and self._moved():
-            return bookmarks.encode(seen, self.database.database, time.time())
+            return bookmarks.encode(seen, self.database.database, Clock.wall())
         if sticky_until > self._stuck:
-            return until_text(time.time() + sticky_until - time.monotonic())
+            return until_text(Clock.wall() + sticky_until - Clock.monotonic())
         return None
 
     def _moved(self) -> bool:
@@ -173,13 +173,13 @@ class Carrier:
                 if until is None:
                     positions.append(database._position_of(text, self.terms.max_age))
                 else:
-                    stuck = max(stuck, until - time.time())
+                    stuck = max(stuck, until - Clock.wall())
             except BookmarkError as exc:
                 refused.append(str(exc))
         frame: Frame = database._causal_frame(positions, apart=True)
         if stuck > 0:
             seconds = min(stuck, database._replication.settings.sticky_seconds)
-            cast(Session, frame.session).stick(time.monotonic() + seconds)
+            cast(Session, frame.session).stick(Clock.monotonic() + seconds)
         if positions or stuck > 0:
             self.counters.add("taken")
         for reason in refused:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..concurrency import new_lock
+from ..concurrency import Clock, new_lock
 from . import interview
 from .interview import Answers, Questionnaire
 from .probe_history import ProbeHistory
@@ -87,12 +87,12 @@ class Run:
     def end(self, seconds: float) -> None:
         """End all threads of this life; waits at most so long, for what cannot be interrupted."""
         self.ended.set()
-        deadline = time.monotonic() + seconds
+        deadline = Clock.monotonic() + seconds
         for patience in (0.05, seconds):  # one that sleeps ends in order, one that waits is woken
             with self._lock:
                 threads = [thread for thread in self._threads if thread is not threading.current_thread()]
             for thread in threads:
-                thread.join(max(0.0, min(patience, deadline - time.monotonic())))
+                thread.join(max(0.0, min(patience, deadline - Clock.monotonic())))
                 _await_exit(thread)
             if not any(thread.is_alive() for thread in threads):
                 break
@@ -152,7 +152,7 @@ class Probe:
         self.answers: Answers | None = None
         self._fails = fails
         self._interview = interview.interview(conn.dialect, questionnaire, goal, seconds)
-        self.asked_at = self.answered_at = time.monotonic()
+        self.asked_at = self.answered_at = Clock.monotonic()
         conn.start_query(next(self._interview))
 
     def receive(self) -> bool:
@@ -164,7 +164,7 @@ class Probe:
             self.conn.start_query(self._interview.send(answer))
         except StopIteration as last:
             self.answers = last.value
-            self.answered_at = time.monotonic()
+            self.answered_at = Clock.monotonic()
             return True
         return False
 

@@ -12,12 +12,11 @@ import logging
 import os
 import random
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..concurrency import new_lock
+from ..concurrency import Clock, new_lock
 from ..events import Counters, NodeNews
 from ..servers.wire.sockets import readable
 from .fitness import role_change
@@ -193,7 +192,7 @@ class Prober:
 
     def round(self, database: Connector, run: Run) -> float | None:
         """Look at every node; returns seconds until the next round, or None to end."""
-        started = time.monotonic()
+        started = Clock.monotonic()
         with self._lock:
             if run is not self._run:
                 return None
@@ -213,7 +212,7 @@ class Prober:
             if not run.ended.is_set():
                 self._say(f"has failed and goes on: {type(exc).__name__}: {exc}")
         spread = 0.9 + random.random() / 5  # many processes are not to ask in step
-        return max(0.0, started + self.interval * spread - time.monotonic())
+        return max(0.0, started + self.interval * spread - Clock.monotonic())
 
     def _look(self, database: Connector, run: Run, started: float) -> None:
         cluster = self._cluster
@@ -270,7 +269,7 @@ class Prober:
     def _converse(self, database: Connector, run: Run, probes: dict[Replica, Probe], until: float) -> None:
         """Take answers as they come, and take what is over off the list; what came in time is never late."""
         while probes and not run.ended.is_set():
-            left = until - time.monotonic()
+            left = until - Clock.monotonic()
             asked = {probe.conn.socket: replica for replica, probe in probes.items()}
             ready = readable(list(asked), max(0.0, left))
             if not ready and left <= 0:
@@ -321,8 +320,8 @@ class Prober:
 
     def _open(self, database: Connector, replica: Replica, target: ProbeTarget, run: Run) -> None:
         breaker = replica.breaker
-        started = time.monotonic()
-        tries = replica in self._cluster.replicas.all and breaker.may_try(time.monotonic())
+        started = Clock.monotonic()
+        tries = replica in self._cluster.replicas.all and breaker.may_try(Clock.monotonic())
         try:
             conn = database._open_probe(replica, self.limit, run.watch)
             self._close(run, target)
@@ -343,7 +342,7 @@ class Prober:
             self._close(run, target, in_order=False)
             if not run.ended.is_set():
                 # What reads on after a timeout says something else, so time itself is looked at too.
-                silent = timed_out(exc) or time.monotonic() - started >= self.limit
+                silent = timed_out(exc) or Clock.monotonic() - started >= self.limit
                 try:
                     self._not_opened(database, replica, target, exc, silent)
                 except Exception as bug:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ..concurrency import THREADS, Here, new_lock
+from ..concurrency import THREADS, Clock, Here, new_lock
 from ..consistency.progress import Progress
 from .breaker import Backoff, Breaker
 from .fitness import Fitness
@@ -164,18 +163,18 @@ class Replica:
 
         It fades while the node is not read from, so that one that was slow is tried again.
         """
-        return self._latency.at(time.monotonic())
+        return self._latency.at(Clock.monotonic())
 
     def start(self) -> float:
         """Count one read as sent; what is returned is for `finish`."""
         with self._lock:
             self.in_flight += 1
             self.reads += 1
-        return time.monotonic() if self.timed else 0.0
+        return Clock.monotonic() if self.timed else 0.0
 
     def finish(self, started: float = 0.0, *, failed: bool = False) -> None:
         """Count one read as over."""
-        now = time.monotonic() if started else 0.0
+        now = Clock.monotonic() if started else 0.0
         with self._lock:
             self.in_flight -= 1
             if started:
@@ -197,16 +196,16 @@ class Replica:
 
     def back_off(self, cause: str) -> None:
         """Try no new connection for a moment, because the node takes none; it stays in rotation."""
-        if self.backoff.begin(time.monotonic(), cause):
+        if self.backoff.begin(Clock.monotonic(), cause):
             logger.warning("%s is busy, and is left alone for moments: %s", self.title, cause)
 
     def is_resting(self) -> bool:
         """Whether no new connection is to be tried now."""
-        return self.backoff.holds(time.monotonic())
+        return self.backoff.holds(Clock.monotonic())
 
     def failed(self, cause: str) -> None:
         """Take the node out of rotation for a while, because it could not be had."""
-        if self.breaker.fail(time.monotonic(), cause):
+        if self.breaker.fail(Clock.monotonic(), cause):
             self.ejections += 1
             logger.warning("%s ejected: %s", self.title, cause)
             self.on_change()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 
-from ..concurrency import new_lock
+from ..concurrency import Clock, new_lock
 from .replica import Replica
 from .warm_up import WarmUp
 
@@ -45,7 +44,7 @@ class ReplicaSet:
 
     def _refresh(self) -> None:
         with self._lock:
-            self._arrange(time.monotonic())
+            self._arrange(Clock.monotonic())
 
     def _arrange(self, now: float) -> None:
         weighted = [replica for replica in self.all if replica.weight]
@@ -89,7 +88,7 @@ class ReplicaSet:
             self.leaving = (*self.leaving, *(replica for replica in gone if replica not in self.leaving))
             self.all = tuple(weights)
             self._look_at = 0.0
-            self._arrange(time.monotonic())
+            self._arrange(Clock.monotonic())
 
     def watch(self, unwatched: bool) -> None:
         """Note whether the next read has to see to it that the nodes are probed."""

@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import threading
-import time
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,8 @@ from peewee_replicas.testing.counts import Counts
 from peewee_replicas.testing.installations import Server, find
 from peewee_replicas.testing.launch import check_option_names, new_folder, remove_folder
 from peewee_replicas.testing.node import ClusterNode, ClusterSettings
+
+from ..concurrency import Clock
 
 if TYPE_CHECKING:
     from peewee_replicas import ReplicatedDatabase
@@ -217,13 +218,13 @@ class LocalCluster:
                 a replica has stopped applying with an error.
             RuntimeError: the primary is paused or down.
         """
-        began = time.monotonic()
+        began = Clock.monotonic()
         position = self.primary.position()
         waited = [node for node in self.replicas if node.state == "running" and not node.frozen]
         late = [node for node in waited if not node.wait_for(position, began + timeout)]
         if late:
             states = "; ".join(_describe(node) for node in late)
-            seconds = time.monotonic() - began
+            seconds = Clock.monotonic() - began
             raise TimeoutError(f"not at the primary's {position} after {seconds:.1f} s: {states}")
 
     def counts(self) -> dict[str, Counts]:

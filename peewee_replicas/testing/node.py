@@ -23,6 +23,8 @@ from peewee_replicas.testing.installations import Installation
 from peewee_replicas.testing.launch import copy_template, log_tail, reserve_port, start_server
 from peewee_replicas.testing.replication_sql import WORDS, accounts
 
+from ..concurrency import Clock
+
 HOST = "127.0.0.1"
 
 _START_SECONDS = 60.0
@@ -202,15 +204,15 @@ class ClusterNode:
         return str(self._run(self._words.position)[0][0])
 
     def wait_for(self, position: str, deadline: float) -> bool:
-        """Whether the replica has applied the position by ``deadline`` (of ``time.monotonic()``).
+        """Whether the replica has applied the position by ``deadline`` (of ``Clock.monotonic()``).
 
         Answers early if applying has stopped with an error.
         """
         while True:
-            seconds = min(max(deadline - time.monotonic(), 0.001), 1.0)
+            seconds = min(max(deadline - Clock.monotonic(), 0.001), 1.0)
             if self._run(self._words.wait, (position, seconds))[0][0] == 0:
                 return True
-            if time.monotonic() >= deadline or self.replication_status().get("Last_SQL_Errno"):
+            if Clock.monotonic() >= deadline or self.replication_status().get("Last_SQL_Errno"):
                 return False
 
     def replication_status(self) -> dict[str, Any]:
@@ -317,9 +319,9 @@ class ClusterNode:
             init_file=script if script.exists() else None,
         )
         self._paused = False
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = Clock.monotonic() + _START_SECONDS
         while True:
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process.poll() is not None or Clock.monotonic() > deadline:
                 code = self._process.poll()
                 self._end(signal.SIGKILL)
                 how = "did not answer in time" if code is None else f"ended with code {code}"

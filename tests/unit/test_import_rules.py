@@ -108,6 +108,14 @@ def decides(name: str) -> bool:
     return within(short(name), DECIDE) and not within(short(name), tuple(ACT))
 
 
+def reads_clock(module: Module) -> bool:
+    """Whether it imports the package's own clock."""
+    return any(
+        isinstance(node, ast.ImportFrom) and any(alias.name == "Clock" for alias in node.names)
+        for node in ast.walk(module.tree)
+    )
+
+
 def floor(name: str) -> int | None:
     return next((level for level, rooms in enumerate(ORDER) if room(name) in rooms), None)
 
@@ -180,8 +188,18 @@ def test_modules_that_are_said_to_act_do(modules: dict[str, Module]) -> None:
         if each.imported.split(".")[0] in OUTSIDE
         or (each.imported in modules and not decides(each.imported) and short(each.imported) not in HARMLESS)
     }
+    acting |= {short(name) for name, module in modules.items() if reads_clock(module)}
     idle = {name for name in ACT if not any(within(module, (name,)) for module in acting)}
     assert not idle, f"these only decide, so they need no line in ACT: {sorted(idle)}"
+
+
+def test_what_decides_reads_no_clock(modules: dict[str, Module]) -> None:
+    clock = "peewee_replicas.concurrency"
+    reading = {name for name, module in modules.items() if reads_clock(module) and name != clock}
+    assert reading
+    assert not [name for name in reading if decides(name)]
+    changed = with_line(modules, "peewee_replicas.routing.decision", "from ..concurrency import Clock")
+    assert reads_clock(changed["peewee_replicas.routing.decision"])
 
 
 def test_modules_that_work_with_dates_ask_no_clock(modules: dict[str, Module]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from peewee_replicas.concurrency import Clock
 from peewee_replicas.consistency import catch_up, progress
 from peewee_replicas.consistency.catch_up import CatchUp
 from peewee_replicas.consistency.progress import Progress
@@ -32,7 +33,7 @@ def connection(**values: Any) -> Any:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr(catch_up, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr(Clock, "monotonic", lambda: now.seconds)
     return now
 
 
