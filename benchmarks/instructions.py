@@ -3,12 +3,15 @@
 The program runs under valgrind; servers do not. Only instructions of the program itself are counted, so
 waiting costs nothing, and every answer has arrived whole before the slowed program looks for it. A call of
 ``os.getpgrp()`` marks where one stretch ends and the next begins.
+
+    python -m benchmarks.instructions --rev main --rev .
+
+counts two revisions on the same servers and puts them beside each other; ``.`` is this checkout.
 """
 
 from __future__ import annotations
 
-import gc
-import itertools
+import argparse
 import json
 import os
 import re
@@ -16,19 +19,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peewee import MySQLDatabase
-from playhouse.pool import PooledMySQLDatabase
-
-from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
-
-from .stage import ROWS, on
+from .stage import stage
 from .timing import spread
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from revisions import tree
+
 ROOT = Path(__file__).resolve().parents[1]
+
 PAIRS = {
     "session": "plain",
     "eventual": "plain",
@@ -38,8 +39,10 @@ PAIRS = {
 }
 
 
-def count(cluster: Any, reads: int, turns: int, seconds: float) -> dict[str, Any]:
+def count(cluster: Any, reads: int, turns: int, seconds: float, package: Path = ROOT) -> dict[str, Any]:
     """Instructions per statement of each contender, and ratios, in `turns` stretches of `reads` each.
+
+    `package` is the folder whose `peewee_replicas` is counted.
 
     Raises `RuntimeError` where valgrind is missing, or does not manage in `seconds`.
     """
@@ -54,14 +57,16 @@ def count(cluster: Any, reads: int, turns: int, seconds: float) -> dict[str, Any
         "turns": turns,
     }
     with tempfile.TemporaryDirectory() as folder:
+        for name, root in (("peewee_replicas", package), ("benchmarks", ROOT)):
+            (Path(folder) / name).symlink_to(root / name)
         command = [
             valgrind, "--tool=callgrind", "--dump-before=getpgrp", f"--callgrind-out-file={folder}/out",
-            sys.executable, "-m", f"{__package__}.instructions", json.dumps(task),
+            sys.executable, "-m", "benchmarks.counted", json.dumps(task),
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         try:
             done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds
+                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds
             )
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"callgrind was not done within {seconds:.0f} s") from None
@@ -94,60 +99,35 @@ def _version(valgrind: str) -> str:
     return subprocess.run([valgrind, "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def contenders(task: dict[str, Any]) -> dict[str, Callable[[int], Any]]:
-    """What is counted, each with all connections open."""
-    primary, replica = task["primary"], task["replica"]
-    # Probes come once a second, which here is once in a few statements.
-    ours: dict[str, Any] = {
-        **primary,
-        "replicas": [{"name": "replica-1", "host": replica["host"], "port": replica["port"]}],
-        "probe_interval": None,
-    }
-    databases = {
-        "plain": MySQLDatabase(**replica),
-        "session": ReplicatedDatabase(**ours),
-        "eventual": ReplicatedDatabase(**ours, consistency="eventual"),
-        "pooled plain": PooledMySQLDatabase(**replica),
-        "pooled session": PooledReplicatedDatabase(**ours),
-    }
-    found: dict[str, Callable[[int], Any]] = {}
-    for name, database in databases.items():
-        found[name] = on(database).get_by_id
-    writers = {
-        "plain write": MySQLDatabase(**primary),
-        "write": ReplicatedDatabase(**ours),
-    }
-    for name, database in writers.items():
-        row = on(database)
-        found[name] = lambda number, row=row: (
-            row.update(n=number).where(row.id == number % ROWS + 1).execute()
-        )
-        found[f"{name} in atomic()"] = database.atomic()(found[name])
-    return found
+def beside(counted: dict[str, dict[str, Any]]) -> str:
+    """One row for each form: its ratio to plain peewee and its instructions, at each revision."""
+    revisions = list(counted)
+    lines = [f"{'':20}" + "".join(f"{revision:>27}" for revision in revisions) + f"{'change':>10}"]
+    for form in next(iter(counted.values()))["each"]:
+        cells, each = "", [counted[revision]["each"][form]["median"] for revision in revisions]
+        for revision, instructions in zip(revisions, each, strict=True):
+            ratio = counted[revision]["ratios"].get(form)
+            cells += f"{'' if ratio is None else format(ratio['median'], '.3f'):>13}{instructions:14,.0f}"
+        lines.append(f"{form:20}{cells}{100 * (each[-1] / each[0] - 1):+9.1f}%")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Run under valgrind: every contender in turn, with a mark after each; their order goes to stdout."""
-    task = json.loads(sys.argv[1])
-    work = contenders(task)
-    names = list(work)
-    for run in work.values():
-        for number in range(1, 6):
-            run(number)
-    order = []
-    numbers = itertools.count(6)  # an update is never a no-op
-    gc.collect()
-    gc.disable()  # when it runs is chance, and one run of it costs as much as many statements
-    os.getpgrp()
-    for turn in range(task["turns"]):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            run = work[name]
-            for _ in range(task["reads"]):
-                run(next(numbers) % ROWS + 1)
-            order.append(name)
-            os.getpgrp()
-    print(json.dumps(order), flush=True)
-    os._exit(0)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.instructions", description="Count instructions."
+    )
+    parser.add_argument("--rev", action="append", help="a git revision, or . for this checkout; repeatable")
+    parser.add_argument("--server", choices=("mariadb", "mysql"), action="append", help="default: both")
+    parser.add_argument("--reads", type=int, default=30, help="statements in one stretch")
+    parser.add_argument("--turns", type=int, default=5, help="stretches of each form")
+    options = parser.parse_args()
+    for server in options.server or ("mariadb", "mysql"):
+        counted = {}
+        with stage(server, 1) as cluster:
+            for revision in options.rev or ["."]:
+                with tree(revision) as package:
+                    counted[revision] = count(cluster, options.reads, options.turns, 900.0, package)
+            print(f"{server} {cluster.version}\n{beside(counted)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ import io
 import json
 import subprocess
 import sys
-import tarfile
-import tempfile
 import tokenize
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from imports import cycles, floors, module_graph, read_package, room, room_graph
+from revisions import tree
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "peewee_replicas"
 COMPANIONS = {"aio", "ext", "testing", "cli", "discover"}
 LARGE = 150
@@ -221,24 +219,6 @@ def _database_classes(folder: Path) -> dict[str, tuple[int, int]]:
     return {name: (classes, methods) for name, (classes, methods) in json.loads(done.stdout).items()}
 
 
-def measure_revision(revision: str) -> dict[str, Any]:
-    """The same of a git revision, or of this checkout where it is ``.``.
-
-    Raises `subprocess.CalledProcessError` where git does not know the revision.
-    """
-    if revision == ".":
-        return measure(ROOT / PACKAGE)
-    packed = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", revision, PACKAGE], stdout=subprocess.PIPE, check=True
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-            # Pythons that know this filter warn where none is given.
-            safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            archive.extractall(folder, **safe)
-        return measure(Path(folder) / PACKAGE)
-
-
 def table(measured: dict[str, dict[str, Any]]) -> str:
     """One row for each figure, one column for each revision."""
     width = max(map(len, ROWS.values()))
@@ -270,7 +250,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="all figures and lists, as JSON")
     parser.add_argument("--names", action="store_true", help="also list what the figures were counted from")
     options = parser.parse_args(arguments)
-    measured = {revision: measure_revision(revision) for revision in options.rev or ["."]}
+    measured = {}
+    for revision in options.rev or ["."]:
+        with tree(revision) as folder:
+            measured[revision] = measure(folder / PACKAGE)
     if options.json:
         print(json.dumps(measured, indent=1))
         return
