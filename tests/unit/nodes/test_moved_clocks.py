@@ -195,7 +195,7 @@ def test_latencies_are_real(database: Any, moved: Moved) -> None:
 def test_what_a_wait_has_cost_is_charged(moved: Moved) -> None:
     position = MariaDBPosition.parse("0-1-5")
     node: Any = SimpleNamespace(progress=Progress(), is_primary=False, role=None)
-    conn: Any = SimpleNamespace(server=None, dialect=mariadb, read_timeout=None)
+    conn: Any = SimpleNamespace(server_identity=None, dialect=mariadb, read_timeout=None)
     wait = CatchUp(position, 1000.0)
     assert wait.query(node, conn)
     with moved():
