@@ -112,3 +112,25 @@ def db(cluster: LocalCluster) -> Iterator[Any]:
         while database.in_transaction():
             database.pop_transaction()
         database.close()
+
+
+@pytest.fixture
+def routine(db: Any, cluster: Any) -> Iterator[Any]:
+    """Makes a procedure, or a function, and drops it afterwards."""
+    made = []
+
+    def make(kind: str, name: str, body: str) -> None:
+        with cluster.database(user="admin").primary() as admin:
+            made.append(f"DROP {kind} IF EXISTS {name}")
+            admin.execute_sql(made[-1])
+            returns = " RETURNS INT DETERMINISTIC" if kind == "FUNCTION" else ""
+            admin.execute_sql(f"CREATE {kind} {name}(){returns} BEGIN {body}; END")
+            admin.close()
+        cluster.sync()
+
+    yield make
+    with cluster.database(user="admin").primary() as admin:
+        for text in made:
+            admin.execute_sql(text)
+        admin.close()
+    cluster.sync()

@@ -282,6 +282,7 @@ def test_equal_nodes_are_not_said_to_differ(make: Any, caplog: Any) -> None:
 # Replicas' own settings
 
 
+@pytest.mark.lesson(33)
 def test_user_password_and_database_of_a_replica_win(make: Any, cluster: LocalCluster) -> None:
     cluster.primary.execute("CREATE DATABASE IF NOT EXISTS dropin_elsewhere")
     cluster.primary.execute("GRANT ALL ON dropin_elsewhere.* TO %s", (cluster.user,))

@@ -53,6 +53,7 @@ def expected(name: str) -> list[str]:
     return [f"{name}{number}" for number in range(20) for _ in range(2)]
 
 
+@pytest.mark.lesson(28)
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
 def test_parent_and_child_both_go_on(cluster: Any, cls: Any) -> None:
     database = cluster.database(cls)

@@ -22,7 +22,9 @@ from support.databases.models import Item
 from support.load.one_request import sockets
 from support.load.programs import Program, connections, settles
 
-from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas import (
+    PooledReplicatedDatabase,
+)
 from peewee_replicas.servers.wire import packets
 
 CLASSES = pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
@@ -92,6 +94,7 @@ def in_place(database: Any, place: str) -> Iterator[Any]:
         yield database.on_primary if place == "primary" else database
 
 
+@pytest.mark.lesson(29)
 @CLASSES
 def test_a_read_that_hit_its_timeout_leaves_no_answer_behind(cluster: Any, cls: Any) -> None:
     database = cluster.database(cls, read_timeout=1)
@@ -105,6 +108,7 @@ def test_a_read_that_hit_its_timeout_leaves_no_answer_behind(cluster: Any, cls: 
     finish(database)
 
 
+@pytest.mark.lesson(29)
 @CLASSES
 @pytest.mark.parametrize("place", ["plain", "readonly", "snapshot", "primary", "atomic"])
 def test_an_interrupted_read_leaves_no_answer_behind(cluster: Any, cls: Any, place: str) -> None:
@@ -125,6 +129,7 @@ def test_an_interrupted_read_leaves_no_answer_behind(cluster: Any, cls: Any, pla
     finish(database)
 
 
+@pytest.mark.lesson(29)
 @CLASSES
 @pytest.mark.parametrize("place", ["plain", "readonly", "primary"])
 @pytest.mark.parametrize("unbuffered", [False, True])
@@ -171,6 +176,7 @@ def test_a_commit_broken_off_before_its_answer_is_read_leaves_no_answer_behind(
 
 
 # A driver that is interrupted inside the operating system's connect() leaves that socket to the collector.
+@pytest.mark.lesson(29, 42)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @CLASSES
 def test_interrupts_at_any_moment_leave_no_answer_behind(cluster: Any, cls: Any) -> None:
@@ -216,6 +222,7 @@ def fail_inside(rows: Any) -> None:
             1 / 0  # noqa: B018
 
 
+@pytest.mark.lesson(30)
 @pytest.mark.parametrize("leave", [take_some, fail_inside])
 @pytest.mark.parametrize("cursors", [None, SSCursor])
 def test_rows_that_nobody_read_to_the_end_are_not_the_next_reads(
@@ -261,6 +268,7 @@ def test_an_abandoned_generator_in_a_scope_leaves_it_and_its_connection_in_order
     finish(database)
 
 
+@pytest.mark.lesson(30)
 @CLASSES
 def test_threads_that_come_and_go_leave_no_connection_on_any_server(cluster: Any, cls: Any) -> None:
     database = cluster.database(cls, probe_interval=None)
@@ -296,6 +304,7 @@ def test_threads_that_come_and_go_leave_no_connection_on_any_server(cluster: Any
     assert settles(more, lambda found: not found) == []
 
 
+@pytest.mark.lesson(30)
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts sockets in /proc")
 def test_databases_that_come_and_go_leave_nothing(cluster: Any) -> None:
     def one(cls: Any) -> None:
@@ -315,6 +324,7 @@ def test_databases_that_come_and_go_leave_nothing(cluster: Any) -> None:
     assert settles(threading.active_count, lambda found: found <= threads_before) <= threads_before
 
 
+@pytest.mark.lesson(29)
 @pytest.mark.parametrize("kind", ["plain", "pooled"])
 def test_greenlets_that_are_killed_leave_no_answer_behind(cluster: Any, kind: str) -> None:
     pytest.importorskip("gevent")
@@ -327,3 +337,24 @@ def test_greenlets_that_are_killed_leave_no_answer_behind(cluster: Any, kind: st
         before = found["sockets_before"]
         assert settles(lambda: program.ask(close=True)["sockets"], lambda now: now <= before) <= before
     assert not program.errors, program.errors
+
+
+@pytest.mark.lesson(42)
+@pytest.mark.once
+@pytest.mark.parametrize("place", ["replica", "primary"])
+def test_an_interrupted_statement_leaves_no_answer_for_the_next(db: Any, place: str) -> None:
+    database = db if place == "replica" else db.on_primary
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    database.execute_sql("SELECT 1")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            database.execute_sql("SELECT 'late', SLEEP(3)")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert database.execute_sql("SELECT 'next'").fetchone() == ("next",)

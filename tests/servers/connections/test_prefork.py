@@ -35,6 +35,7 @@ def ledger(cluster: Any, below: int) -> tuple[int, int]:
     return rows, different
 
 
+@pytest.mark.lesson(28)
 @pytest.mark.once
 @pytest.mark.parametrize("kind", ["plain", "pooled"])
 def test_preloaded_workers_lose_no_read_and_leave_no_socket(flapping: Any, kind: str, tmp_path: Path) -> None:
@@ -75,6 +76,7 @@ def test_preloaded_workers_lose_no_read_and_leave_no_socket(flapping: Any, kind:
     assert ended == {"primary": 0, "replica-1": 0, "replica-2": 0}
 
 
+@pytest.mark.lesson(28)
 @pytest.mark.parametrize("kind", ["plain", "pooled"])
 def test_generations_of_workers_lose_no_read_and_leave_no_socket(flapping: Any, kind: str) -> None:
     with Program("forking_program.py", flapping, kind) as program:

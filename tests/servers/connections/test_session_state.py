@@ -133,6 +133,7 @@ def test_what_cannot_change_a_select_leaves_reads_on_the_replicas(
     assert not [record for record in caplog.records if "now carries" in record.getMessage()]
 
 
+@pytest.mark.lesson(5)
 def test_the_rows_of_a_temporary_table_are_found(cluster: Any, db: Any) -> None:
     db.execute_sql("CREATE TEMPORARY TABLE item (id INT, name VARCHAR(10), n INT)")  # hides the real one
     db.execute_sql("INSERT INTO item VALUES (1, 'hidden', 1)")

@@ -48,6 +48,7 @@ def checks(found: Report) -> int:
     return sum(found.total(found.checks, group) for group in found.reads if group not in CONTROLS)
 
 
+@pytest.mark.lesson(17)
 def test_the_guarantees_hold_and_the_controls_are_caught(found: Report) -> None:
     groups = {group for group in found.reads if group not in CONTROLS}
     examples = [str(one) for (group, _), some in found.examples.items() if group in groups for one in some]

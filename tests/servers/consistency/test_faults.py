@@ -10,6 +10,7 @@ from typing import Any
 
 import peewee
 import pytest
+from peewee import PeeweeException
 from support.clusters import administrator
 from support.clusters.lagging import (
     LONG,
@@ -132,6 +133,7 @@ def test_strong_reads_need_the_primary(own_pair: Any) -> None:
             assert n_of() == 1
 
 
+@pytest.mark.lesson(17)
 @pytest.mark.parametrize("scope", ["readonly", "causal_session"])
 @pytest.mark.parametrize("moves", [False, True], ids=["frozen", "late"])
 def test_a_scope_that_loses_its_node_does_not_go_backwards(own_three: Any, scope: str, moves: bool) -> None:
@@ -282,3 +284,14 @@ def replica_frozen(replica: Any) -> Iterator[None]:
         yield
     finally:
         replica.thaw()
+
+
+def test_a_commit_whose_answer_was_lost_is_seen_by_the_next_read(cluster: Any, db: Any) -> None:
+    with Relay(cluster.primary.port) as relay, frozen(cluster):
+        own = cluster.database(host="127.0.0.1", port=relay.port, catch_up_timeout=0.05)
+        with pytest.raises(PeeweeException), own.atomic():
+            own.execute_sql("INSERT INTO item (name, n) VALUES ('a', 0)")
+            relay.lose_answer()
+        own.close()
+        assert own.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
+        own.close()

@@ -87,3 +87,27 @@ def test_the_name_of_a_cursor_is_handed_on(db: Any, monkeypatch: pytest.MonkeyPa
     with db.readonly():
         db.cursor(named_cursor="theirs").close()
     assert names == ["mine", "theirs"]
+
+
+def test_what_a_transaction_read_is_read_again_after_close_ended_it(cluster: Any, db: Any) -> None:
+    own, other = cluster.database(catch_up_timeout=0.05), cluster.database()
+    with frozen(cluster):
+        other.execute_sql("INSERT INTO item (name, n) VALUES ('a', 0)")
+        own.execute_sql("BEGIN")
+        assert own.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
+        own.close()
+        assert own.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
+    own.close()
+    other.close()
+
+
+def test_a_read_without_replicas_asks_the_primary_nothing_else(cluster: Any) -> None:
+    database = cluster.database()
+    for replica in database.replicas:
+        replica.eject("away")
+    database.on_primary.execute_sql("SELECT 1")  # leaves it owing the primary's position
+    database.execute_sql("SELECT 1")
+    database.execute_sql("SELECT 1")
+    assert database.stats()["asked"] == 0
+    assert database.stats()["fallbacks"] == 2
+    database.close()

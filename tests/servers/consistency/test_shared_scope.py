@@ -91,6 +91,7 @@ def test_threads_of_one_causal_session_wait_for_one_answer(
         pool.submit(database.close).result()
 
 
+@pytest.mark.lesson(36)
 def test_a_question_whose_connection_is_killed_is_asked_again(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import peewee
 import pytest
+from support.clusters import own_cluster
 from support.clusters.lagging import (
     LONG,
     SHORT,
@@ -23,12 +24,15 @@ from support.clusters.lagging import (
 from support.forms import threads_only
 from support.waiting import until
 
-from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas import (
+    PooledReplicatedDatabase,
+)
 from peewee_replicas.consistency import progress
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
 
+@pytest.mark.lesson(15)
 @threads_only("starts threads or an event loop itself")
 def test_losers_of_one_key_see_the_winner(own_three: Any) -> None:
     """The loser's error frees no position of its own, and may come before the winner's is published."""
@@ -141,3 +145,15 @@ def test_a_wait_ends_before_the_clients_own_timeout(pair: Any) -> None:
         assert events[-1].role == "primary"
         assert db.stats()["replica-1.ejections"] == 0
         assert db.stats()["retries"] == 0
+
+
+def test_a_read_longer_than_a_packet_waits_too(server: str) -> None:
+    with own_cluster(server, replicas=1, options={"*": {"max_allowed_packet": "64M"}}) as cluster:
+        database = cluster.database(catch_up_timeout=5.0)
+        database.execute_sql("CREATE TABLE item (n INT)")
+        for length in (2**24 - 30, 2**24, 2**25):
+            database.execute_sql("INSERT INTO item VALUES (1)")
+            sql = f"SELECT /*{'x' * length}*/ 1"
+            assert database.execute_sql(sql).fetchone() == (1,)
+            assert database.execute_sql("SELECT 2").fetchone() == (2,)
+        assert database.stats()["replica-1.reads"] == 6

@@ -50,6 +50,7 @@ def options_of(name: str, server: str) -> dict[str, Any]:
     return options
 
 
+@pytest.mark.lesson(15, 16, 19)
 @pytest.mark.parametrize("name", CASES)
 def test_the_primary_answers_for_a_replica_that_does_not_move(lagging: Any, server: str, name: str) -> None:
     db = lagging.database(catch_up_timeout=SHORT, **options_of(name, server))
@@ -65,6 +66,7 @@ def test_the_primary_answers_for_a_replica_that_does_not_move(lagging: Any, serv
     db.close()
 
 
+@pytest.mark.lesson(16)
 @pytest.mark.parametrize("name", CASES)
 def test_the_replica_answers_once_it_has_caught_up(lagging: Any, server: str, name: str) -> None:
     db = lagging.database(catch_up_timeout=LONG, **options_of(name, server))
@@ -132,6 +134,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.lesson(38)
 @pytest.mark.parametrize(("client", "name"), PAIRS)
 @pytest.mark.parametrize("moves", [False, True], ids=["frozen", "late"])
 def test_whatever_the_client_is(lagging: Any, name: str, client: str, moves: bool) -> None:
@@ -171,6 +174,7 @@ def test_other_kinds_of_cursors(lagging: Any, kind: Any) -> None:
     db.close()
 
 
+@pytest.mark.lesson(38)
 @pytest.mark.parametrize("kind", [StrippedConnection, DeafConnection])
 def test_without_the_trackers_one_question_keeps_the_promise(lagging: Any, kind: Any) -> None:
     db = lagging.database(connected_by(kind), catch_up_timeout=LONG)

@@ -349,11 +349,13 @@ def test_every_member_is_listed() -> None:
     assert all(member.does for member in (MEMBERS | POOL_MEMBERS).values())
 
 
+@pytest.mark.lesson(9)
 def test_nothing_of_peewees_is_missing() -> None:
     for ours, listed in ((ReplicatedDatabase, MEMBERS), (PooledReplicatedDatabase, MEMBERS | POOL_MEMBERS)):
         assert {name for name in listed if not hasattr(ours(None), name)} == set()
 
 
+@pytest.mark.lesson(9)
 @pytest.mark.parametrize("name", MEMBERS)
 def test_member_does_what_peewees_does(cluster: LocalCluster, name: str) -> None:
     expected, found = both(MEMBERS[name].work, cluster)
@@ -374,6 +376,7 @@ def test_member_does_what_peewees_pooled_one_does(cluster: LocalCluster, name: s
     assert found == expected
 
 
+@pytest.mark.lesson(9)
 def test_arguments_are_accepted_as_peewees_are(cluster: LocalCluster) -> None:
     """Positional and keyword arguments that peewee's own __init__ takes."""
     for database_class in (ReplicatedDatabase, PooledReplicatedDatabase):

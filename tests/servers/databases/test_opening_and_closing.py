@@ -144,6 +144,7 @@ def test_connect_opens_one_replica_only(database: Any, cluster: LocalCluster) ->
     assert _opened(cluster) == {"primary": 0, "replica-1": 1, "replica-2": 0}
 
 
+@pytest.mark.lesson(26)
 @pytest.mark.parametrize("recipe", ["connect", "connection_context", "autoconnect", "readonly"])
 def test_reading_never_opens_the_primary(database: Any, cluster: LocalCluster, recipe: str) -> None:
     for _ in range(3):

@@ -6,14 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import pytest
-from playhouse.pool import MaxConnectionsExceeded
+from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
 from support.databases.plain import Person, making
 from support.forms.threads import in_thread, in_threads
 
-from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas import (
+    PooledReplicatedDatabase,
+    ReadOnlyViolation,
+)
 from peewee_replicas.testing import LocalCluster
 
 NODES = ("primary", "replica-1", "replica-2")
@@ -67,6 +71,7 @@ def test_connections_are_used_again(make: Any, cluster: LocalCluster) -> None:
     assert {name: counts.connections for name, counts in cluster.counts().items()} == _everywhere(1)
 
 
+@pytest.mark.lesson(30)
 def test_connections_return_to_the_pool_they_came_from(make: Any, cluster: LocalCluster) -> None:
     database = make()
 
@@ -319,3 +324,91 @@ def test_init_changes_the_limits_of_every_pool(make: Any, cluster: LocalCluster)
     _use_all(database)
     assert {pool._max_connections for pool in _pools(database).values()} == {3}
     assert {pool._stale_timeout for pool in _pools(database).values()} == {5}
+
+
+def pool_waits(database: Any, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """Filled with what threads hold whenever they may wait for a pool's connection, and that pool's node."""
+    connect = PooledDatabase.connect
+    found: set[tuple[str, str]] = set()
+
+    def noted(pool: Any, reuse_if_open: bool = False) -> Any:
+        held = [node._node.label for node in database._open_nodes()]
+        held += ["the primary"] if database._state.conn is not None else []
+        found.update((one, "the primary" if pool is database else pool._node.label) for one in held)
+        return connect(pool, reuse_if_open)
+
+    monkeypatch.setattr(PooledDatabase, "connect", noted)
+    return found
+
+
+def have_one_order(waits: set[tuple[str, str]]) -> bool:
+    """Whether no threads can ever wait for each other in a circle."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for held, wanted in waits:
+        sorter.add(wanted, held)
+    try:
+        sorter.prepare()
+    except CycleError:
+        return False
+    return True
+
+
+@pytest.mark.once
+def test_small_pools_do_not_wait_for_each_other(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A wait that runs into this timeout raises.
+    database = cluster.database(PooledReplicatedDatabase, max_connections=2, timeout=60)
+    waits = pool_waits(database, monkeypatch)
+    database.execute_sql("DROP TABLE IF EXISTS pooled")
+    database.execute_sql("CREATE TABLE pooled (n INT)")
+    database.close()
+
+    def work() -> None:
+        for _ in range(15):
+            with database.connection_context():
+                for _ in range(2):
+                    database.execute_sql("SELECT COUNT(*) FROM pooled").fetchone()
+                    database.execute_sql("INSERT INTO pooled VALUES (1)")
+                    with database.readonly():
+                        database.execute_sql("SELECT COUNT(*) FROM pooled").fetchone()
+
+    in_threads(6, work)
+    assert {wanted for _, wanted in waits} >= {"the primary"}
+    assert have_one_order(waits), waits
+    # What other threads have written, a replica need not show to this one yet.
+    assert database.on_primary.execute_sql("SELECT COUNT(*) FROM pooled").fetchone() == (6 * 15 * 2,)
+    database.execute_sql("DROP TABLE pooled")
+    database.close_all()
+
+
+@pytest.mark.once
+def test_small_pools_of_the_primary_do_not_wait_for_each_other(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = cluster.database(PooledReplicatedDatabase, replicas=(), max_connections=1, timeout=60)
+    waits = pool_waits(database, monkeypatch)
+    database.execute_sql("SELECT 1")
+    ready, go = threading.Event(), threading.Event()
+    answers: list[Any] = []
+
+    def other() -> None:
+        with database.readonly():
+            answers.append(database.execute_sql("SELECT 2").fetchone())
+            ready.set()
+            go.wait(60)
+        answers.append(database.execute_sql("SELECT GET_LOCK('none', 0) + 2").fetchone())
+        database.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert ready.wait(60)
+    with database.readonly():  # the other one has the connection for reading, this one the primary's own
+        assert database.execute_sql("SELECT 3").fetchone() == (3,)
+        with pytest.raises(ReadOnlyViolation):
+            database.execute_sql("DELETE FROM item")
+    go.set()
+    database.close()
+    thread.join()
+    assert answers == [(2,), (3,)]
+    # Only the other one, which had nothing that this one needed.
+    assert waits == {(database._replication.reader.label, "the primary")}
+    database.close_all()

@@ -34,6 +34,7 @@ def errors(load: Load) -> dict[str, int]:
     return dict(Counter(read.error for read in load.reads if read.error))
 
 
+@pytest.mark.lesson(20, 22)
 @pytest.mark.once
 def test_no_read_fails_and_no_write_is_doubled_while_replicas_fail(server: str) -> None:
     with own_cluster(server, replicas=3) as cluster:
@@ -58,6 +59,7 @@ def test_no_read_fails_and_no_write_is_doubled_while_replicas_fail(server: str) 
             assert gone[fault].noticed is not None, gone[fault]
 
 
+@pytest.mark.lesson(26)
 @pytest.mark.once
 def test_reads_outlive_the_primary_and_writes_come_back_with_it(server: str) -> None:
     with own_cluster(server) as cluster:

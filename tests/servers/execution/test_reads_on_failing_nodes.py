@@ -13,9 +13,14 @@ import pymysql
 import pytest
 from support.clusters import own_cluster
 from support.clusters.failing import LOGGER, opened, prepare, read
+from support.load.faults import FAULTS
 from support.waiting import until
 
-from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase
+from peewee_replicas import (
+    NoReplicaAvailable,
+    PooledReplicatedDatabase,
+    ReplicatedDatabase,
+)
 from peewee_replicas.nodes import breaker as health
 
 GALERA = Path("/usr/lib/galera/libgalera_smm.so")
@@ -151,6 +156,7 @@ def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
 # Nothing answers
 
 
+@pytest.mark.lesson(25)
 def test_every_node_that_was_tried_is_named_with_its_reason(breakable: Any) -> None:
     for node in breakable.nodes:
         node.kill()
@@ -178,3 +184,55 @@ def test_every_node_that_was_tried_is_named_with_its_reason(breakable: Any) -> N
                 database.readonly(consistency="strong"),
             ):
                 read(database)
+
+
+def test_a_replica_that_refuses_the_user_is_named(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
+    parameters = cluster.parameters("primary")
+    replica = {"name": "locked", "port": cluster.replicas[0].port, "password": "wrong"}
+    name = parameters.pop("database")
+    database = ReplicatedDatabase(
+        name, **parameters, replicas=[replica], fallback="error", probe_interval=None
+    )
+    with pytest.raises(NoReplicaAvailable, match=r"locked.*denied.*configuration: check user"):
+        database.execute_sql("SELECT 1")
+    assert "configuration" in caplog.text
+
+
+def test_the_error_names_all_nodes_also_when_the_replicas_were_ejected_before(server: str) -> None:
+    with own_cluster(server, replicas=1) as cluster:
+        database = cluster.database(connect_timeout=1)
+        for node in cluster.nodes:
+            node.kill()
+        for _ in range(2):
+            with pytest.raises(NoReplicaAvailable, match=r"replica-1.*the primary") as caught:
+                database.execute_sql("SELECT 1")
+            assert isinstance(caught.value.__cause__, peewee.OperationalError)
+
+
+def test_where_nothing_answers_a_snapshot_names_every_node(server: str) -> None:
+    with own_cluster(server, replicas=1) as cluster:
+        database = cluster.database(connect_timeout=2)
+        for node in cluster.nodes:
+            node.kill()
+        with (
+            pytest.raises(NoReplicaAvailable, match=r"replica-1.*the primary") as caught,
+            database.readonly(snapshot=True),
+        ):
+            database.execute_sql("SELECT 1")
+        assert isinstance(caught.value.__cause__, peewee.OperationalError)
+
+
+@pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
+def test_what_is_said_of_a_busy_node_does_not_grow(server: str, cls: Any, caplog: Any) -> None:
+    with own_cluster(server, replicas=2) as cluster:
+        database = cluster.database(cls)
+        database.execute_sql("SELECT 1")
+        with FAULTS["refusing"](cluster, cluster.replicas[0]):
+            for _ in range(60):
+                database.close()
+                assert database.execute_sql("SELECT 1").fetchone() == (1,)
+            said = [record.getMessage() for record in caplog.records]
+            assert any("1040" in text for text in said)
+            assert max(map(len, said)) < 600
+            assert sum("is busy" in text for text in said) == 1
+        database.close()

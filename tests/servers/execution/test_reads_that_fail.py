@@ -1,8 +1,8 @@
 """Each row of the table of failures, for a read in autocommit and for the node it met it on.
 
-Here and in `test_failures_nodes` on real servers: 1040, 1044, 1045, 1047 (Galera, where its library is
-installed), 1054, 1146, 1203 (MySQL; MariaDB sets that limit at its start only), 1226, 1305, 1317, 1969 or
-3024, 2003, 2006, 2013, 2026 or a certificate that fails, 3032 (MySQL), an idle connection that timed out
+Here and in `test_reads_on_failing_nodes` on real servers: 1040, 1044, 1045, 1047 (Galera, where its library
+is installed), 1054, 1146, 1203 (MySQL; MariaDB sets that limit at its start only), 1226, 1305, 1317, 1969
+or 3024, 2003, 2006, 2013, 2026 or a certificate that fails, 3032 (MySQL), an idle connection that timed out
 (4031 to other drivers); elsewhere in the suite 1020, 1049, 1205, 1213, 1290, 1792, `InterfaceError(0, "")`,
 and 1053 by a shutdown in mid-query. Given in the server's place by what stands between: 1129 and 1130
 (servers count no failed connections from loopback, nor can a cluster lose the accounts it is run by), 1077,
@@ -28,7 +28,9 @@ from support.clusters.failing import LOGGER, READ, opened, prepare, read, where
 from support.proxies.saboteur import Doorman, Saboteur
 from support.waiting import until
 
-from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas import (
+    PooledReplicatedDatabase,
+)
 from peewee_replicas.connections.failures import TREATMENTS
 from peewee_replicas.servers.error_meanings import meaning
 from peewee_replicas.servers.wire.sockets import SILENT_SECONDS
@@ -196,6 +198,7 @@ def test_a_misconfigured_replica_costs_no_read_and_is_called_so(
         assert "configuration" in database.explain_route(READ).reason
 
 
+@pytest.mark.lesson(21)
 @pytest.mark.parametrize("address", [{"host": "no.such.host.invalid"}, {"port": 1}])
 def test_a_replica_that_is_not_there_is_ejected_at_once(ready: Any, address: Any) -> None:
     with opened(ready, of_first=address) as database:
@@ -222,6 +225,7 @@ def test_a_read_that_is_killed_is_sent_once_more(ready: Any, cls: Any) -> None:
         assert database.events[-1].node == "replica-1"
 
 
+@pytest.mark.lesson(24)
 def test_a_query_that_is_killed_is_the_statements_affair(ready: Any) -> None:
     one = ready.replicas[0]
     with opened(ready) as database:
@@ -235,6 +239,7 @@ def test_a_query_that_is_killed_is_the_statements_affair(ready: Any) -> None:
         assert database.replicas[0].state == "up"
 
 
+@pytest.mark.lesson(24)
 def test_a_statement_that_takes_too_long_is_the_statements_affair(ready: Any) -> None:
     mysql = ready.server == "mysql"
     limit = "SET max_execution_time = 100" if mysql else "SET max_statement_time = 0.1"
@@ -325,6 +330,7 @@ def test_only_connections_for_reading_end_when_their_host_has_vanished(ready: An
 # What may not have arrived
 
 
+@pytest.mark.lesson(43)
 def test_what_has_not_arrived_is_looked_for_once_on_the_primary(lagging: Any) -> None:
     database = lagging.database(consistency="eventual", probe_interval=None, pure_functions=["twice"])
     events: list[Any] = []
@@ -347,3 +353,14 @@ def test_what_has_not_arrived_is_looked_for_once_on_the_primary(lagging: Any) ->
         lagging.replicas[0].thaw()
         for text in ("DROP TABLE late", "ALTER TABLE slot DROP late", "DROP FUNCTION twice"):
             database.execute_sql(text)
+
+
+@pytest.mark.lesson(43)
+def test_a_schema_that_has_not_arrived_is_read_on_the_primary(server: str) -> None:
+    with own_cluster(server, replicas=1) as cluster:
+        cluster.replicas[0].freeze()
+        cluster.primary.execute("CREATE DATABASE late")
+        cluster.primary.execute("CREATE TABLE late.item (n INT)")
+        database = cluster.database(database="late", user=cluster.admin_user)
+        assert database.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (0,)
+        assert database.replicas[0].state == "up"

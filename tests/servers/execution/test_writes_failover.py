@@ -57,6 +57,7 @@ def promote(cluster: Any) -> Any:
     return node
 
 
+@pytest.mark.lesson(27)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_a_primary_that_is_read_only_now_is_told_as_such(
     breakable: Any, cls: Any, caplog: pytest.LogCaptureFixture
@@ -116,6 +117,7 @@ def test_a_read_only_transaction_of_the_users_own_is_no_change_of_roles(db: Any)
     assert not isinstance(caught.value, PrimaryReadOnly)
 
 
+@pytest.mark.lesson(27)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_after_a_failover_that_cuts_connections_the_next_statement_is_on_the_new_primary(
     breakable: Any, cls: Any
@@ -135,6 +137,7 @@ def test_after_a_failover_that_cuts_connections_the_next_statement_is_on_the_new
         assert names(new) == ["old", "new", "new too"]
 
 
+@pytest.mark.lesson(27)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_after_a_failover_that_leaves_connections_open_each_thread_learns_it_once(
     breakable: Any, cls: Any
@@ -191,3 +194,34 @@ def test_a_primary_that_dies_and_comes_back_is_written_to_without_a_restart(brea
         with database.atomic():
             Item.create(name="after too")
         assert names(primary) == ["before", "after", "after too"]
+
+
+@pytest.mark.lesson(27)
+def test_a_demoted_primary_that_lives_on_is_left_without_a_write(
+    server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its address leads elsewhere, but the connections to it stay."""
+    with own_cluster(server, replicas=1) as cluster, Relay(cluster.primary.port) as relay:
+        database = cluster.database(port=relay.port, probe_interval=0.1)
+        database.execute_sql("CREATE TABLE mark (n INT)")
+        cluster.sync()
+        database.execute_sql("SELECT 1")
+        assert database._replication.prober.looked.wait(30)
+        with database.primary(), caplog.at_level(logging.WARNING, "peewee.replicas"):
+            database.execute_sql("SELECT 1")
+            new = cluster.replicas[0]
+            old = database.connection().thread_id()
+            cluster.primary.execute("SET GLOBAL read_only = ON")
+            until(lambda: database.connection().thread_id() != old)
+            words = "SLAVE" if server == "mariadb" else "REPLICA"
+            new.execute(f"STOP {words}")
+            new.execute(f"RESET {words} ALL")
+            if server == "mysql":
+                new.execute("SET GLOBAL super_read_only = OFF")
+            new.execute("SET GLOBAL read_only = OFF")
+            relay.lead_to(new.port)
+            until(lambda: database.execute_sql("SELECT @@port").fetchone() == (new.port,))
+            database.execute_sql("INSERT INTO mark VALUES (1)")  # and nothing was refused
+        assert "is read-only now" in caplog.text
+        assert "is another server now" in caplog.text
+        database.close()

@@ -81,6 +81,7 @@ WRITES = {
 }
 
 
+@pytest.mark.lesson(20)
 @pytest.mark.parametrize("cls", CLASSES)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("write", WRITES)
@@ -108,6 +109,7 @@ def test_a_lost_acknowledgement_is_an_unknown_outcome(
         assert names(cluster)[-1] == "next"
 
 
+@pytest.mark.lesson(20)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_a_write_lost_inside_a_transaction_is_rolled_back_and_known_to_be(
     db: Any, cluster: Any, cls: Any
@@ -239,6 +241,7 @@ def test_a_read_that_could_not_be_sent_to_the_primary_is_sent_again(
 # Errors that are the statement's own
 
 
+@pytest.mark.lesson(24)
 def test_a_lock_wait_that_takes_too_long_is_raised_once(db: Any, cluster: Any) -> None:
     Item.create(id=1, name="one")
     events: list[Any] = []
@@ -253,6 +256,7 @@ def test_a_lock_wait_that_takes_too_long_is_raised_once(db: Any, cluster: Any) -
     assert [replica.state for replica in db.replicas] == ["up", "up"]
 
 
+@pytest.mark.lesson(24)
 def test_a_deadlock_is_raised_once(db: Any, cluster: Any) -> None:
     Item.insert_many([{"id": n, "name": str(n)} for n in range(1, 50)]).execute()
     waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"

@@ -149,6 +149,7 @@ def test_a_write_tells_its_own_and_a_read_of_a_replica_is_left_alone(lagging: An
         assert visitor.ask(second, lambda: read(other)) == "2"
 
 
+@pytest.mark.lesson(11)
 def test_what_one_visitor_did_costs_the_next_one_of_the_thread_nothing(lagging: Any) -> None:
     with two(lagging) as (one, _):
         app = flask_app(one)

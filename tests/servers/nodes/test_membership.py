@@ -64,11 +64,10 @@ BAD: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.lesson(31)
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.once
-def test_lesson_31_a_list_that_cannot_work_or_is_empty_changes_nothing(
-    make: Callable[..., Any], name: str
-) -> None:
+def test_a_list_that_cannot_work_or_is_empty_changes_nothing(make: Callable[..., Any], name: str) -> None:
     replicas, message = BAD[name]
     database = make(None, 1, 2)
     core = database._replication
@@ -234,6 +233,7 @@ def test_a_thread_closes_its_own_connection_when_it_next_uses_or_closes_the_data
     assert not replica.has_connections()
 
 
+@pytest.mark.lesson(31)
 @CLASSES
 def test_changing_the_list_under_8_threads_loses_no_read_and_no_connection(
     cluster: Any, make: Callable[..., Any], cls: Any

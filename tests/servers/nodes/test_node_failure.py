@@ -80,6 +80,7 @@ def test_no_read_is_lost_when_a_replica_is_killed_under_threads(fragile: Any, cl
     assert fragile.counts()["primary"].reads == 0
 
 
+@pytest.mark.lesson(21)
 def test_a_replica_that_refuses_connections_from_the_start_is_passed_over(fragile: Any) -> None:
     fragile.replicas[0].stop()
     database = fragile.database(consistency="eventual")
@@ -107,6 +108,7 @@ def test_a_readonly_scope_moves_when_its_replica_dies(fragile: Any) -> None:
     assert fragile.counts()["primary"].reads == 1
 
 
+@pytest.mark.lesson(25)
 def test_all_replicas_down_and_the_primary_serves(fragile: Any) -> None:
     database = fragile.database(consistency="eventual")
     read(database)
@@ -124,6 +126,7 @@ def test_all_replicas_down_and_the_primary_serves(fragile: Any) -> None:
     assert "replica-1" in database.explain_route("SELECT 1").reason
 
 
+@pytest.mark.lesson(25)
 def test_all_replicas_down_is_an_error_where_the_primary_is_not_to_be_read(fragile: Any) -> None:
     database = fragile.database(fallback="error", consistency="eventual")
     for node in fragile.replicas:
@@ -146,6 +149,7 @@ def test_all_replicas_down_is_an_error_where_the_primary_is_not_to_be_read(fragi
         assert read(database) == "one"
 
 
+@pytest.mark.lesson(25)
 def test_nothing_answers_and_the_error_names_every_node(fragile: Any) -> None:
     database = fragile.database(consistency="eventual")
     for node in fragile.nodes:
@@ -159,6 +163,7 @@ def test_nothing_answers_and_the_error_names_every_node(fragile: Any) -> None:
     assert database.is_closed()
 
 
+@pytest.mark.lesson(26)
 def test_reads_need_no_primary(fragile: Any) -> None:
     fragile.primary.kill()
     database = fragile.database(consistency="eventual")
@@ -180,6 +185,7 @@ def test_reads_need_no_primary(fragile: Any) -> None:
     pool.close()
 
 
+@pytest.mark.lesson(22)
 def test_a_node_that_is_back_is_used_again(
     fragile: Any, quick_retries: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,6 +209,7 @@ def test_a_node_that_is_back_is_used_again(
     assert database.stats()["replica-1.restorations"] == 1
 
 
+@pytest.mark.lesson(22)
 def test_the_fallback_ends_when_a_replica_is_back(fragile: Any, quick_retries: None) -> None:
     database = fragile.database(consistency="eventual")
     for node in fragile.replicas:
@@ -218,6 +225,7 @@ def test_the_fallback_ends_when_a_replica_is_back(fragile: Any, quick_retries: N
     assert fragile.counts()["replica-2"].reads == 5
 
 
+@pytest.mark.lesson(23)
 @threads_only("starts threads itself")
 def test_exactly_one_caller_tries_an_ejected_node(fragile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     trying, most = [0], [0]
@@ -262,6 +270,7 @@ def test_exactly_one_caller_tries_an_ejected_node(fragile: Any, monkeypatch: pyt
     assert len(done) == 8
 
 
+@pytest.mark.lesson(24)
 def test_sql_errors_eject_nobody(fragile: Any) -> None:
     database = fragile.database(consistency="eventual")
     read(database)
@@ -312,6 +321,7 @@ def test_a_node_ejected_by_hand_stays_out_until_it_is_restored(fragile: Any, qui
     assert [fragile.counts()[node.name].reads for node in fragile.replicas] == [6, 6]
 
 
+@pytest.mark.lesson(20)
 def test_a_write_is_never_retried(fragile: Any) -> None:
     database = fragile.database(consistency="eventual")
     slow = "SELECT id FROM information_schema.processlist WHERE user = 'app' AND info LIKE 'INSERT%'"

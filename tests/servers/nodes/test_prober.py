@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -160,6 +161,7 @@ def test_a_killed_replica_costs_no_read(nodes: Any, probed: Any, cls: Any, caplo
     assert ["ejected" in about[0], "restored" in about[1], len(about)] == [True, True, 2]
 
 
+@pytest.mark.lesson(22)
 def test_a_lagging_replica_is_left_and_comes_back(nodes: Any, probed: Any) -> None:
     database = probed(max_lag=0.5)
     events: list[Any] = []
@@ -240,8 +242,8 @@ def test_a_scope_with_a_bound_of_its_own(nodes: Any, probed: Any) -> None:
         assert f"more than max_lag={bound}" in events[-1].reason
 
 
+@pytest.mark.lesson(18)
 def test_replication_that_was_stopped_is_no_lag_of_zero(nodes: Any, probed: Any) -> None:
-    """Lesson 18."""
     database = probed(user=nodes.admin_user, max_lag=None)
     words = nodes.replicas[0]._words
     for stop, start in [(words.stop, words.start), (words.stop_applier, words.start_applier)]:
@@ -321,8 +323,9 @@ def test_a_replica_that_is_the_primary_by_another_address(nodes: Any, probed: An
         database.dispose()
 
 
+@pytest.mark.lesson(28)
 def test_reads_and_probes_share_no_connection(nodes: Any, probed: Any) -> None:
-    """Lesson 28. Two databases, each with a prober of its own."""
+    """Two databases, each with a prober of its own."""
     databases = [probed(probe_interval=0.01), probed(PooledReplicatedDatabase, probe_interval=0.01)]
     assert databases[0]._replication.prober is not databases[1]._replication.prober
     failures: list[Any] = []
@@ -390,3 +393,33 @@ def test_parent_and_child_have_each_a_prober_of_their_own(nodes: Any, probed: An
     with open(reading, "rb") as answered:
         assert answered.read().decode() == mine == "True True ['up', 'up']"
     os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("server", ["mysql"])  # the other is set up without TLS
+def test_a_connection_that_the_prober_is_opening_when_it_ends_is_closed(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket is exchanged while TLS begins, so that nobody else can close it then."""
+    original = ssl.SSLContext.wrap_socket
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def wrap(self: Any, *args: Any, **kwargs: Any) -> Any:
+        wrapped = original(self, *args, **kwargs)
+        if threading.current_thread().name.startswith("prober of"):
+            begun.release()
+            go_on.wait(30)
+        return wrapped
+
+    database = cluster.database(probe_interval=0.1)
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap)
+    database._attend()
+    assert begun.acquire(timeout=20)
+    openers = [thread for thread in threading.enumerate() if thread.name.startswith("prober of")]
+    lines = list(database._replication.prober._run._lines)
+    database.dispose()  # waits for them, though not for ever
+    go_on.set()
+    for thread in openers:
+        thread.join(30)
+    assert lines
+    assert not any(line.open for line in lines)
+    database.close()

@@ -74,6 +74,7 @@ class Reads:
             self.failures.append(exc)
 
 
+@pytest.mark.lesson(21)
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
 def test_a_hung_replica_costs_one_bounded_wait_and_no_read(nodes: Any, cls: Any) -> None:
     database = nodes.database(cls, probe_interval=0.5, consistency="eventual")

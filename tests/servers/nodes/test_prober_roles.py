@@ -39,6 +39,7 @@ def used(database: Any, condition: Callable[[], Any]) -> None:
     until(lambda: database.execute_sql(READ) and condition())
 
 
+@pytest.mark.lesson(27)
 def test_roles(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
     """One cluster for all of it, which ends in two primaries."""
     told = probed(cluster, cluster.admin_user)

@@ -40,6 +40,7 @@ def read_in_threads(database: Any) -> None:
     in_threads(THREADS, work)
 
 
+@pytest.mark.lesson(32)
 def test_round_robin_is_exact_under_threads(cluster: Any, db: Any) -> None:
     # Each read takes one number of a shared counter, and each turn is fixed by its number: no bound needed.
     database = cluster.database(consistency="eventual")
@@ -47,6 +48,7 @@ def test_round_robin_is_exact_under_threads(cluster: Any, db: Any) -> None:
     assert share(cluster) == [THREADS * EACH // 2] * 2
 
 
+@pytest.mark.lesson(34)
 def test_weights_are_exact_under_threads(cluster: Any, db: Any) -> None:
     database = cluster.database(consistency="eventual", replicas=weighted(cluster, 1, 3))
     read_in_threads(database)
@@ -137,6 +139,7 @@ def test_a_callable_that_returns_no_replica_is_a_clear_error(cluster: Any, db: A
     assert share(cluster) == [0, 0]
 
 
+@pytest.mark.lesson(32)
 def test_the_turn_advances_once_per_routed_read_and_for_nothing_else(cluster: Any, db: Any) -> None:
     for policy in ("round-robin", "least-busy"):
         database = cluster.database(consistency="eventual", policy=policy)
@@ -169,6 +172,7 @@ def test_connect_opens_the_node_that_the_next_read_then_uses(cluster: Any, db: A
             database.close()
 
 
+@pytest.mark.lesson(32)
 def test_two_databases_share_no_turn_weight_or_counter(cluster: Any, db: Any) -> None:
     for shared in ("round-robin", RoundRobin(), RoundRobin, LeastBusy()):
         one = cluster.database(consistency="eventual", policy=shared, replicas=weighted(cluster, 1, 1))

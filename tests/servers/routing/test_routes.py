@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -69,6 +71,7 @@ def test_in_readonly_all_reads_reach_one_replica(cluster: Any, db: Any) -> None:
     assert len(used) == 2  # each scope picks anew, so the scopes share the replicas
 
 
+@pytest.mark.lesson(14)
 def test_prefetch_in_readonly_reads_parents_and_children_from_one_replica(cluster: Any, db: Any) -> None:
     fill(cluster)
     for _ in range(4):
@@ -81,6 +84,7 @@ def test_prefetch_in_readonly_reads_parents_and_children_from_one_replica(cluste
         assert sorted(replicas) == [0, 2]
 
 
+@pytest.mark.lesson(12)
 def test_a_lazy_query_goes_where_it_is_iterated_not_where_it_was_built(cluster: Any, db: Any) -> None:
     fill(cluster)
     with db.primary():
@@ -120,6 +124,7 @@ LOCKING_MYSQL = [
 ]
 
 
+@pytest.mark.lesson(1)
 def test_locking_reads_reach_the_primary_however_they_are_written(cluster: Any, db: Any, server: str) -> None:
     texts = LOCKING + (LOCKING_MYSQL if server == "mysql" else [])
     cluster.reset_counts()
@@ -140,6 +145,7 @@ IN_SESSION = [
 ]
 
 
+@pytest.mark.lesson(5)
 def test_what_depends_on_the_session_is_answered_by_the_session_that_wrote(cluster: Any, db: Any) -> None:
     db.execute_sql("INSERT INTO item (name, n) VALUES ('a', 0)")
     key = db.execute_sql("SELECT LAST_INSERT_ID()").fetchone()[0]
@@ -151,6 +157,7 @@ def test_what_depends_on_the_session_is_answered_by_the_session_that_wrote(clust
     assert reads(cluster) == (len(IN_SESSION), [0, 0])
 
 
+@pytest.mark.lesson(6)
 def test_comments_and_literals_neither_hide_a_write_nor_send_a_read_to_the_primary(
     cluster: Any, db: Any
 ) -> None:
@@ -179,6 +186,7 @@ def test_comments_and_literals_neither_hide_a_write_nor_send_a_read_to_the_prima
     assert Item.select().where(Item.name == "x").count() == 4
 
 
+@pytest.mark.lesson(8)
 def test_introspection_and_migrations_ask_the_primary(cluster: Any, db: Any) -> None:
     db.close()
     cluster.reset_counts()
@@ -311,3 +319,17 @@ def test_explain_route_tells_what_then_happens_and_changes_nothing(cluster: Any,
         db.route_hooks.append(events.append)
         db.execute_sql("SELECT 1")
     assert told == events[0].node
+
+
+def test_what_is_explained_is_what_happens_where_servers_keep_no_gtids(cluster: Any) -> None:
+    database = cluster.database()
+    events: list[Any] = []
+    database.route_hooks.append(events.append)
+    database._replication.consistency.own_session().stick(time.monotonic() + 60)
+    for scoped in (False, True):
+        with database.readonly() if scoped else contextlib.nullcontext():
+            route = database.explain_route("SELECT 1")
+            database.execute_sql("SELECT 1")
+        assert route.role == "primary"
+        assert (route.node, route.reason) == (events[-1].node, events[-1].reason)
+    database.close()

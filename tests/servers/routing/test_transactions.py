@@ -104,6 +104,7 @@ def counted(cluster: Any) -> tuple[int, int]:
     return counts["primary"].reads, sum(counts[node.name].reads for node in cluster.replicas)
 
 
+@pytest.mark.lesson(2)
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_all_reads_inside_reach_the_primary_and_those_after_it_the_replicas(
     cluster: Any, db: Any, name: str
@@ -120,6 +121,7 @@ def test_all_reads_inside_reach_the_primary_and_those_after_it_the_replicas(
     assert counted(cluster) == (50, 10)
 
 
+@pytest.mark.lesson(2)
 @pytest.mark.parametrize(
     "name", [name for name in CONTEXTS if name not in ("START TRANSACTION READ ONLY", "LOCK TABLES READ")]
 )
@@ -129,6 +131,7 @@ def test_a_read_sees_what_its_own_transaction_wrote(cluster: Any, db: Any, name:
         assert db.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
 
 
+@pytest.mark.lesson(3)
 def test_a_transaction_whose_first_statement_is_a_read_writes_on_the_primary(cluster: Any, db: Any) -> None:
     for name in ("atomic", "BEGIN", "autocommit"):
         with CONTEXTS[name](db):
@@ -141,6 +144,7 @@ def test_a_transaction_whose_first_statement_is_a_read_writes_on_the_primary(clu
     assert [node.execute("SELECT COUNT(*) FROM app.item") for node in cluster.nodes] == [[(3,)]] * 3
 
 
+@pytest.mark.lesson(3)
 def test_autocommit_off_counts_as_a_transaction_even_after_a_commit(cluster: Any, db: Any) -> None:
     db.execute_sql("SET autocommit=0")
     db.execute_sql("SELECT 1")

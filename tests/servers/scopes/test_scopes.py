@@ -16,7 +16,10 @@ from support.clusters import administrator
 from support.databases.models import Item, Note
 from support.forms import threads_only
 
-from peewee_replicas import ReadOnlyViolation
+from peewee_replicas import (
+    ReadOnlyViolation,
+    ReplicatedDatabaseProxy,
+)
 
 pytestmark = pytest.mark.usefixtures("form")
 
@@ -38,6 +41,7 @@ def where() -> str:
     return str(Note.get().text)
 
 
+@pytest.mark.lesson(11)
 def test_scopes_nest_and_restore(marked: Any) -> None:
     with marked.readonly():
         mine = where()
@@ -163,6 +167,7 @@ def test_threads_inherit_nothing_and_writes_of_others_are_not_refused(cluster: A
     assert cluster.counts()["primary"].writes == 1
 
 
+@pytest.mark.lesson(11)
 @threads_only("starts threads or an event loop itself")
 def test_a_scope_that_an_exception_left_is_gone_for_the_next_job_of_the_thread(marked: Any) -> None:
     def job() -> None:
@@ -184,6 +189,7 @@ def test_a_scope_that_an_exception_left_is_gone_for_the_next_job_of_the_thread(m
         assert pool.submit(ask).result().startswith("replica-")
 
 
+@pytest.mark.lesson(12)
 def test_lazy_queries_and_relations_follow_the_scope_they_run_in(marked: Any) -> None:
     with marked.primary():
         built = Note.select()
@@ -196,6 +202,7 @@ def test_lazy_queries_and_relations_follow_the_scope_they_run_in(marked: Any) ->
         assert item.notes.get().text == "primary"
 
 
+@pytest.mark.lesson(14)
 def test_prefetch_in_readonly_takes_parents_and_children_from_one_replica(marked: Any) -> None:
     for _ in range(4):
         with marked.readonly():
@@ -258,6 +265,7 @@ print(json.dumps({"count": count, "seen": sorted({n for r in readers for n in r.
 """
 
 
+@pytest.mark.lesson(13)
 @threads_only("starts threads or an event loop itself")
 def test_greenlets_are_each_in_their_own_scope_though_a_model_is_bound(cluster: Any, db: Any) -> None:
     pytest.importorskip("gevent")
@@ -280,3 +288,17 @@ def test_greenlets_are_each_in_their_own_scope_though_a_model_is_bound(cluster: 
     own = [node.execute("SELECT @@server_id")[0][0] for node in cluster.replicas]
     assert told == {"count": 240, "seen": sorted(own)}
     assert [cluster.counts()[node.name].writes for node in cluster.replicas] == [0, 0]
+
+
+@pytest.mark.once
+def test_a_proxys_decorator_refuses_the_write_of_a_decorated_object(db: Any) -> None:
+    proxy = ReplicatedDatabaseProxy()
+
+    class Writer:
+        def __call__(self) -> Any:
+            yield db.execute_sql("DELETE FROM item")
+
+    decorated = proxy.readonly()(Writer())
+    proxy.initialize(db)
+    with pytest.raises(ReadOnlyViolation):
+        list(decorated())

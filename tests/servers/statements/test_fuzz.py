@@ -133,6 +133,7 @@ def sweep(target: Any, wanted: str, amount: int) -> Counter[str]:
     return seen
 
 
+@pytest.mark.lesson(10)
 def test_no_read_is_refused_as_a_write_or_changes_anything(target: Any) -> None:
     seen = sweep(target, "read", STATEMENTS)
     assert seen["ran"] > STATEMENTS // 8, seen  # or the generator's texts are not worth their name

@@ -30,6 +30,7 @@ def alone(cluster: LocalCluster) -> Iterator[Any]:
         database.close()
 
 
+@pytest.mark.lesson(35)
 @pytest.mark.parametrize("transaction", [False, True])
 def test_reads_are_routed_as_in_production_and_see_what_the_test_wrote(alone: Any, transaction: bool) -> None:
     events: list[Any] = []
@@ -44,6 +45,7 @@ def test_reads_are_routed_as_in_production_and_see_what_the_test_wrote(alone: An
     assert alone.stats()["replicas"] == 2
 
 
+@pytest.mark.lesson(35)
 @pytest.mark.parametrize("transaction", [False, True])
 def test_a_write_inside_readonly_is_refused(alone: Any, transaction: bool) -> None:
     with one_server(alone, transaction=transaction):

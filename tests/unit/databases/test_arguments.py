@@ -145,6 +145,7 @@ def test_a_password_is_in_no_message(caplog: pytest.LogCaptureFixture) -> None:
     assert "hidden" not in repr(database.replicas)
 
 
+@pytest.mark.lesson(33)
 def test_a_replicas_own_settings_win_over_the_primarys() -> None:
     primary = {"host": "p", "port": 1, "user": "u", "password": "a", "charset": "utf8mb4"}
     assert overlay(primary, {"host": "r", "password": "b"}) == {

@@ -36,6 +36,7 @@ def test_it_may_be_tried_when_its_pause_is_over_by_one_caller_alone() -> None:
     assert not it.may_try(1e9)
 
 
+@pytest.mark.lesson(23)
 def test_of_many_threads_exactly_one_may_try() -> None:
     it = breaker()
     it.fail(0.0, "refused")

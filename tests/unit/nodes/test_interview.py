@@ -107,6 +107,7 @@ def test_what_becomes_of_a_node(
     assert bool(found.cause) == (state != "up")
 
 
+@pytest.mark.lesson(18)
 def test_stopped_replication_has_no_lag() -> None:
     assert verdict(node(channels=(STOPPED,))).lag is None
 

@@ -256,6 +256,7 @@ def test_a_bound_that_cannot_be_is_refused(database: Any, max_lag: Any) -> None:
         database.readonly(max_lag=max_lag)
 
 
+@pytest.mark.lesson(28)
 def test_a_fork_meets_no_thread_and_both_go_on(database: Any) -> None:
     """Python 3.12 and later warn of threads at a fork; here a warning is an error."""
     use(database)

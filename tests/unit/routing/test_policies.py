@@ -65,6 +65,7 @@ def test_round_robin_takes_turns_by_weight() -> None:
     assert Counter(policy(candidates).name for _ in range(300)) == {"n1": 100, "n2": 200}
 
 
+@pytest.mark.lesson(32)
 def test_round_robin_is_exact_under_threads() -> None:
     policy, candidates = RoundRobin(), nodes(1, 1, 1)
     seen: list[Counter[str]] = []

@@ -166,6 +166,7 @@ def test_a_generator_returns_its_value_through_the_decorator() -> None:
     assert stop.value.value == "value"
 
 
+@pytest.mark.lesson(30)
 def test_an_unfinished_generator_leaks_nothing() -> None:
     @readonly()
     def numbers() -> Iterator[int]:
@@ -335,6 +336,7 @@ def test_a_cancelled_coroutine_leaves_its_scope() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.lesson(11)
 def test_a_plain_thread_inherits_no_scope_and_leaves_none() -> None:
     seen: list[str] = []
 

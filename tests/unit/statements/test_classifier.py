@@ -25,6 +25,7 @@ def verdict(entry: Entry, dialect: Dialect | None) -> statements.Statement:
     return (classifier.classify_sent if entry.sent else classifier.classify)(entry.sql)
 
 
+@pytest.mark.lesson(4, 10)
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e.place}-{e.dialect}")
 def test_corpus(entry: Entry) -> None:
     found = verdict(entry, entry.dialect)
@@ -230,11 +231,13 @@ class TestLongTexts:
         Classifier("mysql").classify(sql)
         return count
 
+    @pytest.mark.lesson(7)
     def test_of_a_long_insert_only_the_first_word_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         sql = "/* x */ INSERT INTO item VALUES " + ",".join(["('it''s \\\\', 1)"] * 100_000)
         assert self.steps(monkeypatch, sql) == 0
         assert Classifier("mysql").classify(sql).kind == "write"
 
+    @pytest.mark.lesson(7)
     @pytest.mark.parametrize(
         "build",
         [
@@ -257,3 +260,22 @@ class TestLongTexts:
         sql = "SELECT " + quote + " a" * 200_000
         assert self.steps(monkeypatch, sql) <= 4 * 400_000
         assert Classifier("mysql").classify(sql).kind == "unknown"
+
+
+@pytest.mark.parametrize("text", ["SELECT s. currval", "SELECT s . currval", "SELECT s./* x */currval"])
+def test_a_sequence_belongs_to_the_session_however_its_dot_is_spaced(text: str) -> None:
+    assert Classifier("mariadb").classify(text).kind == "session"
+
+
+def test_advancing_a_sequence_is_a_write_however_its_dot_is_spaced() -> None:
+    assert Classifier("mariadb").classify("SELECT s. nextval").kind == "write"
+
+
+def test_the_oracle_modes_row_count_belongs_to_the_session() -> None:
+    classifier = Classifier("mariadb")
+    assert classifier.classify("SELECT sql %% rowcount").kind == "session"
+    assert classifier.classify("SELECT rowcount, t.rowcount FROM t").kind == "read"
+
+
+def test_bytes_go_to_the_primary() -> None:
+    assert Classifier("mysql").classify(b"SELECT 1").kind == "unknown"  # type: ignore[arg-type]

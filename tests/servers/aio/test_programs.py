@@ -321,13 +321,14 @@ def test_a_task_that_escapes_its_transaction_is_told(cluster: Any) -> None:
 
     async def warned() -> None:
         async with db.atomic():
-            with pytest.warns(TransactionEscapeWarning, match=r"test_asyncio\.py"):
+            with pytest.warns(TransactionEscapeWarning, match=r"test_programs\.py"):
                 assert await asyncio.create_task(child()) == 0
 
     with database(cluster, on_transaction_escape="warn") as db:
         run(db, warned)
 
 
+@pytest.mark.lesson(19)
 def test_hooks_after_a_commit_read_it(cluster: Any) -> None:
     seen: list[int] = []
 

@@ -26,6 +26,7 @@ def checks(found: Report) -> int:
     return sum(found.total(found.checks, group) for group in found.reads if group not in CONTROLS)
 
 
+@pytest.mark.lesson(17)
 def test_the_guarantees_hold_and_the_controls_are_caught(server: str) -> None:
     total = Report()
     befell: Counter[str] = Counter()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
-from peewee import OperationalError
-from support.databases.async_pools import SESSIONS, closed, count, making, sessions
+from peewee import InterfaceError, OperationalError
+from support.databases.async_pools import SESSIONS, closed, count, end_sessions, making, sessions
 from support.databases.models import Item
 from support.waiting import until
+
+from peewee_replicas.aio import AsyncReplicatedDatabase
 
 # A server notices that its client has gone when the statement ends.
 _SLOW = "SELECT SLEEP(1)"
@@ -290,28 +293,6 @@ def test_tasks_cancelled_at_any_moment_leak_no_place_in_a_pool(cluster: Any, mak
 # Loops
 
 
-def test_loops_that_come_and_go_have_pools_of_their_own(cluster: Any, make: Any) -> None:
-    database = make(consistency="session")
-
-    async def work() -> int:
-        await database.aexecute(Item.update(n=Item.n + 1))
-        return await count(database)
-
-    for _ in range(3):
-        assert asyncio.run(work()) == 100  # leaves its connections to the end of its loop
-        gc.collect()
-        until(lambda: not any(sessions(cluster)))
-    found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(asyncio.run(work()))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [100] * 3
-    gc.collect()
-    until(lambda: not any(sessions(cluster)))
-
-
 def test_idle_connections_that_were_killed_cost_no_read(cluster: Any, make: Any) -> None:
     database = make(pool_min_size=3)
 
@@ -323,6 +304,67 @@ def test_idle_connections_that_were_killed_cost_no_read(cluster: Any, make: Any)
                     node.execute("KILL %s", (number,))
             assert await asyncio.gather(*(count(database) for _ in range(6))) == [100] * 6
         assert [replica.state for replica in database.replicas] == ["up", "up"]
+        await closed(cluster, database)
+
+    asyncio.run(work())
+
+
+@pytest.mark.once
+def test_what_is_read_while_the_pools_are_closed_leaves_no_connection(cluster: Any, make: Any) -> None:
+    database = make(pool_size=1)
+
+    async def read() -> None:
+        while True:
+            try:
+                await count(database)
+            except InterfaceError:
+                return
+
+    async def work() -> None:
+        readers = [asyncio.create_task(read()) for _ in range(3)]
+        while database.stats()["replica-1.reads"] < 5:
+            await asyncio.sleep(0.001)
+        await database.close_pool()
+        await asyncio.gather(*readers)
+        await asyncio.to_thread(until, lambda: not any(sessions(cluster)))
+        assert [replica.state for replica in database.replicas] == ["up", "up"]
+
+    asyncio.run(work())
+
+
+@pytest.mark.once
+def test_a_task_that_lives_long_keeps_no_database(cluster: Any) -> None:
+    end_sessions(cluster)
+
+    async def work() -> None:
+        nodes = [{"host": node.host, "port": node.port} for node in cluster.replicas]
+        parameters = cluster.parameters(cluster.primary)
+        database = AsyncReplicatedDatabase(**parameters, replicas=nodes, probe_interval=None)
+        for sql in ("SELECT 1", "DO 1"):
+            await database.aexecute_sql(sql)
+        assert any(sessions(cluster))
+        gone = weakref.ref(database)
+        del database
+        gc.collect()
+        assert gone() is None
+        await asyncio.to_thread(until, lambda: not any(sessions(cluster)))
+
+    asyncio.run(work())
+
+
+@pytest.mark.once
+def test_a_database_that_is_initialised_again_writes_where_it_leads_now(cluster: Any, make: Any) -> None:
+    database = make()
+    there = cluster.replicas[0]
+
+    async def port() -> int:
+        async with database.primary():
+            return int((await database.aexecute_sql("SELECT @@port")).fetchone()[0])
+
+    async def work() -> None:
+        assert await asyncio.create_task(port()) == cluster.primary.port
+        database.init(database.database, host=there.host, port=there.port, replicas=[])
+        assert await asyncio.create_task(port()) == there.port
         await closed(cluster, database)
 
     asyncio.run(work())
