@@ -44,12 +44,12 @@ def busy(db: Any) -> Any:
 
 def router(db: Any) -> Callable[[], Any]:
     """One routed read, as far as its replica."""
-    core, state = db._replication, db._state
+    parts, state = db._parts, db._state
 
     def route() -> Any:
-        statement = core.classifier.classify(READ)
-        core.decide(statement, state, None, False)
-        return core.choose(scoped=False)
+        statement = parts.router.classifier.classify(READ)
+        parts.router.plan(statement, None, *parts.primary.situation(state), False)
+        return parts.router.choice.choose(scoped=False)
 
     return route
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from peewee import InterfaceError, __exception_wrapper__
 from playhouse.pwasyncio import await_
 
-from ..databases.mysql import OverMySQL
 from .tasks import TaskState
 
 # Rows that are taken at a time, as in peewee's asyncio form.
@@ -85,59 +84,3 @@ class Streamed:
                 "Connection is busy streaming results from iterate(). Run the query from another task, "
                 "or exhaust or aclose() the iterator."
             )
-
-
-class Streaming(OverMySQL):
-    """`iterate`, on a connection that is kept until the end of the result."""
-
-    run: Callable[..., Any]
-    _after_use: Callable[..., None]
-    _let_go_of_reader: Callable[..., None]
-    _stays_at_primary: Callable[..., bool]
-
-    async def iterate(self, query: Any, buffer_size: int | None = None) -> AsyncGenerator[Any, None]:
-        """Go through a query's rows while they come from the server, on a connection kept until the end.
-
-        Parameters:
-            query: what to run; routed as any other.
-            buffer_size: rows that are taken at a time.
-        """
-        place = self.on_primary if self._stays_at_primary(query) else self
-        query = query.clone() if place._at_primary else query
-        query.bind(place)
-        sql, params = query.sql()
-        streamed = await self.run(place._stream, sql, params)
-        try:
-            rows = streamed.rows(query)
-            while batch := await self.run(streamed.take, rows, buffer_size or BATCH):
-                for row in batch:
-                    yield row
-        finally:
-            await self.run(self._end_stream, streamed, sql)
-
-    def _stream(self, sql: str, params: Any) -> Streamed:
-        state = self._state
-        had_writer = state.conn is not None
-        state.streaming = True
-        try:
-            cursor = super().execute_sql(sql, params)
-            node = next((node for node in state.leases if node._state.conn is cursor.connection), None)
-            if node is not None:
-                state.leases.remove(node)
-                node._tasks.forget()
-            return Streamed(cursor, state, leased=node is not None, had_writer=had_writer)
-        finally:
-            state.streaming = False
-            for node in state.leases:
-                if node._state.conn is not None:  # else it was lost
-                    node._state.conn.stream(False)
-            if state.conn is not None:
-                state.conn.stream(False)
-            self._after_use(state, had_writer)
-
-    def _end_stream(self, streamed: Streamed, sql: str) -> None:
-        streamed.close()
-        state, conn = streamed.state, streamed.conn
-        # As `_after_use`, for a stream that the primary has served in a replica's place.
-        if conn is state.conn and not streamed.had_writer and conn.replaceable:
-            self._let_go_of_reader(state, conn, sql)

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import aiomysql
 from peewee import InterfaceError, __exception_wrapper__
 from playhouse.pwasyncio import AsyncMySQLDatabase, await_
 
-from ..databases.mysql import Connecting
+from ..connections.opening import Opening, open_connection
 from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
 from .connection import Connection
 from .pool import CLOSING, Pool
 from .tasks import TaskState, TaskStates
+
+# What aiomysql's connect() takes; anything else in a replica's dict is a mistake.
+_TAKEN = frozenset(inspect.signature(aiomysql.Connection.__init__).parameters)
+AIOMYSQL_PARAMETERS = _TAKEN - {"self", "autocommit", "db", "loop"} | {"database"}
+"""What may be given for connecting, beside the pool's own arguments."""
 
 POOL_ARGUMENTS = frozenset({"pool_size", "pool_min_size", "acquire_timeout", "pool_recycle"})
 
@@ -37,16 +44,16 @@ def check_pool_arguments(given: Mapping[str, Any], where: str = "") -> None:
             raise ConfigurationError(f"{where}{name}={value!r}: a number of seconds is wanted")
 
 
-class PooledMySQL(Connecting, AsyncMySQLDatabase):
+class PooledMySQL(AsyncMySQLDatabase):
     """One node and its pools, one in each event loop."""
 
-    _node: Any = None
-    _watch: Any = None
+    opening: Opening
+    _members: Any
     server_version: Any
     connect_params: dict[str, Any]
 
     def __init__(self, database: str | None, **kwargs: Any) -> None:
-        self._tasks = TaskStates(self._task_ended if self._node is None else None)
+        self._tasks = TaskStates(self._members.task_ended)
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._closing_in: set[asyncio.AbstractEventLoop] = set()
         self._own_pool: Pool | None = None
@@ -62,7 +69,7 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
         super().init(database, **kwargs)
         for pool in list(self._pools.values()):
             pool.closing = True  # what it lends may lead elsewhere than what is opened from now on
-        self._close_unused()
+        self.close_unused()
 
     # peewee keeps a state for each thread; this is each task's.
 
@@ -74,12 +81,9 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
     def _state(self, state: Any) -> None:
         """What peewee's own constructors make is not used."""
 
-    def _task_ended(self, task: asyncio.Task[Any]) -> None:
-        """A task that has used this node has ended."""
-
     # Pools
 
-    def _pool_here(self) -> Pool:
+    def pool_here(self) -> Pool:
         """The pool in the loop that runs now."""
         loop = asyncio.get_running_loop()
         pool = self._own_pool
@@ -89,36 +93,37 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
                 for ended in [known for known in list(self._pools) if known.is_closed()]:
                     self._pools.pop(ended, None)
                 pool = self._pools[loop] = Pool(
-                    self._pool_label, self._pool_size, self._acquire_timeout, self._pool_recycle
+                    self._members.label, self._pool_size, self._acquire_timeout, self._pool_recycle
                 )
             self._own_pool = pool
         return pool
 
-    @property
-    def _pool_label(self) -> str:
-        return str(self.database)
-
-    def _outdated(self, _conn: Any) -> bool:
+    def is_outdated(self, conn: Any) -> bool:
         """Whether a connection leads to where nothing is to be sent any more."""
-        return False
+        return self.opening.removed or self.opening.is_outdated(conn)
 
-    def _take(self, pool: Pool) -> Any:
+    def take_from(self, pool: Pool) -> Any:
         while (conn := pool.take()) is not None:
-            if not self._outdated(conn):
+            if not self.is_outdated(conn):
                 return conn
             pool.discard(conn)
         return None
 
     # Connecting
 
+    def _connect(self) -> Any:
+        return open_connection(self.opening, self._state, self._new_connection)
+
     def _new_connection(self) -> Any:
         parameters = {
             name: value for name, value in self.connect_params.items() if name not in POOL_ARGUMENTS
         }
-        if self._watch is not None:
+        if self.opening.watch is not None:
             return self._new_for_thread(parameters)
         parameters.setdefault("connect_timeout", self._acquire_timeout)
-        return Connection(database=self.database, guard=self._guarded, defer_connect=True, **parameters)
+        return Connection(
+            database=self.database, guard=self.opening.guarded, defer_connect=True, **parameters
+        )
 
     def _new_for_thread(self, parameters: dict[str, Any]) -> Any:
         """A connection for a thread that runs no event loop: PyMySQL's, from aiomysql's arguments."""
@@ -129,7 +134,7 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
         return wire.Connection(
             database=self.database,
             autocommit=True,
-            guard=self._guarded,
+            guard=self.opening.guarded,
             defer_connect=True,
             **{**parameters, **tls},
         )
@@ -138,17 +143,17 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
         """Take a connection of the pool for this task, or open one."""
         if self.deferred:
             raise InterfaceError("Error, database must be initialized before opening a connection.")
-        if self._watch is None and asyncio.get_running_loop() in self._closing_in:
+        if self.opening.watch is None and asyncio.get_running_loop() in self._closing_in:
             raise InterfaceError(CLOSING)
         state = self._state
         if reuse_if_open and not state.closed:
             return False
         state.reset()
         with __exception_wrapper__:
-            if self._watch is not None:
+            if self.opening.watch is not None:
                 state.set_connection(self._connect())
             else:
-                self._connect_in(self._pool_here(), state)
+                self._connect_in(self.pool_here(), state)
         return True
 
     def _connect_in(self, pool: Pool, state: TaskState) -> None:
@@ -172,10 +177,10 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
 
     def _acquire(self, pool: Pool) -> Any:
         """A connection of the pool; None: a place is reserved for a new one."""
-        conn = self._take(pool)
+        conn = self.take_from(pool)
         if conn is None and pool.full:
             conn = await_(pool.wait(patient=True))
-            if conn is not None and (conn.dropped() or self._outdated(conn)):
+            if conn is not None and (conn.dropped() or self.is_outdated(conn)):
                 pool.renew(conn)
                 conn = None
         elif conn is None:
@@ -214,12 +219,12 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
         if pool is None:
             if conn.open:
                 conn.close()
-        elif _reusable(conn) and not self._outdated(conn):
+        elif _reusable(conn) and not self.is_outdated(conn):
             pool.give_back(conn)
         else:
             pool.discard(conn)
 
-    def _drop(self, conn: Any) -> None:
+    def drop(self, conn: Any) -> None:
         pool = getattr(conn, "pool", None)
         if pool is not None:
             pool.discard(conn)
@@ -231,7 +236,7 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
         conn = self._state.conn
         self._state.reset()
         if conn is not None:
-            self._drop(conn)
+            self.drop(conn)
 
     # Statements, beneath routing: for what a subclass does on a new connection
 
@@ -239,12 +244,12 @@ class PooledMySQL(Connecting, AsyncMySQLDatabase):
         """As peewee's synchronous databases."""
         return self._execute_cursor(sql, params)
 
-    def _close_unused(self) -> None:
+    def close_unused(self) -> None:
         with contextlib.suppress(RuntimeError):  # no loop runs here
-            for pool in self._pools_here():
+            for pool in self.pools_here():
                 pool.close_idle()
 
-    def _pools_here(self) -> list[Pool]:
+    def pools_here(self) -> list[Pool]:
         pool = self._pools.get(asyncio.get_running_loop())
         return [] if pool is None else [pool]
 

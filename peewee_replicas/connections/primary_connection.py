@@ -1,4 +1,4 @@
-"""The primary's own connection when it fails: what is told of it, and when a new one takes its place."""
+"""This thread's own connection to the primary: opening it, ending its transactions, and when it fails."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from peewee import OperationalError, PeeweeException, __exception_wrapper__, _transaction
+from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__, _transaction
 
-from ..errors import NoReplicaAvailable, OutcomeUnknown, PrimaryReadOnly
-from ..nodes.replica import Replica
+from ..concurrency import Here
+from ..consistency.levels import Consistency
+from ..errors import OutcomeUnknown, PrimaryReadOnly
+from ..nodes.cluster import PRIMARY, Cluster
 from ..servers.error_meanings import NO_CONNECTION, explained
+from .checks import ConnectionChecks
+from .diagnosis import Diagnosis
 from .failures import may_have_happened
-from .replica_connections import Nodes
+from .plain_database import PlainDatabase
+from .primary_session import PrimarySession
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -23,60 +28,201 @@ _UNKNOWN = (
 )
 
 
-class Primary(Nodes):
-    """What befalls this thread's own connection to the primary."""
+class PrimaryConnection:
+    """The primary's connections for writing, of which each thread or task has one.
 
-    @property
-    def _primary_label(self) -> str:
-        return f"the primary ({self._replication.reader.address})"
+    Parameters:
+        plain: the user's database, as the primary's.
+        cluster: the nodes.
+        session: what these connections carry.
+        consistency: what statements on them oblige later reads to.
+        diagnosis: reads errors.
+        checks: what is checked and taken in of each new connection.
+        here: tells threads, or tasks, apart.
+    """
 
-    # Another connection in its place
+    def __init__(
+        self,
+        plain: PlainDatabase,
+        cluster: Cluster,
+        session: PrimarySession,
+        consistency: Consistency,
+        diagnosis: Diagnosis,
+        checks: ConnectionChecks,
+        here: Here,
+    ) -> None:
+        self.plain = plain
+        self.cluster = cluster
+        self.session = session
+        self.consistency = consistency
+        self.diagnosis = diagnosis
+        self.checks = checks
+        # The error with which COMMIT met a lost connection: to send it again must not look like a success.
+        self._lost_commits: Any = here.local()
 
-    def _writer_is_spent(self, conn: Any, *, begins: bool = False) -> bool:
+    # What the routing rules look at
+
+    def situation(self, state: Any) -> tuple[str, str]:
+        """Why a transaction counts as open here, and what the connection carries; ``""`` for neither.
+
+        Parameters:
+            state: what peewee keeps for this thread or task.
+        """
+        conn = state.conn
+        if conn is None:
+            return "a transaction is open" if state.transactions else "", self.session.carried
+        return self.transaction(state), self.session.state(conn)
+
+    def transaction(self, state: Any) -> str:
+        """Why a transaction counts as open here: peewee's stack, or what the server reported last."""
+        if state.transactions:
+            return "a transaction is open"
+        transaction: str = state.conn.transaction if state.conn is not None else ""
+        return transaction
+
+    # Finding and opening
+
+    def get(self) -> Any:
+        """This thread's connection, opened now if this is its first use."""
+        conn = self.plain.conn
+        if conn is not None:
+            if not self.is_spent(conn):
+                return conn
+            self.drop()
+        return self.open()
+
+    def open(self) -> Any:
+        """Open this thread's connection."""
+        state = self.plain.state
+        # peewee's connect() starts a new state; what is in progress in this thread has to survive that.
+        kept = (state.closed, state.ctx, state.transactions, state.commit_callbacks)
+        state.closed = True
+        generation = self.cluster.generation
+        try:
+            self.plain.open()
+            conn: Any = state.conn
+            conn.generation = generation
+            self.checks.check(PRIMARY, conn, self.plain.db.connect_params)
+            self.checks.take_in(PRIMARY, conn)
+            conn.listener = self.session.statement_ended
+        except BaseException as exc:
+            self.drop()
+            self.diagnosis.name_node(exc, self.cluster.primary_label)
+            raise
+        else:
+            kept = (False, *kept[1:])
+        finally:
+            state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
+        return conn
+
+    def is_spent(self, conn: Any, *, begins: bool = False) -> bool:
         """Whether the connection is of no more use, and nobody would notice another in its place.
 
         Parameters:
-            conn: the connection.
             begins: a transaction is only about to begin on it, whatever peewee calls open.
         """
-        core = self._replication
-        outdated = conn.generation != core.generation and not conn.busy
-        if not (outdated or conn.dropped()) or core.rehearsal is not None:
+        outdated = conn.generation != self.cluster.generation and not conn.busy
+        if not (outdated or conn.dropped()):
             return False
-        return conn.replaceable and (begins or not core.transaction(self._state))
+        return conn.replaceable and (begins or not self.transaction(self.plain.state))
 
-    def _drop_writer(self) -> None:
-        conn, self._state.conn = self._state.conn, None
+    def idle(self) -> Any:
+        """This thread's connection, if a question of the library's own would disturb nothing on it."""
+        conn = self.plain.conn
+        if conn is None or conn.busy or conn.transaction or conn.dropped():
+            return None
+        return None if conn.generation != self.cluster.generation else conn
+
+    def drop(self) -> None:
+        """Close this thread's connection for good."""
+        state = self.plain.state
+        conn, state.conn = state.conn, None
         if conn is not None:
-            self._drop(conn)
+            self.plain.drop(conn)
 
-    def _send_end(self, conn: Any, end: Callable[[], None], *, commits: bool) -> None:
+    def close(self) -> None:
+        """Close this thread's connection, or give it back to its pool."""
+        self.forget_lost_commit()
+        state = self.plain.state
+        conn = state.conn
+        if conn is not None and conn.transaction:
+            self.consistency.abandoned()
+        state.reset()
+        if conn is not None:
+            self.give_back(conn)
+
+    def give_back(self, conn: Any) -> None:
+        """Close a connection that this thread has no more use for, or give it back to its pool."""
+        with __exception_wrapper__:
+            self.plain.close_connection(conn)
+
+    # Transactions
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a transaction, as peewee does."""
+        self.forget_lost_commit()
+        conn = self.plain.conn
+        if conn is not None and self.is_spent(conn, begins=True):
+            self.drop()
+        conn = self.get()
+        conn.executing = True
+        try:
+            self.send_begin(conn, *args, **kwargs)
+        except PeeweeException as exc:
+            self.explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
+            raise
+        finally:
+            conn.executing = False
+
+    def send_begin(self, conn: Any, *args: Any, **kwargs: Any) -> None:
+        """Send what begins a transaction."""
+        self.plain.begin(*args, **kwargs)
+
+    def commit(self) -> None:
+        """Commit, as peewee does; where the primary was never needed there is nothing to commit.
+
+        Raises:
+            OutcomeUnknown: the connection was lost after COMMIT had been sent.
+            OperationalError: it was lost before; nothing was committed.
+        """
+        error = getattr(self._lost_commits, "error", None)
+        if error is not None:
+            raise error[0](*error[1])
+        self._end(self.plain.commit, commits=True)
+
+    def rollback(self) -> None:
+        """Roll back, as peewee does; nothing to do where the primary was never needed, or is lost."""
+        self.forget_lost_commit()
+        self._end(self.plain.rollback, commits=False)
+
+    def _end(self, end: Callable[[], None], *, commits: bool) -> None:
+        conn = self.plain.conn
+        if conn is None:
+            if not self.plain.is_open:
+                end()  # raises peewee's own error
+            return
+        self.send_end(conn, end, commits=commits)
+
+    def send_end(self, conn: Any, end: Callable[[], None], *, commits: bool) -> None:
         """End a transaction. Where its connection is lost the server has rolled it back, or will.
 
         Parameters:
-            conn: the connection.
             end: sends COMMIT or ROLLBACK.
             commits: which of them.
         """
         try:
-            self._try_end(conn, end, commits=commits)
+            self.try_end(conn, end, commits=commits)
         except PeeweeException as exc:
             if commits and conn.dropped():
-                self._replication.lost_commits.error = (type(exc), exc.args)
+                self.remember_lost_commit(exc)
             raise
 
-    def _try_end(self, conn: Any, end: Callable[[], None], *, commits: bool) -> None:
+    def try_end(self, conn: Any, end: Callable[[], None], *, commits: bool) -> None:
+        """As `send_end`, but a lost COMMIT is not remembered."""
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
-            if commits and _may_have_ended(conn):
-                text = conn.unanswered_statement()[:200]
-                raise OutcomeUnknown(_GONE, f"{self._primary_label}: {text!r} was broken off: {_UNKNOWN}")
             if commits:
-                raise OperationalError(
-                    _GONE,
-                    f"{self._primary_label}: its connection was lost before COMMIT was sent, so nothing of "
-                    "the transaction is kept; run it again",
-                )
+                self._raise_unsent_commit(conn)
             return
         conn.executing = True
         try:
@@ -86,59 +232,65 @@ class Primary(Nodes):
             if lost:
                 self._lost_transaction(conn, commits=commits)
             if commits or not lost:
-                self._explain_failure(conn, exc, "transaction", "COMMIT", transaction=True)
+                self.explain_failure(conn, exc, "transaction", "COMMIT", transaction=True)
                 raise
         finally:
             conn.executing = False
 
-    def _refuse_lost_commit(self) -> None:
-        error = getattr(self._replication.lost_commits, "error", None)
-        if error is not None:
-            raise error[0](*error[1])
+    def _raise_unsent_commit(self, conn: Any) -> None:
+        label = self.cluster.primary_label
+        if _may_have_ended(conn):
+            raise OutcomeUnknown(
+                _GONE, f"{label}: {conn.unanswered_statement()[:200]!r} was broken off: {_UNKNOWN}"
+            )
+        raise OperationalError(
+            _GONE,
+            f"{label}: its connection was lost before COMMIT was sent, so nothing of "
+            "the transaction is kept; run it again",
+        )
 
-    def _forget_lost_commit(self) -> None:
-        self._replication.lost_commits.error = None
+    def remember_lost_commit(self, exc: BaseException) -> None:
+        """Let a second COMMIT of the same transaction fail as the first did."""
+        self._lost_commits.error = (type(exc), exc.args)
+
+    def forget_lost_commit(self) -> None:
+        """The transaction whose COMMIT was lost has been left."""
+        self._lost_commits.error = None
 
     def _lost_transaction(self, conn: Any, *, commits: bool = False) -> None:
         """The connection was lost inside a transaction that has been left since, so that is over."""
-        core = self._replication
         if conn.transaction:  # the server has not been heard of since
-            core.consistency.abandoned()
+            self.consistency.abandoned()
         # After a commit() inside of atomic() what follows in that block is no statement of its own.
-        inside = commits and any(isinstance(one, _transaction) for one in self._state.transactions)
-        if (
-            not conn.carries_state and not inside
-        ):  # else statements fail until it is left or closed, as peewee's do
-            self._drop_writer()
+        inside = commits and any(isinstance(one, _transaction) for one in self.plain.state.transactions)
+        if not conn.carries_state and not inside:
+            self.drop()
+        # Else statements fail until the block is left or the database closed, as peewee's do.
 
     # What is told
 
-    def _name_reader(self, exc: PeeweeException) -> None:
-        if self._has_no_connection(exc):
-            exc.args = explained(exc.args, self._replication.reader.label, self._remedy(exc))
-
-    def _explain_failure(
+    def explain_failure(
         self, conn: Any, exc: PeeweeException, kind: str, text: str | bytes, *, transaction: bool
     ) -> None:
         """Raise what an error on this connection means, where that is more than it says; else only name it.
 
         Parameters:
-            conn: the connection.
             exc: what it raised.
             kind, text: the statement.
             transaction: whether a transaction was open.
         """
-        found = self._meaning(exc)
+        found = self.diagnosis.meaning(exc)
+        label = self.cluster.primary_label
         if found == "refused":
             self._look_for_changed_roles(conn, exc)
         elif may_have_happened(found, kind, text, transaction=transaction):
-            raise OutcomeUnknown(*explained(exc.args, self._primary_label, _UNKNOWN)) from exc
+            raise OutcomeUnknown(*explained(exc.args, label, _UNKNOWN)) from exc
         elif found in NO_CONNECTION:
             kept = not transaction or _may_have_ended(conn)
             words = "" if kept else "nothing of its transaction is kept"
             if not conn.replaceable:
                 words = f"{words or 'what was set on it is gone'}; leave the transaction, or close() it"
-            exc.args = explained(exc.args, self._primary_label, words)
+            exc.args = explained(exc.args, label, words)
 
     def _look_for_changed_roles(self, conn: Any, exc: PeeweeException) -> None:
         question = conn.dialect.READ_ONLY_NOW
@@ -151,41 +303,30 @@ class Primary(Nodes):
             return  # what it has refused is raised by the caller
         if str(answer).upper() in ("0", "OFF"):
             return  # another of its options refuses it
-        core = self._replication
+        cluster = self.cluster
         words = (
             "it is read-only now, so the roles have changed: nothing was executed; the next statement "
             "outside a transaction connects anew, so let host lead to the new primary, or make it writable"
         )
-        if not core.demoted:
-            core.demoted = True
-            logger.warning("%s is read-only now, so the roles have changed: %s", self._primary_label, exc)
+        if not cluster.demoted:
+            cluster.demoted = True
+            logger.warning("%s is read-only now, so the roles have changed: %s", cluster.primary_label, exc)
         # From now on no thread uses a connection that it has to the primary as it was.
-        core.generation = max(core.generation, conn.generation + 1)
-        raise PrimaryReadOnly(*explained(exc.args, self._primary_label, words)) from exc
+        cluster.generation = max(cluster.generation, conn.generation + 1)
+        raise PrimaryReadOnly(*explained(exc.args, cluster.primary_label, words)) from exc
 
-    def _reasons(self, tried: dict[Replica, BaseException]) -> str:
-        """Why no replica can serve a read: those that were tried now, and those that are out of rotation."""
-        reasons = []
-        for replica, exc in tried.items():
-            words = self._remedy(exc)
-            reasons.append(f"{replica.label}: {exc}" + (f"; {words}" if words else ""))
-        return "; ".join(text for text in (*reasons, self._replication.reasons(set(tried))) if text)
 
-    def _nobody_answers(
-        self,
-        tried: dict[Replica, BaseException],
-        exc: PeeweeException,
-        kind: type[OperationalError] = NoReplicaAvailable,
-    ) -> OperationalError:
-        """The error to raise when no node at all can be had.
+def check_open(plain: PlainDatabase) -> None:
+    """Raise peewee's own error where the database is closed and does not connect by itself."""
+    if not plain.is_open:
+        db = plain.db
+        if db.deferred:
+            raise InterfaceError(NOT_INITIALIZED)
+        if not db.autoconnect:
+            raise InterfaceError("Error, database connection not opened.")
 
-        Parameters:
-            tried: the replicas tried now, and why they could not be had.
-            exc: the primary's error, which names it.
-            kind: its class.
-        """
-        reasons = self._reasons(tried)
-        return kind(*exc.args[:-1], f"no node answers: {reasons}; {exc.args[-1]}")
+
+NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
 
 
 def _may_have_ended(conn: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from peewee import PeeweeException, __exception_wrapper__
 
 from ..concurrency import Clock
 from ..positions import Position
+from .primary_connection import PrimaryConnection
+from .replica_connections import ReplicaConnections
 
 AWAY_SECONDS = 1.0
 """Seconds to wait for an answer of a primary that is already known to be down."""
@@ -16,21 +18,27 @@ AWAY_SECONDS = 1.0
 class PrimaryPositions:
     """The primary of one database, as it is asked about positions; `consistency` says what for.
 
+    A question goes out on a connection of the thread or task that asks.
+
     Parameters:
-        database: the database; a question goes out on a connection of the thread or task that asks.
+        primary: its own connections to the primary.
+        replicas: its connections for reading, to the primary among others.
     """
 
-    def __init__(self, database: Any) -> None:
-        self._database = database
+    def __init__(self, primary: PrimaryConnection, replicas: ReplicaConnections) -> None:
+        self._primary = primary
+        self._replicas = replicas
+        self._cluster = replicas.cluster
+        self._diagnosis = replicas.diagnosis
 
     def may_ask(self) -> bool:
         """Whether to ask now. While the primary is known to be down, one caller at a time may."""
-        breaker = self._database._replication.reader.breaker
+        breaker = self._cluster.reader.breaker
         return not breaker.open or breaker.by_hand or breaker.may_try(Clock.monotonic())
 
     def asked(self, answered: bool) -> None:
         """Report what became of a question that `may_ask` has allowed."""
-        reader = self._database._replication.reader
+        reader = self._cluster.reader
         if reader.breaker.open and answered:
             reader.works()
         else:
@@ -42,16 +50,15 @@ class PrimaryPositions:
         Raises:
             PeeweeException: there was no answer.
         """
-        database = self._database
         began = Clock.monotonic()
         try:
             row, dialect = self._ask("NOW")
         except PeeweeException as exc:
-            if database._meaning(exc) not in ("lost", "killed", "not sent"):
+            if self._diagnosis.meaning(exc) not in ("lost", "killed", "not sent"):
                 raise
             if Clock.monotonic() - began >= AWAY_SECONDS:
                 cause = f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}; it does not answer"
-                database._replication.reader.failed(cause)
+                self._cluster.reader.failed(cause)
                 raise
             # A connection that was killed does not mean that the primary is gone.
             row, dialect = self._ask("NOW")
@@ -69,19 +76,29 @@ class PrimaryPositions:
 
     def is_unreachable(self, exc: BaseException) -> bool:
         """Whether an error of these questions means that the primary cannot be reached."""
-        return bool(self._database._has_no_connection(exc))
+        return self._diagnosis.has_no_connection(exc)
 
-    def _ask(self, question: str) -> tuple[Any, Any]:
+    def _ask(self, question: Literal["NOW", "HISTORY"]) -> tuple[Any, Any]:
         """The answer's first row, and the dialect that reads it."""
-        database = self._database
-        core = database._replication
-        core.counters.add("asked")
-        conn = database._primary_to_ask()
+        self._cluster.counters.add("asked")
+        conn = self._connection()
         # A primary that hangs must cost no more than one that cannot be connected to, and only once.
-        seconds = AWAY_SECONDS if core.reader.breaker.open else conn.connect_timeout
+        seconds = AWAY_SECONDS if self._cluster.reader.breaker.open else conn.connect_timeout
         try:
             with __exception_wrapper__:
                 return conn.ask(getattr(conn.dialect, question), seconds)[0], conn.dialect
         except PeeweeException as exc:
-            database._name_reader(exc)
+            self._diagnosis.name_node(exc, self._cluster.reader.label)
+            raise
+
+    def _connection(self) -> Any:
+        """A connection to the primary on which a question of the library's own disturbs nothing."""
+        conn = self._primary.idle()
+        if conn is not None:
+            return conn
+        reader = self._cluster.reader
+        try:
+            return self._replicas.reach(reader).conn
+        except PeeweeException as exc:
+            self._diagnosis.name_node(exc, reader.label)
             raise

@@ -10,7 +10,8 @@ from peewee import OperationalError, PeeweeException, __exception_wrapper__
 from ..concurrency import Clock, Here, new_lock
 from ..consistency.catch_up import CatchUp
 from ..nodes.replica import Replica
-from ..routing.router import Replication
+from .plain_database import NodeDatabase
+from .replica_connections import ReplicaConnections
 
 SNAPSHOT_SECONDS = 60
 """How long a snapshot may last: an open one holds metadata locks and can stop its replica at a DDL."""
@@ -26,10 +27,10 @@ class Snapshot:
     """
 
     def __init__(self, here: Here) -> None:
-        self.replica: Replica | None = None
         self._here = here
+        self._replica: Replica | None = None
+        self._database: NodeDatabase | None = None
         self._lock = new_lock()
-        self._node: Any = None
         self._conn: Any = None
         self._owner: Hashable = None
         self._ends = 0.0
@@ -46,57 +47,62 @@ class Snapshot:
         """It could not be begun; another may."""
         self._owner = None
 
-    def begin(self, database: Any, core: Replication, replica: Replica, catch_up: CatchUp | None) -> bool:
+    def begin(self, connections: ReplicaConnections, replica: Replica, catch_up: CatchUp | None) -> bool:
         """Begin on one node; False if that does not show yet what the read must see."""
-        node = database._make_node(replica)
-        database._open_node(replica, node)
-        conn = node._state.conn
+        database = connections.make(replica)
+        connections.open(replica, database)
+        conn = database.conn
         try:
             with __exception_wrapper__:
                 if catch_up is not None and not catch_up.known(replica, conn.server_identity):
                     # A wait inside an open snapshot would be of no use.
                     query = catch_up.query(replica, conn)
                     if not query or not catch_up.learn(replica, conn, conn.ask(query)[0]):
-                        node._discard()
+                        database.discard()
                         return False
                 for statement in conn.dialect.SNAPSHOT:
                     conn.run_setting(statement.format(seconds=SNAPSHOT_SECONDS))
         except BaseException:
-            node._discard()
+            database.discard()
             raise
-        self.replica, self._node, self._conn = replica, node, conn
+        self._replica, self._database, self._conn = replica, database, conn
         self._ends = Clock.monotonic() + SNAPSHOT_SECONDS
         return True
 
-    def node(self) -> Any:
-        """The database of the snapshot's own connection.
+    def place(self) -> tuple[Replica, NodeDatabase]:
+        """The node of the snapshot, and the database of the snapshot's own connection to it.
 
         Raises:
             OperationalError: the snapshot has lasted too long, or belongs to another thread or task.
         """
-        label = self.replica.label if self.replica is not None else "a replica"
         if self._owner != self._here.current():
             word = self._here.word
             raise OperationalError(
-                f"the snapshot on {label} belongs to the {word} that began it; "
+                f"the snapshot on {self._label} belongs to the {word} that began it; "
                 f"enter readonly(snapshot=True) in each {word}"
             )
         if Clock.monotonic() > self._ends:
             self.end()
             raise OperationalError(
-                f"the snapshot on {label} has lasted longer than {SNAPSHOT_SECONDS} s and is over; "
+                f"the snapshot on {self._label} has lasted longer than {SNAPSHOT_SECONDS} s and is over; "
                 "enter a new scope"
             )
-        return self._node
+        assert self._replica is not None  # its owner has begun it
+        assert self._database is not None
+        return self._replica, self._database
+
+    @property
+    def _label(self) -> str:
+        return "a replica" if self._replica is None else self._replica.label
 
     def lost(self, exc: PeeweeException) -> OperationalError:
         """The error to raise when its connection has failed: another node has another snapshot."""
-        label = self.replica.label if self.replica is not None else ""
+        label = self._label
         self.end()
         return OperationalError(f"the snapshot on {label} is lost, and cannot move to another node: {exc}")
 
     def end(self) -> None:
         """Give the snapshot up; its connection is closed, whatever thread this is."""
         conn, self._conn = self._conn, None
-        if conn is not None:
-            self._node._drop(conn)
+        if conn is not None and self._database is not None:
+            self._database.drop(conn)

@@ -7,9 +7,10 @@ from typing import Any
 from peewee import DatabaseProxy
 
 from ..errors import ConfigurationError
-from ..scopes.frames import Frame
 from ..scopes.scope import Scope
 from .replicated import Replicated
+from .routed_members import members_of
+from .scope_entry import ScopeEntry
 
 
 class ReplicatedDatabaseProxy(DatabaseProxy):
@@ -43,15 +44,15 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         self, *, consistency: str | None = None, max_lag: float | None = None, snapshot: bool = False
     ) -> Scope[Any]:
         """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
-        return Scope(self, lambda: self._database()._enter_readonly(consistency, snapshot, max_lag))
+        return Scope(self, lambda: self._scopes().enter_readonly(consistency, snapshot, max_lag))
 
     def primary(self) -> Scope[Any]:
         """As `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""
-        return Scope(self, lambda: Frame(self._database()._replication, "primary"))
+        return Scope(self, lambda: self._scopes().enter_primary())
 
     def causal_session(self, bookmark: str | None = None) -> Scope[Any]:
         """As `ReplicatedDatabase.causal_session`; the database is looked up when the scope is entered."""
-        return Scope(self, lambda: self._database()._enter_causal(bookmark))
+        return Scope(self, lambda: self._scopes().enter_causal(bookmark))
 
     # peewee's own would know only `with`, where the database has `async with` too.
 
@@ -80,6 +81,9 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
                 twin.initialize(self.obj.on_primary)
             self.attach_callback(lambda obj: twin.initialize(obj and obj.on_primary))
         return self._primary_proxy
+
+    def _scopes(self) -> ScopeEntry:
+        return members_of(self._database()).scopes
 
     def _database(self) -> Any:
         if self.obj is None:

@@ -1,93 +1,123 @@
-"""The database classes: `execute_sql` is where every route is decided."""
+"""The database classes' own part: what peewee makes them override, and the members that users call."""
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import peewee
-from peewee import PeeweeException, __exception_wrapper__
 
-from .. import bookmarks
-from ..concurrency import Clock
-from ..connections.snapshot import Snapshot
-from ..consistency.sessions import Session
-from ..errors import BookmarkError, ConfigurationError, ReadOnlyViolation
+from ..connections.parts import Parts
+from ..connections.plain_database import PlainDatabase
+from ..errors import ConfigurationError
 from ..events import NodeHook, Route, RouteHook
-from ..execution.execution import Execution
 from ..nodes.replica import Replica
-from ..nodes.replica_set import within
-from ..positions import MySQLPosition
-from ..routing.decision import REPLICA, WRITER, Decision
-from ..routing.settings import checked
-from ..scopes.frames import Frame, causal, innermost, pinning
+from ..routing.settings import OWN_ARGUMENTS, checked
 from ..scopes.scope import Scope
-from ..statements.classifier import Statement
-from .lifecycle import Connections
+from .assembly import Assembly
+from .routed_members import RoutedMembers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-# A bookmark older than this is refused.
-BOOKMARK_SECONDS = 24 * 3600.0
+class Replicated(peewee.Database):
+    """Routing over any of peewee's database classes.
 
-# So long a scope with a bound on lag waits for what is known of it, where nothing is yet.
-_FIRST_LOOK_SECONDS = 0.5
+    The object itself is the primary's: its connection, its pool, its parameters. Each node that serves reads
+    has another instance of the same class, so that a subclass's own ``_connect()`` and
+    ``_initialize_connection()`` open replicas too. What peewee's members do is decided by `_members`: routed
+    for the object that a program holds, plain for that of a node.
+    """
 
-# Inside a test's own transaction the program's transactions are savepoints of this name.
-_REHEARSED = "peewee_replicas_rehearsal"
+    routing_arguments: ClassVar[tuple[str, ...]] = OWN_ARGUMENTS
+    beneath: ClassVar[Any]
+    """peewee's class beneath ours, which does the work when nothing is routed."""
+    assembly: ClassVar[type[Assembly]] = Assembly
+    members: ClassVar[type[RoutedMembers]] = RoutedMembers
+    plain_cursor: ClassVar[bool] = True
+    """Whether no subclass has a ``cursor()`` of its own."""
 
+    at_primary: bool = False
+    """Whether this is a database's `on_primary`."""
+    _model_class: ClassVar[Any] = peewee.Model
+    _members: Any
+    _parts: Parts
 
-class Replicated(Connections):
-    """Routing over any of peewee's database classes."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.plain_cursor = cls.cursor is Replicated.cursor
 
-    _model_class = peewee.Model
+    def __init__(self, database: str | None, *args: Any, **kwargs: Any) -> None:
+        plain = {name: value for name, value in kwargs.items() if name not in self.routing_arguments}
+        self._plain_arguments: tuple[tuple[Any, ...], dict[str, Any]] = (args, plain)
+        primary = self._as_primary()
+        self._members = self.members(self, primary, self.assembly(primary))
+        super().__init__(database, *args, **kwargs)
+
+    def _as_primary(self) -> PlainDatabase:
+        return PlainDatabase(self, self.beneath)
+
+    def init(self, database: str | None, **kwargs: Any) -> None:
+        """As peewee's; takes the routing arguments too.
+
+        Raises:
+            ConfigurationError: one of them cannot work; nothing was changed.
+        """
+        self._members.init(database, **kwargs)
+
+    def set_replicas(self, replicas: Any) -> None:
+        """Change the replicas of a running program; all or nothing.
+
+        A node that is listed with the name and the connection parameters it has stays as it is, with its
+        connections, state and counters; its weight may change. One that is new to the rotation is warmed up.
+        One that is no longer listed gets no new reads, and what it is reading it reads to the end; each
+        thread closes its own connection to it when it next uses or closes the database, a pool its idle
+        ones at once. A ``readonly()`` on such a node goes on at one that has reached the primary's position.
+
+        Parameters:
+            replicas: as the argument of the same name. Not empty: what finds nodes may find none by mistake.
+                To have all reads on the primary on purpose, give every node ``weight=0``; they fall back
+                then, as ``fallback`` and ``max_fallback_share`` allow.
+
+        Raises:
+            ConfigurationError: the list is empty or cannot work; nothing was changed.
+        """
+        self._members.set_replicas(replicas)
+
+    # peewee's members
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Open the node that the next plain read would use; the primary only if no replica answers.
+
+        Raises:
+            OperationalError: already open, or no node answers; then it names each and its reason.
+            InterfaceError: the database is deferred and was not initialised.
+        """
+        return bool(self._members.connect(reuse_if_open, self.at_primary))
+
+    def close(self) -> bool:
+        """Close all of this thread's connections; True if there were any."""
+        return bool(self._members.close())
+
+    def dispose(self) -> None:
+        """Forget all of this thread's connections without closing them; end the prober until the next use."""
+        self._members.dispose()
+
+    def connection(self) -> Any:
+        """The primary's connection of this thread; inside ``readonly()`` that of the scope's node."""
+        return self._members.connection(self.at_primary)
+
+    def cursor(self, named_cursor: Any = None) -> Any:
+        """A cursor of the connection that `connection` gives."""
+        return self._members.cursor(named_cursor, self.at_primary)
+
+    def is_connection_usable(self) -> bool:
+        """Whether this thread has connections, and each of them answers."""
+        return bool(self._members.is_connection_usable())
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
         """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        self._refuse_transaction()
-        core = self._replication
-        if core.escapes is not None:
-            core.escapes.check(self._state.transactions, "BEGIN")
-        self._check_open()
-        self._forget_lost_commit()
-        conn = self._state.conn
-        if conn is not None and self._writer_is_spent(conn, begins=True):
-            self._drop_writer()
-        conn = self._writer()
-        if core.rehearsal is not None and core.rehearsal.conn is not None:
-            conn.run_setting(f"SAVEPOINT {_REHEARSED}")
-            return
-        conn.executing = True
-        try:
-            super().begin(*args, **kwargs)
-        except PeeweeException as exc:
-            self._explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
-            raise
-        finally:
-            conn.executing = False
-
-    def push_transaction(self, transaction: Any) -> None:
-        """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        self._refuse_transaction()
-        super().push_transaction(transaction)
-        if self._replication.escapes is not None:
-            self._replication.escapes.enter(transaction)
-
-    def pop_transaction(self) -> Any:
-        """As peewee's."""
-        self._forget_lost_commit()
-        transaction = super().pop_transaction()
-        if self._replication.escapes is not None:
-            self._replication.escapes.leave(transaction)
-        return transaction
-
-    def _refuse_transaction(self) -> None:
-        frame = innermost(self._replication)
-        if frame is not None and frame.place == "readonly":
-            self._replication.counters.add("refused")
-            raise ReadOnlyViolation("a transaction cannot start inside readonly(); primary() is the way out")
+        self._members.begin(*args, **kwargs)
 
     def commit(self) -> None:
         """As peewee's; where the primary was never needed there is nothing to commit.
@@ -96,29 +126,19 @@ class Replicated(Connections):
             OutcomeUnknown: the connection was lost after COMMIT had been sent.
             OperationalError: it was lost before; nothing was committed.
         """
-        self._end_transaction(super().commit, f"RELEASE SAVEPOINT {_REHEARSED}", commits=True)
+        self._members.commit()
 
     def rollback(self) -> None:
         """As peewee's; where the primary was never needed, or is lost, there is nothing to roll back."""
-        self._end_transaction(super().rollback, f"ROLLBACK TO SAVEPOINT {_REHEARSED}")
+        self._members.rollback()
 
-    def _end_transaction(self, end: Any, rehearsed: str, *, commits: bool = False) -> None:
-        if commits:
-            self._refuse_lost_commit()
-        else:
-            self._forget_lost_commit()
-        conn = self._state.conn
-        if conn is None:
-            if self.is_closed():
-                end()  # raises peewee's own error
-            return
-        rehearsal = self._replication.rehearsal
-        if rehearsal is not None and rehearsal.conn is conn:
-            conn.run_setting(rehearsed)
-            return
-        self._send_end(conn, end, commits=commits)
+    def push_transaction(self, transaction: Any) -> None:
+        """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
+        self._members.push_transaction(transaction)
 
-    # Executing
+    def pop_transaction(self) -> Any:
+        """As peewee's."""
+        return self._members.pop_transaction()
 
     def execute(self, query: Any, **context_options: Any) -> Any:
         """As peewee's; the server's version is known before the SQL is built."""
@@ -139,48 +159,10 @@ class Replicated(Connections):
             OutcomeUnknown: the primary's connection was lost after a write of its own had been sent.
             PrimaryReadOnly: the primary does not take writes any more.
         """
-        if self._node is not None:  # a subclass's _initialize_connection() on a replica
-            return super().execute_sql(sql, params)
-        core = self._replication
-        statement = core.classifier.classify(sql)
-        frame = innermost(core)
-        state = self._state
-        if core.escapes is not None:
-            core.escapes.check(state.transactions, sql)
-        decision = core.decide(statement, state, frame, self._at_primary)
-        conn = state.conn
-        if conn is not None and conn.report_incomplete and (decision.target != WRITER or decision.guard):
-            core.make_sure(conn)
-            decision = core.decide(statement, state, frame, self._at_primary)
-        if decision.refusal:
-            core.counters.add("refused")
-            raise ReadOnlyViolation(f"{decision.refusal} ({sql[:200]})")
-        if state.closed:
-            self._check_open()
-        if core.replicas.unsettled:
-            self._attend(reads=decision.target == REPLICA)
-        self._log_query(sql, params)
-        execution = Execution(self, core, statement, decision, frame, sql, params)
-        if not self.query_hooks and not core.route_hooks:
-            return execution.run()
-        started = Clock.monotonic()
-        try:
-            cursor = execution.run()
-        except Exception as exc:
-            execution.report(started, exc)
-            raise
-        execution.report(started, None)
-        return cursor
+        return self._members.execute_sql(sql, params, self.at_primary)
 
-    def _send(self, sql: str, params: Any) -> Any:
-        with __exception_wrapper__:
-            # A subclass's own cursor() is honoured; peewee's would only find the connection again.
-            cursor = self._state.conn.cursor() if self._plain_cursor else self.cursor()
-            cursor.execute(sql, params or ())
-        return cursor
-
-    def _place(self, statement: Statement, decision: Decision, frame: Frame) -> Any:
-        return Execution(self, self._replication, statement, decision, frame, "", None).place()
+    def _after_fork(self) -> None:
+        self._members.after_fork()
 
     # Scopes and routes
 
@@ -205,11 +187,11 @@ class Replicated(Connections):
             checked({"consistency": consistency}, ConfigurationError)
         if max_lag is not None:
             checked({"max_lag": max_lag}, ConfigurationError)
-        return Scope(self, lambda: self._enter_readonly(consistency, snapshot, max_lag))
+        return Scope(self, lambda: self._members.scopes.enter_readonly(consistency, snapshot, max_lag))
 
     def primary(self) -> Scope[Self]:
         """A scope, and a decorator, in which everything goes to the primary: the way out of readonly()."""
-        return Scope(self, lambda: Frame(self._replication, "primary"))
+        return Scope(self, lambda: self._members.scopes.enter_primary())
 
     def causal_session(self, bookmark: str | None = None) -> Scope[Self]:
         """A scope, and a decorator, whose reads see at least what it wrote, and never go backwards.
@@ -222,80 +204,15 @@ class Replicated(Connections):
         Raises on entry:
             BookmarkError: the bookmark is malformed, of another database, or has expired.
         """
-        return Scope(self, lambda: self._enter_causal(bookmark))
-
-    def _enter_causal(self, bookmark: str | None) -> Frame:
-        return self._causal_frame([] if bookmark is None else [self._position_of(bookmark)])
-
-    def _causal_frame(self, positions: list[Any], *, apart: bool = False) -> Frame:
-        """A ``causal_session()`` that begins with `positions`.
-
-        Parameters:
-            apart: what this thread did outside of such sessions is none of its business, nor the other way.
-        """
-        core = self._replication
-        outer = None if apart and causal(core) is None else core.consistency.session()
-        session = Session(outer=outer)
-        if outer is not None:
-            session.take_over(outer)
-        for position in positions:
-            session.saw(position)
-            session.bookmarked = True
-        return Frame(core, "causal", session=session)
-
-    def _position_of(self, bookmark: str, max_age: float = BOOKMARK_SECONDS) -> Any:
-        core = self._replication
-        mark = bookmarks.decode(bookmark, Clock.wall(), max_age)
-        if mark.history != self.database:
-            raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {self.database!r}")
-        kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
-        if core.dialect not in (None, kind):
-            raise BookmarkError(f"the bookmark is of a {kind} server, and this is {core.dialect}")
-        return mark.position
+        return Scope(self, lambda: self._members.scopes.enter_causal(bookmark))
 
     def bookmark(self) -> str | None:
         """What this context has written, as a string for `causal_session`; None where that is nothing.
 
         Where a statement on the primary reported no position of its own, the primary is asked for it.
         """
-        core = self._replication
-        return self._bookmark_of(core.consistency.session())
-
-    def _bookmark_of(self, session: Session) -> str | None:
-        position = self._replication.consistency.settled(session)
-        return None if position is None else bookmarks.encode(position, self.database, Clock.wall())
-
-    def _enter_readonly(
-        self, consistency: str | None = None, snapshot: bool = False, max_lag: float | None = None
-    ) -> Frame:
-        core = self._replication
-        transaction = core.transaction(self._state)
-        if transaction and core.settings.readonly_in_transaction == "error":
-            raise ReadOnlyViolation(
-                f"readonly() inside a transaction ({transaction}); "
-                'readonly_in_transaction="join" lets its reads stay in the transaction'
-            )
-        if transaction and snapshot:
-            raise ReadOnlyViolation(f"a snapshot cannot join a transaction ({transaction})")
-        if max_lag is not None:
-            self._hold_to(max_lag)
-        frame = Frame(core, "readonly", level=consistency)
-        frame.max_lag = max_lag
-        if snapshot:
-            frame.snapshot = Snapshot(self._here)
-        return frame
-
-    def _hold_to(self, max_lag: float) -> None:
-        """Before a scope with a bound of its own: know how far replicas are behind, and leave one that is."""
-        core = self._replication
-        if core.prober is not None and core.rehearsal is None:
-            core.prober.use(self)
-            core.prober.looked.wait(_FIRST_LOOK_SECONDS)
-        pin = pinning(core)
-        if pin is not None:
-            with pin.lock:
-                if pin.node is not None and not within((cast(Replica, pin.node),), max_lag):
-                    pin.node = None
+        found: str | None = self._members.bookmark()
+        return found
 
     @property
     def on_primary(self) -> Self:
@@ -307,10 +224,14 @@ class Replicated(Connections):
             self._on_primary = twin
         return twin  # type: ignore[no-any-return]  # an instance of a subclass made at run time
 
+    def shares_connections_with(self, other: object) -> bool:
+        """Whether `other` is the same database, or its `on_primary`."""
+        return isinstance(other, Replicated) and other._parts is self._parts
+
     @property
     def Model(self) -> Any:  # peewee's name
         """As peewee's: a base class for models bound to this database."""
-        if not self._at_primary:
+        if not self.at_primary:
             return super().Model
         if "_primary_model" not in vars(self):
             meta = type("Meta", (), {"database": self})
@@ -329,37 +250,28 @@ class Replicated(Connections):
         Raises:
             ReadOnlyViolation: as executing it would.
         """
-        core = self._replication
-        at_primary = self._at_primary
+        at_primary = self.at_primary
         if isinstance(sql_or_query, str):
             sql = sql_or_query
         else:
             sql = self.get_sql_context().sql(sql_or_query).query()[0]
             bound = getattr(sql_or_query, "_database", None)
             bound = getattr(bound, "obj", bound)  # what a proxy stands for
-            if isinstance(bound, Replicated) and bound._replication is core:
-                at_primary = at_primary or bound._at_primary
-        statement = core.classifier.classify(sql)
-        frame = innermost(core)
-        conn = self._state.conn
-        if conn is not None and conn.report_incomplete and not conn.busy:
-            # What a lost connection has left is nothing; the statement itself will say that it is lost.
-            with contextlib.suppress(PeeweeException):
-                core.make_sure(conn)
-        decision = core.decide(statement, self._state, frame, at_primary)
-        if decision.refusal:
-            raise ReadOnlyViolation(f"{decision.refusal} ({sql[:200]})")
-        return core.route(decision, statement, frame)
+            if self.shares_connections_with(bound):
+                at_primary = at_primary or bool(getattr(bound, "at_primary", False))
+        found: Route = self._members.explain(sql, at_primary)
+        return found
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
         """The nodes that serve reads, in the order they were given."""
-        return self._replication.replicas.all
+        return self._parts.cluster.replicas.all
 
     @property
     def route_hooks(self) -> list[RouteHook]:
         """Callables that are given one `RouteEvent` per execution."""
-        return self._replication.route_hooks
+        hooks: list[RouteHook] = self._members.route_hooks
+        return hooks
 
     @property
     def node_hooks(self) -> list[NodeHook]:
@@ -368,18 +280,18 @@ class Replicated(Connections):
         They are called by whichever thread has found it out, the prober's too, and should return soon. What
         one raises is logged.
         """
-        return self._replication.news.hooks
+        return self._parts.cluster.news.hooks
 
     def stats(self) -> dict[str, Any]:
         """Counters since the database was made, by name, and of each node its state, role and lag."""
-        return self._replication.stats()
+        return self._parts.cluster.stats()
 
 
 def _at_primary_class(cls: type[Replicated]) -> type[Replicated]:
     made: type[Replicated] | None = vars(cls).get("_at_primary_class")
     if made is None:
-        if cls._at_primary:
+        if cls.at_primary:
             return cls
-        made = type(cls.__name__, (cls,), {"_at_primary": True, "__module__": cls.__module__})
+        made = type(cls.__name__, (cls,), {"at_primary": True, "__module__": cls.__module__})
         cls._at_primary_class = made
     return made

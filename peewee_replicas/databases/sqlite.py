@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from peewee import SENTINEL, OperationalError, SqliteDatabase, __exception_wrapper__, sqlite3
 
 from ..concurrency import Clock
+from ..connections.checks import ConnectionChecks
+from ..connections.diagnosis import Diagnosis
+from ..connections.parts import Parts
+from ..connections.plain_database import NodeDatabase, PlainDatabase
+from ..connections.primary_connection import PrimaryConnection
+from ..connections.primary_session import PrimarySession
+from ..connections.replica_connections import ReplicaConnections
+from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
+from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.replica import Replica
 from ..nodes.replica_set import ReplicaSet
 from ..nodes.spec import NodeSpec
-from ..routing.router import PRIMARY, Replication
+from ..routing.router import Router
 from ..routing.settings import OWN_ARGUMENTS, Settings
 from ..servers import sqlite, sqlite_dialect
-from ..servers.error_meanings import Meaning
-from .lifecycle import Connections
+from .assembly import Assembly
 from .replicated import Replicated
+from .routed_members import RoutedMembers
 
 _MOST_READERS = 100
 _RETRY_PAUSE = 0.01
@@ -45,6 +54,221 @@ class _Unopened:
         return True
 
 
+def _carried(db: Any) -> str:
+    return "an attached database" if getattr(db, "_attached", None) else ""
+
+
+class _SqlitePrimary(PlainDatabase):
+    """The writer."""
+
+    def locate(self) -> sqlite.File:
+        """The file that this thread's connections lead to, until all of them are closed."""
+        state, db = self.state, self.db
+        if state.closed or not hasattr(state, "file"):
+            state.file = sqlite.File(db.database, bool(db.connect_params.get("uri")))
+        found: sqlite.File = state.file
+        return found
+
+    def connect_file(self) -> Any:
+        """Open the file for writing."""
+        found = getattr(self.state, "file", None) or self.locate()
+        return _open_file(self.db, found.writing, _use_wal)
+
+
+class _SqliteNode(NodeDatabase):
+    """A reader."""
+
+    def follow(self, primary: Any) -> None:
+        super().follow(primary)
+        db = self.db
+        for name in _SHARED:
+            setattr(db, name, getattr(primary, name))
+        db._pragmas = [
+            (name, value) for name, value in primary._pragmas if _bare(name) not in sqlite.FILE_PRAGMAS
+        ]
+        db.database = primary._state.file.reading
+        db.connect_params["uri"] = True
+
+    def connect_file(self) -> Any:
+        """Open the file for reading."""
+        return _open_file(self.db, self.db.database, lambda _db, conn: conn.guard())
+
+    def open_connections(self) -> list[Any]:
+        """This thread's connection, if it has one."""
+        return [] if self.conn is None else [self.conn]
+
+
+def _open_file(db: Any, place: Any, prepare: Callable[[Any, Any], None]) -> Any:
+    parameters = {"factory": sqlite.Connection, **db.connect_params}
+    conn = sqlite3.connect(place, timeout=db._timeout, isolation_level=None, **parameters)
+    try:
+        _check_factory(str(db.database), conn)
+        db._add_conn_hooks(conn)
+        prepare(db, conn)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _use_wal(db: Any, conn: Any) -> None:
+    # Two connections that switch at once refuse each other at once, whatever the timeout.
+    until = Clock.monotonic() + db._timeout
+    while True:
+        try:
+            found = conn.ask("PRAGMA journal_mode = WAL")[0][0]
+            break
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or Clock.monotonic() >= until:
+                raise _no_wal(db, str(exc)) from exc
+            time.sleep(_RETRY_PAUSE)  # SQLite does not wait for this lock
+    if found != "wal":
+        raise _no_wal(db, f"its journal mode stays {found!r}")
+
+
+def _no_wal(db: Any, cause: str) -> OperationalError:
+    return OperationalError(
+        f"{db.database} cannot be put into WAL mode: {cause}; readers beside a writer need it. "
+        "The file must be writable, on a local file system and not in exclusive use"
+    )
+
+
+def _check_factory(label: str, conn: Any) -> None:
+    if not isinstance(conn, sqlite.Connection):
+        raise ConfigurationError(
+            f"{label}: the connection is a {type(conn).__name__}; a factory or a _connect() of your own "
+            "must make a subclass of peewee_replicas.servers.sqlite.Connection"
+        )
+
+
+class _SqliteChecks(ConnectionChecks):
+    """What is looked at in each new connection to the file."""
+
+    primary: PrimaryConnection
+
+    def check(self, label: str, conn: Any, parameters: Mapping[str, Any]) -> None:
+        _check_factory(label, conn)
+
+    def take_in(self, name: str, conn: Any) -> None:
+        super().take_in(name, conn)
+        if conn.guarded and conn.ask("PRAGMA journal_mode")[0][0] != "wal":
+            self.primary.get()  # switches the file to WAL, which it keeps
+
+
+class _Writer(PrimaryConnection):
+    """The writer's connections. The file cannot be lost as a server can."""
+
+    plain: _SqlitePrimary
+
+    def get(self) -> Any:
+        conn = self.plain.conn
+        if conn is not None:
+            return conn
+        self.plain.locate()
+        return super().get()
+
+
+class _Readers(ReplicaConnections):
+    """The readers' connections."""
+
+    primary: _SqlitePrimary
+    writer: PrimaryConnection
+
+    def reach(self, node: Replica) -> NodeDatabase:
+        database = super().reach(node)
+        conn = database.conn
+        if conn.busy:
+            # Rows still being read keep that connection at the state the data had when they were asked for.
+            database.state.reset()
+            self.open(node, database)
+            database.conn.set_aside(conn)
+        return database
+
+    def open(self, node: Replica, database: NodeDatabase) -> None:
+        if not self.primary.locate().exists():
+            self.writer.get()  # creates the file
+        super().open(node, database)
+
+
+class _SqliteAssembly(Assembly):
+    """Makes the readers and the collaborators of one SQLite database."""
+
+    plain: _SqlitePrimary
+    node_database = _SqliteNode
+
+    def node_specs(self, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[NodeSpec, ...]:
+        if given.get("replicas"):
+            raise ConfigurationError("replicas: SQLite has one file and no replicas; give readers=2 instead")
+        readers = given["readers"]
+        whole = isinstance(readers, int) and not isinstance(readers, bool)
+        if not whole or not 0 <= readers <= _MOST_READERS:
+            raise ConfigurationError(f"readers={readers!r}: wanted is a whole number, 0 to {_MOST_READERS}")
+        return tuple(NodeSpec(f"reader-{number}", 1, {}) for number in range(1, readers + 1))
+
+    def make_cluster(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Cluster:
+        place = str(self.plain.db.database)
+        nodes = [Replica(spec, place, self._database_of) for spec in specs]
+        for node in nodes:
+            node.lag, node.role = 0.0, "replica"  # it is one file
+        reader = Replica(NodeSpec(PRIMARY, 1, {}), place, self._database_of, is_primary=True)
+        return Cluster(ReplicaSet(nodes), reader, settings, timed=True)
+
+    def assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Parts:
+        parts = super().assemble(settings, specs)
+        parts.router.know_dialect(sqlite_dialect.NAME)
+        parts.session.carried = _carried(self.plain.db)
+        return parts
+
+    def make_diagnosis(self) -> Diagnosis:
+        return Diagnosis(lambda exc: sqlite.meaning(getattr(exc, "orig", exc)))
+
+    def make_checks(self, cluster: Cluster, router: Router) -> ConnectionChecks:
+        return _SqliteChecks(self.plain.db, cluster, router)
+
+    def make_primary(
+        self,
+        cluster: Cluster,
+        session: PrimarySession,
+        consistency: Consistency,
+        diagnosis: Diagnosis,
+        checks: ConnectionChecks,
+    ) -> PrimaryConnection:
+        writer = _Writer(self.plain, cluster, session, consistency, diagnosis, checks, self.here)
+        assert isinstance(checks, _SqliteChecks)
+        checks.primary = writer
+        return writer
+
+    def make_replicas(
+        self,
+        cluster: Cluster,
+        session: PrimarySession,
+        diagnosis: Diagnosis,
+        checks: ConnectionChecks,
+        primary: PrimaryConnection,
+    ) -> ReplicaConnections:
+        readers = _Readers(self.plain, self.node_database, cluster, session, diagnosis, checks)
+        readers.writer = primary
+        return readers
+
+    def make_prober(self, settings: Settings, cluster: Cluster) -> None:
+        return None  # readers of one file are never behind
+
+
+class _SqliteMembers(RoutedMembers):
+    """The members of a database on a file."""
+
+    plain: _SqlitePrimary
+
+    def connect_file(self) -> Any:
+        """Open the file for writing."""
+        return self.plain.connect_file()
+
+    def open_connections(self) -> list[Any]:
+        """Each connection that this thread has open."""
+        connections = [database.conn for database in self.parts.replicas.opened()]
+        return connections if self.plain.conn is None else [self.plain.conn, *connections]
+
+
 class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
     """peewee's `SqliteDatabase`, with reads served by read-only connections to the same file.
 
@@ -62,7 +286,10 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         ConfigurationError: an argument cannot work; a database in memory, for one, has no file to share.
     """
 
-    _own_arguments = (*OWN_ARGUMENTS, "readers")
+    routing_arguments = (*OWN_ARGUMENTS, "readers")
+    beneath = SqliteDatabase
+    assembly = _SqliteAssembly
+    members = _SqliteMembers
 
     def __init__(
         self,
@@ -86,31 +313,22 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         )
 
     def init(self, database: Any, pragmas: Any = None, **kwargs: Any) -> None:
-        """As peewee's; takes the routing arguments too. Raises `ConfigurationError` and changes nothing
-        when one of them cannot work."""
-        if self._node is None:
-            if database is not None and sqlite.in_memory(database):
-                raise ConfigurationError(
-                    f"database={database!r}: a database in memory belongs to one connection, so readers "
-                    "would find it empty; give the path of a file, or use peewee's SqliteDatabase"
-                )
-            given = self._pragmas if pragmas is None else pragmas
-            for name, value in given.items() if isinstance(given, dict) else given or ():
-                _check_pragma(name, value)
+        """As peewee's; takes the routing arguments too.
+
+        Raises:
+            ConfigurationError: one of them cannot work; nothing was changed.
+        """
+        if database is not None and sqlite.in_memory(database):
+            raise ConfigurationError(
+                f"database={database!r}: a database in memory belongs to one connection, so readers "
+                "would find it empty; give the path of a file, or use peewee's SqliteDatabase"
+            )
+        given = self._pragmas if pragmas is None else pragmas
+        for name, value in given.items() if isinstance(given, dict) else given or ():
+            _check_pragma(name, value)
         if pragmas is not None:
             kwargs["pragmas"] = pragmas
         super().init(database, **kwargs)
-
-    # Nodes
-
-    def _node_specs(self, given: dict[str, Any], parameters: dict[str, Any]) -> tuple[NodeSpec, ...]:
-        if given.get("replicas"):
-            raise ConfigurationError("replicas: SQLite has one file and no replicas; give readers=2 instead")
-        readers = given["readers"]
-        whole = isinstance(readers, int) and not isinstance(readers, bool)
-        if not whole or not 0 <= readers <= _MOST_READERS:
-            raise ConfigurationError(f"readers={readers!r}: wanted is a whole number, 0 to {_MOST_READERS}")
-        return tuple(NodeSpec(f"reader-{number}", 1, {}) for number in range(1, readers + 1))
 
     def set_replicas(self, replicas: Any) -> None:
         """Not for SQLite, whose readers are all the same.
@@ -120,122 +338,17 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         """
         raise ConfigurationError("set_replicas(): SQLite has one file and no replicas; give readers= instead")
 
-    def _assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Replication:
-        place = str(self.database)
-        reader = Replica(NodeSpec(PRIMARY, 1, {}), place, self._make_node, is_primary=True)
-        core = Replication(
-            settings, ReplicaSet([Replica(spec, place, self._make_node) for spec in specs]), reader
-        )
-        core.know_dialect(sqlite_dialect.NAME)
-        for replica in core.replicas.all:
-            replica.lag, replica.role = 0.0, "replica"  # it is one file
-        core.carried = self._carried()
-        return core
-
-    def _carried(self) -> str:
-        return "an attached database" if getattr(self, "_attached", None) else ""
-
-    def _adopt(self, owner: Connections, replica: Replica) -> None:
-        super()._adopt(owner, replica)
-        for name in _SHARED:
-            setattr(self, name, getattr(owner, name))
-        self._pragmas = [
-            (name, value) for name, value in owner._pragmas if _bare(name) not in sqlite.FILE_PRAGMAS
-        ]
-        self.database = owner._state.file.reading
-        self.connect_params["uri"] = True
-        self._guarded = True
-
-    def _locate(self) -> sqlite.File:
-        """The file that this thread's connections lead to, until all of them are closed."""
-        state = self._state
-        if state.closed or not hasattr(state, "file"):
-            state.file = sqlite.File(self.database, bool(self.connect_params.get("uri")))
-        found: sqlite.File = state.file
-        return found
-
-    def _writer(self) -> Any:
-        conn = self._state.conn
-        if conn is not None:
-            return conn
-        self._locate()
-        return super()._writer()
-
-    def _reach(self, replica: Replica) -> Any:
-        node = super()._reach(replica)
-        conn = node._state.conn
-        if conn.busy:
-            # Rows still being read keep that connection at the state the data had when they were asked for.
-            node._state.reset()
-            self._open_node(replica, node)
-            node._state.conn.set_aside(conn)
-        return node
-
-    def _open_node(self, replica: Replica, node: Any) -> None:
-        if not self._locate().exists():
-            self._writer()  # creates the file
-        super()._open_node(replica, node)
-
     def _connect(self) -> Any:
-        parameters = {"factory": sqlite.Connection, **self.connect_params}
-        database = self.database
-        if self._node is None:
-            database = (getattr(self._state, "file", None) or self._locate()).writing
-        conn = sqlite3.connect(database, timeout=self._timeout, isolation_level=None, **parameters)
-        try:
-            self._check_connection(str(self.database), conn, parameters)
-            self._add_conn_hooks(conn)
-            if self._guarded:
-                conn.guard()
-            else:
-                self._use_wal(conn)
-        except BaseException:
-            conn.close()
-            raise
-        return conn
+        return self._members.connect_file()
 
-    def _check_connection(self, label: str, conn: Any, parameters: dict[str, Any]) -> None:
-        if not isinstance(conn, sqlite.Connection):
-            raise ConfigurationError(
-                f"{label}: the connection is a {type(conn).__name__}; a factory or a _connect() of your own "
-                "must make a subclass of peewee_replicas.servers.sqlite.Connection"
-            )
-
-    def _after_connect(self, name: str, conn: Any) -> None:
-        super()._after_connect(name, conn)
-        if conn.guarded and conn.ask("PRAGMA journal_mode")[0][0] != "wal":
-            self._writer()  # switches the file to WAL, which it keeps
-
-    def _use_wal(self, conn: Any) -> None:
-        # Two connections that switch at once refuse each other at once, whatever the timeout.
-        until = Clock.monotonic() + self._timeout
-        while True:
-            try:
-                found = conn.ask("PRAGMA journal_mode = WAL")[0][0]
-                break
-            except sqlite3.OperationalError as exc:
-                if "locked" not in str(exc) or Clock.monotonic() >= until:
-                    raise self._no_wal(str(exc)) from exc
-                time.sleep(_RETRY_PAUSE)  # SQLite does not wait for this lock
-        if found != "wal":
-            raise self._no_wal(f"its journal mode stays {found!r}")
-
-    def _no_wal(self, cause: str) -> OperationalError:
-        return OperationalError(
-            f"{self.database} cannot be put into WAL mode: {cause}; readers beside a writer need it. "
-            "The file must be writable, on a local file system and not in exclusive use"
-        )
-
-    def _meaning(self, exc: BaseException) -> Meaning:
-        return sqlite.meaning(getattr(exc, "orig", exc))
+    def _as_primary(self) -> _SqlitePrimary:
+        return _SqlitePrimary(self, self.beneath)
 
     # peewee's members that reach for the one connection
 
     def _everywhere(self, apply: Callable[[Any], object]) -> None:
         """Do something to each connection that this thread has open, without opening one."""
-        connections = [self._state.conn]
-        if self._node is None:
-            connections += [node._state.conn for node in self._open_nodes()]
+        connections = self._members.open_connections()
         with __exception_wrapper__:
             for conn in connections:
                 if conn is not None:
@@ -277,7 +390,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
             except BaseException:
                 del self._attached[name]
                 raise
-            self._replication.carried = self._carried()
+            self._note_attached()
         return attached
 
     def detach(self, name: str) -> bool:
@@ -287,8 +400,11 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         if self._state.conn is not None:
             self.execute_sql("DETACH DATABASE ?", (name,))
         del self._attached[name]
-        self._replication.carried = self._carried()
+        self._note_attached()
         return True
+
+    def _note_attached(self) -> None:
+        self._parts.session.carried = _carried(self)
 
     def pragma(
         self, key: str, value: Any = SENTINEL, permanent: bool = False, schema: str | None = None

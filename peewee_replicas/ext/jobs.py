@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from peewee_replicas.databases.routed_members import members_of
 from peewee_replicas.errors import BookmarkError
 from peewee_replicas.scopes.scope import Scope
 
@@ -49,8 +50,8 @@ def _scoped(function: Callable[..., Any], database: Any, bookmark: str | None) -
     positions = []
     if bookmark is not None:
         try:
-            positions.append(database._position_of(bookmark))
+            positions.append(members_of(database).scopes.position_of(bookmark))
         except BookmarkError as exc:
             logger.warning("a job reads on the primary, because its bookmark cannot be used: %s", exc)
             function = database.primary()(function)
-    return Scope(database, lambda: database._causal_frame(positions, apart=True))(function)
+    return Scope(database, lambda: members_of(database).scopes.causal_frame(positions, apart=True))(function)

@@ -10,13 +10,14 @@ from typing import Any, Generic, TypeVar, cast
 from peewee import Proxy
 
 from peewee_replicas import bookmarks
+from peewee_replicas.concurrency import Clock
 from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.databases.replicated import Replicated
+from peewee_replicas.databases.routed_members import members_of
 from peewee_replicas.errors import BookmarkError, ConfigurationError
 from peewee_replicas.events import Counters
 from peewee_replicas.scopes.frames import Frame, Steps
 
-from ..concurrency import Clock
 from .cookies import Found, Secrets, Terms, labelled, until_of, until_text, with_vary
 
 A = TypeVar("A")
@@ -61,7 +62,7 @@ class Visit:
 
     def ask(self) -> None:
         """Ask the primary; on a thread or task that has no connection, none is left."""
-        session, consistency = self.session, self.database._replication.consistency
+        session, consistency = self.session, members_of(self.database).parts.consistency
         was_closed = self.database.is_closed()
         try:
             if session.lost:
@@ -158,7 +159,7 @@ class Carrier:
                 frames.append(frame)
                 visits.append(Visit(label, database, frame))
                 if method in self.terms.readonly:
-                    frames.append(database._enter_readonly())
+                    frames.append(members_of(database).scopes.enter_readonly())
         except BaseException:
             for frame in frames:
                 frame.end()
@@ -166,19 +167,21 @@ class Carrier:
         return Request(visits, frames)
 
     def _frame(self, database: Any, found: Found) -> Frame:
+        members = members_of(database)
+        scopes = members.scopes
         positions, refused, stuck = [], found.refused, 0.0
         for text in found.texts:
             try:
                 until = until_of(text)
                 if until is None:
-                    positions.append(database._position_of(text, self.terms.max_age))
+                    positions.append(scopes.position_of(text, self.terms.max_age))
                 else:
                     stuck = max(stuck, until - Clock.wall())
             except BookmarkError as exc:
                 refused.append(str(exc))
-        frame: Frame = database._causal_frame(positions, apart=True)
+        frame = scopes.causal_frame(positions, apart=True)
         if stuck > 0:
-            seconds = min(stuck, database._replication.settings.sticky_seconds)
+            seconds = min(stuck, members.parts.router.settings.sticky_seconds)
             cast(Session, frame.session).stick(Clock.monotonic() + seconds)
         if positions or stuck > 0:
             self.counters.add("taken")

@@ -80,20 +80,28 @@ class ProbedCluster(Protocol):
     generation: int
 
 
-class Connector(Protocol):
-    """The database, as the prober needs it: it opens connections and explains their errors."""
+class ErrorReader(Protocol):
+    """What explains the errors of a connection."""
 
-    def _open_probe(self, replica: Replica, seconds: float, watch: Callable[[Any], None]) -> Any:
-        """A connection for the prober alone; `watch` is given it before it is opened."""
-
-    def _meaning(self, exc: BaseException) -> str:
+    def meaning(self, exc: BaseException) -> str:
         """What an error says about the node."""
 
-    def _has_no_connection(self, exc: BaseException) -> bool:
+    def has_no_connection(self, exc: BaseException) -> bool:
         """Whether an error says that the node cannot be reached, or has hung up."""
 
-    def _cause(self, exc: BaseException) -> str:
+    def cause(self, exc: BaseException) -> str:
         """An error in words, with what to do about it."""
+
+
+class Connector(Protocol):
+    """What opens the prober's connections."""
+
+    @property
+    def diagnosis(self) -> ErrorReader:
+        """What reads the errors of its connections."""
+
+    def open_probe(self, replica: Replica, seconds: float, watch: Callable[[Any], None]) -> Any:
+        """A connection for the prober alone; `watch` is given it before it is opened."""
 
 
 class Prober:
@@ -126,6 +134,10 @@ class Prober:
     def _forget(self) -> None:
         self._samples = Samples()
         self._sampled = threading.Event()
+
+    def wait_for_first_look(self, seconds: float) -> bool:
+        """Wait until every node was looked at; False if that took longer than so many seconds."""
+        return self.looked.wait(seconds)
 
     @property
     def at_work(self) -> bool:
@@ -257,7 +269,11 @@ class Prober:
             goal = None
         try:
             probes[replica] = Probe(
-                target.conn, target.questionnaire, goal, self._settle_seconds, database._has_no_connection
+                target.conn,
+                target.questionnaire,
+                goal,
+                self._settle_seconds,
+                database.diagnosis.has_no_connection,
             )
         except Exception as exc:
             self._lose(database, replica, target, run, exc)
@@ -298,7 +314,7 @@ class Prober:
             with self._lock:
                 self._samples.miss()
         gone = target.conn is None or not target.conn.open
-        if exc is not None and not (gone or database._has_no_connection(exc)):
+        if exc is not None and not (gone or database.diagnosis.has_no_connection(exc)):
             target.looked = True
             self._not_told(replica, target, exc)
             return
@@ -323,14 +339,16 @@ class Prober:
         started = Clock.monotonic()
         tries = replica in self._cluster.replicas.all and breaker.may_try(Clock.monotonic())
         try:
-            conn = database._open_probe(replica, self.limit, run.watch)
+            conn = database.open_probe(replica, self.limit, run.watch)
             self._close(run, target)
             target.conn, target.fresh = conn, True
             target.questionnaire = Questionnaire(self._cluster.settings.heartbeat_table)
             if replica is not self._cluster.reader:
                 self._sampled.wait(self.limit / 4)
             goal = self._samples.newest if replica is not self._cluster.reader else None
-            probe = Probe(conn, target.questionnaire, goal, self._settle_seconds, database._has_no_connection)
+            probe = Probe(
+                conn, target.questionnaire, goal, self._settle_seconds, database.diagnosis.has_no_connection
+            )
             while not probe.receive():
                 pass
             self._take(replica, target, probe)
@@ -368,9 +386,9 @@ class Prober:
         if replica is cluster.reader:
             with self._lock:
                 self._samples.miss()
-        found = database._meaning(exc)
-        unreachable = database._has_no_connection(exc) and found != "busy"
-        cause = database._cause(exc)
+        found = database.diagnosis.meaning(exc)
+        unreachable = database.diagnosis.has_no_connection(exc) and found != "busy"
+        cause = database.diagnosis.cause(exc)
         if replica not in cluster.replicas.all:
             self._not_told(replica, target, exc)
             return

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
-from peewee_replicas.routing.router import Rehearsal
+from peewee_replicas.connections.parts import Parts
+from peewee_replicas.connections.plain_database import PlainDatabase
+from peewee_replicas.connections.primary_connection import PrimaryConnection
+from peewee_replicas.connections.replica_connections import ReplicaConnections
+from peewee_replicas.consistency.levels import NOTHING, Consistency, Needs
+from peewee_replicas.nodes.replica import Replica
+from peewee_replicas.scopes.frames import Frame
+
+# Inside a test's own transaction the program's transactions are savepoints of this name.
+_SAVEPOINT = "peewee_replicas_one_server"
 
 
-@contextmanager
-def one_server(database: Any, *, transaction: bool = False) -> Iterator[Any]:
+def one_server(database: Any, *, transaction: bool = False) -> OneServer:
     """Let the primary play all roles, while routes and refusals stay as in production.
 
     Statements are routed, counted, refused and reported (``route_hooks``, ``stats()``, ``explain_route()``)
     as if the replicas were there, and then run on the primary's connection; the replicas' addresses are never
     connected to. A test so sees its own rows at once, and a write inside ``readonly()`` still fails.
+
+    Use it by ``with``; with an asyncio database by ``async with``.
 
     Parameters:
         database: the database under test.
@@ -24,40 +33,213 @@ def one_server(database: Any, *, transaction: bool = False) -> Iterator[Any]:
             production: the server's refusal of a write that the text does not show, and what commits by
             itself (DDL, a raw ``BEGIN``).
 
-    Raises:
+    Raises on entry:
         RuntimeError: a transaction is open already, or the database is being tested in this way already.
     """
-    database = getattr(database, "obj", database)  # a proxy's database
-    core = database._replication
-    if core.rehearsal is not None:
-        raise RuntimeError("one_server() is already in force for this database")
-    if database.in_transaction():
-        raise RuntimeError("one_server() cannot start inside a transaction; enter it first")
-    core.rehearsal = Rehearsal(None)
-    try:
-        if transaction:
-            with _rolled_back(database, core):
-                yield database
-        else:
-            yield database
-    finally:
-        core.rehearsal = None
+    return OneServer(getattr(database, "obj", database), transaction)  # `obj`: a proxy's database
 
 
-@contextmanager
-def _rolled_back(database: Any, core: Any) -> Iterator[None]:
-    was_closed = database.is_closed()
-    conn = database._writer()
-    conn.run_setting("BEGIN")
-    core.rehearsal = Rehearsal(conn)
-    try:
-        yield
-    finally:
+class OneServer:
+    """The block of a test in which one server plays all roles. Made by `one_server`."""
+
+    def __init__(self, database: Any, transaction: bool) -> None:
+        self._database = database
+        self._in_transaction = transaction
+        self._undo: _Undo | None = None
+
+    def __enter__(self) -> Any:
+        if self._undo is not None or isinstance(self._database._parts.replicas, _EverythingOnPrimary):
+            raise RuntimeError("one_server() is already in force for this database")
+        if self._database.in_transaction():
+            raise RuntimeError("one_server() cannot start inside a transaction; enter it first")
+        undo = _Undo(self._database)
+        undo.pretend()
+        try:
+            if self._in_transaction:
+                undo.begin()
+        except BaseException:
+            undo.restore()
+            raise
+        self._undo = undo
+        return self._database
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        undo, self._undo = self._undo, None
+        if undo is None:
+            raise RuntimeError("this one_server() was not entered")
+        try:
+            if self._in_transaction:
+                undo.roll_back()
+        finally:
+            undo.restore()
+
+    async def __aenter__(self) -> Any:
+        return await self._database.run(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._database.run(self.__exit__, kind, exc, trace)
+
+
+class _Undo:
+    """What the block has put into the place of the database's own collaborators."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self._parts: Parts = database._parts
+        self._kept = (self._parts.primary, self._parts.replicas, self._parts.router.consistency)
+        self._prober = self._parts.cluster.prober
+        self._lags: list[tuple[Replica, float | None]] = []
+        self._was_closed = True
+
+    def pretend(self) -> None:
+        """Let the primary play all roles."""
+        parts = self._parts
+        if self._prober is not None:
+            self._prober.stop()
+        parts.cluster.prober = None
+        for node in parts.cluster.replicas.all:
+            self._lags.append((node, node.lag))
+            node.lag = 0.0  # one server is never behind itself
+        parts.replicas = _EverythingOnPrimary(parts)  # type: ignore[assignment]  # it stands in for it
+        parts.router.consistency = _AlwaysThere(parts.router.consistency)  # type: ignore[assignment]  # likewise
+
+    def restore(self) -> None:
+        """Put everything back as it was."""
+        parts = self._parts
+        parts.primary, parts.replicas, parts.router.consistency = self._kept
+        parts.cluster.prober = self._prober
+        for node, lag in self._lags:
+            node.lag = lag
+
+    def begin(self) -> None:
+        """Open the test's own transaction."""
+        parts = self._parts
+        self._was_closed = self._database.is_closed()
+        conn = parts.primary.get()
+        conn.run_setting("BEGIN")
+        parts.primary = _InTestTransaction(parts.primary, conn)  # type: ignore[assignment]  # it stands in for it
+
+    def roll_back(self) -> None:
+        """Roll the test's own transaction back."""
+        primary = self._parts.primary
         # The program may have closed the database, or left a transaction of its own open.
-        database._writer()
-        while database.in_transaction():
-            database.pop_transaction()
-        core.rehearsal = Rehearsal(None)
+        conn = primary.get()
+        while self._database.in_transaction():
+            self._database.pop_transaction()
+        self._parts.primary = self._kept[0]
         conn.run_setting("ROLLBACK")
-        if was_closed:
-            database.close()
+        if self._was_closed:
+            self._database.close()
+
+
+class _AlwaysThere:
+    """In the place of the database's consistency, as far as reads are asked what they must see: nothing."""
+
+    def __init__(self, consistency: Consistency) -> None:
+        self._consistency = consistency
+
+    def at_hand(self) -> None:
+        return None
+
+    def needs(self, _frame: Frame | None) -> Needs:
+        return NOTHING
+
+    def stays(self, _frame: Frame | None) -> str:
+        return ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consistency, name)
+
+
+class _EverythingOnPrimary:
+    """In the place of the connections to nodes: each node is reached by the primary's own connection."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._replicas: ReplicaConnections = parts.replicas
+
+    def reach(self, _node: Replica) -> _GuardedPrimary:
+        self._parts.primary.get()
+        return _GuardedPrimary(self._parts)
+
+    def attend(self, *, reads: bool = True) -> None:
+        """Nothing is looked after: the replicas' addresses are never connected to."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._replicas, name)
+
+
+class _GuardedPrimary(PlainDatabase):
+    """The primary's own connection, as if it were a node's."""
+
+    def __init__(self, parts: Parts) -> None:
+        plain = parts.primary.plain
+        super().__init__(plain.db, plain.beneath)
+        self._primary = parts.primary
+
+    def send(self, sql: str, params: Any) -> Any:
+        conn = self._primary.get()
+        guard = not conn.transaction  # an open transaction cannot be guarded
+        if guard:
+            conn.run_setting(conn.dialect.GUARD)
+        try:
+            return super().send(sql, params)
+        finally:
+            if guard and not conn.dropped():
+                conn.run_setting_when_idle(conn.dialect.UNGUARD)
+
+    def raw_cursor(self, named_cursor: Any) -> Any:
+        return self.cursor(named_cursor)
+
+    def discard(self) -> None:
+        """The connection is the primary's, which looks after it itself."""
+
+
+class _InTestTransaction:
+    """In the place of the primary's connections: the one on which the test has opened a transaction."""
+
+    def __init__(self, primary: PrimaryConnection, conn: Any) -> None:
+        self._primary = primary
+        self._conn = conn
+
+    def get(self) -> Any:
+        state = self._primary.plain.state
+        state.conn, state.closed = self._conn, False
+        return self._conn
+
+    def idle(self) -> None:
+        """No question of the library's own goes into the test's transaction."""
+        return
+
+    def transaction(self, state: Any) -> str:
+        # What a test opened around itself does not exist in production.
+        return "a transaction is open" if state.transactions else ""
+
+    def situation(self, state: Any) -> tuple[str, str]:
+        carried = self._primary.session.state(self._conn) if state.conn is self._conn else ""
+        return self.transaction(state), carried
+
+    def begin(self, *_args: Any, **_kwargs: Any) -> None:
+        self.get().run_setting(f"SAVEPOINT {_SAVEPOINT}")
+
+    def commit(self) -> None:
+        if self._primary.plain.conn is not None:
+            self._conn.run_setting(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+
+    def rollback(self) -> None:
+        if self._primary.plain.conn is not None:
+            self._conn.run_setting(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+
+    def close(self) -> None:
+        self._primary.plain.state.reset()
+
+    def give_back(self, conn: Any) -> None:
+        if conn is not self._conn:
+            self._primary.give_back(conn)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._primary, name)

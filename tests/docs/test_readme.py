@@ -201,9 +201,9 @@ def test_the_table_of_arguments_is_complete_and_its_defaults_are_so(page: str) -
     plain = ReplicatedDatabase("app")
     told = {codes(name)[0]: codes(default)[0] for name, default, *_ in rows(page, "argument")}
     assert set(told) == set(OWN_ARGUMENTS)
-    settings = plain._replication.settings
+    settings = plain._parts.router.settings
     given = {name: eval(default) for name, default in told.items()}
-    explicit = ReplicatedDatabase("app", **given)._replication.settings
+    explicit = ReplicatedDatabase("app", **given)._parts.router.settings
     for name in set(OWN_ARGUMENTS) - {"replicas", "policy"}:
         assert getattr(settings, name) == given[name] == getattr(explicit, name)
     assert type(settings.policy) is type(explicit.policy)

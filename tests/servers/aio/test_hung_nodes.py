@@ -40,11 +40,11 @@ def test_a_primary_that_hangs_costs_a_question_a_bounded_time(server: Any) -> No
 
         async def cancel_who_finds_out_whether_it_is_back() -> None:
             session, breaker = (
-                database._replication.consistency.own_session(),
-                database._replication.reader.breaker,
+                database._parts.consistency.own_session(),
+                database._parts.cluster.reader.breaker,
             )
             await database.aexecute_sql("DO 1")
-            database._replication.reader.failed("a test")
+            database._parts.cluster.reader.failed("a test")
             while not breaker.due(time.monotonic()):
                 await asyncio.sleep(0.01)
             cluster.primary.pause()

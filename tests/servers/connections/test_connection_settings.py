@@ -41,7 +41,7 @@ def _connections(database: Any) -> dict[str, Any]:
         database.execute_sql("SELECT 1").fetchall()
     return {
         "primary": database._state.conn,
-        **{node._node.name: node._state.conn for node in database._open_nodes()},
+        **{node.node.name: node.conn for node in database._parts.replicas.opened()},
     }
 
 
@@ -86,7 +86,7 @@ def test_init_command_meets_the_session_that_pymysql_would_give_it(make: Any, cl
     with plain_database(cluster, init_command=command) as plain:
         expected = list(plain.execute_sql("SELECT @tracked, @guarded").fetchall())
     assert _same(database, "SELECT @tracked, @guarded") == expected
-    assert all(_refuses_writes(node._state.conn) for node in database._open_nodes())
+    assert all(_refuses_writes(node.conn) for node in database._parts.replicas.opened())
 
 
 def test_init_command_of_a_write_transaction_mode_does_not_lift_the_guard(make: Any) -> None:
@@ -324,7 +324,7 @@ def test_the_primary_listed_as_a_replica_takes_part(make: Any, cluster: LocalClu
         == [("primary", "too")] * 2 + [("replica", "one")] * 2
     )
     # As a reader it has a connection of its own, under the guard.
-    assert _refuses_writes(database.replicas[0].database._state.conn)
+    assert _refuses_writes(database.replicas[0].database.conn)
     assert not isinstance(database._state.conn, Connection)
 
 

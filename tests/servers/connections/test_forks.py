@@ -137,7 +137,7 @@ def test_what_the_parent_wrote_binds_the_child(cluster: Any) -> None:
 def test_locks_of_other_threads_are_free_in_the_child(db: Any) -> None:
     read = "SELECT COUNT(*) FROM item"
     db.execute_sql(read)
-    core = db._replication
+    core = db._parts.cluster
     node = core.replicas.all[0]
     # As another thread would hold them at the moment of the fork.
     held = [core.counters._lock, node._lock, node.breaker._lock, node.progress.lock, db._lock]

@@ -50,7 +50,11 @@ def own_answers(database: Any, times: int = 6) -> None:
 
 def idle(database: Any) -> None:
     """Nothing counts as in flight any more."""
-    assert [replica.in_flight for replica in (*database.replicas, database._replication.reader)] == [0, 0, 0]
+    assert [replica.in_flight for replica in (*database.replicas, database._parts.cluster.reader)] == [
+        0,
+        0,
+        0,
+    ]
 
 
 def finish(database: Any) -> None:

@@ -63,7 +63,7 @@ def test_what_one_thread_is_asking_for_holds_for_the_others_too(lagging: Any) ->
     with impatient(lagging, consistency="process") as db, ThreadPoolExecutor(1) as pool:
         elsewhere(lagging, "UPDATE slot SET n = 2")
         Slot.update(n=9).where(Slot.n == 0).execute()
-        primary = db._replication.consistency.primary
+        primary = db._parts.consistency.primary
         ask, found = primary.current, []
 
         def slow() -> Any:

@@ -31,7 +31,7 @@ def test_what_is_owed_stays_owed_while_the_primary_is_away(
         own_pair.primary.start()
         until(lambda: n_of() == 2, 60)
         assert n_of() == 2
-        assert not db._replication.consistency.own_session().owed or db.stats()["fallbacks"]
+        assert not db._parts.consistency.own_session().owed or db.stats()["fallbacks"]
 
 
 BODY = (

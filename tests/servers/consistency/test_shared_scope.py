@@ -59,7 +59,7 @@ def test_a_read_that_was_decided_before_its_scope_moved(
         other.execute_sql("UPDATE t SET v = 2")
         cluster.sync()
 
-        decided, moved = held_up(monkeypatch, database._replication.consistency, "needs")
+        decided, moved = held_up(monkeypatch, database._parts.consistency, "needs")
         with getattr(database, scope)():
             assert read(database) == 2
             late = pool.submit(copy_context().run, read, database)
@@ -80,7 +80,7 @@ def test_threads_of_one_causal_session_wait_for_one_answer(
         cluster.replicas[0].freeze()
         other.execute_sql("UPDATE t SET v = 2")
 
-        asking, answered = held_up(monkeypatch, database._replication.consistency, "ask")
+        asking, answered = held_up(monkeypatch, database._parts.consistency, "ask")
         with database.causal_session():
             assert database.execute_sql(SELECT + " FOR UPDATE").fetchone()[0] == 2
             first = pool.submit(copy_context().run, read, database)
@@ -102,7 +102,8 @@ def test_a_question_whose_connection_is_killed_is_asked_again(
         other.execute_sql("UPDATE t SET v = 2")
         assert database.execute_sql(SELECT + " FOR UPDATE").fetchone()[0] == 2
         killed = []
-        reach = database._primary_to_ask
+        positions = database._parts.consistency.primary
+        reach = positions._connection
 
         def reach_and_kill() -> Any:
             conn = reach()
@@ -111,7 +112,7 @@ def test_a_question_whose_connection_is_killed_is_asked_again(
                 cluster.primary.execute("KILL %s", killed)
             return conn
 
-        monkeypatch.setattr(database, "_primary_to_ask", reach_and_kill)
+        monkeypatch.setattr(positions, "_connection", reach_and_kill)
         assert read(database) == 2, "the read falls back, on a new connection to the primary"
         assert killed
         assert database.stats()["unasked"] == 0

@@ -339,7 +339,7 @@ def test_without_autoconnect_nodes_open_once_connected(cluster: LocalCluster) ->
 
 def test_dispose_forgets_without_closing(one: Any, cluster: LocalCluster) -> None:
     _use_all(one)
-    kept = [node._state.conn for node in one._open_nodes()] + [one._state.conn]
+    kept = [node.conn for node in one._parts.replicas.opened()] + [one._state.conn]
     assert len(kept) == 3
     one.dispose()
     assert one.is_closed()

@@ -45,7 +45,7 @@ def _in_use(database: Any) -> dict[str, int]:
 
 def _use_all(database: Any) -> None:
     for _ in range(20):
-        if len(database._open_nodes()) < 2:  # other threads take turns of the policy too
+        if len(database._parts.replicas.opened()) < 2:  # other threads take turns of the policy too
             Person.get_by_id(1)
     Person.update(age=1).where(Person.id == 1).execute()
 
@@ -94,7 +94,9 @@ def test_two_threads_never_share_a_connection(make: Any) -> None:
     def use() -> set[int]:
         with database.connection_context():
             _use_all(database)
-            held = {id(node._state.conn) for node in database._open_nodes()} | {id(database._state.conn)}
+            held = {id(node._state.conn) for node in database._parts.replicas.opened()} | {
+                id(database._state.conn)
+            }
             both_open.wait(10)
             return held
 
@@ -250,7 +252,7 @@ def test_close_all_covers_every_node(make: Any) -> None:
 
     def use() -> None:
         _use_all(database)
-        held.extend([node._state.conn for node in database._open_nodes()])
+        held.extend([node.conn for node in database._parts.replicas.opened()])
         held.append(database._state.conn)
         opened.set()
         closed.wait(10)
@@ -271,7 +273,7 @@ def test_close_all_covers_every_node(make: Any) -> None:
 def test_manual_close_covers_every_node_of_this_thread(make: Any) -> None:
     database = make()
     _use_all(database)
-    held = [node._state.conn for node in database._open_nodes()] + [database._state.conn]
+    held = [node.conn for node in database._parts.replicas.opened()] + [database._state.conn]
     database.manual_close()
     assert database.is_closed()
     assert [conn.open for conn in held] == [False] * 3
@@ -332,9 +334,9 @@ def pool_waits(database: Any, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str,
     found: set[tuple[str, str]] = set()
 
     def noted(pool: Any, reuse_if_open: bool = False) -> Any:
-        held = [node._node.label for node in database._open_nodes()]
+        held = [node.node.label for node in database._parts.replicas.opened()]
         held += ["the primary"] if database._state.conn is not None else []
-        found.update((one, "the primary" if pool is database else pool._node.label) for one in held)
+        found.update((one, "the primary" if pool is database else pool.opening.node.label) for one in held)
         return connect(pool, reuse_if_open)
 
     monkeypatch.setattr(PooledDatabase, "connect", noted)
@@ -410,5 +412,5 @@ def test_small_pools_of_the_primary_do_not_wait_for_each_other(
     thread.join()
     assert answers == [(2,), (3,)]
     # Only the other one, which had nothing that this one needed.
-    assert waits == {(database._replication.reader.label, "the primary")}
+    assert waits == {(database._parts.cluster.reader.label, "the primary")}
     database.close_all()

@@ -54,7 +54,7 @@ def test_a_query_that_outlasts_its_read_timeout_stays_off_the_primary(
 def killing(node: Any, database: Any, times: int = 1) -> Iterator[None]:
     """Kill the connections of the next long queries there."""
     database.execute_sql("SELECT 1")
-    while database._replication.settings.policy.peek(database.replicas).name != node.name:
+    while database._parts.router.settings.policy.peek(database.replicas).name != node.name:
         database.execute_sql("SELECT 1")
 
     def kill() -> None:
@@ -101,7 +101,7 @@ def test_a_full_pool_is_no_reason_to_lose_a_read(cluster: Any, monkeypatch: pyte
 
     def drop(self: Any, conn: Any) -> None:
         original(self, conn)
-        if self._node is database.replicas[0]:
+        if self.opening.node is database.replicas[0]:
             self._max_connections = -1  # others have taken them all
 
     with killing(cluster.replicas[0], database):

@@ -100,7 +100,7 @@ def test_what_a_read_does_about_an_answer(ready: Any, number: int) -> None:
         opened(ready, of_first={"port": saboteur.port}, ssl_disabled=True) as database,
     ):
         assert read(database) == "one"
-        conn = database.replicas[0].database._state.conn
+        conn = database.replicas[0].database.conn
         saboteur.answer("FROM item", number)
         if treatment.read == "raise":
             with pytest.raises(peewee.PeeweeException) as caught:
@@ -117,7 +117,7 @@ def test_what_a_read_does_about_an_answer(ready: Any, number: int) -> None:
         assert saboteur.spoiled == 1
         assert database.replicas[0].state == ("ejected" if treatment.node == "eject" else "up")
         assert database.stats()["replica-1.ejections"] == (treatment.node == "eject")
-        kept = database.replicas[0].database._state.conn is conn
+        kept = database.replicas[0].database.conn is conn
         assert kept == (treatment.node in ("keep", "back off"))
         assert read(database) == "one"
 
@@ -255,7 +255,7 @@ def test_a_statement_that_takes_too_long_is_the_statements_affair(ready: Any) ->
 def test_an_idle_connection_that_timed_out_is_noticed_before_it_is_used(ready: Any) -> None:
     with opened(ready, of_first={"init_command": "SET wait_timeout = 1"}) as database:
         read(database)
-        conn = database.replicas[0].database._state.conn
+        conn = database.replicas[0].database.conn
         until(conn.dropped)
         assert read(database) == "one"
         assert (database.events[-1].node, database.events[-1].attempts) == ("replica-1", 1)
@@ -267,7 +267,7 @@ def test_a_connection_on_which_nothing_can_be_sent_is_replaced(
 ) -> None:
     with opened(ready) as database:
         read(database)
-        conn = database.replicas[0].database._state.conn
+        conn = database.replicas[0].database.conn
         monkeypatch.setattr(conn, "_poll", lambda _: [])  # as if it broke just now
         conn._sock.shutdown(socket.SHUT_WR)
         assert read(database) == "one"
@@ -319,7 +319,7 @@ def test_no_read_is_lost_while_idle_connections_are_killed_under_threads(ready: 
 def test_only_connections_for_reading_end_when_their_host_has_vanished(ready: Any) -> None:
     with opened(ready) as database:
         read(database)
-        replica = database.replicas[0].database._state.conn
+        replica = database.replicas[0].database.conn
         limits = [
             conn._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             for conn in (replica, database.connection())

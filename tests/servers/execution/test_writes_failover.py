@@ -206,7 +206,7 @@ def test_a_demoted_primary_that_lives_on_is_left_without_a_write(
         database.execute_sql("CREATE TABLE mark (n INT)")
         cluster.sync()
         database.execute_sql("SELECT 1")
-        assert database._replication.prober.looked.wait(30)
+        assert database._parts.cluster.prober.looked.wait(30)
         with database.primary(), caplog.at_level(logging.WARNING, "peewee.replicas"):
             database.execute_sql("SELECT 1")
             new = cluster.replicas[0]

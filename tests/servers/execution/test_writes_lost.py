@@ -220,7 +220,7 @@ def test_a_read_that_could_not_be_sent_to_the_primary_is_sent_again(
             database.execute_sql("SELECT 1")
             conn = database._state.conn
             if scope == database.readonly:
-                conn = database._replication.reader.database._state.conn
+                conn = database._parts.cluster.reader.database.conn
             monkeypatch.setattr(conn, "_poll", lambda _: [])  # as if it broke just now
             conn._sock.shutdown(socket.SHUT_WR)
             assert database.execute_sql("SELECT 2").fetchone() == (2,)

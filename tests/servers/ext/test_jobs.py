@@ -61,7 +61,7 @@ def test_a_job_of_each_kind_takes_a_bookmark_and_keeps_nothing(cluster: Any, db:
     proxy = ReplicatedDatabaseProxy()
 
     def seen() -> tuple[Any, str]:
-        frame = causal(db._replication)
+        frame = causal(db._parts.cluster)
         assert frame is not None
         return frame.session.seen, db.explain_route("SELECT 1").role
 
@@ -81,17 +81,17 @@ def test_a_job_of_each_kind_takes_a_bookmark_and_keeps_nothing(cluster: Any, db:
     proxy.initialize(db)
     assert plain.__name__ == "plain"
     assert inspect.iscoroutinefunction(coroutine)
-    db._replication.consistency.own_session().owe()  # of an earlier job
+    db._parts.consistency.own_session().owe()  # of an earlier job
     with db.causal_session():
         Slot.bind(db)
         db.create_tables([Slot], safe=True)
         mark = db.bookmark()
-    position = db._position_of(mark)
+    position = db._members.scopes.position_of(mark)
     assert plain(1, bookmark=mark, n=2) == ((position, "replica"), (1,), {"n": 2})
     assert asyncio.run(coroutine(bookmark=mark)) == (position, "replica")
     assert list(generator(bookmark=mark)) == [(position, "replica")]
     assert plain() == ((None, "replica"), (), {})
-    assert causal(db._replication) is None
+    assert causal(db._parts.cluster) is None
 
 
 def test_a_bookmark_that_is_no_good_makes_the_job_read_on_the_primary(

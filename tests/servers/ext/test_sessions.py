@@ -402,7 +402,7 @@ def test_what_is_owed_is_asked_for_in_a_thread_that_keeps_no_connection(lagging:
     visitor.app = starlette_app(other, inside=False)
     assert visitor.ask(path="/async", query_string=b"") == b"2"
     for database in (one, other):
-        core = database._replication
+        core = database._parts.cluster
         nodes = (*core.replicas.all, core.reader)
         pools = [database, *(node.made for node in nodes if node.made is not None)]
         assert [pool._in_use for pool in pools] == [{}] * len(pools)

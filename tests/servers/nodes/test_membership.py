@@ -50,7 +50,7 @@ def test_the_next_read_goes_by_the_new_list_and_who_stays_keeps_all(
     stats = database.stats()
     assert stats["replicas"] == 38
     assert "replica-1.reads" not in stats
-    assert database._replication.replicas.leaving == ()
+    assert database._parts.cluster.replicas.leaving == ()
     assert cluster.counts()["primary"].reads == 0
 
 
@@ -70,7 +70,7 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_a_list_that_cannot_work_or_is_empty_changes_nothing(make: Callable[..., Any], name: str) -> None:
     replicas, message = BAD[name]
     database = make(None, 1, 2)
-    core = database._replication
+    core = database._parts.cluster
     before = (core.replicas.all, core.replicas.usable, core.reader)
     with pytest.raises(ConfigurationError, match=message):
         database.set_replicas(replicas)

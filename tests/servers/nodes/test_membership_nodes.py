@@ -36,12 +36,14 @@ def test_a_weight_of_0_keeps_a_node_out_and_can_be_raised(cluster: Any, make: Ca
     assert database.replicas == kept
     assert nodes_read(database, 6) == ["replica-1"] * 6
     assert kept[1].state == "up"
-    in_thread(lambda: (database._reach(kept[1]), database.close()))  # it can be had all the same
-    database._replication.replicas._warm_up = WarmUp(1e6)
+    in_thread(
+        lambda: (database._parts.replicas.reach(kept[1]), database.close())
+    )  # it can be had all the same
+    database._parts.cluster.replicas._warm_up = WarmUp(1e6)
     database.set_replicas([*specs(cluster, 1), *specs(cluster, 2, weight=2)])
     assert nodes_read(database, 120).count("replica-2") == 20  # 0.1 of 2 against 1
     later = time.monotonic() + 1e6
-    database._replication.replicas.warm_up(later)
+    database._parts.cluster.replicas.warm_up(later)
     assert nodes_read(database, 120).count("replica-2") == 80
     database.set_replicas([*specs(cluster, 1, weight=0), *specs(cluster, 2, weight=0)])
     assert nodes_read(database, 2) == ["primary"] * 2
@@ -54,7 +56,7 @@ def test_a_node_that_is_new_or_comes_back_is_warmed_up(
     cluster: Any, make: Callable[..., Any], policy: str
 ) -> None:
     database = make(policy=policy)
-    replicas = database._replication.replicas
+    replicas = database._parts.cluster.replicas
     replicas._warm_up = WarmUp(1e6)
     nodes_read(database, 3)
     database.set_replicas(specs(cluster, 1, 2))
@@ -81,7 +83,7 @@ def test_a_node_that_is_new_or_comes_back_is_warmed_up(
 def test_the_step_of_a_warm_up_is_taken_by_whoever_reads(cluster: Any, make: Callable[..., Any]) -> None:
     database = make(None, 1, 2)
     second = database.replicas[1]
-    replicas = database._replication.replicas
+    replicas = database._parts.cluster.replicas
     replicas._warm_up = WarmUp(0.2)
     second.eject("a test")
     second.restore()
@@ -96,7 +98,7 @@ def test_the_primary_can_begin_and_cease_to_take_part(cluster: Any, make: Callab
     too = {"name": "too", "host": cluster.primary.host, "port": cluster.primary.port}
     database.set_replicas([*specs(cluster, 1, weight=0), too])
     assert nodes_read(database, 2) == ["too"] * 2
-    assert database._replication.reader is database.replicas[1]
+    assert database._parts.cluster.reader is database.replicas[1]
     mine = own_sessions(database.replicas[1])
     database.set_replicas(specs(cluster, 1))
     assert nodes_read(database, 2) == ["replica-1"] * 2
@@ -104,7 +106,7 @@ def test_the_primary_can_begin_and_cease_to_take_part(cluster: Any, make: Callab
     with database.readonly():
         database.replicas[0].eject("a test")
         assert nodes_read(database, 2) == ["primary"] * 2
-        mine = own_sessions(database._replication.reader)
+        mine = own_sessions(database._parts.cluster.reader)
         database.set_replicas([*specs(cluster, 1), too])
         assert nodes_read(database, 2) == ["too"] * 2  # the scope stays on the primary
     until(gone(cluster.primary, mine))
@@ -123,7 +125,7 @@ def test_reads_of_a_primary_that_ceases_to_take_part_are_counted_once(
     assert database.stats()["replicas"] == 0
     nodes_read(database, 5)
     rows = database.replicas[0]
-    held = database._reach(rows)._state.conn.cursor(SSCursor)
+    held = database._parts.replicas.reach(rows).conn.cursor(SSCursor)
     held.execute("SELECT 1 UNION SELECT 2")  # keeps its connection open
     database.set_replicas(specs(cluster, 1))
     assert database.stats()["replicas"] == 5

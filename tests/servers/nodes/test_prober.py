@@ -58,8 +58,8 @@ def probed(nodes: Any) -> Iterator[Callable[..., Any]]:
         made.append(database)
         if given.get("reads") != "primary":
             database.execute_sql(READ)
-        database._replication.prober.use(database)
-        assert database._replication.prober.looked.wait(30)
+        database._parts.cluster.prober.use(database)
+        assert database._parts.cluster.prober.looked.wait(30)
         return database
 
     yield make
@@ -124,7 +124,7 @@ def test_an_idle_cluster_is_known_and_costs_nobody_a_select(nodes: Any, probed: 
     seen = []
     while len(seen) < 15:
         keep_using(database, lambda: True)
-        until(lambda: database._replication.replicas.unwatched)  # a round has begun
+        until(lambda: database._parts.cluster.replicas.unwatched)  # a round has begun
         seen.append([replica.lag for replica in database.replicas])
     assert max(max(lags) for lags in seen) < time.monotonic() - began  # it does not grow
     counts = nodes.counts()
@@ -250,7 +250,7 @@ def test_replication_that_was_stopped_is_no_lag_of_zero(nodes: Any, probed: Any)
         nodes.replicas[0].execute(stop)
         until(lambda: states(database) == ["unfit", "up"])
         assert database.replicas[0].lag is None
-        assert "replication is stopped" in database._replication.reasons(set())
+        assert "replication is stopped" in database._parts.router.reasons(set())
         nodes.replicas[0].execute(start)
         until(lambda: states(database) == ["up", "up"])
 
@@ -327,7 +327,7 @@ def test_a_replica_that_is_the_primary_by_another_address(nodes: Any, probed: An
 def test_reads_and_probes_share_no_connection(nodes: Any, probed: Any) -> None:
     """Two databases, each with a prober of its own."""
     databases = [probed(probe_interval=0.01), probed(PooledReplicatedDatabase, probe_interval=0.01)]
-    assert databases[0]._replication.prober is not databases[1]._replication.prober
+    assert databases[0]._parts.cluster.prober is not databases[1]._parts.cluster.prober
     failures: list[Any] = []
 
     def work(number: int) -> None:
@@ -362,7 +362,7 @@ def test_a_session_waits_less_where_positions_are_known(nodes: Any, probed: Any)
         database.execute_sql(READ)  # asks each connection's server who it is, and where
     waits = database.stats()["waits"]
     database.execute_sql("INSERT INTO mark VALUES (4)")
-    seen = database._replication.consistency.own_session().seen
+    seen = database._parts.consistency.own_session().seen
     keep = [replica.progress for replica in database.replicas]
     until(lambda: all(progress.reached.covers(seen) for progress in keep))  # by the prober alone
     for _ in range(4):
@@ -376,7 +376,7 @@ def test_parent_and_child_have_each_a_prober_of_their_own(nodes: Any, probed: An
 
     def look() -> str:
         answers = [database.execute_sql("SELECT CAST(%s AS CHAR)", (n,)).fetchone()[0] for n in range(20)]
-        looked = database._replication.prober.looked.wait(30)
+        looked = database._parts.cluster.prober.looked.wait(30)
         return f"{answers == [str(n) for n in range(20)]} {looked} {states(database)}"
 
     reading, writing = os.pipe()
@@ -412,10 +412,10 @@ def test_a_connection_that_the_prober_is_opening_when_it_ends_is_closed(
 
     database = cluster.database(probe_interval=0.1)
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap)
-    database._attend()
+    database._parts.replicas.attend()
     assert begun.acquire(timeout=20)
     openers = [thread for thread in threading.enumerate() if thread.name.startswith("prober of")]
-    lines = list(database._replication.prober._run._lines)
+    lines = list(database._parts.cluster.prober._run._lines)
     database.dispose()  # waits for them, though not for ever
     go_on.set()
     for thread in openers:

@@ -79,7 +79,7 @@ class Reads:
 def test_a_hung_replica_costs_one_bounded_wait_and_no_read(nodes: Any, cls: Any) -> None:
     database = nodes.database(cls, probe_interval=0.5, consistency="eventual")
     database.execute_sql(READ)
-    assert database._replication.prober.looked.wait(30)
+    assert database._parts.cluster.prober.looked.wait(30)
     with Reads(database, 6) as reads:
         until(lambda: min(reads.done) > 5)
         nodes.replicas[0].pause()
@@ -99,7 +99,7 @@ def test_a_hung_replica_costs_one_bounded_wait_and_no_read(nodes: Any, cls: Any)
 
 def test_a_long_read_on_a_node_that_is_well_is_not_cut(nodes: Any) -> None:
     database = nodes.database(probe_interval=0.1, consistency="eventual")
-    assert database._replication.prober.limit == 1.0
+    assert database._parts.cluster.prober.limit == 1.0
     for _ in range(4):
         database.execute_sql(READ)
     with Reads(database, 2, "SELECT SLEEP(3)") as reads:  # outlasts every timeout of the prober's
@@ -115,7 +115,7 @@ def test_a_hung_node_delays_what_is_known_of_the_others(nodes: Any) -> None:
     """Not at all, that is."""
     database = nodes.database(probe_interval=0.1, consistency="eventual", max_lag=0.5)
     database.execute_sql(READ)
-    assert database._replication.prober.looked.wait(30)
+    assert database._parts.cluster.prober.looked.wait(30)
     first, second = database.replicas
     nodes.replicas[0].pause()
     until(lambda: first.state == "ejected")
@@ -140,20 +140,20 @@ def test_a_hung_node_delays_what_is_known_of_the_others(nodes: Any) -> None:
 def test_a_primary_that_is_slow_at_first_is_waited_for(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scope with a bound waits until all were looked at, and needs to know lag then."""
     database = nodes.database(probe_interval=2.0, consistency="eventual")
-    found = database._replication.prober
+    found = database._parts.cluster.prober
     judged = threading.Semaphore(0)
     for replica in database.replicas:
         take = replica.probed
         replica.probed = lambda *given, take=take: (take(*given), judged.release())
-    open_probe = database._open_probe
+    open_probe = database._parts.replicas.open_probe
 
     def open_late(replica: Any, *given: Any) -> Any:
-        if replica is database._replication.reader:
+        if replica is database._parts.cluster.reader:
             for _ in database.replicas:
                 assert judged.acquire(timeout=30)
         return open_probe(replica, *given)
 
-    monkeypatch.setattr(database, "_open_probe", open_late)
+    monkeypatch.setattr(database._parts.replicas, "open_probe", open_late)
     found.use(database)
     assert found.looked.wait(30)
     assert None not in [replica.lag for replica in database.replicas]
@@ -163,10 +163,10 @@ def test_a_primary_that_is_slow_at_first_is_waited_for(nodes: Any, monkeypatch: 
 def test_a_snapshot_on_a_hung_node_ends_with_an_error(nodes: Any) -> None:
     database = nodes.database(probe_interval=0.3, consistency="eventual")
     database.execute_sql(READ)
-    assert database._replication.prober.looked.wait(30)
+    assert database._parts.cluster.prober.looked.wait(30)
     with database.readonly(snapshot=True):
         database.execute_sql(READ)
-        frame = innermost(database._replication)
+        frame = innermost(database._parts.cluster)
         assert frame is not None
         mine = nodes.node(frame.snapshot.replica.name)
         mine.pause()

@@ -31,7 +31,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
 def probed(cluster: Any, user: str) -> Any:
     database = cluster.database(probe_interval=0.1, consistency="eventual", user=user)
     database.execute_sql(READ)
-    assert database._replication.prober.looked.wait(30)
+    assert database._parts.cluster.prober.looked.wait(30)
     return database
 
 
@@ -57,7 +57,7 @@ def test_roles(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
         for database in (told, untold):
             # An ordinary user is turned away, an administrator looks around.
             used(database, lambda database=database: database.replicas[0].state in ("unfit", "ejected"))
-            assert "offline" in database._replication.reasons(set())
+            assert "offline" in database._parts.router.reasons(set())
         assert told.replicas[0].state == "unfit"
         first.execute("SET GLOBAL offline_mode = OFF")
         for database in (told, untold):
@@ -74,12 +74,12 @@ def _promote(cluster: Any, told: Any, untold: Any) -> None:
     first.execute("RESET REPLICA ALL")
     used(told, lambda: told.replicas[0].role == "detached")
     assert told.replicas[0].state == "unfit"
-    assert "was it promoted?" in told._replication.reasons(set())
+    assert "was it promoted?" in told._parts.router.reasons(set())
     assert untold.replicas[0].state == "up"  # as long as nothing is written, nothing is missing
     first.execute(f"INSERT INTO {cluster.database_name}.mark VALUES (7)")
     used(untold, lambda: untold.replicas[0].state == "unfit")
     assert untold.replicas[0].role == "detached"
-    assert "writes of its own" in untold._replication.reasons(set())
+    assert "writes of its own" in untold._parts.router.reasons(set())
     for database in (told, untold):
         assert database.execute_sql(READ).fetchone() == (0,)
         assert database.replicas[1].state == "up"

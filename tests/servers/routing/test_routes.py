@@ -325,7 +325,7 @@ def test_what_is_explained_is_what_happens_where_servers_keep_no_gtids(cluster: 
     database = cluster.database()
     events: list[Any] = []
     database.route_hooks.append(events.append)
-    database._replication.consistency.own_session().stick(time.monotonic() + 60)
+    database._parts.consistency.own_session().stick(time.monotonic() + 60)
     for scoped in (False, True):
         with database.readonly() if scoped else contextlib.nullcontext():
             route = database.explain_route("SELECT 1")

@@ -9,6 +9,7 @@ import pytest
 from support.databases.models import Item
 
 from peewee_replicas import ReadOnlyViolation, ReplicatedDatabase
+from peewee_replicas.connections.replica_connections import ReplicaConnections
 from peewee_replicas.testing import LocalCluster, one_server
 
 
@@ -122,7 +123,7 @@ def test_it_ends_also_when_the_test_fails(alone: Any) -> None:
     with pytest.raises(ZeroDivisionError), one_server(alone, transaction=True):
         Item.create(name="c")
         1 / 0  # noqa: B018  # the failure
-    assert alone._replication.rehearsal is None
+    assert type(alone._parts.replicas) is ReplicaConnections
     assert not alone.in_transaction()
     with one_server(alone), pytest.raises(RuntimeError, match="already"), one_server(alone):
         pass

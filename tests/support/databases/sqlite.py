@@ -22,8 +22,8 @@ class Traced(ReplicatedSqliteDatabase):
 
     def _initialize_connection(self, conn: Any) -> None:
         trace: list[tuple[str, str]] = self.__dict__.setdefault("trace", [])
-        name = "primary" if self._node is None else self._node.name
-        if self._node is not None and self._node.is_primary:
+        name = "primary" if self.opening.node is None else self.opening.node.name
+        if self.opening.node is not None and self.opening.node.is_primary:
             name = "reading primary"
         conn.set_trace_callback(lambda sql: trace.append((name, sql)))
 

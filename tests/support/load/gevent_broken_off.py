@@ -71,7 +71,7 @@ class Work:
 
     def in_flight(self) -> int:
         """Reads that count as under way."""
-        core: Any = self.db._replication
+        core: Any = self.db._parts.cluster
         return sum(replica.in_flight for replica in (*core.replicas.all, core.reader))
 
 

@@ -30,7 +30,7 @@ def main() -> int:
         if order.get("warm"):
             for _ in range(order["requests"]):
                 request(db)
-            say(looked=db._replication.prober.looked.is_set())
+            say(looked=db._parts.cluster.prober.looked.is_set())
             continue
         every = order["write_every"]
         for number in range(1, order["requests"] + 1):

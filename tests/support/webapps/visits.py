@@ -17,7 +17,7 @@ def unconnected() -> ReplicatedDatabase:
 
 def seen(db: Any) -> int:
     """The number of the last transaction that this context has to see; 0: none; -1: it is in no session."""
-    frame = causal(db._replication)
+    frame = causal(db._parts.cluster)
     if frame is None:
         return -1
     position = frame.session.seen

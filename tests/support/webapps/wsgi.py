@@ -20,8 +20,8 @@ App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 def write(db: Any, n: int) -> None:
     """As if this context had written the transaction of that number."""
-    session = causal(db._replication)
-    own = db._replication.consistency.own_session() if session is None else session.session
+    session = causal(db._parts.cluster)
+    own = db._parts.consistency.own_session() if session is None else session.session
     own.saw(MariaDBPosition([(0, 1, n)]))
 
 

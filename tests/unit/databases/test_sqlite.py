@@ -164,8 +164,8 @@ def test_connections_set_aside_are_few_and_closed_with_the_rest(db: Any) -> None
     aside = []
     for replica in db.replicas:
         for _ in range(3):
-            db._reach(replica)
-        aside.append(len(replica.database._state.conn._aside))
+            db._parts.replicas.reach(replica)
+        aside.append(len(replica.database.conn._aside))
     assert aside == [1, 1]
     db.close()
     with pytest.raises(sqlite3.ProgrammingError):
@@ -198,7 +198,7 @@ def read_no_more(cursor: Any) -> None:
 def test_a_cursor_read_to_its_end_keeps_nothing_busy(path: str, finish: Any) -> None:
     db = opened(path, readers=1)
     cursor = db.execute_sql("SELECT 1 UNION SELECT 2 UNION SELECT 3")
-    conn = db.replicas[0].database._state.conn
+    conn = db.replicas[0].database.conn
     assert conn.busy
     finish(cursor)
     assert not conn.busy

@@ -263,7 +263,7 @@ def test_without_a_usable_reader_the_writer_serves(db: Any, path: str) -> None:
 def test_a_reader_that_cannot_open_the_file_is_passed_over(path: str) -> None:
     class Broken(Traced):
         def _connect(self) -> Any:
-            if self._node is not None and self._node.name == "reader-1":
+            if self.opening.node is not None and self.opening.node.name == "reader-1":
                 self.database = "file:///does/not/exist?mode=ro"
             return super()._connect()
 

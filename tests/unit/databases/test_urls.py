@@ -43,7 +43,7 @@ def test_our_arguments_pass_through_the_query() -> None:
     made = db_url.connect(
         "mysql+replicas://u@p/app?replica=r&reads=primary&fallback=error&pure_functions=f,g"
     )
-    settings = made._replication.settings
+    settings = made._parts.router.settings
     assert (settings.reads, settings.fallback, settings.pure_functions) == ("primary", "error", ("f", "g"))
 
 

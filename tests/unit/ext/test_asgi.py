@@ -19,7 +19,7 @@ db = pytest.fixture(unconnected)
 
 
 def write(db: Any, n: int) -> None:
-    frame = causal(db._replication)
+    frame = causal(db._parts.cluster)
     assert frame is not None
     frame.session.saw(MariaDBPosition([(0, 1, n)]))
 
@@ -94,7 +94,7 @@ def test_the_session_outlives_the_response_to_the_end_of_background_work(db: Rep
     frames: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        frames.append(causal(db._replication))
+        frames.append(causal(db._parts.cluster))
         write(db, 1)
         await start(send)
         for n in (2, 3):
@@ -181,14 +181,14 @@ def test_an_error_and_a_disconnect_end_the_session(db: ReplicatedDatabase) -> No
     frames: list[Any] = []
 
     async def failing() -> None:
-        frames.append(causal(db._replication))
+        frames.append(causal(db._parts.cluster))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         Client(wrapped(plain(failing), db)).ask()
 
     async def hanging() -> None:
-        frames.append(causal(db._replication))
+        frames.append(causal(db._parts.cluster))
         await asyncio.Event().wait()
 
     async def main() -> None:
@@ -262,10 +262,10 @@ def test_what_is_owed_is_asked_for_away_from_the_event_loop(db: ReplicatedDataba
             asyncio.run_coroutine_threadsafe(_set(answered), loop).result(30)
             return MariaDBPosition([(0, 1, 9)])
 
-        db._replication.consistency.primary.current = ask  # type: ignore[method-assign]
+        db._parts.consistency.primary.current = ask  # type: ignore[method-assign]
 
         def work() -> None:
-            frame = causal(db._replication)
+            frame = causal(db._parts.cluster)
             assert frame is not None
             frame.session.owe()
 

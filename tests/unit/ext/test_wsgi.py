@@ -52,7 +52,7 @@ def test_a_bookmark_goes_out_and_comes_back(db: ReplicatedDatabase) -> None:
 
 def test_other_visitors_and_earlier_requests_of_the_thread_are_left_out(db: ReplicatedDatabase) -> None:
     write(db, 7)
-    db._replication.consistency.own_session().owe()
+    db._parts.consistency.own_session().owe()
     app = wrapped(plain(lambda: seen(db)), db)
     assert Server(app).ask() == [b"0"]
     with db.causal_session():  # as a test may do that means the same visitor
@@ -61,8 +61,8 @@ def test_other_visitors_and_earlier_requests_of_the_thread_are_left_out(db: Repl
 
 def test_what_a_request_wrote_stays_its_own(db: ReplicatedDatabase) -> None:
     Server(wrapped(plain(lambda: write(db, 3)), db)).ask()
-    assert db._replication.consistency.own_session().seen is None
-    assert db._replication.consistency.shared.seen is None  # that is told by connections
+    assert db._parts.consistency.own_session().seen is None
+    assert db._parts.consistency.shared.seen is None  # that is told by connections
 
 
 def test_bad_bookmarks_are_no_error_and_are_counted(
@@ -189,7 +189,7 @@ def test_a_position_that_does_not_fit_goes_unsent_and_is_said(
     db: ReplicatedDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
     def work() -> None:
-        frame = causal(db._replication)
+        frame = causal(db._parts.cluster)
         assert frame is not None
         frame.session.saw(MariaDBPosition([(n, 1, 2**63) for n in range(2**31, 2**31 + 190)]))
 
@@ -202,7 +202,7 @@ def test_a_position_that_does_not_fit_goes_unsent_and_is_said(
 
 def owing(db: Any) -> Callable[[], None]:
     def work() -> None:
-        frame = causal(db._replication)
+        frame = causal(db._parts.cluster)
         assert frame is not None
         frame.session.owe()
 
@@ -218,10 +218,10 @@ def test_a_position_with_many_gaps_is_replaced_by_the_primarys_own(db: Replicate
         asked.append(None)
         return MySQLPosition.parse(f"{uuid}:1-5000")
 
-    db._replication.consistency.primary.current = ask  # type: ignore[method-assign]
+    db._parts.consistency.primary.current = ask  # type: ignore[method-assign]
 
     def work() -> None:
-        frame = causal(db._replication)
+        frame = causal(db._parts.cluster)
         assert frame is not None
         frame.session.saw(ragged)
 
@@ -238,7 +238,7 @@ def test_a_question_that_fails_costs_the_bookmark_and_not_the_response(
     def ask() -> Any:
         raise RuntimeError("no")
 
-    db._replication.consistency.primary.current = ask  # type: ignore[method-assign]
+    db._parts.consistency.primary.current = ask  # type: ignore[method-assign]
     app = wrapped(plain(owing(db)), db)
     server = Server(app)
     assert server.ask("POST") == [b"None"]

@@ -121,7 +121,7 @@ def test_an_error_ends_the_session_and_reaches_the_server(db: ReplicatedDatabase
     frames: list[Any] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        frames.append(causal(db._replication))
+        frames.append(causal(db._parts.cluster))
         start_response("200 OK", [("Content-Type", "text/plain")])
         raise ZeroDivisionError
 

@@ -47,7 +47,7 @@ PACKAGE = Path(peewee_replicas.__file__).parent
 # A program of its own, which runs beside the user's test-suite and not in it.
 _APART = {"testing/janitor.py"}
 # What is handed to peewee's hooks, which peewee compares with this function.
-_PEEWEES = {"execution/execution.py": ["time.perf_counter"]}
+_PEEWEES = {"databases/routed_members.py": ["time.perf_counter"]}
 _CLOCKS = (
     "time",
     "monotonic",
@@ -139,7 +139,7 @@ def test_a_node_that_failed_meanwhile_is_tried_again(
     database: Any, moved: Moved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pauses, "FIRST_PAUSE", 0.05)
-    node = database._replication.replicas.all[0]
+    node = database._parts.cluster.replicas.all[0]
     with moved():
         node.failed("it is gone")
     until(lambda: node.breaker.due(Clock.monotonic()))
@@ -149,10 +149,10 @@ def test_a_node_that_failed_before_is_not_tried_too_soon(
     database: Any, moved: Moved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pauses, "FIRST_PAUSE", pauses.LONGEST_PAUSE)
-    node = database._replication.replicas.all[0]
+    node = database._parts.cluster.replicas.all[0]
     node.failed("it is gone")
     with moved():
-        database._retry_ejected()
+        database._parts.replicas.retry_ejected()
         assert node.breaker.open
         assert node.unreached == 0  # nobody has tried to connect
 
@@ -162,7 +162,7 @@ def test_a_node_that_was_busy_meanwhile_gets_new_connections_again(
 ) -> None:
     monkeypatch.setattr(pauses, "SHORTEST_BACKOFF", 0.05)
     monkeypatch.setattr(pauses, "LONGEST_BACKOFF", 0.05)
-    node = database._replication.replicas.all[0]
+    node = database._parts.cluster.replicas.all[0]
     with moved():
         node.back_off("too many connections")
         assert node.is_resting()
@@ -171,7 +171,7 @@ def test_a_node_that_was_busy_meanwhile_gets_new_connections_again(
 
 def test_a_node_that_came_back_meanwhile_warms_up(moved: Moved) -> None:
     database: Any = ReplicatedDatabase("app", host="a", replicas=["b", "c"], probe_interval=None)
-    replicas = database._replication.replicas
+    replicas = database._parts.cluster.replicas
     replicas._warm_up = WarmUp(0.2, 4)
     database.replicas[0].eject("for a moment")
     with moved():
@@ -182,7 +182,7 @@ def test_a_node_that_came_back_meanwhile_warms_up(moved: Moved) -> None:
 
 
 def test_latencies_are_real(database: Any, moved: Moved) -> None:
-    node = database._replication.replicas.all[0]
+    node = database._parts.cluster.replicas.all[0]
     node.timed = True
     for _ in range(10):
         started = node.start()
@@ -207,13 +207,13 @@ def test_what_a_wait_has_cost_is_charged(moved: Moved) -> None:
 
 
 def test_reads_stick_to_the_primary_for_as_long_as_is_said(database: Any, moved: Moved) -> None:
-    core = database._replication
+    settings = database._parts.router.settings
     with moved():
-        frame = database._causal_frame([], apart=True)
+        frame = database._members.scopes.causal_frame([], apart=True)
         frame.session.stick(Clock.monotonic() + 0.05)
         assert frame.session.sticks(Clock.monotonic())
     until(lambda: not frame.session.sticks(Clock.monotonic()))
-    assert core.settings.sticky_seconds == 2.0
+    assert settings.sticky_seconds == 2.0
 
 
 def test_a_read_may_fall_back_after_a_quiet_time_and_not_before(
@@ -309,7 +309,7 @@ def test_bookmarks_go_by_the_real_date(database: Any, moved: Moved) -> None:
 
 def test_cookies_go_by_the_real_date(database: Any, moved: Moved) -> None:
     with moved():
-        frame = database._causal_frame([], apart=True)
+        frame = database._members.scopes.causal_frame([], apart=True)
         visit = Visit("app", database, frame)
         frame.session.stick(Clock.monotonic() + 600)
         cookie = visit.bookmark()

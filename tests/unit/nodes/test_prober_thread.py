@@ -39,7 +39,7 @@ def database() -> Iterator[Any]:
 
 
 def use(database: Any) -> None:
-    database._attend()
+    database._parts.replicas.attend()
 
 
 def await_refusal(database: Any) -> None:
@@ -48,7 +48,7 @@ def await_refusal(database: Any) -> None:
 
 def probed(database: Any) -> set[str]:
     """The nodes that it remembers."""
-    prober = database._replication.prober
+    prober = database._parts.cluster.prober
     return {replica.name for replica in prober._targets[prober._run]}
 
 
@@ -57,13 +57,13 @@ def threads() -> list[threading.Thread]:
 
 
 def test_it_starts_with_the_first_use_and_not_twice(database: Any) -> None:
-    assert not database._replication.prober.at_work
-    assert database._replication.replicas.unsettled
+    assert not database._parts.cluster.prober.at_work
+    assert database._parts.cluster.replicas.unsettled
     use(database)
-    assert database._replication.prober.at_work
-    run = database._replication.prober._run
+    assert database._parts.cluster.prober.at_work
+    run = database._parts.cluster.prober._run
     use(database)
-    assert database._replication.prober._run is run
+    assert database._parts.cluster.prober._run is run
     until(lambda: database.replicas[0].state == "ejected")
 
 
@@ -73,7 +73,7 @@ def test_it_starts_with_the_first_use_and_not_twice(database: Any) -> None:
 def test_it_runs_only_where_it_is_needed(arguments: dict[str, Any]) -> None:
     idle = make(**arguments)
     use(idle)
-    found = idle._replication.prober
+    found = idle._parts.cluster.prober
     assert found is None or not found.at_work
 
 
@@ -82,7 +82,7 @@ def test_replicas_that_come_later_are_probed_too() -> None:
     use(database)
     database.set_replicas(NOBODY)
     use(database)
-    assert database._replication.prober.at_work
+    assert database._parts.cluster.prober.at_work
     until(lambda: database.replicas[0].state == "ejected")
     database.set_replicas([{"name": "other", "host": "127.0.0.1", "port": 3}])
     until(lambda: database.replicas[0].state == "ejected")
@@ -93,19 +93,19 @@ def test_replicas_that_come_later_are_probed_too() -> None:
 
 def test_dispose_ends_it_until_the_next_use(database: Any) -> None:
     use(database)
-    run = database._replication.prober._run
+    run = database._parts.cluster.prober._run
     database.dispose()
     assert not run.alive()
-    assert not database._replication.prober.at_work
+    assert not database._parts.cluster.prober.at_work
     use(database)
-    assert database._replication.prober.at_work
+    assert database._parts.cluster.prober.at_work
 
 
 def test_a_life_that_began_while_another_ended_is_left_alone(
     database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(database)
-    found = database._replication.prober
+    found = database._parts.cluster.prober
     end = found._run.end
 
     def used_meanwhile(seconds: float) -> None:
@@ -120,7 +120,7 @@ def test_a_life_that_began_while_another_ended_is_left_alone(
 
 
 def test_who_was_not_looked_at_yet_is_waited_for(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = database._replication.prober
+    found = database._parts.cluster.prober
     said: list[bool] = []
 
     def at_once(*given: Any) -> None:
@@ -135,9 +135,9 @@ def test_who_was_not_looked_at_yet_is_waited_for(database: Any, monkeypatch: pyt
 
 def test_a_primary_that_said_nothing_did_not_answer(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lag stands still then, or every replica would soon be too far behind."""
-    found = database._replication.prober
+    found = database._parts.cluster.prober
     monkeypatch.setattr(found, "_open_aside", lambda *_: None)
-    for replica, answers in [(database.replicas[0], True), (database._replication.reader, False)]:
+    for replica, answers in [(database.replicas[0], True), (database._parts.cluster.reader, False)]:
         found._samples.answers = True
         found._lose(database, replica, ProbeTarget(), Run(), None, silent=True)
         assert found._samples.answers == answers
@@ -145,18 +145,18 @@ def test_a_primary_that_said_nothing_did_not_answer(database: Any, monkeypatch: 
 
 def test_init_anew_ends_the_old_one(database: Any) -> None:
     use(database)
-    old = database._replication.prober
+    old = database._parts.cluster.prober
     hooks = database.node_hooks
     hooks.append(print)
     database.init("app", probe_interval=0.1)
     assert not old.at_work
     assert database.node_hooks is hooks
-    assert database._replication.prober is not old
+    assert database._parts.cluster.prober is not old
 
 
 def test_connections_that_could_not_be_opened_are_not_kept(database: Any) -> None:
     use(database)
-    run = database._replication.prober._run
+    run = database._parts.cluster.prober._run
     await_refusal(database)
     until(lambda: not run._lines)
 
@@ -185,9 +185,9 @@ def test_a_connection_that_is_opened_to_a_node_that_is_not_ready_is_closed(
         watch(opened[-1])
         raise OperationalError(1047, "still not ready")
 
-    monkeypatch.setattr(database, "_open_probe", open_probe)
+    monkeypatch.setattr(database._parts.replicas, "open_probe", open_probe)
     use(database)
-    run = database._replication.prober._run
+    run = database._parts.cluster.prober._run
     until(lambda: len(opened) >= 2)
     until(lambda: not any(line.open for line in opened) and not run._lines)
 
@@ -195,7 +195,7 @@ def test_a_connection_that_is_opened_to_a_node_that_is_not_ready_is_closed(
 def test_a_database_that_is_collected_ends_it() -> None:
     database = make()
     use(database)
-    run = database._replication.prober._run
+    run = database._parts.cluster.prober._run
     await_refusal(database)
     gone = weakref.ref(database)
     del database
@@ -207,12 +207,12 @@ def test_a_database_that_is_collected_ends_it() -> None:
 def test_without_use_it_ends(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prober, "IDLE_SECONDS", 0.1)
     use(database)
-    run = database._replication.prober._run
+    run = database._parts.cluster.prober._run
     until(lambda: not run.alive())
-    assert not database._replication.prober.at_work
+    assert not database._parts.cluster.prober.at_work
     assert database.replicas[0].lag is None
     use(database)
-    assert database._replication.prober.at_work
+    assert database._parts.cluster.prober.at_work
 
 
 def test_an_error_in_a_round_is_said_once_and_ends_nothing(
@@ -224,7 +224,7 @@ def test_an_error_in_a_round_is_said_once_and_ends_nothing(
         turns.append(1)
         raise ValueError("a bug")
 
-    found = database._replication.prober
+    found = database._parts.cluster.prober
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
         monkeypatch.setattr(found, "_look", broken)
         use(database)
@@ -270,7 +270,7 @@ def test_a_fork_meets_no_thread_and_both_go_on(database: Any) -> None:
         try:
             before = len(threads())
             use(database)
-            until(lambda: database._replication.prober.at_work)
+            until(lambda: database._parts.cluster.prober.at_work)
             answer = f"{before} {len(threads()) > 0}"
         finally:
             os.write(writing, answer.encode())
@@ -279,10 +279,10 @@ def test_a_fork_meets_no_thread_and_both_go_on(database: Any) -> None:
     with open(reading, "rb") as answered:
         assert answered.read() == b"0 True"
     os.waitpid(pid, 0)
-    assert not database._replication.prober.at_work
-    assert database._replication.replicas.unwatched
+    assert not database._parts.cluster.prober.at_work
+    assert database._parts.cluster.replicas.unwatched
     use(database)
-    assert database._replication.prober.at_work
+    assert database._parts.cluster.prober.at_work
     other.dispose()
 
 
@@ -290,11 +290,11 @@ def test_while_a_process_forks_none_is_started(database: Any) -> None:
     prober._before_fork()
     try:
         use(database)
-        assert not database._replication.prober.at_work
+        assert not database._parts.cluster.prober.at_work
     finally:
         prober._forking.clear()
     use(database)
-    assert database._replication.prober.at_work
+    assert database._parts.cluster.prober.at_work
 
 
 EXIT = """
@@ -303,9 +303,9 @@ from peewee_replicas import ReplicatedDatabase
 database = ReplicatedDatabase(
     "app", host="127.0.0.1", port=1, replicas=[{"host": "127.0.0.1", "port": 2}], probe_interval=interval
 )
-database._attend()
+database._parts.replicas.attend()
 time.sleep(0.3)
-print(database._replication.prober.at_work, flush=True)
+print(database._parts.cluster.prober.at_work, flush=True)
 """
 
 
@@ -328,7 +328,7 @@ def test_the_thread_is_not_started_where_there_can_be_none(
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
         use(database)
     assert "can't start new thread" in caplog.text
-    assert not database._replication.prober.at_work
+    assert not database._parts.cluster.prober.at_work
 
 
 def test_what_is_found_is_said_once(database: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -346,7 +346,7 @@ def test_what_is_found_is_said_once(database: Any, caplog: pytest.LogCaptureFixt
     replica.eject("by hand")
     replica.probed(late, None)
     assert replica.state == "ejected"
-    assert database._replication.replicas.usable == ()
+    assert database._parts.cluster.replicas.usable == ()
     replica.restore()
     assert replica.state == "lagging"
     assert [event.state for event in events[2:]] == ["ejected", "lagging"]

@@ -1,4 +1,4 @@
-"""The order of the routing rules, as a table over everything that `decide` looks at."""
+"""The order of the routing rules, as a table over everything that `make_plan` looks at."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from peewee_replicas.routing.decision import READER, REPLICA, WRITER, Decision, decide
+from peewee_replicas.routing.plan import READER, REPLICA, WRITER, Plan, make_plan
 
 KINDS = ("read", "query", "locking", "write", "session", "transaction", "unknown")
 TRANSACTIONS = ("", "a transaction is open")
@@ -22,15 +22,16 @@ def ask(
     state: str = "",
     place: str = "",
     reads: str = "replica",
-) -> Decision:
-    return decide(
+) -> Plan:
+    return make_plan(
         kind,
         f"it is a {kind}",
         readonly=readonly,
         transaction=transaction,
         session_state=state,
-        place=place,
+        bound=place,
         reads=reads,
+        falls_back=True,
     )
 
 
@@ -73,20 +74,20 @@ def test_every_combination_follows_the_rules_in_their_order(readonly: bool, read
     cases = [case for case in CASES if case[1] is readonly and case[5] == reads]
     assert len(cases) == (56 if readonly else 84)
     for case in cases:
-        decision = ask(*case)
+        plan = ask(*case)
         target, words, guard, observed = expected(*case)
         if target == "refused":
-            assert decision.refusal, case
+            assert plan.refusal, case
             continue
-        assert not decision.refusal, case
-        assert (decision.target, decision.guard, decision.observed) == (target, guard, observed), case
-        assert words in decision.reason, case
+        assert not plan.refusal, case
+        assert (plan.place, plan.guard, plan.observed) == (target, guard, observed), case
+        assert words in plan.reason, case
 
 
 def test_only_reads_ever_leave_for_a_replica() -> None:
     for case in CASES:
-        decision = ask(*case)
-        if decision.target == REPLICA and not decision.refusal:
+        plan = ask(*case)
+        if plan.place == REPLICA and not plan.refusal:
             kind, readonly, transaction, state, place, reads = case
             assert kind == "read" or (kind == "query" and readonly)
             assert (transaction, state, place) == ("", "", "")
@@ -112,4 +113,4 @@ def test_a_refusal_says_what_it_refuses_and_why() -> None:
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_outside_scopes_the_reason_for_the_primary_is_the_statements_own(kind: str) -> None:
-    assert ask(kind) == Decision(WRITER, f"not a proven read: it is a {kind}")
+    assert ask(kind) == Plan((WRITER,), f"not a proven read: it is a {kind}")

@@ -1,0 +1,199 @@
+"""The connections of the asyncio form: taken out of a pool for one statement, but for the primary's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import PeeweeException
+from playhouse.pwasyncio import await_
+
+from ..connections.opening import NodeOpening, TurnedAway
+from ..connections.plain_database import NodeDatabase, PlainDatabase
+from ..connections.primary_connection import PrimaryConnection
+from ..connections.replica_connections import ReplicaConnections
+from ..nodes.replica import Replica
+from .pooled_mysql import POOL_ARGUMENTS
+from .tasks import TaskState
+
+_CANNOT_REACH = 2003  # CR_CONN_HOST_ERROR
+
+
+class TaskPrimary(PlainDatabase):
+    """The primary's pools."""
+
+    def drop(self, conn: Any) -> None:
+        """Close a connection for good; one that is closed already leaves its place in the pool too."""
+        self.db.drop(conn)
+
+
+class TaskNode(NodeDatabase):
+    """One node's pools."""
+
+    task_ended = None
+    """Nobody is told of the end of a task: the primary's object looks after all that a task holds."""
+
+    def __init__(self, primary: Any, beneath: Any, opening: NodeOpening) -> None:
+        super().__init__(primary, beneath, opening)
+        for name in POOL_ARGUMENTS:
+            value = self.node.overrides.get(name, getattr(primary, f"_{name}"))
+            setattr(self.db, f"_{name}", value)
+        self.db._closing_in = primary._closing_in
+
+    @property
+    def label(self) -> str:
+        """The node's name and address, for messages."""
+        return self.node.label
+
+    def drop(self, conn: Any) -> None:
+        """Close a connection for good; one that is closed already leaves its place in the pool too."""
+        self.db.drop(conn)
+
+    def close_unused(self) -> None:
+        """Close the pools' connections that nobody uses."""
+        self.db.close_unused()
+
+    def forget_task(self, task: Any = None) -> TaskState | None:
+        """Forget what a task, or the present one, has here; returns it."""
+        found: TaskState | None = self.db._tasks.forget(task)
+        return found
+
+
+class TaskReplicas(ReplicaConnections):
+    """The connections of tasks to the nodes that serve reads."""
+
+    def reach(self, node: Replica) -> NodeDatabase:
+        """The node's database with a connection that is this task's until it is given back."""
+        state: TaskState = self.primary.state
+        database: TaskNode = node.database
+        if database.is_open:
+            super().reach(node)
+        else:
+            if state.leases:
+                self.return_leases(state)  # who waits holds nothing that others wait for
+            if not self._lease(node, database, state):
+                try:
+                    self.open(node, database)
+                except BaseException:
+                    database.db.pool_here().pass_on()
+                    raise
+            state.leases.append(database)
+            state.closed = False
+        if state.streaming:
+            database.conn.stream(True)
+        return database
+
+    def _lease(self, node: Replica, database: TaskNode, state: TaskState) -> bool:
+        """Take a connection out of the node's pool; False: there is a place for a new one."""
+        db = database.db
+        pool = db.pool_here()
+        conn = db.take_from(pool)
+        if conn is None and pool.full:
+            # Who has the primary's connection waits only for connections that come back by themselves.
+            conn = await_(pool.wait(patient=not state.keeps))
+            spent = conn is not None and (conn.dropped() or db.is_outdated(conn))
+            if spent:
+                pool.renew(conn)
+                conn = None
+            if node.breaker.open:
+                if conn is None:
+                    pool.forfeit()
+                else:
+                    pool.give_back(conn)
+                raise TurnedAway(_CANNOT_REACH, "has gone out of rotation meanwhile")
+            if conn is None:
+                pool.release()  # nothing runs until it is reserved again
+        if conn is None:
+            return False
+        database.state.set_connection(conn)
+        return True
+
+    def retry_ejected(self) -> None:
+        """As the synchronous form's; what was opened is given back with the others."""
+        tried = self.cluster.replicas.ejected
+        super().retry_ejected()
+        state: TaskState = self.primary.state
+        for database in [node.made for node in tried]:
+            if database is not None and database.is_open and database not in state.leases:
+                state.leases.append(database)
+
+    def return_leases(self, state: TaskState) -> None:
+        """Give back what this task has taken, but for what was handed to the user."""
+        kept = []
+        for database in state.leases:
+            if database.state.kept:
+                kept.append(database)
+                continue
+            conn = database.conn
+            database.forget_task()
+            if conn is not None:
+                if state.streaming:
+                    conn.stream(False)  # nothing was streamed from there: another node, or a question
+                database.close_connection(conn)
+        state.leases[:] = kept
+
+    def opened(self) -> list[NodeDatabase]:
+        """The databases of the nodes of which this task has a connection."""
+        return [database for database in self.primary.state.leases if database.is_open]
+
+    def holds_above(self, node: Replica) -> bool:
+        """Whether this task keeps a connection beyond a statement, for which others may be waiting."""
+        keeps: bool = self.primary.state.keeps
+        return keeps
+
+
+class TaskPrimaryConnection(PrimaryConnection):
+    """The tasks' own connections to the primary."""
+
+    replicas: TaskReplicas
+
+    def get(self) -> Any:
+        """This task's connection, opened now if this is its first use."""
+        state: TaskState = self.plain.state
+        if state.conn is None:
+            if state.leases:
+                self.replicas.return_leases(state)
+        elif state.conn.streamed is not None:
+            state.conn.streamed.wait()
+        conn = super().get()
+        if state.streaming:
+            conn.stream(True)
+        return conn
+
+    def commit(self) -> None:
+        """As the synchronous form's."""
+        self._settle_stream()
+        try:
+            super().commit()
+        except Exception:
+            raise
+        except BaseException:
+            self._cancelled(commits=True)
+            raise
+
+    def rollback(self) -> None:
+        """As the synchronous form's."""
+        self._settle_stream()
+        try:
+            super().rollback()
+        except Exception:
+            raise
+        except BaseException:
+            self._cancelled(commits=False)
+            raise
+
+    def _settle_stream(self) -> None:
+        conn = self.plain.conn
+        if conn is not None and conn.streamed is not None:
+            conn.streamed.wait()
+
+    def _cancelled(self, *, commits: bool) -> None:
+        """Where the end of a transaction is cancelled, peewee neither rolls back nor forgets callbacks."""
+        state: TaskState = self.plain.state
+        conn = state.conn
+        if conn is not None and not state.transactions:
+            conn.abort()
+            self.plain.db._clear_commit_callbacks()
+            try:
+                self.try_end(conn, self.plain.commit, commits=commits)  # sends nothing any more
+            except PeeweeException as exc:
+                self.remember_lost_commit(exc)

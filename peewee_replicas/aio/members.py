@@ -1,0 +1,236 @@
+"""What peewee's members do in the asyncio form: as in the other, but connections go back at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from greenlet import getcurrent
+from playhouse.pwasyncio import MissingGreenletBridge
+
+from ..concurrency import Clock, abandon
+from ..connections.checks import ConnectionChecks
+from ..connections.diagnosis import Diagnosis
+from ..connections.parts import Parts
+from ..connections.plain_database import PlainDatabase
+from ..connections.primary_connection import PrimaryConnection
+from ..connections.primary_session import PrimarySession
+from ..connections.replica_connections import ReplicaConnections
+from ..consistency.levels import Consistency
+from ..databases.assembly import Assembly
+from ..databases.routed_members import RoutedMembers
+from ..nodes.cluster import Cluster
+from ..nodes.replica import Replica
+from ..nodes.spec import NodeSpec
+from .connections import TaskNode, TaskPrimaryConnection, TaskReplicas
+from .iterate import Streamed
+from .pooled_mysql import AIOMYSQL_PARAMETERS, POOL_ARGUMENTS, check_pool_arguments
+from .tasks import TASKS, TaskState
+
+
+class TaskAssembly(Assembly):
+    """Makes the nodes and the collaborators of one asyncio database."""
+
+    here = TASKS
+    node_database = TaskNode
+    driver_parameters = AIOMYSQL_PARAMETERS | POOL_ARGUMENTS
+
+    def make_node(self, spec: NodeSpec) -> Replica:
+        """A node that serves reads; it may have pool arguments of its own."""
+        check_pool_arguments(spec.overrides, f"replica {spec.name}: ")
+        return super().make_node(spec)
+
+    def make_primary(
+        self,
+        cluster: Cluster,
+        session: PrimarySession,
+        consistency: Consistency,
+        diagnosis: Diagnosis,
+        checks: ConnectionChecks,
+    ) -> PrimaryConnection:
+        """The tasks' own connections to the primary."""
+        return TaskPrimaryConnection(self.plain, cluster, session, consistency, diagnosis, checks, self.here)
+
+    def make_replicas(
+        self,
+        cluster: Cluster,
+        session: PrimarySession,
+        diagnosis: Diagnosis,
+        checks: ConnectionChecks,
+        primary: PrimaryConnection,
+    ) -> ReplicaConnections:
+        """The tasks' connections to nodes."""
+        replicas = TaskReplicas(self.plain, self.node_database, cluster, session, diagnosis, checks)
+        assert isinstance(primary, TaskPrimaryConnection)
+        primary.replicas = replicas
+        return replicas
+
+
+class TaskMembers(RoutedMembers):
+    """The members of one asyncio database. They run inside of greenlets, where waiting looks synchronous."""
+
+    @property
+    def label(self) -> str:
+        """The primary's name and address, for messages."""
+        return self.parts.cluster.primary_label
+
+    @property
+    def _leases(self) -> TaskReplicas:
+        replicas = self.parts.replicas
+        assert isinstance(replicas, TaskReplicas)
+        return replicas
+
+    def _need_greenlet(self, what: str) -> None:
+        if getcurrent().parent is None:
+            raise MissingGreenletBridge(
+                f"Attempted {what} outside greenlet runner. In async code use the async members, such as "
+                "`await db.list(query)` or `await Model.aget(...)`, or `await db.run(function)`."
+            )
+
+    def after_use(self, state: TaskState, had_writer: bool, sql: str = "") -> None:
+        """Give back what this use of the database has taken and does not need any more.
+
+        Parameters:
+            had_writer: whether the task had the primary's connection before.
+            sql: what was run on it, if anything.
+        """
+        if state.leases:
+            self._leases.return_leases(state)
+        conn = state.conn
+        if not had_writer and conn is not None:
+            self.let_go_of_reader(state, conn, sql)
+
+    def let_go_of_reader(self, state: TaskState, conn: Any, sql: str) -> None:
+        """Give the primary's connection back, where it has only served a read in a replica's place."""
+        if state.transactions or conn.streamed is not None:
+            return
+        if self.parts.router.classifier.classify(sql).kind == "read" and not conn.report_incomplete:
+            state.conn = None
+            self.parts.primary.give_back(conn)
+
+    def connect(self, reuse_if_open: bool, at_primary: bool) -> bool:
+        """As the synchronous form's."""
+        self._need_greenlet("connect()")
+        state: TaskState = self.plain.state
+        had_writer = state.conn is not None
+        try:
+            return super().connect(reuse_if_open, at_primary)
+        finally:
+            self.after_use(state, had_writer, "SELECT 1")
+
+    def close(self) -> bool:
+        """Give all of this task's connections back to their pools; True if there were any."""
+        was_open = super().close()
+        state: TaskState = self.plain.state
+        state.leases.clear()
+        state.holds = 0
+        return was_open
+
+    def execute_sql(self, sql: str, params: Any, at_primary: bool) -> Any:
+        """As the synchronous form's; what it has taken out of a pool goes back at once."""
+        self._need_greenlet(f"query: {sql[:200]}")
+        state: TaskState = self.plain.state
+        had_writer = state.conn is not None
+        try:
+            return super().execute_sql(sql, params, at_primary)
+        finally:
+            self.after_use(state, had_writer, sql)
+
+    def bookmark(self) -> str | None:
+        """As the synchronous form's."""
+        self._need_greenlet("bookmark()")
+        state: TaskState = self.plain.state
+        had_writer = state.conn is not None
+        try:
+            return super().bookmark()
+        finally:
+            self.after_use(state, had_writer)
+
+    def scope_node(self, at_primary: bool) -> PlainDatabase | None:
+        """As the synchronous form's; the user is given the connection, and may go on using it."""
+        database = super().scope_node(at_primary)
+        state: TaskState = self.plain.state
+        if database is not None and database in state.leases and not database.state.kept:
+            database.state.kept = True
+            conn = database.conn
+            conn.pool.hold(conn, True)
+            state.holds += 1
+        return database
+
+    # Streams
+
+    def stream(self, sql: str, params: Any, at_primary: bool) -> Streamed:
+        """Run a statement whose rows come from the server on demand, on a connection kept until their end."""
+        state: TaskState = self.plain.state
+        had_writer = state.conn is not None
+        state.streaming = True
+        try:
+            cursor = super().execute_sql(sql, params, at_primary)
+            lease = next((one for one in state.leases if one.conn is cursor.connection), None)
+            if lease is not None:
+                state.leases.remove(lease)
+                lease.forget_task()
+            return Streamed(cursor, state, leased=lease is not None, had_writer=had_writer)
+        finally:
+            state.streaming = False
+            for database in state.leases:
+                if database.conn is not None:  # else it was lost
+                    database.conn.stream(False)
+            if state.conn is not None:
+                state.conn.stream(False)
+            self.after_use(state, had_writer)
+
+    def end_stream(self, streamed: Streamed, sql: str) -> None:
+        """Be done with a stream, whether it was read to its end or not."""
+        streamed.close()
+        state, conn = streamed.state, streamed.conn
+        # As `after_use`, for a stream that the primary has served in a replica's place.
+        if conn is state.conn and not streamed.had_writer and conn.replaceable:
+            self.let_go_of_reader(state, conn, sql)
+
+    # The end of tasks and pools
+
+    def task_ended(self, task: asyncio.Task[Any]) -> None:
+        """A task that has used this database has ended: give back what it still holds."""
+        parts: Parts = self.parts
+        state: TaskState | None = self.db._tasks.forget(task)
+        for database in parts.replicas.made():
+            assert isinstance(database, TaskNode)
+            held = database.forget_task(task)
+            if held is not None and held.conn is not None:
+                database.close_connection(held.conn)
+        if state is None or state.conn is None:
+            return
+        if state.conn.transaction:
+            parts.consistency.abandoned()
+        parts.primary.give_back(state.conn)
+
+    async def close_pools(self) -> None:
+        """Close all connections of every node in this event loop; those in use when they come back."""
+        loop = asyncio.get_running_loop()
+        db, parts = self.db, self.parts
+        db._closing_in.add(loop)
+        try:
+            task = asyncio.current_task()
+            if task is not None:
+                self.task_ended(task)
+            pools = db.pools_here()
+            for database in parts.replicas.made():
+                pools += database.db.pools_here()
+            for pool in pools:
+                pool.close()
+            if parts.cluster.prober is not None:
+                await asyncio.to_thread(parts.cluster.prober.stop)
+            until = Clock.monotonic() + db._acquire_timeout
+            for pool in pools:
+                await pool.closed(until)
+        finally:
+            db._closing_in.discard(loop)
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent its connections, and open others when they are needed."""
+        db = self.db
+        abandon(db._pools, db._own_pool)
+        super().after_fork()
+        abandon(db._tasks.clear())
+        db._pools, db._own_pool = type(db._pools)(), None

@@ -1,0 +1,64 @@
+"""What is checked of each new connection, and what is learned from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peewee import __exception_wrapper__
+
+from ..errors import ConfigurationError
+from ..nodes.cluster import Cluster
+from ..routing.router import Router
+from ..servers.wire import connection as wire
+
+
+class ConnectionChecks:
+    """Checks and takes in the new connections of one database.
+
+    Parameters:
+        db: the user's database.
+        cluster: the nodes.
+        router: is told which server it is.
+    """
+
+    def __init__(self, db: Any, cluster: Cluster, router: Router) -> None:
+        self.db = db
+        self.cluster = cluster
+        self.router = router
+
+    def check(self, label: str, conn: Any, parameters: Mapping[str, Any]) -> None:
+        """Raise `ConfigurationError` where a subclass has opened what cannot be used.
+
+        Parameters:
+            label: the node, for messages.
+            parameters: what the connection was to be opened with.
+        """
+        if not isinstance(conn, wire.Connection):
+            raise ConfigurationError(
+                f"{type(self.db).__name__}._connect() gave a {type(conn).__name__} for {label}; "
+                "call super()._connect(), so that the server's reports are heard"
+            )
+        if conn.unix_socket and not parameters.get("unix_socket"):
+            raise ConfigurationError(
+                f"{label} is given by host, but the driver took the socket {conn.unix_socket} from "
+                "read_default_file, which may lead to another server; give unix_socket or drop the file"
+            )
+
+    def take_in(self, name: str, conn: Any) -> None:
+        """Learn from a new connection which server it is and how it is set up.
+
+        Parameters:
+            name: the node's.
+        """
+        db, router, cluster = self.db, self.router, self.cluster
+        if db.server_version is None:
+            db._set_server_version(conn)
+        if router.dialect is None:
+            router.know_dialect(conn.dialect.NAME)
+        if conn.dialect.COMPARE and cluster.replicas.all and cluster.settings_met.needed(name):
+            with __exception_wrapper__:
+                cluster.settings_met.add(name, dict(conn.ask(conn.dialect.COMPARE)))
+        # What connecting set is how the user wants every connection to be, not state of this one.
+        conn.changes.clear()
+        conn.initialized = True

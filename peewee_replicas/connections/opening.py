@@ -1,0 +1,140 @@
+"""Opening one connection: who is told of it, and when it is not even tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from peewee import OperationalError
+
+from ..concurrency import track_connection
+from ..errors import ConfigurationError
+from ..nodes.cluster import Cluster
+from ..nodes.replica import Replica
+from ..servers.error_meanings import NO_CONNECTION
+from ..servers.wire import driver
+from .diagnosis import mysql_meaning
+
+_UNREACHABLE = 2003  # CR_CONN_HOST_ERROR
+_BUSY = 1040  # ER_CON_COUNT_ERROR
+
+
+class TurnedAway(OperationalError):
+    """A node is not tried, because others have just found that it cannot be had."""
+
+
+class ThreadState(Protocol):
+    """What a peewee database keeps for each thread or task, as far as opening looks at it."""
+
+    unreached: int
+
+
+class Opening:
+    """How the connections of one peewee database are opened: here those of the primary, for writing.
+
+    Parameters:
+        cluster: the nodes.
+
+    Attributes:
+        guarded: whether the server is asked to refuse writes on them.
+        node: the node for reading that they lead to; None: they are the primary's own.
+        watch: is given each connection before it is opened; for those of the prober.
+    """
+
+    guarded = False
+    node: Replica | None = None
+    watch: Callable[[Any], None] | None = None
+
+    @property
+    def removed(self) -> bool:
+        """Whether the node was taken out of the list of replicas."""
+        return False
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def is_outdated(self, conn: Any) -> bool:
+        """Whether a connection leads to a server that was found to be the primary no longer."""
+        return bool(conn.generation != self._cluster.generation)
+
+    def before(self, state: ThreadState) -> None:
+        """Called when it is this thread's turn to connect; may raise `TurnedAway`."""
+
+    def begins(self, conn: Any) -> None:
+        """Called with each connection before it is opened."""
+
+    def failed(self, exc: Any) -> None:
+        """Called before it is another thread's turn."""
+        exc.connecting = True  # a refused user, for one, means something else while connecting
+
+
+class NodeOpening(Opening):
+    """How the connections of a node that serves reads are opened.
+
+    Parameters:
+        cluster: the nodes.
+        node: the node.
+        watch: is given each connection before it is opened, in place of the node; for the prober's own.
+    """
+
+    guarded = True
+    node: Replica
+
+    def __init__(self, cluster: Cluster, node: Replica, watch: Callable[[Any], None] | None = None) -> None:
+        super().__init__(cluster)
+        self.node = node
+        self.watch = watch
+
+    @property
+    def removed(self) -> bool:
+        """Whether `set_replicas` has taken the node out."""
+        return self.node.removed
+
+    def is_outdated(self, conn: Any) -> bool:
+        """As the primary's, for the primary as a node for reading; others keep their connections."""
+        return self.node.is_primary and super().is_outdated(conn)
+
+    def before(self, state: ThreadState) -> None:
+        """Threads wait for one another to connect. When a hung node has cost one of them its time-out, it
+        is not to cost each of the others theirs, one after the other."""
+        if self.node.unreached != state.unreached:
+            raise TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
+        if self.node.is_resting():
+            raise TurnedAway(_BUSY, f"is left alone for a moment: {self.node.backoff.cause}")
+
+    def begins(self, conn: Any) -> None:
+        """Let the node, or whoever watches, know the connection."""
+        if self.watch is not None:
+            self.watch(conn)
+        else:
+            self.node.opening(conn)
+
+    def failed(self, exc: Any) -> None:
+        """Note that the node could not be reached."""
+        super().failed(exc)
+        found = mysql_meaning(exc)
+        if found in NO_CONNECTION and found != "busy":
+            self.node.unreached += 1
+
+
+def open_connection(opening: Opening, state: ThreadState, new_connection: Callable[[], Any]) -> Any:
+    """Open a connection to MySQL or MariaDB, whatever driver it is of.
+
+    Parameters:
+        opening: whose it is.
+        state: this thread's or task's, of the peewee database that connects.
+        new_connection: makes a connection that is not opened yet.
+    """
+    lacks = driver.missing()
+    if lacks:
+        raise ConfigurationError(lacks)
+    opening.before(state)
+    try:
+        conn = new_connection()
+        opening.begins(conn)
+        conn.connect()
+        track_connection(conn)
+        return conn
+    except Exception as exc:
+        opening.failed(exc)
+        raise

@@ -1,0 +1,185 @@
+"""A peewee database without routing, as the collaborators use it: the primary's own, or a node's.
+
+The object that a program holds is the primary's: its state, its lock, its pool. Each node that serves reads
+has another instance of the same class, so that a subclass's own ``_connect()`` and
+``_initialize_connection()`` open replicas too. What either does when nothing is routed is here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import __exception_wrapper__
+
+from ..nodes.replica import Replica
+from ..nodes.spec import overlay
+from .opening import NodeOpening
+
+# What an instance has from this library, and a node's does not take over from the primary's.
+_OURS = frozenset(
+    {"_members", "_parts", "_own", "_plain_arguments", "_on_primary", "_primary_model", "opening"}
+)
+
+
+class PlainDatabase:
+    """One peewee database, with the members of the class beneath ours.
+
+    Parameters:
+        db: the peewee database.
+        beneath: the class that does the work when nothing is routed.
+    """
+
+    def __init__(self, db: Any, beneath: Any) -> None:
+        self.db = db
+        self.beneath = beneath
+
+    @property
+    def state(self) -> Any:
+        """What peewee keeps for this thread: its connection, the open transactions, the contexts."""
+        return self.db._state
+
+    @property
+    def conn(self) -> Any:
+        """This thread's connection; None where it has none."""
+        return self.db._state.conn
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this thread has a connection."""
+        return not self.db._state.closed
+
+    def send(self, sql: str, params: Any) -> Any:
+        """Send a statement of the user's on this thread's connection; returns the driver's cursor."""
+        db = self.db
+        with __exception_wrapper__:
+            # A subclass's own cursor() is honoured; peewee's would only find the connection again.
+            cursor = db._state.conn.cursor() if db.plain_cursor else db.cursor()
+            cursor.execute(sql, params or ())
+        return cursor
+
+    def close_connection(self, conn: Any) -> None:
+        """Close a connection, or give it back to its pool."""
+        self.db._close(conn)
+
+    def drop(self, conn: Any) -> None:
+        """Close a connection for good; a pool does not get it back."""
+        # The user may have closed it already, and to PyMySQL closing twice is an error.
+        if getattr(conn, "open", True):
+            self.db._close(conn)
+
+    def discard(self) -> None:
+        """Drop this thread's connection for good, whatever state it is in."""
+        state = self.db._state
+        conn = state.conn
+        state.reset()
+        if conn is not None:
+            self.drop(conn)
+
+    def open(self, *, waits: bool = True) -> None:
+        """Connect; `waits` says whether to wait for a connection of the client's own pool."""
+        self.beneath.connect(self.db)
+
+    def close_unused(self) -> None:
+        """Close the connections that nobody uses, where there is a pool."""
+
+    def raw_cursor(self, named_cursor: Any) -> Any:
+        """A cursor for the user, of a subclass's own ``cursor()`` if it has one."""
+        return self.db.cursor(named_cursor)
+
+    # peewee's members, not routed
+
+    def execute_sql(self, sql: str, params: Any = None, _at_primary: bool = False) -> Any:
+        """As peewee's."""
+        return self.beneath.execute_sql(self.db, sql, params)
+
+    def connect(self, reuse_if_open: bool = False, _at_primary: bool = False) -> bool:
+        """As peewee's."""
+        return bool(self.beneath.connect(self.db, reuse_if_open))
+
+    def close(self) -> bool:
+        """As peewee's."""
+        return bool(self.beneath.close(self.db))
+
+    def dispose(self) -> None:
+        """As peewee's."""
+        self.beneath.dispose(self.db)
+
+    def connection(self, _at_primary: bool = False) -> Any:
+        """As peewee's."""
+        return self.beneath.connection(self.db)
+
+    def cursor(self, named_cursor: Any = None, _at_primary: bool = False) -> Any:
+        """As peewee's."""
+        return self.beneath.cursor(self.db, named_cursor)
+
+    def is_connection_usable(self) -> bool:
+        """As peewee's."""
+        return bool(self.beneath.is_connection_usable(self.db))
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        """As peewee's."""
+        self.beneath.begin(self.db, *args, **kwargs)
+
+    def commit(self) -> None:
+        """As peewee's."""
+        self.beneath.commit(self.db)
+
+    def rollback(self) -> None:
+        """As peewee's."""
+        self.beneath.rollback(self.db)
+
+    def push_transaction(self, transaction: Any) -> None:
+        """As peewee's."""
+        self.beneath.push_transaction(self.db, transaction)
+
+    def pop_transaction(self) -> Any:
+        """As peewee's."""
+        return self.beneath.pop_transaction(self.db)
+
+    def init(self, database: Any, **kwargs: Any) -> None:
+        """As peewee's."""
+        self.beneath.init(self.db, database, **kwargs)
+
+
+class NodeDatabase(PlainDatabase):
+    """The peewee database of one node that serves reads.
+
+    Parameters:
+        primary: the user's database, whose class and arguments it shares.
+        beneath: the class that does the work when nothing is routed.
+        opening: how its connections are opened, and whose they are.
+    """
+
+    def __init__(self, primary: Any, beneath: Any, opening: NodeOpening) -> None:
+        db: Any = object.__new__(type(primary))
+        super().__init__(db, beneath)
+        self.node: Replica = opening.node
+        db.opening = opening
+        db._members = self
+        args, kwargs = primary._plain_arguments
+        self.prepare(primary)
+        beneath.__init__(db, primary.database, *args, **kwargs)
+        self._by_itself = frozenset(vars(db)) | _OURS
+
+    def prepare(self, primary: Any) -> None:
+        """Called before the node's database is initialised."""
+
+    def follow(self, primary: Any) -> None:
+        """Take over what a subclass keeps on its instance, and its parameters as they are now."""
+        db = self.db
+        for name, value in vars(primary).items():
+            if name not in self._by_itself:
+                setattr(db, name, value)
+        parameters = overlay(primary.connect_params, self.node.overrides)
+        db.database = parameters.pop("database", primary.database)
+        db.connect_params = parameters
+
+    def limit_waits(self, seconds: float) -> None:
+        """Let no step of connecting or asking take longer than so many seconds."""
+        parameters: dict[str, Any] = self.db.connect_params
+        for name in ("connect_timeout", "read_timeout", "write_timeout"):
+            parameters[name] = min(parameters.get(name) or seconds, seconds)
+
+    def log_nothing(self) -> None:
+        """Keep what is sent while connecting out of peewee's log of queries: it is nobody's query."""
+        self.db._log_query = lambda *_: None

@@ -1,0 +1,139 @@
+"""What the primary's connections carry that a replica does not have, as the server reports it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from peewee import __exception_wrapper__
+
+from ..consistency.levels import Consistency
+from ..errors import ReadOnlyViolation
+from ..events import Counters
+from ..routing.router import Router
+from ..statements.tokens import first_word
+
+logger = logging.getLogger("peewee.replicas")
+
+# Kinds whose text says all about what they leave behind in a session. A write is none: a procedure, a
+# trigger or a function in it may do anything, and servers report a change only where there was one.
+SELF_EXPLANATORY = frozenset({"read", "transaction", "session"})
+
+
+class PrimarySession:
+    """What is known of the sessions of the primary's connections, for all threads of one database.
+
+    Parameters:
+        router: whose classifier tells what a text is.
+        consistency: what statements on the primary oblige later reads to.
+        counters: where refusals are counted.
+
+    Attributes:
+        carried: what every connection of the primary carries that a replica does not have, or ``""``.
+    """
+
+    def __init__(self, router: Router, consistency: Consistency, counters: Counters) -> None:
+        self.carried = ""
+        self._router = router
+        self._consistency = consistency
+        self._counters = counters
+
+    def state(self, conn: Any) -> str:
+        """What a connection of the primary carries that a replica does not have, or ``""``."""
+        found: str = conn.session_state or self.carried
+        if conn.changes:
+            found = self._explain_changes(conn) or found
+        return found
+
+    def screen(self, conn: Any, sql: str | bytes) -> None:
+        """Refuse what a raw cursor may not send to a reading node, where it could lift the server's guard."""
+        text = _text(sql)
+        if self.has_unread_results(conn):
+            conn.drain()
+        if conn.changes:
+            self._counters.add("refused")
+            raise ReadOnlyViolation(
+                f"the server's guard may be off after {conn.changes[0][:200]!r}; "
+                f"take a new cursor for {text[:200]!r}"
+            )
+        statement = self._router.classifier.classify_sent(text)
+        conn.suspect_statement = "" if statement.kind == "read" else text
+        if statement.kind not in ("read", "query"):
+            self._counters.add("refused")
+            raise ReadOnlyViolation(
+                f"a {statement.kind} statement is not allowed inside readonly(): {statement.reason} "
+                f"({text[:200]})"
+            )
+
+    def _explain_changes(self, conn: Any) -> str:
+        """Turn what the server reported as changed into what the session carries."""
+        changes, conn.changes = conn.changes, []
+        for text in changes:
+            statement = self._router.classifier.classify_sent(text)
+            if statement.effect:
+                self.mark(conn, statement.effect)
+            elif statement.kind not in SELF_EXPLANATORY:
+                self.mark(conn, f"what {' '.join(text.split())[:40]!r} changed in it")
+        state: str = conn.session_state
+        return state
+
+    def mark(self, conn: Any, effect: str) -> None:
+        """Remember that a connection of the primary carries something a replica does not have."""
+        if conn.initialized and not conn.session_state:
+            conn.session_state = effect
+            logger.warning(
+                "the primary's connection now carries %s: reads stay on the primary until it is closed",
+                effect,
+            )
+
+    def has_unread_results(self, conn: Any) -> Any:
+        """Whether the last statement's results are still to be read, and may tell of writes and changes."""
+        if not (conn.report_incomplete and conn.busy):
+            return False
+        return (
+            conn.has_more_results
+            or self._router.classifier.classify_sent(_text(conn.last_statement)).kind != "read"
+        )
+
+    def settle(self, conn: Any) -> None:
+        """Find out what the server has not told yet of the session: later results, and what an error hid.
+
+        Raises:
+            PeeweeException: as the next statement on this connection would, for a later result that failed.
+        """
+        with __exception_wrapper__:
+            if self.has_unread_results(conn):
+                conn.drain()
+            doubtful, conn.suspect_statement = _text(conn.suspect_statement), ""
+            if not doubtful or conn.busy:
+                return
+            changes, conn.changes = conn.changes, []
+            conn.ask("DO 0")
+            if conn.changes or (self._runs_code(doubtful) and not conn.dialect.REPORTS_AFTER_ERRORS):
+                changes.append(doubtful)
+            conn.changes = changes
+
+    def _runs_code(self, text: str) -> bool:
+        return first_word(text) == "CALL" or self._router.classifier.classify_sent(text).kind == "unknown"
+
+    def statement_ended(self, conn: Any, succeeded: bool, was_open: bool) -> None:
+        """Take in that a statement on the primary has ended; connections to it call this."""
+        if conn.suspect_statement or not succeeded:
+            self._doubt(conn, succeeded)
+        self._consistency.statement_ended(conn, succeeded, was_open)
+
+    def _doubt(self, conn: Any, succeeded: bool) -> None:
+        # The packet of an error tells neither of transactions nor of changes of the session.
+        known = _text(conn.suspect_statement)
+        grave = bool(known) and self._runs_code(known)
+        if succeeded:
+            conn.suspect_statement = ""
+            silent = conn.effect_known or not conn.dialect.REPORTS_AFTER_ERRORS
+            if grave and (silent or conn.changes):
+                conn.changes.append(known)
+        elif conn.open and not conn.effect_known and not grave:
+            conn.suspect_statement = conn.last_statement
+
+
+def _text(sql: str | bytes) -> str:
+    return sql if isinstance(sql, str) else bytes(sql).decode("latin1")

@@ -1,0 +1,200 @@
+"""Putting one database together: from its arguments to its collaborators, for MySQL and MariaDB."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import pymysql
+from playhouse.db_url import parse
+
+from ..concurrency import THREADS, Here
+from ..connections.checks import ConnectionChecks
+from ..connections.diagnosis import Diagnosis, mysql_meaning
+from ..connections.parts import Parts
+from ..connections.plain_database import NodeDatabase, PlainDatabase
+from ..connections.primary_connection import PrimaryConnection
+from ..connections.primary_positions import PrimaryPositions
+from ..connections.primary_session import PrimarySession
+from ..connections.replica_connections import ReplicaConnections
+from ..consistency.levels import Consistency
+from ..errors import ConfigurationError
+from ..nodes.cluster import PRIMARY, Cluster
+from ..nodes.prober import Prober
+from ..nodes.replica import Replica
+from ..nodes.replica_set import ReplicaSet
+from ..nodes.spec import NodeSpec, address, endpoint, node_specs, overlay, same_connection
+from ..routing.router import Router
+from ..routing.settings import Settings
+
+PYMYSQL_PARAMETERS = frozenset(inspect.signature(pymysql.connections.Connection.__init__).parameters) - {
+    "self",
+    "autocommit",
+    "defer_connect",
+}
+"""What PyMySQL's connect() takes; anything else in a replica's dict is a mistake."""
+
+
+class Assembly:
+    """Makes the nodes and the collaborators of one database on MySQL or MariaDB.
+
+    Parameters:
+        plain: the user's database, as the primary's.
+    """
+
+    here: Here = THREADS
+    node_database: type[NodeDatabase] = NodeDatabase
+    driver_parameters: frozenset[str] = PYMYSQL_PARAMETERS
+
+    def __init__(self, plain: PlainDatabase) -> None:
+        self.plain = plain
+
+    # Nodes
+
+    def node_specs(self, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[NodeSpec, ...]:
+        """The replicas that are asked for, checked.
+
+        Parameters:
+            given: the arguments of this library.
+            parameters: the primary's own parameters of connecting.
+
+        Raises:
+            ConfigurationError: one of them cannot work, or two are one.
+        """
+        # A subclass that connects by itself may take parameters that the driver does not know.
+        known = self.driver_parameters | set(parameters) if self.connects_plainly() else None
+        specs = []
+        seen: dict[str, str] = {}
+        for spec in node_specs(given.get("replicas", ()), known, _parse, ConfigurationError):
+            merged = overlay(parameters, spec.overrides)
+            name = spec.name or address(merged)
+            where = endpoint(merged)
+            if where in seen:
+                raise ConfigurationError(
+                    f"replicas: {seen[where]!r} and {name!r} are one endpoint, {where}; list each node once"
+                )
+            if name in seen.values():
+                raise ConfigurationError(
+                    f"replicas: two are called {name!r}; every node needs a name of its own"
+                )
+            seen[where] = name
+            specs.append(spec._replace(name=name))
+        return tuple(specs)
+
+    def connects_plainly(self) -> bool:
+        """Whether no subclass connects by itself."""
+        return type(self.plain.db)._connect is self.plain.beneath._connect
+
+    def make_node(self, spec: NodeSpec) -> Replica:
+        """A node that serves reads."""
+        own = self.plain.db.connect_params
+        merged = overlay(own, spec.overrides)
+        primary = endpoint(merged) == endpoint(own)
+        return Replica(spec, address(merged), self._database_of, is_primary=primary, here=self.here)
+
+    def make_reader(self) -> Replica:
+        """The primary, as a node for reading that is not listed among the replicas."""
+        where = address(self.plain.db.connect_params)
+        spec = NodeSpec(PRIMARY, 1, {})
+        return Replica(spec, where, self._database_of, is_primary=True, here=self.here)
+
+    def _database_of(self, node: Replica) -> NodeDatabase:
+        parts: Parts = self.plain.db._parts
+        return parts.replicas.make(node)
+
+    def change_nodes(self, specs: tuple[NodeSpec, ...], cluster: Cluster) -> None:
+        """Put these nodes in the place of the present ones; those that are alike stay as they are."""
+        own = self.plain.db.connect_params
+        before = {node.name: node for node in cluster.replicas.all}
+        nodes = []
+        for spec in specs:
+            node = before.get(spec.name)
+            if node is None or not same_connection(
+                overlay(own, node.overrides), overlay(own, spec.overrides)
+            ):
+                node = self.make_node(spec)
+            nodes.append((node, spec.weight))
+        reader = next((node for node, _ in nodes if node.is_primary), None)
+        if reader is None:
+            reader = self.make_reader() if cluster.reader in cluster.replicas.all else cluster.reader
+        cluster.change_replicas(nodes, reader)
+
+    # Collaborators
+
+    def assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Parts:
+        """The collaborators of the database."""
+        cluster = self.make_cluster(settings, specs)
+        consistency = Consistency(
+            cluster,
+            settings.consistency,
+            settings.catch_up_timeout,
+            settings.sticky_seconds,
+            cluster.counters,
+            self.here,
+        )
+        router = Router(settings, cluster, consistency, self.here)
+        session = PrimarySession(router, consistency, cluster.counters)
+        diagnosis = self.make_diagnosis()
+        checks = self.make_checks(cluster, router)
+        primary = self.make_primary(cluster, session, consistency, diagnosis, checks)
+        replicas = self.make_replicas(cluster, session, diagnosis, checks, primary)
+        consistency.primary = PrimaryPositions(primary, replicas)
+        cluster.prober = self.make_prober(settings, cluster)
+        return Parts(router, cluster, consistency, session, primary, replicas, diagnosis, self.here)
+
+    def make_cluster(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Cluster:
+        """The nodes."""
+        nodes = [self.make_node(spec) for spec in specs]
+        reader = next((node for node in nodes if node.is_primary), None) or self.make_reader()
+        # A policy of the user's own may look at latencies; the built-in ones tell whether they do.
+        timed = bool(getattr(settings.policy, "uses_latency", True))
+        return Cluster(ReplicaSet(nodes), reader, settings, timed=timed)
+
+    def make_diagnosis(self) -> Diagnosis:
+        """What reads errors."""
+        return Diagnosis(mysql_meaning)
+
+    def make_checks(self, cluster: Cluster, router: Router) -> ConnectionChecks:
+        """What looks at new connections."""
+        return ConnectionChecks(self.plain.db, cluster, router)
+
+    def make_primary(
+        self,
+        cluster: Cluster,
+        session: PrimarySession,
+        consistency: Consistency,
+        diagnosis: Diagnosis,
+        checks: ConnectionChecks,
+    ) -> PrimaryConnection:
+        """The primary's own connections."""
+        return PrimaryConnection(self.plain, cluster, session, consistency, diagnosis, checks, self.here)
+
+    def make_replicas(
+        self,
+        cluster: Cluster,
+        session: PrimarySession,
+        diagnosis: Diagnosis,
+        checks: ConnectionChecks,
+        primary: PrimaryConnection,
+    ) -> ReplicaConnections:
+        """The connections to nodes."""
+        return ReplicaConnections(self.plain, self.node_database, cluster, session, diagnosis, checks)
+
+    def make_prober(self, settings: Settings, cluster: Cluster) -> Prober | None:
+        """What looks how the nodes are; None where nobody is to."""
+        interval = settings.probe_interval
+        # Where reads are only observed, none goes to a replica.
+        if interval is None or settings.reads == "observe":
+            return None
+        return Prober(cluster, interval)
+
+
+def _parse(url: str) -> dict[str, Any]:
+    scheme = url.split(":", 1)[0].lower()
+    if not scheme.startswith(("mysql", "mariadb")):
+        raise ConfigurationError(
+            f"replicas: {scheme!r} is no scheme of MySQL or MariaDB; use mysql://host:port"
+        )
+    parameters: dict[str, Any] = parse(url)
+    return parameters

@@ -1,0 +1,113 @@
+"""Entering a scope: what is checked, and the frame that is then in force."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from .. import bookmarks
+from ..concurrency import Clock
+from ..connections.parts import Parts
+from ..connections.plain_database import PlainDatabase
+from ..connections.snapshot import Snapshot
+from ..consistency.sessions import Session
+from ..errors import BookmarkError, ReadOnlyViolation
+from ..nodes.replica import Replica
+from ..nodes.replica_set import within
+from ..positions import MySQLPosition, Position
+from ..scopes.frames import Frame, causal, pinning
+
+BOOKMARK_SECONDS = 24 * 3600.0
+"""Seconds after which a bookmark is refused."""
+
+# Seconds that a scope with a bound on lag waits for the prober's first look.
+_FIRST_LOOK_SECONDS = 0.5
+
+
+class ScopeEntry:
+    """Makes the frames of one database's scopes.
+
+    Parameters:
+        plain: the user's database.
+        parts: its collaborators.
+    """
+
+    def __init__(self, plain: PlainDatabase, parts: Parts) -> None:
+        self._plain = plain
+        self._parts = parts
+
+    def enter_readonly(
+        self, consistency: str | None = None, snapshot: bool = False, max_lag: float | None = None
+    ) -> Frame:
+        """Begin a ``readonly()``; the parameters are its own."""
+        parts = self._parts
+        transaction = parts.primary.transaction(self._plain.state)
+        if transaction and parts.router.settings.readonly_in_transaction == "error":
+            raise ReadOnlyViolation(
+                f"readonly() inside a transaction ({transaction}); "
+                'readonly_in_transaction="join" lets its reads stay in the transaction'
+            )
+        if transaction and snapshot:
+            raise ReadOnlyViolation(f"a snapshot cannot join a transaction ({transaction})")
+        if max_lag is not None:
+            self._hold_to(max_lag)
+        frame = Frame(parts.cluster, "readonly", level=consistency)
+        frame.max_lag = max_lag
+        if snapshot:
+            frame.snapshot = Snapshot(parts.here)
+        return frame
+
+    def _hold_to(self, max_lag: float) -> None:
+        """Before a scope with a bound of its own: know how far replicas are behind, and leave one that is."""
+        cluster = self._parts.cluster
+        if cluster.prober is not None:
+            cluster.prober.use(self._parts.replicas)
+            cluster.prober.wait_for_first_look(_FIRST_LOOK_SECONDS)
+        pin = pinning(cluster)
+        if pin is not None:
+            with pin.lock:
+                if pin.node is not None and not within((cast(Replica, pin.node),), max_lag):
+                    pin.node = None
+
+    def enter_primary(self) -> Frame:
+        """Begin a ``primary()``."""
+        return Frame(self._parts.cluster, "primary")
+
+    def enter_causal(self, bookmark: str | None = None) -> Frame:
+        """Begin a ``causal_session()``, from a bookmark if there is one."""
+        return self.causal_frame([] if bookmark is None else [self.position_of(bookmark)])
+
+    def causal_frame(self, positions: list[Position], *, apart: bool = False) -> Frame:
+        """A ``causal_session()`` that begins with `positions`.
+
+        Parameters:
+            apart: what this thread did outside of such sessions is none of its business, nor the other way.
+        """
+        parts = self._parts
+        outer = None if apart and causal(parts.cluster) is None else parts.consistency.session()
+        session = Session(outer=outer)
+        if outer is not None:
+            session.take_over(outer)
+        for position in positions:
+            session.saw(position)
+            session.bookmarked = True
+        return Frame(parts.cluster, "causal", session=session)
+
+    def position_of(self, bookmark: str, max_age: float = BOOKMARK_SECONDS) -> Position:
+        """The position that a bookmark holds.
+
+        Raises:
+            BookmarkError: it is malformed, of another database or kind of server, or older than `max_age`.
+        """
+        mark = bookmarks.decode(bookmark, Clock.wall(), max_age)
+        name, dialect = self._plain.db.database, self._parts.router.dialect
+        if mark.history != name:
+            raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {name!r}")
+        kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
+        if dialect not in (None, kind):
+            raise BookmarkError(f"the bookmark is of a {kind} server, and this is {dialect}")
+        return mark.position
+
+    def bookmark_of(self, session: Session) -> str | None:
+        """What a session must see, as a string; None where that is nothing."""
+        position = self._parts.consistency.settled(session)
+        return None if position is None else bookmarks.encode(position, self._plain.db.database, Clock.wall())

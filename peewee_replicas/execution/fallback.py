@@ -1,0 +1,57 @@
+"""Where no replica can serve a read: whether the primary may, and what is raised where it may not."""
+
+from __future__ import annotations
+
+from peewee import PeeweeException
+
+from ..concurrency import Clock
+from ..connections.diagnosis import nobody_answers
+from ..errors import NoReplicaAvailable
+from ..nodes.replica import Replica
+from ..routing.plan import REPLICA
+from .execution import Execution
+
+
+def refuse_fallback(execution: Execution) -> None:
+    """Raise where the primary is not to serve what no replica can; otherwise count the fallback."""
+    parts = execution.parts
+    reasons = execution.why_no_replica()
+    cause = list(execution.tried.values())[-1] if execution.tried else None
+    if execution.plan.places == (REPLICA,):
+        raise NoReplicaAvailable(
+            f"no replica can serve the read ({reasons}); "
+            'with fallback="primary" the primary would have served it'
+        ) from cause
+    if parts.cluster.replicas.all:
+        if parts.router.settings.max_fallback_share is not None:
+            _spend_fallback(execution, reasons, cause)
+        parts.counters.add("fallbacks")
+    execution.reason = f"no replica can serve it: {reasons}"
+
+
+def _spend_fallback(execution: Execution, reasons: str, cause: BaseException | None) -> None:
+    parts = execution.parts
+    reads = parts.cluster.replicas.reads()
+    if not parts.router.budget.may_fall_back(Clock.monotonic(), reads, execution.attempts):
+        parts.counters.add("fallbacks_refused")
+        share = parts.router.settings.max_fallback_share
+        raise NoReplicaAvailable(
+            f"no replica can serve the read ({reasons}), and as many of the recent reads have fallen "
+            f"back to the primary as max_fallback_share={share} allows; "
+            "bring a replica back, or allow a larger share"
+        ) from cause
+
+
+def follow_fallback(execution: Execution, replica: Replica) -> None:
+    """Count a read of a scope that has fallen back: its first read was allowed to, so its others are."""
+    cluster, router = execution.parts.cluster, execution.parts.router
+    shared = router.settings.max_fallback_share is not None
+    if shared and replica is cluster.reader and replica not in cluster.replicas.all:
+        router.budget.charge(Clock.monotonic(), cluster.replicas.reads())
+
+
+def say_nobody_answers(execution: Execution, exc: PeeweeException) -> None:
+    """Raise, where the primary cannot be had either, an error that names every node and its reason."""
+    parts = execution.parts
+    if parts.cluster.replicas.all and parts.diagnosis.has_no_connection(exc):
+        raise nobody_answers(execution.why_no_replica(), exc, NoReplicaAvailable) from exc

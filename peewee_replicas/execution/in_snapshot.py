@@ -1,0 +1,61 @@
+"""A read in ``readonly(snapshot=True)``, whose snapshot begins with the first read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import PeeweeException
+
+from ..connections.snapshot import Snapshot
+from ..servers.error_meanings import NO_CONNECTION
+from .attempt import attempt, behind, violation
+from .execution import Execution
+from .fallback import follow_fallback, refuse_fallback, say_nobody_answers
+
+
+def in_snapshot(execution: Execution, snapshot: Snapshot) -> Any:
+    """Run the read in the scope's snapshot; returns the driver's cursor."""
+    parts = execution.parts
+    if snapshot.claim():
+        try:
+            _begin(execution, snapshot)
+        except BaseException:
+            snapshot.let_go()
+            raise
+        node, database = snapshot.place()
+    else:
+        node, database = snapshot.place()
+        follow_fallback(execution, node)
+    try:
+        return attempt(execution, node, database)
+    except PeeweeException as exc:
+        found = parts.diagnosis.meaning(exc)
+        if found == "refused":
+            raise violation(exc) from exc
+        if found in NO_CONNECTION:
+            parts.counters.add("snapshots_lost")
+            raise snapshot.lost(exc) from exc
+        raise
+
+
+def _begin(execution: Execution, snapshot: Snapshot) -> None:
+    parts = execution.parts
+    replica = parts.router.choice.choose(execution.catch_up)
+    while replica is not None:
+        try:
+            if snapshot.begin(parts.replicas, replica, execution.catch_up):
+                return
+            execution.tried[replica] = behind(execution)
+        except PeeweeException as exc:
+            if not parts.diagnosis.is_not_opened(exc):
+                raise
+            execution.tried[replica] = exc
+        replica = parts.router.choice.another(set(execution.tried))
+    refuse_fallback(execution)
+    reader = parts.cluster.reader
+    try:
+        snapshot.begin(parts.replicas, reader, None)
+    except PeeweeException as exc:
+        parts.diagnosis.name_node(exc, reader.label)
+        say_nobody_answers(execution, exc)
+        raise

@@ -1,0 +1,107 @@
+"""A statement on the primary: on its own connection, or as a node for reading under the server's guard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import PeeweeException
+from playhouse.pool import MaxConnectionsExceeded
+
+from ..connections.failures import TREATMENTS
+from ..connections.primary_session import SELF_EXPLANATORY
+from ..nodes.cluster import PRIMARY
+from ..routing.plan import READER, REPLICA
+from ..servers.error_meanings import NO_CONNECTION
+from .attempt import attempt, violation
+from .execution import Execution
+
+
+def on_primary(execution: Execution) -> Any:
+    """Run it on the connection of the primary that the plan names; returns the driver's cursor."""
+    return on_reader(execution) if execution.plan.primary_place == READER else on_writer(execution)
+
+
+def on_writer(execution: Execution) -> Any:
+    """Run it on the primary's own connection."""
+    parts, statement = execution.parts, execution.statement
+    primary = parts.primary
+    execution.role, execution.node = PRIMARY, PRIMARY
+    parts.counters.add("primary")
+    conn = primary.get()
+    transaction = bool(primary.transaction(primary.plain.state))
+    execution.attempts += 1
+    conn.executing = True
+    # What the text tells about its effect, the server need not report.
+    conn.effect_known = statement.kind in SELF_EXPLANATORY
+    try:
+        if execution.plan.guard:
+            return _under_guard(execution, conn)
+        cursor = primary.plain.send(execution.sql, execution.params)
+    except PeeweeException as exc:
+        if conn.replaceable and not transaction and _may_resend(execution, exc):
+            return on_writer(execution)
+        primary.explain_failure(conn, exc, statement.kind, execution.sql, transaction=transaction)
+        raise
+    finally:
+        conn.executing = conn.effect_known = False
+    if statement.kind == "session":
+        conn.session_changed = True
+    if statement.effect:
+        parts.session.mark(conn, statement.effect)
+    if parts.cluster.demoted and statement.kind == "write":
+        parts.cluster.demoted = False
+    return cursor
+
+
+def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
+    """Whether a read goes to the primary again, because it could not be sent on the old connection."""
+    found = execution.parts.diagnosis.meaning(exc)
+    if execution.statement.kind != "read" or TREATMENTS[found].read != "again" or execution.resent:
+        return False
+    execution.resent = True
+    execution.parts.counters.add("retries")
+    return True
+
+
+def _under_guard(execution: Execution, conn: Any) -> Any:
+    conn.run_setting(conn.dialect.GUARD)
+    try:
+        return execution.parts.primary.plain.send(execution.sql, execution.params)
+    except PeeweeException as exc:
+        if execution.parts.diagnosis.meaning(exc) == "refused":
+            raise violation(exc) from exc
+        raise
+    finally:
+        if not conn.dropped():
+            conn.run_setting_when_idle(conn.dialect.UNGUARD)
+
+
+def on_reader(execution: Execution) -> Any:
+    """Run it on a connection of the primary that the server guards against writes."""
+    parts = execution.parts
+    reader = parts.cluster.reader
+    if execution.plan.place == REPLICA:
+        parts.router.choice.stay_with(reader)
+    try:
+        database = parts.replicas.reach(reader)
+    except MaxConnectionsExceeded:
+        conn = parts.primary.plain.conn
+        if conn is None or conn.transaction or not execution.sends:
+            raise
+        execution.plan = execution.plan._replace(guard=True)
+        return on_writer(execution)
+    except PeeweeException as exc:
+        parts.diagnosis.name_node(exc, reader.label)
+        raise
+    try:
+        return attempt(execution, reader, database)
+    except PeeweeException as exc:
+        found = parts.diagnosis.meaning(exc)
+        if found == "refused":
+            raise violation(exc) from exc
+        if found in NO_CONNECTION:
+            database.discard()
+            if _may_resend(execution, exc):
+                return on_reader(execution)
+            parts.diagnosis.name_node(exc, reader.label)
+        raise

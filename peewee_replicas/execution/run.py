@@ -1,0 +1,34 @@
+"""Where the execution of a statement begins: the plan's first place decides which way it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..connections.plain_database import PlainDatabase
+from ..routing.plan import READER, REPLICA
+from .execution import Execution
+from .on_primary import on_reader, on_writer
+from .on_replicas import read
+
+
+def run(execution: Execution) -> Any:
+    """Send the statement where its plan says; returns the driver's cursor."""
+    plan = execution.plan
+    if plan.place == REPLICA:
+        return read(execution)
+    if plan.observed:
+        replica = execution.parts.router.choice.choose()
+        execution.observed = replica.name if replica is not None else None
+        execution.parts.counters.add("observed")
+    return on_reader(execution) if plan.place == READER else on_writer(execution)
+
+
+def find_node(execution: Execution) -> PlainDatabase:
+    """The database of the node where a read would run now, ready for it; the read is not sent."""
+    execution.sends = False
+    if execution.plan.place == REPLICA:
+        read(execution)
+    else:
+        on_reader(execution)
+    assert execution.found is not None  # one of both has found it, or has raised
+    return execution.found

@@ -1,0 +1,125 @@
+"""Which replica serves a read: the policy's turn, the node that a scope keeps to, and what else is left."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ..concurrency import Here
+from ..consistency.catch_up import CatchUp
+from ..errors import ConfigurationError
+from ..nodes.cluster import Cluster
+from ..nodes.replica import Replica
+from ..nodes.replica_set import within
+from ..scopes.frames import Frame, pinning, tightest_lag
+from .policies import POLICIES, Policy
+
+
+class Choice:
+    """Chooses among the usable replicas of one database.
+
+    Parameters:
+        cluster: the nodes.
+        policy: who picks among those that may serve a read.
+        here: tells threads, or tasks, apart.
+    """
+
+    def __init__(self, cluster: Cluster, policy: Policy, here: Here) -> None:
+        self._cluster = cluster
+        self._policy = policy
+        self._peek = getattr(policy, "peek", None)
+        # The built-in policies return one of what they were given; others are checked.
+        self._trusted = type(policy) in POLICIES.values()
+        self._reserved: Any = here.local()
+
+    def choose(self, catch_up: CatchUp | None = None, *, scoped: bool = True) -> Replica | None:
+        """The replica for a read, or None when none is usable; takes one turn of the policy.
+
+        Parameters:
+            catch_up: what the read must see; a replica that is known to show it is preferred.
+            scoped: whether this context may be inside a scope.
+        """
+        usable = self._cluster.replicas.usable
+        pin = pinning(self._cluster) if scoped else None
+        if pin is not None:
+            return self._pinned(pin, usable, catch_up)
+        chosen = self._next(usable)
+        if catch_up is not None and chosen is not None:
+            chosen = catch_up.prefer(chosen, usable)
+        return chosen
+
+    def _next(self, usable: tuple[Replica, ...]) -> Replica | None:
+        if self._peek is None:
+            reserved: Replica | None = getattr(self._reserved, "replica", None)
+            if reserved is not None:
+                self._reserved.replica = None
+                if reserved in usable:
+                    return reserved
+        return self._ask_policy(usable)
+
+    def _ask_policy(self, usable: tuple[Replica, ...]) -> Replica | None:
+        if not usable:
+            return None
+        chosen: Replica = self._policy(usable)
+        if not self._trusted and chosen not in usable:
+            raise ConfigurationError(
+                f"the policy returned {chosen!r}, which is none of the replicas it was given: "
+                + ", ".join(replica.name for replica in usable)
+            )
+        return chosen
+
+    def _pinned(
+        self, pin: Frame, usable: tuple[Replica, ...], catch_up: CatchUp | None = None
+    ) -> Replica | None:
+        with pin.lock:
+            node = cast("Replica | None", pin.node)
+            if node is None or (node not in usable and node is not self._cluster.reader):
+                if pin.served:
+                    return None  # leaving a node that has served needs the primary's position first
+                usable = self.within_scope(usable)
+                node = self._ask_policy(usable)
+                if catch_up is not None and node is not None:
+                    node = catch_up.prefer(node, usable)
+                pin.node = node
+            return node
+
+    def next_for_connect(self) -> Replica | None:
+        """Which replica the next plain read would use, without taking its turn."""
+        usable = self._cluster.replicas.usable
+        if not usable:
+            return None
+        pin = pinning(self._cluster)
+        if pin is not None:
+            return self._pinned(pin, usable)
+        if self._peek is not None:
+            peeked: Replica = self._peek(usable)
+            return peeked
+        # A policy that cannot be peeked at is asked now, and its answer is kept for this thread's next read.
+        self._reserved.replica = chosen = self._ask_policy(usable)
+        return chosen
+
+    def another(self, tried: set[Replica]) -> Replica | None:
+        """A usable replica that was not tried yet, for a read that failed on the others."""
+        for replica in self.within_scope(self._cluster.replicas.usable):
+            if replica not in tried:
+                self.stay_with(replica)
+                return replica
+        return None
+
+    def stay_with(self, replica: Replica) -> None:
+        """Let the scope in force, if one keeps to a node, keep to this one from now on."""
+        pin = pinning(self._cluster)
+        if pin is not None:
+            with pin.lock:
+                pin.node = replica
+
+    def within_scope(self, usable: tuple[Replica, ...]) -> tuple[Replica, ...]:
+        """Those of `usable` that are within the tightest bound on lag of the scopes in force."""
+        return within(usable, tightest_lag(self._cluster))
+
+    def foreseen(self) -> Replica | None:
+        """The replica that a read would go to now, if that is certain without asking the policy."""
+        usable = self.within_scope(self._cluster.replicas.usable)
+        pin = pinning(self._cluster)
+        if pin is not None and (pin.node in usable or pin.node is self._cluster.reader):
+            return pin.node
+        return usable[0] if len(usable) == 1 else None

@@ -1,0 +1,178 @@
+"""Where a statement may run, in which order, and why: the routing rules, as one pure function.
+
+Nothing here connects, waits or knows a driver, so the same rules serve every form of the library. The value
+they give is both what is executed and what `explain_route` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import product
+from typing import Literal, NamedTuple
+
+from ..positions import Position
+
+Place = Literal["writer", "reader", "replica"]
+
+WRITER: Place = "writer"
+"""The primary's own connection: transactions, writes, session state."""
+READER: Place = "reader"
+"""The primary as a node for reading: a connection of its own, under the server's guard."""
+REPLICA: Place = "replica"
+"""One of the usable replicas, by the policy."""
+
+
+class Plan(NamedTuple):
+    """Where one statement may run, or why it may not.
+
+    Attributes:
+        places: where it may run, in this order; a later place serves only where the earlier ones cannot.
+        reason: the first rule that held, in words.
+        refusal: why ``readonly()`` does not allow the statement, or ``""``.
+        guard: the statement needs the server's guard put on the writer's connection around it.
+        observed: the statement would have gone to a replica but for ``reads="observe"``.
+        must_see: the position that a replica must have reached to serve it; None: any data will do.
+        excused: serving it on the primary obliges later reads to nothing.
+    """
+
+    places: tuple[Place, ...]
+    reason: str
+    refusal: str = ""
+    guard: bool = False
+    observed: bool = False
+    must_see: Position | None = None
+    excused: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where it runs first; meaningless for a refused statement."""
+        return self.places[0]
+
+    @property
+    def primary_place(self) -> Place:
+        """Which of the primary's connections serves it where no replica does."""
+        return READER if READER in self.places else WRITER
+
+    def on_primary(self, reason: str, *, excused: bool = False) -> Plan:
+        """The same statement, kept away from replicas for another reason."""
+        return Plan((self.primary_place,), reason, excused=excused)
+
+    def seeing(self, position: Position) -> Plan:
+        """The same statement, on nodes that have reached `position` only."""
+        return Plan(self.places, self.reason, must_see=position)
+
+
+_BOUND = {"on_primary": "bound to on_primary", "primary": "inside primary()"}
+_OBSERVED = 'reads="observe"'
+_READS_PRIMARY = 'reads="primary"'
+
+
+def make_plan(
+    kind: str,
+    why: str,
+    *,
+    readonly: bool,
+    transaction: str,
+    session_state: str,
+    bound: str,
+    reads: str,
+    falls_back: bool,
+) -> Plan:
+    """Apply the routing rules to one execution; the first that holds decides.
+
+    Parameters:
+        kind: the statement's kind.
+        why: why the statement has that kind, in words.
+        readonly: whether the innermost scope is ``readonly()``.
+        transaction: why a transaction counts as open in this context, or ``""``.
+        session_state: what the primary's session carries that a replica does not have, or ``""``.
+        bound: ``"on_primary"``, ``"primary"`` (the scope) or ``""``.
+        reads: the database's setting: ``"replica"``, ``"primary"`` or ``"observe"``.
+        falls_back: whether the primary serves reads that no replica can serve.
+    """
+    if not transaction and not session_state:
+        found = _PREPARED.get((kind, readonly, bound, reads, falls_back))
+        if found is not None:
+            return found
+    return _by_rules(kind, why, readonly, transaction, session_state, bound, reads, falls_back)
+
+
+def _by_rules(
+    kind: str,
+    why: str,
+    readonly: bool,
+    transaction: str,
+    session_state: str,
+    bound: str,
+    reads: str,
+    falls_back: bool,
+) -> Plan:
+    refusal = _refusal(kind, why, transaction) if readonly else ""
+    if refusal:
+        return Plan((WRITER,), why, refusal)
+    if transaction:
+        return _inside(transaction)
+    if session_state:
+        reason = f"the primary's connection carries {session_state}"
+        return Plan((WRITER,), reason, guard=readonly and kind != "read")
+    primary = READER if readonly else WRITER
+    if bound:
+        return Plan((WRITER if bound == "primary" else primary,), _BOUND[bound])
+    if not (kind == "read" or (readonly and kind == "query")):
+        return _not_a_read(why)
+    if reads == "observe":
+        return Plan((primary,), _OBSERVED, observed=True)
+    if reads == "primary" and not readonly:
+        return Plan((WRITER,), _READS_PRIMARY)
+    places = (REPLICA, primary) if falls_back else (REPLICA,)
+    if not readonly:
+        return Plan(places, "a proven read")
+    if kind == "read":
+        return Plan(places, "a read inside readonly()")
+    return Plan(places, "inside readonly(), under the server's guard")
+
+
+def _refusal(kind: str, why: str, transaction: str) -> str:
+    if kind == "read":
+        return ""
+    if kind != "query":
+        return f"a {kind} statement is not allowed inside readonly(): {why}"
+    if transaction:
+        # The guard cannot be put on a transaction that is already open.
+        return (
+            "inside readonly() and a transaction only proven reads are allowed, "
+            f"because the server cannot guard an open transaction: {why}"
+        )
+    return ""
+
+
+# There are few such words, and making a plan costs more than finding it.
+@lru_cache(maxsize=64)
+def _inside(transaction: str) -> Plan:
+    return Plan((WRITER,), transaction)
+
+
+@lru_cache(maxsize=256)
+def _not_a_read(why: str) -> Plan:
+    return Plan((WRITER,), f"not a proven read: {why}")
+
+
+def _prepare(rules: Callable[..., Plan]) -> dict[tuple[str, bool, str, str, bool], Plan]:
+    """The plans of everything that depends on no words, made once by the rules themselves.
+
+    This is what keeps a plain read cheap, and no second copy of the rules exists that could differ from them.
+    """
+    inputs = product(
+        ("read", "query"),
+        (False, True),
+        ("", *_BOUND),
+        ("replica", "primary", "observe"),
+        (False, True),
+    )
+    words = "\0"  # stands for the statement's own words: a plan that contains them cannot be prepared
+    made = {key: rules(key[0], words, key[1], "", "", *key[2:]) for key in inputs}
+    return {key: plan for key, plan in made.items() if words not in plan.reason}
+
+
+_PREPARED = _prepare(_by_rules)
