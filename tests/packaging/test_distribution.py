@@ -106,6 +106,7 @@ def test_sdist_can_be_built_and_tested_from(built: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"LICENSE", "README.md", "CHANGELOG.md", "setup.cfg", "pyproject.toml", "tox.ini"}
     wanted |= {"Makefile", "scripts/test", "scripts/demo", "docs/conf.py", "docs/index.md"}
+    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "examples").rglob("*.py")}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
     assert wanted <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith(".")]

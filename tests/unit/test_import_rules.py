@@ -20,7 +20,6 @@ PACKAGE = Path(__file__).parents[2] / "peewee_replicas"
 
 # From top to bottom: a room imports only rooms that stand on a line below its own.
 ORDER = (
-    {"cli"},
     {"testing"},
     {"aio", "ext"},
     {"__init__"},  # the public names
@@ -36,7 +35,7 @@ ORDER = (
     {"statements"},  # what a text is, which servers ask of a statement that failed
     {"concurrency", "errors"},
 )
-COMPANIONS = {"cli", "testing", "aio", "ext"}
+COMPANIONS = {"testing", "aio", "ext"}
 
 # What decides is told what it needs, the time included, and says what is to be done; it does nothing itself.
 DECIDE = (
@@ -234,7 +233,7 @@ def test_each_name_in_the_rules_is_one_in_the_package(modules: dict[str, Module]
         ("aio.tasks", "from ..ext import jobs", "does not stand below", "ext.jobs"),
         ("databases.mysql", "from .. import __all__", "does not stand below", ""),
         ("databases.mysql", "from ..aio import tasks", "knows no companion", "aio.tasks"),
-        ("databases.mysql", "from ..cli import screen", "knows no companion", "cli.screen"),
+        ("databases.mysql", "from ..testing import counts", "knows no companion", "testing.counts"),
         ("", "from .testing import LocalCluster", "knows no companion", "testing"),
         ("", "from .ext.wsgi import *", "knows no companion", "ext.wsgi"),
         ("routing.plan", "import time", "no peewee, driver or clock", "time"),

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMPANIONS = ("aio", "cli", "ext", "testing")
+COMPANIONS = ("aio", "ext", "testing")
 
 PUBLIC = {
     "": """

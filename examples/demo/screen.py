@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import textwrap
+import time
 from collections.abc import Sequence
 from typing import TextIO
-
-from ..concurrency import Clock
 
 WIDTH = 96
 
@@ -16,7 +15,7 @@ _GREEN, _RED, _BOLD, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
 
 
 class Screen:
-    """Writes to one stream and remembers what was checked.
+    """Prints progress to one stream and keeps the results of all checks.
 
     Parameters:
         stream: where to; it is coloured if it is a terminal and ``NO_COLOR`` is not set.
@@ -30,12 +29,12 @@ class Screen:
         self.failed: list[str] = []
         self._stream = stream
         self._colour = stream.isatty() and not os.environ.get("NO_COLOR")
-        self._started = Clock.monotonic()
+        self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Seconds since the beginning."""
-        return Clock.monotonic() - self._started
+        return time.monotonic() - self._started
 
     def title(self, text: str) -> None:
         """A heading, after an empty line."""
@@ -47,11 +46,11 @@ class Screen:
         self._write(f"{self.seconds:5.1f} s  {first}", *(f"         {line}" for line in rest))
 
     def quote(self, label: str, text: str) -> None:
-        """Something that a program would be told: an error, a line of the log."""
+        """Print what a program would get: an error, or a line of the log."""
         self.step(f"{label}: {text}")
 
     def check(self, holds: bool, text: str) -> None:
-        """Remember whether something that was promised holds, and say so."""
+        """Print and keep whether something that the library promises holds."""
         (self.passed if holds else self.failed).append(text)
         first, *rest = textwrap.wrap(text, WIDTH - 9)
         word = self._paint(_GREEN, "PASS") if holds else self._paint(_RED, "FAIL")
@@ -73,7 +72,7 @@ class Screen:
         self._write("", *(self._paint(_BOLD, line) for line in lines[:height]), rule, *lines[height:])
 
     def result(self) -> bool:
-        """Close with all checks and the sum of them; True if none has failed."""
+        """Print all checks and their number; True if none has failed."""
         self.title("Checks")
         for word, colour, texts in (("PASS", _GREEN, self.passed), ("FAIL", _RED, self.failed)):
             for text in texts:

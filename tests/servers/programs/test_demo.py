@@ -6,11 +6,12 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from demo import command, on_servers
 from support.clusters import require
 
-from peewee_replicas.cli import cluster_story, demo
 from peewee_replicas.testing import LocalCluster, MissingServer
 
 pytestmark = pytest.mark.once
@@ -18,9 +19,17 @@ pytestmark = pytest.mark.once
 STAGES = ("threads", "readonly()", "atomic()", "kill -9", "return")
 
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(EXAMPLES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path}
+
+
 def run(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "peewee_replicas.cli.demo", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    arguments = [sys.executable, "-m", "demo", *options]
+    return subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=120)
 
 
 def table(text: str) -> dict[str, list[int]]:
@@ -93,7 +102,7 @@ def test_it_fails_when_reads_are_not_routed(
     require("mariadb")
     unrouted = LocalCluster.database
     monkeypatch.setattr(LocalCluster, "database", lambda cluster: unrouted(cluster, reads="primary"))
-    assert demo.main([]) == 1
+    assert command.main([]) == 1
     told = capsys.readouterr().out
     assert "FAIL  600 reads from 4 threads: 600 on the primary" in told
     assert "checks passed" in told
@@ -104,12 +113,12 @@ def test_it_fails_when_a_stage_raises(
 ) -> None:
     require("mariadb")
 
-    def broken(story: cluster_story.ClusterStory) -> None:
-        story.tell_writes()
+    def broken(demo: on_servers.ServerDemo) -> None:
+        demo.show_writes()
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(cluster_story.ClusterStory, "tell", broken)
-    assert demo.main(["--replicas", "2"]) == 1
+    monkeypatch.setattr(on_servers.ServerDemo, "run", broken)
+    assert command.main(["--replicas", "2"]) == 1
     told = capsys.readouterr()
     assert "FAIL  the demo came to its end: OSError: the disk is full" in told.out
     assert "Traceback" in told.err
@@ -122,7 +131,7 @@ def test_a_missing_server_is_said_with_what_can_be_done(
         raise MissingServer("MySQL is not on this machine; get it from your distribution")
 
     monkeypatch.setattr(LocalCluster, "start", missing)
-    assert demo.main(["--server", "mysql"]) == 2
+    assert command.main(["--server", "mysql"]) == 2
     told = capsys.readouterr()
     assert "MySQL is not on this machine" in told.err
     assert "--sqlite" in told.err
@@ -131,17 +140,17 @@ def test_a_missing_server_is_said_with_what_can_be_done(
 def test_a_terminal_gets_colour_unless_it_asks_for_none() -> None:
     program = (
         "import sys\n"
-        "from peewee_replicas.cli.screen import Screen\n"
+        "from demo.screen import Screen\n"
         "screen = Screen(sys.stdout)\n"
         "screen.check(True, 'holds')\n"
         "screen.check(False, 'does not')\n"
         "sys.exit(screen.result())\n"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    plain = {name: value for name, value in environment().items() if name != "NO_COLOR"}
     for extra, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
         ours, theirs = pty.openpty()
         with subprocess.Popen(
-            [sys.executable, "-c", program], stdout=theirs, env={**environment, **extra}
+            [sys.executable, "-c", program], stdout=theirs, env={**plain, **extra}
         ) as process:
             process.wait(60)
         os.close(theirs)

@@ -1,7 +1,4 @@
-"""The demo: the library at work on real servers of this machine, held to what it promises.
-
-``python -m peewee_replicas.cli.demo [--server mariadb|mysql] [--replicas N] [--sqlite]``
-"""
+"""The command: ``scripts/demo [--server mariadb|mysql] [--replicas N] [--sqlite]``."""
 
 from __future__ import annotations
 
@@ -14,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from peewee_replicas.cli.screen import Screen, ScreenHandler
 from peewee_replicas.testing import LocalCluster, MissingServer
+
+from .screen import Screen, ScreenHandler
 
 _TITLES = {"mariadb": "MariaDB", "mysql": "MySQL"}
 _FEWEST, _MOST = 2, 9
@@ -44,26 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _on_servers(screen: Screen, server: str, replicas: int) -> None:
-    from peewee_replicas.cli.cluster_story import ClusterStory
+    from .on_servers import ServerDemo
 
     screen.title("peewee_replicas: reads go to the replicas, writes to the primary")
     screen.step(f"starting a {_TITLES[server]} primary and {replicas} replicas on this machine")
     with LocalCluster(replicas, server) as cluster:  # type: ignore[arg-type]  # argparse has checked it
         names = ", ".join(f"{node.name} :{node.port}" for node in cluster.nodes)
         screen.step(f"{_TITLES[server]} {cluster.version} is up and replicates: {names}")
-        ClusterStory(cluster, screen).tell()
+        ServerDemo(cluster, screen).run()
 
 
 def _on_sqlite(screen: Screen, readers: int) -> None:
-    from peewee_replicas.cli.sqlite_story import SqliteStory
+    from .on_sqlite import SqliteDemo
 
     with tempfile.TemporaryDirectory(prefix="peewee_replicas-") as folder:
-        SqliteStory(Path(folder) / "demo.db", readers, screen).tell()
+        SqliteDemo(Path(folder) / "demo.db", readers, screen).run()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m peewee_replicas.cli.demo",
+        prog="scripts/demo",
         description="Start real servers on this machine, run a program on them, kill one, "
         "and show what each server counted.",
     )
@@ -88,7 +86,3 @@ def _log_on(screen: Screen) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

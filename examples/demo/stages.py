@@ -1,4 +1,4 @@
-"""What the demo does with a database, and what it holds the library to. The servers' part is apart."""
+"""What the demo does and checks on any database; the stages that need servers are in `on_servers`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 from peewee import CharField, IntegerField
 
 from peewee_replicas import ReadOnlyViolation
-from peewee_replicas.cli.screen import Screen
+
+from .screen import Screen
 
 ACCOUNTS = 40
 THREADS = 4
@@ -21,20 +22,20 @@ _WAIT_SECONDS = 30.0
 
 
 class Tally(NamedTuple):
-    """Statements that one node was sent."""
+    """Statements that one node has received."""
 
     reads: int
     writes: int
 
 
-class Scales(Protocol):
-    """Who counts."""
+class StatementCounter(Protocol):
+    """Counts the statements that each node receives."""
 
     def reset(self) -> None:
-        """Count from here."""
+        """Start counting from zero."""
 
     def counts(self) -> Mapping[str, Tally]:
-        """What each node was sent since then; the primary first."""
+        """What each node has received since then, the primary first."""
 
 
 class Load:
@@ -103,26 +104,28 @@ class Load:
                     self._progress.notify_all()
 
 
-class Story:
-    """The stages that every form of the library can show.
+class Demo:
+    """The stages that work on servers and on SQLite.
 
     Parameters:
         db: the database.
-        scales: who counts.
-        screen: where it is told.
+        counter: counts the statements of each node.
+        screen: where progress and checks are printed.
         settle: called after writes; returns when the replicas have applied them.
 
     Attributes:
-        stages: by name, what each node was sent and how many reads the program asked for.
-        writes: what each node was sent in all.
+        stages: by name, what each node received and how many reads the program asked for.
+        writes: the writes that each node received in all stages.
         needs_writer: a SELECT that is not for replicas, in the server's own dialect.
     """
 
     needs_writer = "SELECT name FROM account WHERE id = 1 FOR UPDATE"
 
-    def __init__(self, db: Any, scales: Scales, screen: Screen, settle: Callable[[], None]) -> None:
+    def __init__(
+        self, db: Any, counter: StatementCounter, screen: Screen, settle: Callable[[], None]
+    ) -> None:
         self.db = db
-        self.scales = scales
+        self.counter = counter
         self.screen = screen
         self.settle = settle
         self.stages: dict[str, tuple[Mapping[str, Tally], int]] = {}
@@ -138,12 +141,12 @@ class Story:
         self.db.bookmark()
         for _ in self.db.replicas:
             self.account.select().first()
-        self.scales.reset()
+        self.counter.reset()
         found: Mapping[str, Tally] = {}
 
         def finish(asked: int) -> Mapping[str, Tally]:
             nonlocal found
-            found = self.scales.counts()
+            found = self.counter.counts()
             self.stages[name] = (found, asked)
             for node, tally in found.items():
                 self.writes[node] = self.writes.get(node, 0) + tally.writes
@@ -151,7 +154,7 @@ class Story:
 
         yield finish
 
-    def tell_writes(self) -> None:
+    def show_writes(self) -> None:
         """Rows are written outside any scope."""
         self.db.create_tables([self.account])
         with self.stage("writing", f"Writing {ACCOUNTS} rows") as finish:
@@ -166,7 +169,7 @@ class Story:
                 f"{sum(node.writes for node in others)} on the others",
             )
 
-    def tell_routes(self) -> None:
+    def show_routes(self) -> None:
         """Some statements, with where they would go and why."""
         self.screen.title("Asking where statements would go (explain_route; nothing is sent)")
         for sql in (
@@ -178,7 +181,7 @@ class Story:
             route = self.db.explain_route(sql)
             self.screen.step(f"{sql}  ->  {route.role}: {route.reason}")
 
-    def tell_reads(self) -> None:
+    def show_reads(self) -> None:
         """Threads read outside any scope."""
         asked = THREADS * READS_PER_THREAD
         with self.stage("threads", f"{THREADS} threads reading {READS_PER_THREAD} rows each") as finish:
@@ -190,10 +193,10 @@ class Story:
             self.screen.check(
                 not load.failures and not primary.reads and sum(reads) == load.reads == asked and even,
                 f"{asked} reads from {THREADS} threads: {primary.reads} on the primary, "
-                f"{' + '.join(map(str, reads))} on the others; {said(load.failures)}",
+                f"{' + '.join(map(str, reads))} on the others; {describe_failures(load.failures)}",
             )
 
-    def tell_readonly(self) -> None:
+    def show_readonly(self) -> None:
         """Reads and a refused write inside ``readonly()``."""
         with self.stage("readonly()", "Inside readonly(): one node, and no writes") as finish:
             refused = ""
@@ -217,7 +220,7 @@ class Story:
                 "a write in readonly() was refused and reached no node",
             )
 
-    def tell_transaction(self) -> None:
+    def show_transaction(self) -> None:
         """A transaction stays on the primary and sees its own writes."""
         key = next(iter(self.balances))
         with self.stage("atomic()", "Inside atomic(): a transaction stays on the primary") as finish:
@@ -234,7 +237,7 @@ class Story:
                 f"{'all' if seen == {7} else 'NOT all'} seeing the row it had just changed",
             )
 
-    def tell_counts(self, heading: str, states: Mapping[str, str]) -> None:
+    def show_counts(self, heading: str, states: Mapping[str, str]) -> None:
         """The closing table."""
         self.screen.title(heading)
         stages = {name: told for name, told in self.stages.items() if told[1]}
@@ -259,8 +262,8 @@ def make_account(db: Any) -> Any:
     return Account
 
 
-def said(failures: list[str]) -> str:
-    """What became of reads, in words."""
+def describe_failures(failures: list[str]) -> str:
+    """How many reads failed, and why the first one did."""
     if not failures:
         return "none lost, none wrong"
     return f"{len(failures)} LOST OR WRONG, the first: {failures[0]}"

@@ -1,4 +1,4 @@
-"""The demo without a server: as much of the story as SQLite can show."""
+"""The demo without a server: the stages that SQLite can show."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from peewee_replicas import ReplicatedSqliteDatabase, RouteEvent
-from peewee_replicas.cli.screen import Screen
-from peewee_replicas.cli.story import Story, Tally
+
+from .screen import Screen
+from .stages import Demo, Tally
 
 
-class EventScales:
-    """Counts the library's own events, for want of a server that counts."""
+class EventCounter:
+    """Counts the library's own events, since SQLite counts nothing."""
 
     def __init__(self, db: Any) -> None:
         self._lock = threading.Lock()
@@ -22,12 +23,12 @@ class EventScales:
         db.route_hooks.append(self._count)
 
     def reset(self) -> None:
-        """Count from here."""
+        """Start counting from zero."""
         with self._lock:
             self._tallies = dict.fromkeys(self._nodes, Tally(0, 0))
 
     def counts(self) -> Mapping[str, Tally]:
-        """What each node was sent."""
+        """What each node has received."""
         with self._lock:
             return dict(self._tallies)
 
@@ -39,25 +40,25 @@ class EventScales:
             )
 
 
-class SqliteStory(Story):
+class SqliteDemo(Demo):
     """The stages that one file can show."""
 
     needs_writer = "SELECT last_insert_rowid()"
 
     def __init__(self, file: Path, readers: int, screen: Screen) -> None:
         db = ReplicatedSqliteDatabase(str(file), readers=readers)
-        super().__init__(db, EventScales(db), screen, lambda: None)
+        super().__init__(db, EventCounter(db), screen, lambda: None)
 
-    def tell(self) -> None:
+    def run(self) -> None:
         """All stages and the closing table."""
         self.screen.title("NOTE: THIS IS SQLITE. There are no servers here and nothing is replicated.")
         self.screen.step("One file, one connection that writes, and read-only connections stand in for them.")
         self.screen.step("Nothing can be killed, so routing around a dead replica is NOT shown.")
-        self.tell_writes()
-        self.tell_routes()
-        self.tell_reads()
-        self.tell_readonly()
-        self.tell_transaction()
+        self.show_writes()
+        self.show_routes()
+        self.show_reads()
+        self.show_readonly()
+        self.show_transaction()
         states = dict.fromkeys(self.writes, "one file")
-        self.tell_counts("What the library itself counted (SQLite counts nothing)", states)
+        self.show_counts("What the library itself counted (SQLite counts nothing)", states)
         self.db.close()

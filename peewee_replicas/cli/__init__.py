@@ -1,1 +1,0 @@
-"""Commands; nothing in the library knows of them."""
