@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any
+from asyncio import AbstractEventLoop
+from typing import Any, Protocol
 
 from peewee import PeeweeException
 from playhouse.pwasyncio import await_
 
 from ..connections.opening import NodeOpening, TurnedAway
+from ..connections.peewee_types import UserDatabase
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.replica_connections import ReplicaConnections
 from ..nodes.replica import Replica
+from ..servers.protocols import ServerConnection
+from .connection import Connection
+from .pool import Pool
 from .pooled_mysql import POOL_ARGUMENTS
-from .tasks import TaskState
+from .tasks import TaskState, TaskStates
 
 _CANNOT_REACH = 2003  # CR_CONN_HOST_ERROR
 
 
+class TaskDatabase(UserDatabase, Protocol):
+    """A database of the asyncio form, or of a user's own subclass."""
+
+    _state: TaskState
+    _tasks: TaskStates
+    _closing_in: set[AbstractEventLoop]
+    _pools: dict[AbstractEventLoop, Pool]
+    _own_pool: Pool | None
+    _acquire_timeout: float
+
+    def drop(self, conn: object, /) -> None: ...
+    def close_unused(self) -> None: ...
+    def pool_here(self) -> Pool: ...
+    def pools_here(self) -> list[Pool]: ...
+    def take_from(self, pool: Pool, /) -> Connection | None: ...
+    def is_outdated(self, conn: object, /) -> bool: ...
+    def _clear_commit_callbacks(self) -> None: ...
+
+
+def task_connection(conn: ServerConnection | None) -> Connection:
+    """A connection as what it is in this form."""
+    assert isinstance(conn, Connection)  # `checks` has let no other in
+    return conn
+
+
 class TaskPrimary(PlainDatabase):
     """The primary's pools."""
+
+    db: TaskDatabase
+
+    @property
+    def state(self) -> TaskState:
+        """What is kept for this task."""
+        return self.db._state
 
     def drop(self, conn: Any) -> None:
         """Close a connection for good; one that is closed already leaves its place in the pool too."""
@@ -29,15 +66,21 @@ class TaskPrimary(PlainDatabase):
 class TaskNode(NodeDatabase):
     """One node's pools."""
 
+    db: TaskDatabase
     task_ended = None
     """Nobody is told of the end of a task: the primary's object looks after all that a task holds."""
 
-    def __init__(self, primary: Any, beneath: Any, opening: NodeOpening) -> None:
+    def __init__(self, primary: TaskDatabase, beneath: Any, opening: NodeOpening) -> None:
         super().__init__(primary, beneath, opening)
         for name in POOL_ARGUMENTS:
             value = self.node.overrides.get(name, getattr(primary, f"_{name}"))
             setattr(self.db, f"_{name}", value)
         self.db._closing_in = primary._closing_in
+
+    @property
+    def state(self) -> TaskState:
+        """What is kept for this task."""
+        return self.db._state
 
     @property
     def label(self) -> str:
@@ -61,9 +104,11 @@ class TaskNode(NodeDatabase):
 class TaskReplicas(ReplicaConnections):
     """The connections of tasks to the nodes that serve reads."""
 
+    primary: TaskPrimary
+
     def reach(self, node: Replica) -> NodeDatabase:
         """The node's database with a connection that is this task's until it is given back."""
-        state: TaskState = self.primary.state
+        state = self.primary.state
         database: TaskNode = node.database
         if database.is_open:
             super().reach(node)
@@ -79,7 +124,7 @@ class TaskReplicas(ReplicaConnections):
             state.leases.append(database)
             state.closed = False
         if state.streaming:
-            database.conn.stream(True)
+            task_connection(database.conn).stream(True)
         return database
 
     def _lease(self, node: Replica, database: TaskNode, state: TaskState) -> bool:
@@ -111,7 +156,7 @@ class TaskReplicas(ReplicaConnections):
         """As the synchronous form's; what was opened is given back with the others."""
         tried = self.cluster.replicas.ejected
         super().retry_ejected()
-        state: TaskState = self.primary.state
+        state = self.primary.state
         for database in [node.made for node in tried]:
             if database is not None and database.is_open and database not in state.leases:
                 state.leases.append(database)
@@ -137,24 +182,24 @@ class TaskReplicas(ReplicaConnections):
 
     def holds_above(self, node: Replica) -> bool:
         """Whether this task keeps a connection beyond a statement, for which others may be waiting."""
-        keeps: bool = self.primary.state.keeps
-        return keeps
+        return self.primary.state.keeps
 
 
 class TaskPrimaryConnection(PrimaryConnection):
     """The tasks' own connections to the primary."""
 
+    plain: TaskPrimary
     replicas: TaskReplicas
 
     def get(self) -> Any:
         """This task's connection, opened now if this is its first use."""
-        state: TaskState = self.plain.state
+        state = self.plain.state
         if state.conn is None:
             if state.leases:
                 self.replicas.return_leases(state)
         elif state.conn.streamed is not None:
             state.conn.streamed.wait()
-        conn = super().get()
+        conn = task_connection(super().get())
         if state.streaming:
             conn.stream(True)
         return conn
@@ -182,13 +227,13 @@ class TaskPrimaryConnection(PrimaryConnection):
             raise
 
     def _settle_stream(self) -> None:
-        conn = self.plain.conn
+        conn = self.plain.state.conn
         if conn is not None and conn.streamed is not None:
             conn.streamed.wait()
 
     def _cancelled(self, *, commits: bool) -> None:
         """Where the end of a transaction is cancelled, peewee neither rolls back nor forgets callbacks."""
-        state: TaskState = self.plain.state
+        state = self.plain.state
         conn = state.conn
         if conn is not None and not state.transactions:
             conn.abort()

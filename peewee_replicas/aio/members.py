@@ -22,7 +22,7 @@ from ..databases.routed_members import RoutedMembers
 from ..nodes.cluster import Cluster
 from ..nodes.replica import Replica
 from ..nodes.spec import NodeSpec
-from .connections import TaskNode, TaskPrimaryConnection, TaskReplicas
+from .connections import TaskNode, TaskPrimary, TaskPrimaryConnection, TaskReplicas, task_connection
 from .iterate import Streamed
 from .pooled_mysql import AIOMYSQL_PARAMETERS, POOL_ARGUMENTS, check_pool_arguments
 from .tasks import TASKS, TaskState
@@ -69,6 +69,8 @@ class TaskAssembly(Assembly):
 class TaskMembers(RoutedMembers):
     """The members of one asyncio database. They run inside of greenlets, where waiting looks synchronous."""
 
+    plain: TaskPrimary
+
     @property
     def label(self) -> str:
         """The primary's name and address, for messages."""
@@ -111,7 +113,7 @@ class TaskMembers(RoutedMembers):
     def connect(self, reuse_if_open: bool, at_primary: bool) -> bool:
         """As the synchronous form's."""
         self._need_greenlet("connect()")
-        state: TaskState = self.plain.state
+        state = self.plain.state
         had_writer = state.conn is not None
         try:
             return super().connect(reuse_if_open, at_primary)
@@ -121,7 +123,7 @@ class TaskMembers(RoutedMembers):
     def close(self) -> bool:
         """Give all of this task's connections back to their pools; True if there were any."""
         was_open = super().close()
-        state: TaskState = self.plain.state
+        state = self.plain.state
         state.leases.clear()
         state.holds = 0
         return was_open
@@ -129,7 +131,7 @@ class TaskMembers(RoutedMembers):
     def execute_sql(self, sql: str, params: Any, at_primary: bool) -> Any:
         """As the synchronous form's; what it has taken out of a pool goes back at once."""
         self._need_greenlet(f"query: {sql[:200]}")
-        state: TaskState = self.plain.state
+        state = self.plain.state
         had_writer = state.conn is not None
         try:
             return super().execute_sql(sql, params, at_primary)
@@ -139,7 +141,7 @@ class TaskMembers(RoutedMembers):
     def bookmark(self) -> str | None:
         """As the synchronous form's."""
         self._need_greenlet("bookmark()")
-        state: TaskState = self.plain.state
+        state = self.plain.state
         had_writer = state.conn is not None
         try:
             return super().bookmark()
@@ -149,10 +151,10 @@ class TaskMembers(RoutedMembers):
     def scope_node(self, at_primary: bool) -> PlainDatabase | None:
         """As the synchronous form's; the user is given the connection, and may go on using it."""
         database = super().scope_node(at_primary)
-        state: TaskState = self.plain.state
-        if database is not None and database in state.leases and not database.state.kept:
+        state = self.plain.state
+        if isinstance(database, TaskNode) and database in state.leases and not database.state.kept:
             database.state.kept = True
-            conn = database.conn
+            conn = task_connection(database.conn)
             conn.pool.hold(conn, True)
             state.holds += 1
         return database
@@ -161,7 +163,7 @@ class TaskMembers(RoutedMembers):
 
     def stream(self, sql: str, params: Any, at_primary: bool) -> Streamed:
         """Run a statement whose rows come from the server on demand, on a connection kept until their end."""
-        state: TaskState = self.plain.state
+        state = self.plain.state
         had_writer = state.conn is not None
         state.streaming = True
         try:
@@ -193,7 +195,7 @@ class TaskMembers(RoutedMembers):
     def task_ended(self, task: asyncio.Task[Any]) -> None:
         """A task that has used this database has ended: give back what it still holds."""
         parts: Parts = self.parts
-        state: TaskState | None = self.db._tasks.forget(task)
+        state = self.plain.db._tasks.forget(task)
         for database in parts.replicas.made():
             assert isinstance(database, TaskNode)
             held = database.forget_task(task)
@@ -216,6 +218,7 @@ class TaskMembers(RoutedMembers):
                 self.task_ended(task)
             pools = db.pools_here()
             for database in parts.replicas.made():
+                assert isinstance(database, TaskNode)
                 pools += database.db.pools_here()
             for pool in pools:
                 pool.close()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from peewee import __exception_wrapper__
 
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..routing.router import Router
+from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
+from .peewee_types import UserDatabase
 
 
 class ConnectionChecks:
@@ -22,12 +23,12 @@ class ConnectionChecks:
         router: is told which server it is.
     """
 
-    def __init__(self, db: Any, cluster: Cluster, router: Router) -> None:
+    def __init__(self, db: UserDatabase, cluster: Cluster, router: Router) -> None:
         self.db = db
         self.cluster = cluster
         self.router = router
 
-    def check(self, label: str, conn: Any, parameters: Mapping[str, Any]) -> None:
+    def check(self, label: str, conn: ServerConnection, parameters: Mapping[str, object]) -> None:
         """Raise `ConfigurationError` where a subclass has opened what cannot be used.
 
         Parameters:
@@ -45,7 +46,7 @@ class ConnectionChecks:
                 "read_default_file, which may lead to another server; give unix_socket or drop the file"
             )
 
-    def take_in(self, name: str, conn: Any) -> None:
+    def take_in(self, name: str, conn: ServerConnection) -> None:
         """Learn from a new connection which server it is and how it is set up.
 
         Parameters:

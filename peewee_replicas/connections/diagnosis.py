@@ -10,6 +10,9 @@ from peewee import OperationalError
 from ..nodes.replica import Replica
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, Meaning, explained, meaning, remedy
 
+CONNECTING = "_peewee_replicas_connecting"
+"""The attribute that marks an error which was met while connecting."""
+
 
 def mysql_meaning(exc: BaseException) -> Meaning:
     """What an error of MySQL or MariaDB says about the node it came from."""
@@ -18,7 +21,7 @@ def mysql_meaning(exc: BaseException) -> Meaning:
     return meaning(
         type(exc).__name__,
         exc.args,
-        connecting=getattr(cause, "connecting", False),
+        connecting=getattr(cause, CONNECTING, False),
         tls=isinstance(getattr(cause, "original_exception", None), ssl.SSLError),
     )
 

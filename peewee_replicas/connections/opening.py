@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TypeVar
 
 from peewee import OperationalError
 
@@ -12,8 +12,10 @@ from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..nodes.replica import Replica
 from ..servers.error_meanings import NO_CONNECTION
+from ..servers.protocols import ServerConnection
 from ..servers.wire import driver
-from .diagnosis import mysql_meaning
+from .diagnosis import CONNECTING, mysql_meaning
+from .peewee_types import ThreadState
 
 _UNREACHABLE = 2003  # CR_CONN_HOST_ERROR
 _BUSY = 1040  # ER_CON_COUNT_ERROR
@@ -23,10 +25,7 @@ class TurnedAway(OperationalError):
     """A node is not tried, because others have just found that it cannot be had."""
 
 
-class ThreadState(Protocol):
-    """What a peewee database keeps for each thread or task, as far as opening looks at it."""
-
-    unreached: int
+C = TypeVar("C", bound=ServerConnection)
 
 
 class Opening:
@@ -43,7 +42,7 @@ class Opening:
 
     guarded = False
     node: Replica | None = None
-    watch: Callable[[Any], None] | None = None
+    watch: Callable[[ServerConnection], None] | None = None
 
     @property
     def removed(self) -> bool:
@@ -53,19 +52,19 @@ class Opening:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    def is_outdated(self, conn: Any) -> bool:
+    def is_outdated(self, conn: ServerConnection) -> bool:
         """Whether a connection leads to a server that was found to be the primary no longer."""
         return bool(conn.generation != self._cluster.generation)
 
     def before(self, state: ThreadState) -> None:
         """Called when it is this thread's turn to connect; may raise `TurnedAway`."""
 
-    def begins(self, conn: Any) -> None:
+    def begins(self, conn: ServerConnection) -> None:
         """Called with each connection before it is opened."""
 
-    def failed(self, exc: Any) -> None:
+    def failed(self, exc: BaseException) -> None:
         """Called before it is another thread's turn."""
-        exc.connecting = True  # a refused user, for one, means something else while connecting
+        setattr(exc, CONNECTING, True)  # a refused user, for one, means something else while connecting
 
 
 class NodeOpening(Opening):
@@ -80,7 +79,9 @@ class NodeOpening(Opening):
     guarded = True
     node: Replica
 
-    def __init__(self, cluster: Cluster, node: Replica, watch: Callable[[Any], None] | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, node: Replica, watch: Callable[[ServerConnection], None] | None = None
+    ) -> None:
         super().__init__(cluster)
         self.node = node
         self.watch = watch
@@ -90,7 +91,7 @@ class NodeOpening(Opening):
         """Whether `set_replicas` has taken the node out."""
         return self.node.removed
 
-    def is_outdated(self, conn: Any) -> bool:
+    def is_outdated(self, conn: ServerConnection) -> bool:
         """As the primary's, for the primary as a node for reading; others keep their connections."""
         return self.node.is_primary and super().is_outdated(conn)
 
@@ -102,14 +103,14 @@ class NodeOpening(Opening):
         if self.node.is_resting():
             raise TurnedAway(_BUSY, f"is left alone for a moment: {self.node.backoff.cause}")
 
-    def begins(self, conn: Any) -> None:
+    def begins(self, conn: ServerConnection) -> None:
         """Let the node, or whoever watches, know the connection."""
         if self.watch is not None:
             self.watch(conn)
         else:
             self.node.opening(conn)
 
-    def failed(self, exc: Any) -> None:
+    def failed(self, exc: BaseException) -> None:
         """Note that the node could not be reached."""
         super().failed(exc)
         found = mysql_meaning(exc)
@@ -117,7 +118,7 @@ class NodeOpening(Opening):
             self.node.unreached += 1
 
 
-def open_connection(opening: Opening, state: ThreadState, new_connection: Callable[[], Any]) -> Any:
+def open_connection(opening: Opening, state: ThreadState, new_connection: Callable[[], C]) -> C:
     """Open a connection to MySQL or MariaDB, whatever driver it is of.
 
     Parameters:

@@ -13,7 +13,9 @@ from peewee import __exception_wrapper__
 
 from ..nodes.replica import Replica
 from ..nodes.spec import overlay
+from ..servers.protocols import ServerConnection
 from .opening import NodeOpening
+from .peewee_types import Cursor, Parameters, ThreadState, UserDatabase
 
 # What an instance has from this library, and a node's does not take over from the primary's.
 _OURS = frozenset(
@@ -29,39 +31,46 @@ class PlainDatabase:
         beneath: the class that does the work when nothing is routed.
     """
 
-    def __init__(self, db: Any, beneath: Any) -> None:
+    def __init__(self, db: UserDatabase, beneath: Any) -> None:
         self.db = db
         self.beneath = beneath
 
     @property
-    def state(self) -> Any:
+    def state(self) -> ThreadState:
         """What peewee keeps for this thread: its connection, the open transactions, the contexts."""
         return self.db._state
 
     @property
-    def conn(self) -> Any:
+    def conn(self) -> ServerConnection | None:
         """This thread's connection; None where it has none."""
         return self.db._state.conn
+
+    @property
+    def open_conn(self) -> ServerConnection:
+        """This thread's connection, where it is known to have one."""
+        conn = self.db._state.conn
+        assert conn is not None  # the caller has opened it
+        return conn
 
     @property
     def is_open(self) -> bool:
         """Whether this thread has a connection."""
         return not self.db._state.closed
 
-    def send(self, sql: str, params: Any) -> Any:
+    def send(self, sql: str, params: Parameters) -> Cursor:
         """Send a statement of the user's on this thread's connection; returns the driver's cursor."""
         db = self.db
         with __exception_wrapper__:
             # A subclass's own cursor() is honoured; peewee's would only find the connection again.
-            cursor = db._state.conn.cursor() if db.plain_cursor else db.cursor()
+            cursor: Cursor = self.open_conn.cursor() if db.plain_cursor else db.cursor()
             cursor.execute(sql, params or ())
         return cursor
 
-    def close_connection(self, conn: Any) -> None:
+    def close_connection(self, conn: ServerConnection) -> None:
         """Close a connection, or give it back to its pool."""
         self.db._close(conn)
 
-    def drop(self, conn: Any) -> None:
+    def drop(self, conn: ServerConnection) -> None:
         """Close a connection for good; a pool does not get it back."""
         # The user may have closed it already, and to PyMySQL closing twice is an error.
         if getattr(conn, "open", True):
@@ -82,15 +91,16 @@ class PlainDatabase:
     def close_unused(self) -> None:
         """Close the connections that nobody uses, where there is a pool."""
 
-    def raw_cursor(self, named_cursor: Any) -> Any:
+    def raw_cursor(self, named_cursor: object) -> Cursor:
         """A cursor for the user, of a subclass's own ``cursor()`` if it has one."""
         return self.db.cursor(named_cursor)
 
     # peewee's members, not routed
 
-    def execute_sql(self, sql: str, params: Any = None, _at_primary: bool = False) -> Any:
+    def execute_sql(self, sql: str, params: Parameters = None, _at_primary: bool = False) -> Cursor:
         """As peewee's."""
-        return self.beneath.execute_sql(self.db, sql, params)
+        cursor: Cursor = self.beneath.execute_sql(self.db, sql, params)
+        return cursor
 
     def connect(self, reuse_if_open: bool = False, _at_primary: bool = False) -> bool:
         """As peewee's."""
@@ -104,19 +114,21 @@ class PlainDatabase:
         """As peewee's."""
         self.beneath.dispose(self.db)
 
-    def connection(self, _at_primary: bool = False) -> Any:
+    def connection(self, _at_primary: bool = False) -> ServerConnection:
         """As peewee's."""
-        return self.beneath.connection(self.db)
+        conn: ServerConnection = self.beneath.connection(self.db)
+        return conn
 
-    def cursor(self, named_cursor: Any = None, _at_primary: bool = False) -> Any:
+    def cursor(self, named_cursor: object = None, _at_primary: bool = False) -> Cursor:
         """As peewee's."""
-        return self.beneath.cursor(self.db, named_cursor)
+        cursor: Cursor = self.beneath.cursor(self.db, named_cursor)
+        return cursor
 
     def is_connection_usable(self) -> bool:
         """As peewee's."""
         return bool(self.beneath.is_connection_usable(self.db))
 
-    def begin(self, *args: Any, **kwargs: Any) -> None:
+    def begin(self, *args: object, **kwargs: object) -> None:
         """As peewee's."""
         self.beneath.begin(self.db, *args, **kwargs)
 
@@ -128,15 +140,15 @@ class PlainDatabase:
         """As peewee's."""
         self.beneath.rollback(self.db)
 
-    def push_transaction(self, transaction: Any) -> None:
+    def push_transaction(self, transaction: object) -> None:
         """As peewee's."""
         self.beneath.push_transaction(self.db, transaction)
 
-    def pop_transaction(self) -> Any:
+    def pop_transaction(self) -> object:
         """As peewee's."""
         return self.beneath.pop_transaction(self.db)
 
-    def init(self, database: Any, **kwargs: Any) -> None:
+    def init(self, database: str | None, **kwargs: object) -> None:
         """As peewee's."""
         self.beneath.init(self.db, database, **kwargs)
 
@@ -150,7 +162,7 @@ class NodeDatabase(PlainDatabase):
         opening: how its connections are opened, and whose they are.
     """
 
-    def __init__(self, primary: Any, beneath: Any, opening: NodeOpening) -> None:
+    def __init__(self, primary: UserDatabase, beneath: Any, opening: NodeOpening) -> None:
         db: Any = object.__new__(type(primary))
         super().__init__(db, beneath)
         self.node: Replica = opening.node
@@ -161,10 +173,10 @@ class NodeDatabase(PlainDatabase):
         beneath.__init__(db, primary.database, *args, **kwargs)
         self._by_itself = frozenset(vars(db)) | _OURS
 
-    def prepare(self, primary: Any) -> None:
+    def prepare(self, primary: UserDatabase) -> None:
         """Called before the node's database is initialised."""
 
-    def follow(self, primary: Any) -> None:
+    def follow(self, primary: UserDatabase) -> None:
         """Take over what a subclass keeps on its instance, and its parameters as they are now."""
         db = self.db
         for name, value in vars(primary).items():
@@ -182,4 +194,4 @@ class NodeDatabase(PlainDatabase):
 
     def log_nothing(self) -> None:
         """Keep what is sent while connecting out of peewee's log of queries: it is nobody's query."""
-        self.db._log_query = lambda *_: None
+        vars(self.db)["_log_query"] = lambda *_: None

@@ -13,9 +13,11 @@ from ..consistency.levels import Consistency
 from ..errors import OutcomeUnknown, PrimaryReadOnly
 from ..nodes.cluster import PRIMARY, Cluster
 from ..servers.error_meanings import NO_CONNECTION, explained
+from ..servers.protocols import ServerConnection
 from .checks import ConnectionChecks
 from .diagnosis import Diagnosis
 from .failures import may_have_happened
+from .peewee_types import ThreadState
 from .plain_database import PlainDatabase
 from .primary_session import PrimarySession
 
@@ -62,7 +64,7 @@ class PrimaryConnection:
 
     # What the routing rules look at
 
-    def situation(self, state: Any) -> tuple[str, str]:
+    def situation(self, state: ThreadState) -> tuple[str, str]:
         """Why a transaction counts as open here, and what the connection carries; ``""`` for neither.
 
         Parameters:
@@ -73,7 +75,7 @@ class PrimaryConnection:
             return "a transaction is open" if state.transactions else "", self.session.carried
         return self.transaction(state), self.session.state(conn)
 
-    def transaction(self, state: Any) -> str:
+    def transaction(self, state: ThreadState) -> str:
         """Why a transaction counts as open here: peewee's stack, or what the server reported last."""
         if state.transactions:
             return "a transaction is open"
@@ -82,7 +84,7 @@ class PrimaryConnection:
 
     # Finding and opening
 
-    def get(self) -> Any:
+    def get(self) -> ServerConnection:
         """This thread's connection, opened now if this is its first use."""
         conn = self.plain.conn
         if conn is not None:
@@ -91,7 +93,7 @@ class PrimaryConnection:
             self.drop()
         return self.open()
 
-    def open(self) -> Any:
+    def open(self) -> ServerConnection:
         """Open this thread's connection."""
         state = self.plain.state
         # peewee's connect() starts a new state; what is in progress in this thread has to survive that.
@@ -100,7 +102,7 @@ class PrimaryConnection:
         generation = self.cluster.generation
         try:
             self.plain.open()
-            conn: Any = state.conn
+            conn = self.plain.open_conn
             conn.generation = generation
             self.checks.check(PRIMARY, conn, self.plain.db.connect_params)
             self.checks.take_in(PRIMARY, conn)
@@ -115,7 +117,7 @@ class PrimaryConnection:
             state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
         return conn
 
-    def is_spent(self, conn: Any, *, begins: bool = False) -> bool:
+    def is_spent(self, conn: ServerConnection, *, begins: bool = False) -> bool:
         """Whether the connection is of no more use, and nobody would notice another in its place.
 
         Parameters:
@@ -126,7 +128,7 @@ class PrimaryConnection:
             return False
         return conn.replaceable and (begins or not self.transaction(self.plain.state))
 
-    def idle(self) -> Any:
+    def idle(self) -> ServerConnection | None:
         """This thread's connection, if a question of the library's own would disturb nothing on it."""
         conn = self.plain.conn
         if conn is None or conn.busy or conn.transaction or conn.dropped():
@@ -151,14 +153,14 @@ class PrimaryConnection:
         if conn is not None:
             self.give_back(conn)
 
-    def give_back(self, conn: Any) -> None:
+    def give_back(self, conn: ServerConnection) -> None:
         """Close a connection that this thread has no more use for, or give it back to its pool."""
         with __exception_wrapper__:
             self.plain.close_connection(conn)
 
     # Transactions
 
-    def begin(self, *args: Any, **kwargs: Any) -> None:
+    def begin(self, *args: object, **kwargs: object) -> None:
         """Begin a transaction, as peewee does."""
         self.forget_lost_commit()
         conn = self.plain.conn
@@ -174,7 +176,7 @@ class PrimaryConnection:
         finally:
             conn.executing = False
 
-    def send_begin(self, conn: Any, *args: Any, **kwargs: Any) -> None:
+    def send_begin(self, conn: ServerConnection, *args: object, **kwargs: object) -> None:
         """Send what begins a transaction."""
         self.plain.begin(*args, **kwargs)
 
@@ -203,7 +205,7 @@ class PrimaryConnection:
             return
         self.send_end(conn, end, commits=commits)
 
-    def send_end(self, conn: Any, end: Callable[[], None], *, commits: bool) -> None:
+    def send_end(self, conn: ServerConnection, end: Callable[[], None], *, commits: bool) -> None:
         """End a transaction. Where its connection is lost the server has rolled it back, or will.
 
         Parameters:
@@ -217,7 +219,7 @@ class PrimaryConnection:
                 self.remember_lost_commit(exc)
             raise
 
-    def try_end(self, conn: Any, end: Callable[[], None], *, commits: bool) -> None:
+    def try_end(self, conn: ServerConnection, end: Callable[[], None], *, commits: bool) -> None:
         """As `send_end`, but a lost COMMIT is not remembered."""
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
@@ -237,7 +239,7 @@ class PrimaryConnection:
         finally:
             conn.executing = False
 
-    def _raise_unsent_commit(self, conn: Any) -> None:
+    def _raise_unsent_commit(self, conn: ServerConnection) -> None:
         label = self.cluster.primary_label
         if _may_have_ended(conn):
             raise OutcomeUnknown(
@@ -257,7 +259,7 @@ class PrimaryConnection:
         """The transaction whose COMMIT was lost has been left."""
         self._lost_commits.error = None
 
-    def _lost_transaction(self, conn: Any, *, commits: bool = False) -> None:
+    def _lost_transaction(self, conn: ServerConnection, *, commits: bool = False) -> None:
         """The connection was lost inside a transaction that has been left since, so that is over."""
         if conn.transaction:  # the server has not been heard of since
             self.consistency.abandoned()
@@ -270,7 +272,7 @@ class PrimaryConnection:
     # What is told
 
     def explain_failure(
-        self, conn: Any, exc: PeeweeException, kind: str, text: str | bytes, *, transaction: bool
+        self, conn: ServerConnection, exc: PeeweeException, kind: str, text: str | bytes, *, transaction: bool
     ) -> None:
         """Raise what an error on this connection means, where that is more than it says; else only name it.
 
@@ -292,7 +294,7 @@ class PrimaryConnection:
                 words = f"{words or 'what was set on it is gone'}; leave the transaction, or close() it"
             exc.args = explained(exc.args, label, words)
 
-    def _look_for_changed_roles(self, conn: Any, exc: PeeweeException) -> None:
+    def _look_for_changed_roles(self, conn: ServerConnection, exc: PeeweeException) -> None:
         question = conn.dialect.READ_ONLY_NOW
         if not question:
             return
@@ -329,7 +331,7 @@ def check_open(plain: PlainDatabase) -> None:
 NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
 
 
-def _may_have_ended(conn: Any) -> bool:
+def _may_have_ended(conn: ServerConnection) -> bool:
     """Whether a transaction may have been committed by the statement that was broken off on a connection."""
     text = conn.unanswered_statement()
     return bool(text) and may_have_happened("lost", "transaction", text, transaction=True)

@@ -8,6 +8,7 @@ from peewee import PeeweeException, __exception_wrapper__
 
 from ..concurrency import Clock
 from ..positions import Position
+from ..servers.protocols import ServerConnection, ServerDialect
 from .primary_connection import PrimaryConnection
 from .replica_connections import ReplicaConnections
 
@@ -78,7 +79,7 @@ class PrimaryPositions:
         """Whether an error of these questions means that the primary cannot be reached."""
         return self._diagnosis.has_no_connection(exc)
 
-    def _ask(self, question: Literal["NOW", "HISTORY"]) -> tuple[Any, Any]:
+    def _ask(self, question: Literal["NOW", "HISTORY"]) -> tuple[tuple[Any, ...], ServerDialect]:
         """The answer's first row, and the dialect that reads it."""
         self._cluster.counters.add("asked")
         conn = self._connection()
@@ -91,14 +92,14 @@ class PrimaryPositions:
             self._diagnosis.name_node(exc, self._cluster.reader.label)
             raise
 
-    def _connection(self) -> Any:
+    def _connection(self) -> ServerConnection:
         """A connection to the primary on which a question of the library's own disturbs nothing."""
         conn = self._primary.idle()
         if conn is not None:
             return conn
         reader = self._cluster.reader
         try:
-            return self._replicas.reach(reader).conn
+            return self._replicas.reach(reader).open_conn
         except PeeweeException as exc:
             self._diagnosis.name_node(exc, reader.label)
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from peewee import __exception_wrapper__
 
@@ -11,6 +10,7 @@ from ..consistency.levels import Consistency
 from ..errors import ReadOnlyViolation
 from ..events import Counters
 from ..routing.router import Router
+from ..servers.protocols import ServerConnection
 from ..statements.tokens import first_word
 
 logger = logging.getLogger("peewee.replicas")
@@ -38,14 +38,14 @@ class PrimarySession:
         self._consistency = consistency
         self._counters = counters
 
-    def state(self, conn: Any) -> str:
+    def state(self, conn: ServerConnection) -> str:
         """What a connection of the primary carries that a replica does not have, or ``""``."""
         found: str = conn.session_state or self.carried
         if conn.changes:
             found = self._explain_changes(conn) or found
         return found
 
-    def screen(self, conn: Any, sql: str | bytes) -> None:
+    def screen(self, conn: ServerConnection, sql: str | bytes) -> None:
         """Refuse what a raw cursor may not send to a reading node, where it could lift the server's guard."""
         text = _text(sql)
         if self.has_unread_results(conn):
@@ -65,7 +65,7 @@ class PrimarySession:
                 f"({text[:200]})"
             )
 
-    def _explain_changes(self, conn: Any) -> str:
+    def _explain_changes(self, conn: ServerConnection) -> str:
         """Turn what the server reported as changed into what the session carries."""
         changes, conn.changes = conn.changes, []
         for text in changes:
@@ -77,7 +77,7 @@ class PrimarySession:
         state: str = conn.session_state
         return state
 
-    def mark(self, conn: Any, effect: str) -> None:
+    def mark(self, conn: ServerConnection, effect: str) -> None:
         """Remember that a connection of the primary carries something a replica does not have."""
         if conn.initialized and not conn.session_state:
             conn.session_state = effect
@@ -86,7 +86,7 @@ class PrimarySession:
                 effect,
             )
 
-    def has_unread_results(self, conn: Any) -> Any:
+    def has_unread_results(self, conn: ServerConnection) -> bool:
         """Whether the last statement's results are still to be read, and may tell of writes and changes."""
         if not (conn.report_incomplete and conn.busy):
             return False
@@ -95,7 +95,7 @@ class PrimarySession:
             or self._router.classifier.classify_sent(_text(conn.last_statement)).kind != "read"
         )
 
-    def settle(self, conn: Any) -> None:
+    def settle(self, conn: ServerConnection) -> None:
         """Find out what the server has not told yet of the session: later results, and what an error hid.
 
         Raises:
@@ -116,13 +116,13 @@ class PrimarySession:
     def _runs_code(self, text: str) -> bool:
         return first_word(text) == "CALL" or self._router.classifier.classify_sent(text).kind == "unknown"
 
-    def statement_ended(self, conn: Any, succeeded: bool, was_open: bool) -> None:
+    def statement_ended(self, conn: ServerConnection, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended; connections to it call this."""
         if conn.suspect_statement or not succeeded:
             self._doubt(conn, succeeded)
         self._consistency.statement_ended(conn, succeeded, was_open)
 
-    def _doubt(self, conn: Any, succeeded: bool) -> None:
+    def _doubt(self, conn: ServerConnection, succeeded: bool) -> None:
         # The packet of an error tells neither of transactions nor of changes of the session.
         known = _text(conn.suspect_statement)
         grave = bool(known) and self._runs_code(known)

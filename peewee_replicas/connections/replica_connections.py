@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 from playhouse.pool import MaxConnectionsExceeded
@@ -12,6 +11,7 @@ from ..concurrency import Clock
 from ..nodes.cluster import Cluster
 from ..nodes.replica import Replica
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, explained
+from ..servers.protocols import ServerConnection
 from .checks import ConnectionChecks
 from .diagnosis import Diagnosis
 from .opening import NodeOpening, TurnedAway
@@ -49,7 +49,7 @@ class ReplicaConnections:
         self.diagnosis = diagnosis
         self.checks = checks
 
-    def make(self, node: Replica, watch: Callable[[Any], None] | None = None) -> NodeDatabase:
+    def make(self, node: Replica, watch: Callable[[ServerConnection], None] | None = None) -> NodeDatabase:
         """The peewee database of one node.
 
         Parameters:
@@ -64,7 +64,7 @@ class ReplicaConnections:
         """The node's database with a connection of this thread that is not known to be dead."""
         database: NodeDatabase = node.database
         if database.is_open:
-            conn = database.conn
+            conn = database.open_conn
             if self.session.has_unread_results(conn):
                 try:
                     conn.drain()
@@ -90,7 +90,7 @@ class ReplicaConnections:
             database.follow(self.primary.db)
             database.state.unreached = unreached
             database.open(waits=not self.holds_above(node))
-            conn = database.conn
+            conn = database.open_conn
             conn.generation = generation
             self.checks.check(node.label, conn, database.db.connect_params)
             if node.unready:
@@ -109,7 +109,7 @@ class ReplicaConnections:
             self.cluster.replicas.linger(node)
         self.primary.state.closed = False
 
-    def _check_ready(self, node: Replica, conn: Any) -> None:
+    def _check_ready(self, node: Replica, conn: ServerConnection) -> None:
         question = conn.dialect.READY
         with __exception_wrapper__:
             ready, rejects = conn.ask(question)[0] if question else ("ON", "NONE")
@@ -148,7 +148,9 @@ class ReplicaConnections:
             return True
         return node is not self.cluster.reader and bool(self.opened())
 
-    def open_probe(self, node: Replica, seconds: float, watch: Callable[[Any], None]) -> Any:
+    def open_probe(
+        self, node: Replica, seconds: float, watch: Callable[[ServerConnection], None]
+    ) -> ServerConnection:
         """A connection for the prober alone, as the user's class opens them, but with time-outs of its own.
 
         Parameters:
@@ -161,7 +163,7 @@ class ReplicaConnections:
         database.limit_waits(seconds)
         database.state.unreached = node.unreached
         database.open(waits=False)
-        conn = database.conn
+        conn = database.open_conn
         self.checks.check(node.label, conn, database.db.connect_params)
         if node.unready:
             self._check_ready(node, conn)
@@ -216,7 +218,7 @@ class ReplicaConnections:
         for node in replicas.leaving:
             database: NodeDatabase | None = node.made
             # What is still being streamed from it is read to its end.
-            if database is not None and database.is_open and not database.conn.busy:
+            if database is not None and database.is_open and not database.open_conn.busy:
                 database.discard()
                 closed = True
         for node in replicas.to_look_at(Clock.monotonic(), at_once=closed):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 
 from ..concurrency import Clock, Here, new_lock
 from ..consistency.catch_up import CatchUp
 from ..nodes.replica import Replica
+from ..servers.protocols import ServerConnection
 from .plain_database import NodeDatabase
 from .replica_connections import ReplicaConnections
 
@@ -31,7 +31,7 @@ class Snapshot:
         self._replica: Replica | None = None
         self._database: NodeDatabase | None = None
         self._lock = new_lock()
-        self._conn: Any = None
+        self._conn: ServerConnection | None = None
         self._owner: Hashable = None
         self._ends = 0.0
 
@@ -51,7 +51,7 @@ class Snapshot:
         """Begin on one node; False if that does not show yet what the read must see."""
         database = connections.make(replica)
         connections.open(replica, database)
-        conn = database.conn
+        conn = database.open_conn
         try:
             with __exception_wrapper__:
                 if catch_up is not None and not catch_up.known(replica, conn.server_identity):

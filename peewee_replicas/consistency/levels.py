@@ -12,6 +12,7 @@ from ..concurrency import THREADS, Clock, Here
 from ..events import Counters
 from ..positions import Position
 from ..scopes.frames import Frame, causal, pinning
+from ..servers.protocols import ServerConnection
 from .sessions import SHORT, Session, ended
 
 logger = logging.getLogger("peewee.replicas")
@@ -67,16 +68,6 @@ class PrimaryPositions(Protocol):
 
     def is_unreachable(self, exc: BaseException) -> bool:
         """Whether an error of these questions means that the primary cannot be reached."""
-
-
-class Statement(Protocol):
-    """What a connection to the primary knows of the statement that has just ended on it."""
-
-    gtid: str | None
-    transaction: str
-    transaction_has_read: bool
-    dialect: Any
-    last_statement: str | bytes
 
 
 def _both(one: Any, other: Any) -> Position | None:
@@ -137,7 +128,7 @@ class Consistency:
         frame = causal(self._owner)
         return self.own_session() if frame is None else cast(Session, frame.session)
 
-    def statement_ended(self, conn: Statement, succeeded: bool, was_open: bool) -> None:
+    def statement_ended(self, conn: ServerConnection, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
         position = conn.dialect.position(conn.gtid) if succeeded and conn.gtid else None
         if position is not None and not conn.transaction_has_read:

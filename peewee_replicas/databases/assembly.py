@@ -100,7 +100,7 @@ class Assembly:
         return Replica(spec, where, self._database_of, is_primary=True, here=self.here)
 
     def _database_of(self, node: Replica) -> NodeDatabase:
-        parts: Parts = self.plain.db._parts
+        parts: Parts = vars(self.plain.db)["_parts"]
         return parts.replicas.make(node)
 
     def change_nodes(self, specs: tuple[NodeSpec, ...], cluster: Cluster) -> None:

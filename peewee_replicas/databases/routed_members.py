@@ -287,7 +287,7 @@ class RoutedMembers:
         """Whether this thread has connections, and each of them answers."""
         if not self.plain.is_open:
             return self.plain.is_connection_usable()
-        connections = [database.conn for database in self.parts.replicas.opened()]
+        connections = [database.open_conn for database in self.parts.replicas.opened()]
         if self.plain.conn is not None:
             connections.append(self.plain.conn)
         return all(conn.is_alive() for conn in connections)

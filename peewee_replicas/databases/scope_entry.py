@@ -110,4 +110,8 @@ class ScopeEntry:
     def bookmark_of(self, session: Session) -> str | None:
         """What a session must see, as a string; None where that is nothing."""
         position = self._parts.consistency.settled(session)
-        return None if position is None else bookmarks.encode(position, self._plain.db.database, Clock.wall())
+        return (
+            None
+            if position is None
+            else bookmarks.encode(position, str(self._plain.db.database), Clock.wall())
+        )

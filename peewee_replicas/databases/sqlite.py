@@ -61,9 +61,12 @@ def _carried(db: Any) -> str:
 class _SqlitePrimary(PlainDatabase):
     """The writer."""
 
+    db: Any
+
     def locate(self) -> sqlite.File:
         """The file that this thread's connections lead to, until all of them are closed."""
-        state, db = self.state, self.db
+        state: Any = self.state
+        db = self.db
         if state.closed or not hasattr(state, "file"):
             state.file = sqlite.File(db.database, bool(db.connect_params.get("uri")))
         found: sqlite.File = state.file
@@ -77,6 +80,8 @@ class _SqlitePrimary(PlainDatabase):
 
 class _SqliteNode(NodeDatabase):
     """A reader."""
+
+    db: Any
 
     def follow(self, primary: Any) -> None:
         super().follow(primary)
@@ -176,12 +181,13 @@ class _Readers(ReplicaConnections):
 
     def reach(self, node: Replica) -> NodeDatabase:
         database = super().reach(node)
-        conn = database.conn
+        conn: Any = database.conn
         if conn.busy:
             # Rows still being read keep that connection at the state the data had when they were asked for.
             database.state.reset()
             self.open(node, database)
-            database.conn.set_aside(conn)
+            replaced: Any = database.conn
+            replaced.set_aside(conn)
         return database
 
     def open(self, node: Replica, database: NodeDatabase) -> None:

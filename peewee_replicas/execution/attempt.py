@@ -7,6 +7,7 @@ from typing import Any
 from peewee import PeeweeException, __exception_wrapper__
 from pymysql.cursors import SSCursor
 
+from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
 from ..consistency.catch_up import CatchUp
 from ..consistency.progress import Progress
@@ -14,14 +15,18 @@ from ..errors import ReadOnlyViolation
 from ..nodes.cluster import PRIMARY
 from ..nodes.replica import Replica
 from ..scopes.frames import pinning
+from ..servers.protocols import ServerConnection
 from .execution import Execution
+
+# In the place of a cursor, where a node was only looked for.
+_NOTHING: Any = None
 
 
 class Behind(Exception):
     """A replica does not show yet what a read must see."""
 
 
-def attempt(execution: Execution, node: Replica, database: PlainDatabase, *, final: bool = True) -> Any:
+def attempt(execution: Execution, node: Replica, database: PlainDatabase, *, final: bool = True) -> Cursor:
     """Send the statement to one node; returns the driver's cursor.
 
     Parameters:
@@ -32,7 +37,7 @@ def attempt(execution: Execution, node: Replica, database: PlainDatabase, *, fin
     execution.node = node.name
     execution.attempts += 1
     execution.found = database
-    cursor = _send(execution, node, database) if execution.sends else None
+    cursor = _send(execution, node, database) if execution.sends else _NOTHING
     if execution.scoped and final:
         _note_served(execution)
     return cursor
@@ -44,8 +49,8 @@ def _note_served(execution: Execution) -> None:
         pin.served = True
 
 
-def _send(execution: Execution, node: Replica, database: PlainDatabase) -> Any:
-    conn = database.conn
+def _send(execution: Execution, node: Replica, database: PlainDatabase) -> Cursor:
+    conn = database.open_conn
     if conn.guarded:
         conn.suspect_statement = "" if execution.statement.kind == "read" else execution.sql
     started = node.start()
@@ -59,9 +64,11 @@ def _send(execution: Execution, node: Replica, database: PlainDatabase) -> Any:
         node.finish(started, failed=failed)
 
 
-def attempt_caught_up(execution: Execution, node: Replica, database: PlainDatabase, catch_up: CatchUp) -> Any:
+def attempt_caught_up(
+    execution: Execution, node: Replica, database: PlainDatabase, catch_up: CatchUp
+) -> Cursor:
     """Send the read to a replica that may have to catch up first; raises `Behind` where it does not."""
-    conn = database.conn
+    conn = database.open_conn
     if catch_up.known(node, conn.server_identity):
         return attempt(execution, node, database)
     query = catch_up.query(node, conn)
@@ -82,7 +89,9 @@ def attempt_caught_up(execution: Execution, node: Replica, database: PlainDataba
             progress.waiting -= 1
 
 
-def _may_go_together(execution: Execution, database: PlainDatabase, conn: Any, progress: Progress) -> bool:
+def _may_go_together(
+    execution: Execution, database: PlainDatabase, conn: ServerConnection, progress: Progress
+) -> bool:
     # What was read before its replica had caught up is thrown away, which needs a buffered result.
     return bool(
         execution.sends
@@ -95,11 +104,11 @@ def _may_go_together(execution: Execution, database: PlainDatabase, conn: Any, p
 
 def _send_together(
     execution: Execution, node: Replica, database: PlainDatabase, catch_up: CatchUp, query: str
-) -> Any:
+) -> Cursor:
     """Send the wait and the read at once, so that both together cost one round trip."""
-    conn = database.conn
+    conn = database.open_conn
     there = False
-    cursor: Any = None
+    cursor: Cursor = _NOTHING
     failure: Exception | None = None
     conn.send_ahead(query)
     try:
@@ -123,7 +132,7 @@ def _send_together(
     return cursor
 
 
-def _ask(execution: Execution, conn: Any, query: str) -> Any:
+def _ask(execution: Execution, conn: ServerConnection, query: str) -> Any:
     try:
         with __exception_wrapper__:
             return conn.ask(query)[0]

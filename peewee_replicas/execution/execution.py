@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..concurrency import Clock
 from ..connections.parts import Parts
+from ..connections.peewee_types import Parameters
 from ..connections.plain_database import PlainDatabase
 from ..consistency.catch_up import CatchUp
 from ..events import Role, RouteEvent, RouteHook
@@ -61,7 +61,7 @@ class Execution:
         plan: Plan,
         frame: Frame | None,
         sql: str,
-        params: Any,
+        params: Parameters,
     ) -> None:
         self.parts = parts
         self.statement = statement

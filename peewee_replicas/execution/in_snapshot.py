@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from peewee import PeeweeException
 
+from ..connections.peewee_types import Cursor
 from ..connections.snapshot import Snapshot
 from ..servers.error_meanings import NO_CONNECTION
 from .attempt import attempt, behind, violation
@@ -13,7 +12,7 @@ from .execution import Execution
 from .fallback import follow_fallback, refuse_fallback, say_nobody_answers
 
 
-def in_snapshot(execution: Execution, snapshot: Snapshot) -> Any:
+def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
     """Run the read in the scope's snapshot; returns the driver's cursor."""
     parts = execution.parts
     if snapshot.claim():

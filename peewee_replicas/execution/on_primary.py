@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
 from ..connections.failures import TREATMENTS
+from ..connections.peewee_types import Cursor
 from ..connections.primary_session import SELF_EXPLANATORY
 from ..nodes.cluster import PRIMARY
 from ..routing.plan import READER, REPLICA
 from ..servers.error_meanings import NO_CONNECTION
+from ..servers.protocols import ServerConnection
 from .attempt import attempt, violation
 from .execution import Execution
 
 
-def on_primary(execution: Execution) -> Any:
+def on_primary(execution: Execution) -> Cursor:
     """Run it on the connection of the primary that the plan names; returns the driver's cursor."""
     return on_reader(execution) if execution.plan.primary_place == READER else on_writer(execution)
 
 
-def on_writer(execution: Execution) -> Any:
+def on_writer(execution: Execution) -> Cursor:
     """Run it on the primary's own connection."""
     parts, statement = execution.parts, execution.statement
     primary = parts.primary
@@ -63,7 +63,7 @@ def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
     return True
 
 
-def _under_guard(execution: Execution, conn: Any) -> Any:
+def _under_guard(execution: Execution, conn: ServerConnection) -> Cursor:
     conn.run_setting(conn.dialect.GUARD)
     try:
         return execution.parts.primary.plain.send(execution.sql, execution.params)
@@ -76,7 +76,7 @@ def _under_guard(execution: Execution, conn: Any) -> Any:
             conn.run_setting_when_idle(conn.dialect.UNGUARD)
 
 
-def on_reader(execution: Execution) -> Any:
+def on_reader(execution: Execution) -> Cursor:
     """Run it on a connection of the primary that the server guards against writes."""
     parts = execution.parts
     reader = parts.cluster.reader

@@ -9,6 +9,7 @@ from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
 from ..connections.failures import TREATMENTS
+from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
 from ..connections.snapshot import Snapshot
 from ..consistency.catch_up import CatchUp
@@ -36,7 +37,7 @@ _LOST_ON_A_NODE_THAT_IS_WELL = (
 )
 
 
-def read(execution: Execution) -> Any:
+def read(execution: Execution) -> Cursor:
     """Run a read that a replica may serve; returns the driver's cursor."""
     parts = execution.parts
     execution.scoped = any_here()
@@ -76,7 +77,7 @@ def _must_see_too(execution: Execution, position: Position) -> None:
         execution.catch_up.add(position)
 
 
-def _on_replicas(execution: Execution, replica: Replica | None) -> Any:
+def _on_replicas(execution: Execution, replica: Replica | None) -> Cursor:
     parts = execution.parts
     while replica is not None:
         try:
@@ -103,7 +104,7 @@ def _on_replicas(execution: Execution, replica: Replica | None) -> Any:
             replica = _elsewhere(execution)
         except PeeweeException as exc:
             found = parts.diagnosis.meaning(exc)
-            if exc.args[:1] == (_INTERRUPTED,) and not database.conn.is_alive():
+            if exc.args[:1] == (_INTERRUPTED,) and not database.open_conn.is_alive():
                 found = "lost"  # no one has killed the query: its server is stopping
             if found == "statement":
                 raise
@@ -178,7 +179,7 @@ def _answers(execution: Execution, replica: Replica) -> bool:
     return True
 
 
-def _rerun(execution: Execution, replica: Replica, exc: Exception, found: Meaning) -> Any:
+def _rerun(execution: Execution, replica: Replica, exc: Exception, found: Meaning) -> Cursor:
     """A replica executed nothing: it took the read for a write, or lacks what it names."""
     parts = execution.parts
     if found == "refused":
@@ -197,7 +198,7 @@ def _rerun(execution: Execution, replica: Replica, exc: Exception, found: Meanin
         raise
 
 
-def _fall_back(execution: Execution) -> Any:
+def _fall_back(execution: Execution) -> Cursor:
     parts = execution.parts
     back = execution.lost_at
     if execution.lost is not None and back is not None and not back.breaker.open:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
 from ..routing.plan import READER, REPLICA
 from .execution import Execution
@@ -11,7 +10,7 @@ from .on_primary import on_reader, on_writer
 from .on_replicas import read
 
 
-def run(execution: Execution) -> Any:
+def run(execution: Execution) -> Cursor:
     """Send the statement where its plan says; returns the driver's cursor."""
     plan = execution.plan
     if plan.place == REPLICA:

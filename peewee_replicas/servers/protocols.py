@@ -208,6 +208,7 @@ class ServerConnection(Connection, Protocol):
     """A connection to a server over the network, in either form.
 
     Attributes:
+        cursorclass: the class of its cursors, as the user gave it.
         listener: called with the connection after each statement that was not the library's own:
             whether it succeeded, and whether a transaction was open when it was sent.
         internal: True while a statement of the library's own runs.
@@ -217,6 +218,7 @@ class ServerConnection(Connection, Protocol):
         answer_ahead: the answer to `send_ahead`: its first row, the error it ended in, or None.
     """
 
+    cursorclass: Any
     listener: Callable[[Any, bool, bool], None] | None
     internal: bool
     server_identity: str | None
@@ -247,6 +249,9 @@ class ServerConnection(Connection, Protocol):
     @property
     def read_timeout(self) -> float | None:
         """Seconds an answer may take; None: no limit."""
+
+    def connect(self) -> None:
+        """Open it; until then it was only made."""
 
     @property
     def socket(self) -> Any:
