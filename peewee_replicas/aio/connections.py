@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Task
 from typing import Any, Protocol
 
 from peewee import PeeweeException
@@ -18,7 +18,7 @@ from ..servers.protocols import ServerConnection
 from .connection import Connection
 from .pool import Pool
 from .pooled_mysql import POOL_ARGUMENTS
-from .tasks import TaskState, TaskStates
+from .tasks import TaskState
 
 _CANNOT_REACH = 2003  # CR_CONN_HOST_ERROR
 
@@ -27,14 +27,13 @@ class TaskDatabase(UserDatabase, Protocol):
     """A database of the asyncio form, or of a user's own subclass."""
 
     _state: TaskState
-    _tasks: TaskStates
-    _closing_in: set[AbstractEventLoop]
-    _pools: dict[AbstractEventLoop, Pool]
-    _own_pool: Pool | None
+    closing_in: set[AbstractEventLoop]
     _acquire_timeout: float
 
     def drop(self, conn: object, /) -> None: ...
     def close_unused(self) -> None: ...
+    def forget_task(self, task: Task[Any] | None = None, /) -> TaskState | None: ...
+    def leave_to_parent(self) -> None: ...
     def pool_here(self) -> Pool: ...
     def pools_here(self) -> list[Pool]: ...
     def take_from(self, pool: Pool, /) -> Connection | None: ...
@@ -75,7 +74,7 @@ class TaskNode(NodeDatabase):
         for name in POOL_ARGUMENTS:
             value = self.node.overrides.get(name, getattr(primary, f"_{name}"))
             setattr(self.db, f"_{name}", value)
-        self.db._closing_in = primary._closing_in
+        self.db.closing_in = primary.closing_in
 
     @property
     def state(self) -> TaskState:
@@ -97,8 +96,7 @@ class TaskNode(NodeDatabase):
 
     def forget_task(self, task: Any = None) -> TaskState | None:
         """Forget what a task, or the present one, has here; returns it."""
-        found: TaskState | None = self.db._tasks.forget(task)
-        return found
+        return self.db.forget_task(task)
 
 
 class TaskReplicas(ReplicaConnections):

@@ -8,7 +8,7 @@ from typing import Any
 from greenlet import getcurrent
 from playhouse.pwasyncio import MissingGreenletBridge
 
-from ..concurrency import Clock, abandon
+from ..concurrency import Clock
 from ..connections.checks import ConnectionChecks
 from ..connections.diagnosis import Diagnosis
 from ..connections.parts import Parts
@@ -195,7 +195,7 @@ class TaskMembers(RoutedMembers):
     def task_ended(self, task: asyncio.Task[Any]) -> None:
         """A task that has used this database has ended: give back what it still holds."""
         parts: Parts = self.parts
-        state = self.plain.db._tasks.forget(task)
+        state = self.plain.db.forget_task(task)
         for database in parts.replicas.made():
             assert isinstance(database, TaskNode)
             held = database.forget_task(task)
@@ -211,7 +211,7 @@ class TaskMembers(RoutedMembers):
         """Close all connections of every node in this event loop; those in use when they come back."""
         loop = asyncio.get_running_loop()
         db, parts = self.db, self.parts
-        db._closing_in.add(loop)
+        db.closing_in.add(loop)
         try:
             task = asyncio.current_task()
             if task is not None:
@@ -228,12 +228,9 @@ class TaskMembers(RoutedMembers):
             for pool in pools:
                 await pool.closed(until)
         finally:
-            db._closing_in.discard(loop)
+            db.closing_in.discard(loop)
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent its connections, and open others when they are needed."""
-        db = self.db
-        abandon(db._pools, db._own_pool)
         super().after_fork()
-        abandon(db._tasks.clear())
-        db._pools, db._own_pool = type(db._pools)(), None
+        self.plain.db.leave_to_parent()

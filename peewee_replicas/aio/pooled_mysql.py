@@ -17,6 +17,7 @@ import aiomysql
 from peewee import InterfaceError, __exception_wrapper__
 from playhouse.pwasyncio import AsyncMySQLDatabase, await_
 
+from ..concurrency import abandon
 from ..connections.opening import Opening, open_connection
 from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
@@ -55,7 +56,7 @@ class PooledMySQL(AsyncMySQLDatabase):
     def __init__(self, database: str | None, **kwargs: Any) -> None:
         self._tasks = TaskStates(self._members.task_ended)
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
-        self._closing_in: set[asyncio.AbstractEventLoop] = set()
+        self.closing_in: set[asyncio.AbstractEventLoop] = set()
         self._own_pool: Pool | None = None
         check_pool_arguments(kwargs)
         self._pool_recycle = kwargs.pop("pool_recycle", -1)
@@ -80,6 +81,15 @@ class PooledMySQL(AsyncMySQLDatabase):
     @_state.setter
     def _state(self, state: Any) -> None:
         """What peewee's own constructors make is not used."""
+
+    def forget_task(self, task: asyncio.Task[Any] | None = None) -> TaskState | None:
+        """Take out what is kept for a task, or for the present one; returns it."""
+        return self._tasks.forget(task)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: have no pools, and none of the parent's tasks."""
+        abandon(self._pools, self._own_pool, self._tasks.clear())
+        self._pools, self._own_pool = {}, None
 
     # Pools
 
@@ -143,7 +153,7 @@ class PooledMySQL(AsyncMySQLDatabase):
         """Take a connection of the pool for this task, or open one."""
         if self.deferred:
             raise InterfaceError("Error, database must be initialized before opening a connection.")
-        if self.opening.watch is None and asyncio.get_running_loop() in self._closing_in:
+        if self.opening.watch is None and asyncio.get_running_loop() in self.closing_in:
             raise InterfaceError(CLOSING)
         state = self._state
         if reuse_if_open and not state.closed:

@@ -82,7 +82,7 @@ class UserDatabase(Protocol):
     query_hooks: list[Callable[..., object]]
     _state: ThreadState
     _lock: object
-    _plain_arguments: tuple[tuple[object, ...], dict[str, object]]
+    plain_arguments: tuple[tuple[object, ...], dict[str, object]]
 
     def connect(self) -> bool: ...
     def close(self) -> bool: ...

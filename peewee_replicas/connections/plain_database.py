@@ -19,7 +19,7 @@ from .peewee_types import Cursor, Parameters, ThreadState, UserDatabase
 
 # What an instance has from this library, and a node's does not take over from the primary's.
 _OURS = frozenset(
-    {"_members", "_parts", "_own", "_plain_arguments", "_on_primary", "_primary_model", "opening"}
+    {"_members", "_parts", "_own", "plain_arguments", "_on_primary", "_primary_model", "opening"}
 )
 
 
@@ -168,7 +168,7 @@ class NodeDatabase(PlainDatabase):
         self.node: Replica = opening.node
         db.opening = opening
         db._members = self
-        args, kwargs = primary._plain_arguments
+        args, kwargs = primary.plain_arguments
         self.prepare(primary)
         beneath.__init__(db, primary.database, *args, **kwargs)
         self._by_itself = frozenset(vars(db)) | _OURS

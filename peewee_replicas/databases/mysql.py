@@ -167,8 +167,7 @@ class _PooledMembers(RoutedMembers):
 
     def after_fork(self) -> None:
         db = self.db
-        free(db._pool_lock, db._pool_available)
-        db._connections, db._in_use = [], {}
+        db.leave_pool_to_parent()
         super().after_fork()
 
 
@@ -181,6 +180,12 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledConnector):
 
     def _as_primary(self) -> PlainDatabase:
         return _PooledPrimary(self, self.beneath)
+
+    def leave_pool_to_parent(self) -> None:
+        """In a forked child: have an empty pool."""
+        free(self._pool_lock, self._pool_available)
+        self._connections: list[object] = []
+        self._in_use: dict[object, object] = {}
 
     def manual_close(self) -> bool:
         """Close this thread's connections to all nodes without returning them to their pools."""

@@ -49,7 +49,7 @@ class Replicated(peewee.Database):
 
     def __init__(self, database: str | None, *args: Any, **kwargs: Any) -> None:
         plain = {name: value for name, value in kwargs.items() if name not in self.routing_arguments}
-        self._plain_arguments: tuple[tuple[Any, ...], dict[str, Any]] = (args, plain)
+        self.plain_arguments: tuple[tuple[Any, ...], dict[str, Any]] = (args, plain)
         primary = self._as_primary()
         self._members = self.members(self, primary, self.assembly(primary))
         super().__init__(database, *args, **kwargs)

@@ -74,7 +74,7 @@ class RoutedMembers:
         specs = self.assembly.node_specs(given, parameters)
         self.plain.init(database, **kwargs)
         self._given = given
-        self.db._plain_arguments[1].update(kwargs)
+        self.db.plain_arguments[1].update(kwargs)
         before = vars(self).get("parts")
         parts = self.parts = self.db._parts = self.assembly.assemble(settings, specs)
         self.db.opening = Opening(parts.cluster)

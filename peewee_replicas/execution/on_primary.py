@@ -88,7 +88,7 @@ def on_reader(execution: Execution) -> Cursor:
         conn = parts.primary.plain.conn
         if conn is None or conn.transaction or not execution.sends:
             raise
-        execution.plan = execution.plan._replace(guard=True)
+        execution.plan = execution.plan.under_guard()
         return on_writer(execution)
     except PeeweeException as exc:
         parts.diagnosis.name_node(exc, reader.label)

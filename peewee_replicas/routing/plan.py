@@ -58,6 +58,14 @@ class Plan(NamedTuple):
         """The same statement, kept away from replicas for another reason."""
         return Plan((self.primary_place,), reason, excused=excused)
 
+    def without_replicas(self, reason: str) -> Plan:
+        """The same statement, while no replica is usable: what is left of its places."""
+        return Plan(self.places[1:] or self.places, reason)
+
+    def under_guard(self) -> Plan:
+        """The same statement on the writer's connection, with the server's guard around it."""
+        return Plan((WRITER,), self.reason, guard=True)
+
     def seeing(self, position: Position) -> Plan:
         """The same statement, on nodes that have reached `position` only."""
         return Plan(self.places, self.reason, must_see=position)

@@ -103,7 +103,7 @@ class Router:
             return plan
         if not self.choice.within_scope(self._cluster.replicas.usable):
             reason = f"no replica can serve it: {self.reasons(set())}"
-            return plan._replace(places=plan.places[1:] or plan.places, reason=reason)
+            return plan.without_replicas(reason)
         stays = self.consistency.stays(frame)
         return plan.on_primary(stays) if stays else plan
 
