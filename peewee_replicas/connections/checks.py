@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-
-from peewee import __exception_wrapper__
 
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
@@ -12,6 +11,9 @@ from ..routing.router import Router
 from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
 from .peewee_types import UserDatabase
+from .primary_session import QUESTION_SECONDS
+
+logger = logging.getLogger("peewee.replicas")
 
 
 class ConnectionChecks:
@@ -58,8 +60,18 @@ class ConnectionChecks:
         if router.dialect is None:
             router.know_dialect(conn.dialect.NAME)
         if conn.dialect.COMPARE and cluster.replicas.all and cluster.settings_met.needed(name):
-            with __exception_wrapper__:
-                cluster.settings_met.add(name, dict(conn.ask(conn.dialect.COMPARE)))
+            self._compare(name, conn)
         # What connecting set is how the user wants every connection to be, not state of this one.
         conn.changes.clear()
         conn.initialized = True
+
+    def _compare(self, name: str, conn: ServerConnection) -> None:
+        """Compare the node's settings with the others'; one that does not tell them serves all the same."""
+        try:
+            settings = dict(conn.ask(conn.dialect.COMPARE, QUESTION_SECONDS))
+        except Exception as exc:
+            if conn.dropped():
+                raise  # there is no connection any more, whoever asked
+            logger.debug("the settings of %s are not compared with the other nodes': %s", name, exc)
+            return
+        self.cluster.settings_met.add(name, settings)

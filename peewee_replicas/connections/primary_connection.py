@@ -19,7 +19,7 @@ from .diagnosis import Diagnosis
 from .failures import may_have_happened
 from .peewee_types import ThreadState
 from .plain_database import PlainDatabase
-from .primary_session import PrimarySession
+from .primary_session import QUESTION_SECONDS, PrimarySession
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -300,7 +300,7 @@ class PrimaryConnection:
             return
         try:
             with __exception_wrapper__:
-                answer = conn.ask(question)[0][0]
+                answer = conn.ask(question, QUESTION_SECONDS)[0][0]
         except PeeweeException:
             return  # what it has refused is raised by the caller
         if str(answer).upper() in ("0", "OFF"):

@@ -15,6 +15,9 @@ from ..statements.tokens import first_word
 
 logger = logging.getLogger("peewee.replicas")
 
+QUESTION_SECONDS = 2.0
+"""Seconds that the library waits for the answer to a question of its own on one of the user's connections."""
+
 # Kinds whose text says all about what they leave behind in a session. A write is none: a procedure, a
 # trigger or a function in it may do anything, and servers report a change only where there was one.
 SELF_EXPLANATORY = frozenset({"read", "transaction", "session"})
@@ -108,10 +111,21 @@ class PrimarySession:
             if not doubtful or conn.busy:
                 return
             changes, conn.changes = conn.changes, []
-            conn.ask("DO 0")
-            if conn.changes or (self._runs_code(doubtful) and not conn.dialect.REPORTS_AFTER_ERRORS):
+            if self._left_something(conn, doubtful):
                 changes.append(doubtful)
             conn.changes = changes
+
+    def _left_something(self, conn: ServerConnection, text: str) -> bool:
+        """Whether a statement that failed has changed the session, as the next statement's report tells.
+
+        The question is the library's own, so no statement of the user's fails where it gets no answer.
+        """
+        try:
+            conn.ask("DO 0", QUESTION_SECONDS)
+        except Exception:
+            # With a lost connection all that was set on it is gone. Else the server has refused to tell.
+            return not conn.dropped()
+        return bool(conn.changes) or (self._runs_code(text) and not conn.dialect.REPORTS_AFTER_ERRORS)
 
     def _runs_code(self, text: str) -> bool:
         return first_word(text) == "CALL" or self._router.classifier.classify_sent(text).kind == "unknown"

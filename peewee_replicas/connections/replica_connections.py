@@ -16,7 +16,7 @@ from .checks import ConnectionChecks
 from .diagnosis import Diagnosis
 from .opening import NodeOpening, TurnedAway
 from .plain_database import NodeDatabase, PlainDatabase
-from .primary_session import PrimarySession
+from .primary_session import QUESTION_SECONDS, PrimarySession
 
 _NOT_READY = 1047  # ER_UNKNOWN_COM_ERROR
 
@@ -112,7 +112,7 @@ class ReplicaConnections:
     def _check_ready(self, node: Replica, conn: ServerConnection) -> None:
         question = conn.dialect.READY
         with __exception_wrapper__:
-            ready, rejects = conn.ask(question)[0] if question else ("ON", "NONE")
+            ready, rejects = conn.ask(question, QUESTION_SECONDS)[0] if question else ("ON", "NONE")
         if (ready, rejects) != ("ON", "NONE"):
             raise OperationalError(
                 _NOT_READY, f"still not ready: wsrep_ready={ready}, wsrep_reject_queries={rejects}"
@@ -169,6 +169,22 @@ class ReplicaConnections:
             self._check_ready(node, conn)
         conn.internal = conn.initialized = True
         return conn
+
+    def ask_wait(self, conn: ServerConnection, query: str) -> tuple[object, ...] | Exception:
+        """The first row of the answer to a wait of the library's own, or the error in which the wait ended.
+
+        Raises:
+            PeeweeException: the connection is lost.
+        """
+        try:
+            with __exception_wrapper__:
+                row = tuple(conn.ask(query)[0])
+                return row
+        except PeeweeException as exc:
+            # A limit on statements that the user has set ends our wait, and says nothing about the node.
+            if self.diagnosis.meaning(exc) != "statement":
+                raise
+            return exc
 
     # All of them
 

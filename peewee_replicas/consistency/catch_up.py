@@ -99,6 +99,8 @@ class CatchUp:
         """Take in the answer; True if the node has reached the position."""
         progress = replica.progress
         if answer is None or isinstance(answer, Exception):
+            # A wait that ends in an error, such as the user's limit on statements, was a wait all the same.
+            self._left -= Clock.monotonic() - self._sent
             progress.stall(Clock.monotonic())
             return False
         now = Clock.monotonic()

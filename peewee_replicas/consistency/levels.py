@@ -262,7 +262,7 @@ class Consistency:
             now = self.primary.current()
         except BaseException as exc:
             self.primary.asked(False)  # also where it was cancelled, or nobody would ask again
-            if not (isinstance(exc, Exception) and self.primary.is_unreachable(exc)):
+            if not isinstance(exc, Exception):
                 raise
             self.counters.add("unasked")
             if "away" not in self._said:

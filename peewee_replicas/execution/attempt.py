@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peewee import PeeweeException, __exception_wrapper__
+from peewee import PeeweeException
 from pymysql.cursors import SSCursor
 
 from ..connections.peewee_types import Cursor
@@ -81,7 +81,7 @@ def attempt_caught_up(
     try:
         if _may_go_together(execution, database, conn, progress):
             return _send_together(execution, node, database, catch_up, query)
-        if not catch_up.learn(node, conn, _ask(execution, conn, query)):
+        if not catch_up.learn(node, conn, execution.parts.replicas.ask_wait(conn, query)):
             raise behind(execution)
         return attempt(execution, node, database)
     finally:
@@ -130,16 +130,6 @@ def _send_together(
     if execution.scoped:
         _note_served(execution)
     return cursor
-
-
-def _ask(execution: Execution, conn: ServerConnection, query: str) -> Any:
-    try:
-        with __exception_wrapper__:
-            return conn.ask(query)[0]
-    except PeeweeException as exc:
-        if execution.parts.diagnosis.meaning(exc) != "statement":
-            raise
-        return exc
 
 
 def behind(execution: Execution) -> Behind:
