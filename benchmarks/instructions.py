@@ -39,13 +39,10 @@ PAIRS = {
 }
 
 
-def count(
-    cluster: Any, reads: int, turns: int, seconds: float, package: Path = ROOT, first: int = 100_000
-) -> dict[str, Any]:
+def count(cluster: Any, reads: int, turns: int, seconds: float, package: Path = ROOT) -> dict[str, Any]:
     """Instructions per statement of each contender, and ratios, in `turns` stretches of `reads` each.
 
-    `package` is the folder whose `peewee_replicas` is counted. `first` is the first number that is written;
-    with the same in another run on the same rows, updates would change nothing.
+    `package` is the folder whose `peewee_replicas` is counted.
 
     Raises `RuntimeError` where valgrind is missing, or does not manage in `seconds`.
     """
@@ -58,7 +55,6 @@ def count(
         "replica": {**cluster.parameters(cluster.replicas[0]), "ssl_disabled": True},
         "reads": reads,
         "turns": turns,
-        "first": first,
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, root in (("peewee_replicas", package), ("benchmarks", ROOT)):
@@ -128,10 +124,9 @@ def main() -> None:
     for server in options.server or ("mariadb", "mysql"):
         counted = {}
         with stage(server, 1) as cluster:
-            for turn, revision in enumerate(options.rev or ["."], 1):
+            for revision in options.rev or ["."]:
                 with tree(revision) as package:
-                    size = options.reads, options.turns, 900.0
-                    counted[revision] = count(cluster, *size, package, turn * 100_000)
+                    counted[revision] = count(cluster, options.reads, options.turns, 900.0, package)
             print(f"{server} {cluster.version}\n{beside(counted)}\n", flush=True)
 
 

@@ -57,8 +57,7 @@ class ConnectionChecks:
         db, router, cluster = self.db, self.router, self.cluster
         if db.server_version is None:
             db._set_server_version(conn)
-        if router.dialect is None:
-            router.know_dialect(conn.dialect.NAME)
+        router.learn_server(conn.dialect.NAME, conn.server_version)
         if conn.dialect.COMPARE and cluster.replicas.all and cluster.settings_met.needed(name):
             self._compare(name, conn)
         # What connecting set is how the user wants every connection to be, not state of this one.

@@ -221,7 +221,7 @@ class _SqliteAssembly(Assembly):
 
     def assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Parts:
         parts = super().assemble(settings, specs)
-        parts.router.know_dialect(sqlite_dialect.NAME)
+        parts.router.learn_server(sqlite_dialect.NAME, "")
         parts.session.carried = _carried(self.plain.db)
         return parts
 

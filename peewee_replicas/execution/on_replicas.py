@@ -94,6 +94,8 @@ def _on_replicas(execution: Execution, replica: Replica | None) -> Cursor:
             execution.tried[replica] = exc
             replica = _elsewhere(execution)
             continue
+        if execution.statement.rules is not parts.router.classifier.rules and not _is_still_a_read(execution):
+            return on_primary(execution)
         try:
             if execution.catch_up is None:
                 return attempt(execution, replica, database)
@@ -113,6 +115,16 @@ def _on_replicas(execution: Execution, replica: Replica | None) -> Cursor:
             replica = _after_failure(execution, replica, database, exc, found)
             parts.counters.add("retries")
     return _fall_back(execution)
+
+
+def _is_still_a_read(execution: Execution) -> bool:
+    """Whether the text is a read by what was learned since, as from a node that was just connected to."""
+    if execution.sends:
+        execution.statement = execution.parts.router.classifier.classify(execution.sql)
+        if execution.statement.kind != "read" and not execution.in_readonly:  # there the guard is enough
+            execution.reason = execution.statement.reason
+            return False
+    return True
 
 
 def _elsewhere(execution: Execution) -> Replica | None:

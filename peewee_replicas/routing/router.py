@@ -27,7 +27,7 @@ class Router:
         here: tells threads, or tasks, apart.
 
     Attributes:
-        classifier: tells a statement's kind; replaced once the server is known.
+        classifier: tells a statement's kind.
         dialect: which server it is, once that is known.
         choice: chooses among the usable replicas.
         consistency: what reads must see.
@@ -43,10 +43,10 @@ class Router:
         self._cluster = cluster
         self.consistency = consistency
 
-    def know_dialect(self, dialect: Literal["mysql", "mariadb", "sqlite"]) -> None:
-        """Take the server's own rules into use, once it is known which server it is."""
+    def learn_server(self, dialect: Literal["mysql", "mariadb", "sqlite"], version: str) -> None:
+        """Take into account of which dialect and version a server is that was just connected to."""
         self.dialect = dialect
-        self.classifier = Classifier(dialect, self.settings.pure_functions)
+        self.classifier.learn_server(dialect, version)
 
     def plan(
         self,

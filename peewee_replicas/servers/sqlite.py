@@ -123,6 +123,7 @@ class Connection(sqlite3.Connection):
     report_incomplete = False
     generation = 0
     suspect_statement: str | bytes = ""
+    server_version = ""  # there is no server
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.changes: list[str] = []

@@ -35,23 +35,61 @@ _NAME = re.compile(r"[\w$]+(\.[\w$]+)?", re.ASCII)
 
 
 class Classifier:
-    """Tells the kind of statements for one dialect, remembering texts it has seen.
+    """Tells what kind of statement a text is, and remembers texts it has seen.
 
-    `dialect` ``None`` stands for "MySQL or MariaDB, not known yet": proven is then only what is
-    proven for both. `pure_functions` are stored functions the user vouches for: ``"f"`` for
-    ``f(…)`` and ``"schema.f"`` for ``schema.f(…)``, case-blind and in any quoting. Raises
-    ``ValueError`` for a dialect or a name that cannot be.
+    Parameters:
+        dialect: the servers the text may go to. ``None`` stands for MySQL or MariaDB, not known yet:
+            what is proven then is proven for both.
+        pure_functions: stored functions that the user vouches for: ``"f"`` for ``f(…)`` and
+            ``"schema.f"`` for ``schema.f(…)``, in any case and any quotes.
+        version: the server's version, as it greets with it. Without one, a function counts as built in
+            only if it is so in every release.
+
+    Attributes:
+        rules: what texts are proven by now. A statement keeps those it was proven by.
+
+    Raises:
+        ValueError: a dialect or a function's name that cannot be.
     """
 
-    def __init__(self, dialect: Dialect | None, pure_functions: Iterable[str] = ()) -> None:
+    def __init__(
+        self, dialect: Dialect | None, pure_functions: Iterable[str] = (), version: str = ""
+    ) -> None:
         if dialect not in (None, "mysql", "mariadb", "sqlite"):
             raise ValueError(f"dialect must be 'mysql', 'mariadb', 'sqlite' or None, not {dialect!r}")
-        self._rules = rules_for(dialect, _vouched(pure_functions))
+        self._vouched = _vouched(pure_functions)
+        # The servers met so far; without any, `rules` hold on every server that it can be.
+        self._servers: frozenset[tuple[Dialect, str]] = frozenset()
+        self.rules = rules_for(dialect, version, self._vouched)
+        if dialect is not None and version:
+            self._servers = frozenset({(dialect, version)})
         self._recent: dict[str, Statement] = {}
         self._older: dict[str, Statement] = {}
         self._characters = 0
         self._demoted: dict[bytes, None] = {}
         self._lock = new_lock()
+
+    def learn_server(self, dialect: Dialect, version: str) -> None:
+        """Take into account that statements go to a server of this dialect and version.
+
+        A function counts as built in only if it is so on every server met: what one of them runs as a
+        read could call a stored function on another. A version that was met once stays in force until
+        the program ends, since connections to it may still be open. Texts that a server has refused as
+        writes stay refused.
+
+        Parameters:
+            dialect: the server's.
+            version: as the server greets with it; ``""`` if it tells none.
+        """
+        if (dialect, version) in self._servers:
+            return  # called for each new connection, and nearly always without news
+        with self._lock:
+            learnt = rules_for(dialect, version, self._vouched)
+            rules = self.rules & learnt if self._servers else learnt
+            self._servers |= {(dialect, version)}
+            if rules != self.rules:
+                self.rules = rules
+                self._recent, self._older, self._characters = {}, {}, 0
 
     def classify(self, sql: str) -> Statement:
         """The statement `sql`, a template: its placeholders are not filled in yet."""
@@ -62,7 +100,7 @@ class Classifier:
 
     def classify_sent(self, sql: str) -> Statement:
         """The statement `sql`, as it goes over the wire: a percent sign is an operator."""
-        return self._now_or_demoted(sql, long_write(sql) or _classify(sql, self._rules))
+        return self._now_or_demoted(sql, long_write(sql) or _classify(sql, self.rules))
 
     def demote(self, sql: str) -> None:
         """From now on `sql` is not a read: a server has refused it as a write."""
@@ -78,22 +116,25 @@ class Classifier:
     def _miss(self, sql: str) -> Statement:
         if not isinstance(sql, str):  # drivers take bytes too
             return _NO_TEXT
+        rules = self.rules
         found = self._older.get(sql)
         if found is None:
-            found = self._template(sql)
+            found = self._template(sql, rules)
         if len(sql) > KEEP_LENGTH:
             return self._now_or_demoted(sql, found)
         with self._lock:
-            # Under the lock, so that a text demoted meanwhile is not kept as a read.
+            # Under the lock, so that neither a text demoted meanwhile nor one found by rules that do not
+            # hold any more is kept as a read.
             found = self._now_or_demoted(sql, found)
+            if rules is not self.rules:
+                return found
             if len(self._recent) >= KEEP_ENTRIES // 2 or self._characters >= KEEP_CHARACTERS // 2:
                 self._older, self._recent, self._characters = self._recent, {}, 0
             self._recent[sql] = found
             self._characters += len(sql)
         return found
 
-    def _template(self, sql: str) -> Statement:
-        rules = self._rules
+    def _template(self, sql: str, rules: Rules) -> Statement:
         known = long_write(sql)
         if known is not None:
             return known
@@ -148,7 +189,7 @@ def _classify(text: str, rules: Rules) -> Statement:
         else:
             findings.merge(found)
     assert findings is not None  # there is always at least one mode
-    return findings.statement()
+    return findings.statement(rules)
 
 
 _DEFAULT_MODE = QuotingMode()

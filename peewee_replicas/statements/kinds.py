@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 Kind = Literal["read", "query", "locking", "write", "session", "transaction", "unknown"]
@@ -33,11 +33,14 @@ class Statement:
         reason: why it is of that kind, in words. Shows no literal of the text.
         effect: what running it leaves on its connection that changes later SELECTs there;
             ``""`` for nothing.
+        rules: what it was proven by. Where a server is met that these do not hold on, the classifier
+            has others, and the text is to be classified again.
     """
 
     kind: Kind
     reason: str
     effect: str = ""
+    rules: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -62,6 +65,10 @@ class Findings:
         """Add what was found out about a part of the statement, or under another quoting mode."""
         self.note(other.kind, other.reason, other.effect)
 
-    def statement(self) -> Statement:
-        """The result, which does not change any more."""
-        return Statement(self.kind, self.reason, self.effect)
+    def statement(self, rules: object) -> Statement:
+        """The result, which does not change any more.
+
+        Parameters:
+            rules: what the findings were made by.
+        """
+        return Statement(self.kind, self.reason, self.effect, rules)

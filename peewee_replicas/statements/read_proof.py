@@ -35,6 +35,7 @@ _AFTER_DOT: dict[str, tuple[Kind, str]] = {
     "CURRVAL": ("session", "the last value of a sequence belongs to the session"),
 }
 _OPERANDS = frozenset((NUMBER, STRING, PARAM))
+_SUBSTRINGS = frozenset(("SUBSTRING", "SUBSTR", "MID"))
 
 _NOTHING = Token("", "", False)
 
@@ -46,7 +47,7 @@ class Scan:
         "_before",
         "_dotted",
         "_expect",
-        "_in_with",
+        "_inside",
         "_last",
         "_open",
         "_schema_name",
@@ -61,7 +62,8 @@ class Scan:
         self._before = _NOTHING  # the token before the last one
         self._dotted = False  # the last token is a name behind a dot
         self._expect = ""  # a word whose meaning the next token decides
-        self._in_with: list[bool] = [False]  # per open parenthesis: inside WITH's list of names
+        # Per open parenthesis what it is the inside of: WITH's list of names, a call of SUBSTRING, or "".
+        self._inside: list[str] = [""]
         self._schema_name = ""
         self._open = False  # past the leading parentheses
 
@@ -99,7 +101,7 @@ class Scan:
             self._before = last
             self._last = last = token
             self._dotted = dotted
-        if self._expect not in ("", "@@.") or not self._open or len(self._in_with) != 1:
+        if self._expect not in ("", "@@.") or not self._open or len(self._inside) != 1:
             self.findings.note("unknown", "the statement breaks off")
 
     def _begin(self, token: Token) -> None:
@@ -115,7 +117,7 @@ class Scan:
         note, last = self.findings.note, self._last
         if upper in QUERY_VERBS:
             at_start = last is _NOTHING or (last.kind == OP and last.text == "(")
-            self._in_with[-1] = upper == "WITH" and at_start
+            self._inside[-1] = "WITH" if upper == "WITH" and at_start else ""
         elif upper in _WRITERS:
             if upper in ("INSERT", "REPLACE"):
                 self._expect = upper
@@ -182,6 +184,8 @@ class Scan:
         elif upper == "SYSTEM_TIME":
             if self.rules.dialect != "mariadb":
                 note("unknown", "FOR SYSTEM_TIME is known to MariaDB alone")
+        elif self._inside[-1] == "SUBSTRING" and token.kind != UNREADABLE:
+            pass  # SUBSTRING(text FROM start FOR length)
         elif token.kind not in (NUMBER, PARAM, STRING) and token.text not in ("(", "-"):
             note("unknown", f"FOR before {self.rules.shown(token)} is not known")
 
@@ -204,12 +208,12 @@ class Scan:
             last = self._last
             if last.kind == WORD or last.kind == QUOTED:
                 self._call(last, token.gap)
-            else:
-                self._in_with[-1] = False
-            self._in_with.append(False)
+            elif self._inside[-1] == "WITH":
+                self._inside[-1] = ""
+            self._inside.append("SUBSTRING" if last.text.upper() in _SUBSTRINGS else "")
         elif text == ")":
-            if len(self._in_with) > 1:
-                self._in_with.pop()
+            if len(self._inside) > 1:
+                self._inside.pop()
             else:
                 note("unknown", "a parenthesis is closed that was never opened")
         elif text == ".":
@@ -253,7 +257,7 @@ class Scan:
         if self._dotted:
             return False
         before = self._before
-        if upper in self.rules.reserved or before.kind in _OPERANDS:
+        if upper in self.rules.words or before.kind in _OPERANDS:
             return True
         return (before.kind == OP and before.text == ")") or (
             before.kind == WORD and before.text.upper() == "AS"
@@ -265,13 +269,13 @@ class Scan:
         if self._dangerous(upper):
             return
         unquoted = name.kind == WORD
-        if unquoted and upper in self.rules.reserved and not self._dotted:
+        if unquoted and upper in self.rules.words and not self._dotted:
             return
         if (unquoted and not self._dotted and upper in self.rules.pure) and (not gap or self.rules.sqlite):
             return
         if upper == "JSON_TABLE" and unquoted and self._before.text.upper() in ("FROM", "JOIN"):
             return
-        if self._in_with[-1] and not self._dotted:
+        if self._inside[-1] == "WITH" and not self._dotted:
             return  # the columns of a WITH name
         if self._no_function(upper if unquoted else ""):
             return  # behind an operand or AS: an alias with its columns, a type, a clause

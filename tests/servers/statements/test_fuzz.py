@@ -101,7 +101,7 @@ def check(unchanged: bool, connections: list[wire.Connection], batch: list[str])
 
 def sweep(target: Any, wanted: str, amount: int) -> Counter[str]:
     """Run the statements of one kind; returns how many ran, failed and were refused."""
-    classifier = Classifier(target.server, ["pure_f"])
+    classifier = Classifier(target.server, ["pure_f"], target.version)
     connections = [connect(target, mode) for mode in MODES]
     replica = target.replicas[0]
     before = fingerprint(replica)
@@ -140,7 +140,7 @@ def test_no_read_is_refused_as_a_write_or_changes_anything(target: Any) -> None:
 
 
 def test_nothing_that_readonly_lets_through_writes(target: Any) -> None:
-    classifier = Classifier(target.server, ["pure_f"])
+    classifier = Classifier(target.server, ["pure_f"], target.version)
     conn = connect(target, "")
     replica = target.replicas[0]
     before = fingerprint(replica)[:3]  # a function may take a named lock, which nobody can tell

@@ -11,6 +11,8 @@ from support.statements.generator import statements
 from peewee_replicas.statements.classifier import Dialect, Kind
 
 CORPUS = Path(__file__).with_name("corpus")
+# The newest releases that have every function the corpus and the generator call.
+VERSIONS: dict[Dialect, str] = {"mysql": "9.5.0", "mariadb": "11.8.2-MariaDB", "sqlite": ""}
 SIGNS = str.maketrans({"␤": "\n", "␍": "\r", "␉": "\t", "⍽": "\u00a0", "␀": "\0"})
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 import sqlglot
 from sqlglot import exp
-from support.statements.entries import ENTRIES, generated
+from support.statements.entries import ENTRIES, VERSIONS, generated
 
 from peewee_replicas.statements.classifier import Classifier, Dialect
 
@@ -67,7 +67,7 @@ def agree(sql: str, dialect: Dialect) -> bool:
 
 @pytest.mark.parametrize("dialect", ["mysql", "mariadb", "sqlite"])
 def test_the_corpus(dialect: Dialect) -> None:
-    classifier = Classifier(dialect)
+    classifier = Classifier(dialect, version=VERSIONS[dialect])
     compared = 0
     for entry in ENTRIES:
         if entry.dialect == dialect and classifier.classify_sent(entry.sql).kind == "read":
@@ -78,7 +78,7 @@ def test_the_corpus(dialect: Dialect) -> None:
 @pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
 @pytest.mark.parametrize("seed", range(4))
 def test_generated_statements(dialect: Dialect, seed: int) -> None:
-    classifier = Classifier(dialect)
+    classifier = Classifier(dialect, version=VERSIONS[dialect])
     reads = compared = 0
     for sql in islice(generated(seed, dialect), 700):
         if classifier.classify_sent(sql).kind == "read":
@@ -90,7 +90,7 @@ def test_generated_statements(dialect: Dialect, seed: int) -> None:
 
 @pytest.mark.parametrize("dialect", ["mysql", "mariadb"])
 def test_the_generator_makes_every_kind_and_repeats_itself(dialect: Dialect) -> None:
-    classifier = Classifier(dialect)
+    classifier = Classifier(dialect, version=VERSIONS[dialect])
     texts = [*islice(generated(1, dialect), 1500)]
     assert texts == [*islice(generated(1, dialect), 1500)]
     assert texts != [*islice(generated(2, dialect), 1500)]

@@ -8,14 +8,15 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.statements.entries import ENTRIES
+from support.statements.entries import ENTRIES, VERSIONS
 
 from peewee_replicas.statements.classifier import Classifier, Dialect, Kind
 from peewee_replicas.statements.kinds import RANK
 from peewee_replicas.statements.tokens import QuotingMode, Token, lex
 
 CLASSIFIERS: dict[Dialect | None, Classifier] = {
-    dialect: Classifier(dialect) for dialect in ("mysql", "mariadb", "sqlite", None)
+    None: Classifier(None),
+    **{dialect: Classifier(dialect, version=version) for dialect, version in VERSIONS.items()},
 }
 DIALECTS = st.sampled_from(["mysql", "mariadb", "sqlite", None])
 _FRAGMENTS = """

@@ -164,12 +164,12 @@ def database(dialect: Dialect, version: tuple[int, ...]) -> Any:
 
 
 CASES: list[tuple[Dialect, tuple[int, ...]]] = [
-    ("mysql", (5, 7, 0)),
+    ("mysql", (5, 7, 44)),
     ("mysql", (8, 0, 40)),
     ("mysql", (9, 7, 4)),
-    ("mariadb", (10, 3, 0)),
+    ("mariadb", (10, 3, 39)),
     ("mariadb", (10, 11, 19)),
-    ("mariadb", (11, 8, 0)),
+    ("mariadb", (11, 8, 9)),
     ("sqlite", ()),
 ]
 
@@ -181,23 +181,33 @@ def texts(dialect: Dialect, version: tuple[int, ...]) -> list[str]:
         return [db.get_sql_context().sql(build()).query()[0] for build in builds]
 
 
+# Functions that a release does not have yet: there they would be stored functions.
+ABSENT = {
+    (5, 7, 44): {"RANK", "ROW_NUMBER", "JSON_OVERLAPS"},
+    (10, 3, 39): {"JSON_ARRAYAGG", "JSON_OVERLAPS"},
+}
+
+
+def unproven(classifier: Classifier, made: list[str]) -> set[str]:
+    """The functions that keep a text from being proven; fails if anything else does."""
+    found = [classifier.classify(sql) for sql in made]
+    reasons = {statement.reason for statement in found if statement.kind != "read"}
+    assert all(reason.endswith("() is not known to be pure") for reason in reasons), reasons
+    return {reason.partition("(")[0] for reason in reasons}
+
+
 @pytest.mark.parametrize(("dialect", "version"), CASES)
 def test_every_select_is_a_read(dialect: Dialect, version: tuple[int, ...]) -> None:
-    classifier = Classifier(dialect)
     made = texts(dialect, version)
     assert len(made) > 55
-    unproven = [
-        (sql, found.kind, found.reason) for sql in made if (found := classifier.classify(sql)).kind != "read"
-    ]
-    assert unproven == []
+    classifier = Classifier(dialect, version=".".join(map(str, version)))
+    assert unproven(classifier, made) == ABSENT.get(version, set())
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[0] != "sqlite"])
 def test_for_a_server_not_known_yet(case: tuple[Dialect, tuple[int, ...]]) -> None:
-    classifier = Classifier(None)
-    unproven = [sql for sql in texts(*case) if classifier.classify(sql).kind != "read"]
     # JSON_COMPACT marks JSON for MariaDB; on MySQL it would be a stored function.
-    assert [sql for sql in unproven if "JSON_COMPACT" not in sql] == []
+    assert unproven(Classifier(None), texts(*case)) - {"JSON_COMPACT"} == set[str]().union(*ABSENT.values())
 
 
 @pytest.mark.parametrize(("dialect", "version"), [c for c in CASES if c[0] != "sqlite"])
