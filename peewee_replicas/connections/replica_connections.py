@@ -184,7 +184,8 @@ class ReplicaConnections:
             # A limit on statements that the user has set ends our wait, and says nothing about the node.
             if self.diagnosis.meaning(exc) != "statement":
                 raise
-            return exc
+            failure: Exception = exc
+            return failure
 
     # All of them
 
