@@ -32,32 +32,32 @@ _clusters: weakref.WeakSet[LocalCluster] = weakref.WeakSet()
 class LocalCluster:
     """One real primary and real replicas of it, on free ports of this machine's loopback.
 
-    A context manager; it can be used again after it has stopped, and is then empty again::
+    It is a context manager. It may be started again after it was stopped, and is then empty::
 
         with LocalCluster(replicas=2, server="mariadb") as cluster:
             db = cluster.database()
 
-    The servers live in a temporary folder. They are gone when the block is left and also when this
-    process ends in any other way, be it by a signal. A forked child may connect to them but not
+    The servers keep their files in a temporary folder. Both are removed when the block is left, or when
+    this process ends in any other way, even by a signal. A forked child may connect to the servers, but not
     start or stop them.
 
     Args:
-        replicas: how many, 0 or more.
+        replicas: the number of replicas, 0 or more.
         server: ``"mariadb"`` or ``"mysql"``.
-        database: name of the database that is created on the primary.
+        database: the name of the database that is created on the primary.
         options: server options by node name (``"primary"``, ``"replica-1"``, …) or ``"*"`` for all;
-            a node's own come after those for all: ``{"replica-1": {"read_only": False}}``. ``None``
-            as a value gives the bare option.
+            a node's own win over those for all: ``{"replica-1": {"read_only": False}}``. ``None`` as a
+            value gives the bare option.
 
     Raises:
         ValueError: an argument is wrong.
-        MissingServer: when started, where the server is not on this machine.
-        RuntimeError: when started, where a server does not come up.
+        MissingServer: on start, if the server is not installed on this machine.
+        RuntimeError: on start, if a server does not start.
 
     Attributes:
-        user: the application's user; has all privileges on the database and none elsewhere.
-        admin_user: has all privileges.
-        password: the password of both, another one each time.
+        user: the application's user. It has all privileges on the database, and none elsewhere.
+        admin_user: a user with all privileges.
+        password: the password of both; a new one on each start.
     """
 
     def __init__(
@@ -101,19 +101,19 @@ class LocalCluster:
 
     @property
     def nodes(self) -> tuple[ClusterNode, ...]:
-        """All nodes, the primary first. Raises ``RuntimeError`` while the cluster is down."""
+        """All nodes, the primary first. Raises ``RuntimeError`` while the cluster is stopped."""
         if not self._nodes:
             raise RuntimeError("the cluster is not running: start() it or use it in a with block")
         return self._nodes
 
     @property
     def primary(self) -> ClusterNode:
-        """The node that takes writes."""
+        """The node that accepts writes."""
         return self.nodes[0]
 
     @property
     def replicas(self) -> tuple[ClusterNode, ...]:
-        """The nodes that follow it."""
+        """The nodes that replicate from the primary."""
         return self.nodes[1:]
 
     @property
@@ -122,10 +122,11 @@ class LocalCluster:
         return self._version
 
     def start(self) -> None:
-        """Start all nodes and wait until every replica follows the primary.
+        """Start all nodes and wait until every replica has caught up with the primary.
 
-        Raises ``MissingServer``, ``RuntimeError`` if a server does not come up or the cluster is
-        already running.
+        Raises:
+            MissingServer: the server is not installed on this machine.
+            RuntimeError: a server does not start, or the cluster is already running.
         """
         if self._nodes:
             raise RuntimeError("the cluster is already running")
@@ -154,7 +155,7 @@ class LocalCluster:
             raise
 
     def stop(self) -> None:
-        """Close the databases made by ``database()``, end all servers and remove their files."""
+        """Close the databases made by ``database()``, stop all servers and remove their files."""
         with self._lock:
             finalizer, self._finalizer = self._finalizer, None
             self._nodes = ()
@@ -167,12 +168,13 @@ class LocalCluster:
     def database(
         self, database_class: type[ReplicatedDatabase] | None = None, **options: Any
     ) -> ReplicatedDatabase:
-        """A database over the cluster, closed (for the thread that stops it) with the cluster.
+        """A database over the cluster. Stopping the cluster closes it, for the thread that does so.
 
         Args:
-            database_class: ``ReplicatedDatabase`` if not given.
-            options: passed on to it, over the cluster's own: ``policy="random"``, ``user="admin"``. There is
-                no prober unless ``probe_interval`` is given, so that servers count what the test sent.
+            database_class: the class to make; by default ``ReplicatedDatabase``.
+            options: further arguments, which win over the cluster's own: ``policy="random"``,
+                ``user="admin"``. There is no prober unless ``probe_interval`` is given, so that the servers
+                count only what the test sends.
         """
         if database_class is None:
             from peewee_replicas import ReplicatedDatabase
@@ -185,11 +187,11 @@ class LocalCluster:
         self._stopping.callback(database.dispose)
         if hasattr(database, "close_all"):
             self._stopping.callback(database.close_all)
-        self._stopping.callback(database.close)  # the last one in is the first to be called
+        self._stopping.callback(database.close)  # registered last, so called first
         return database
 
     def parameters(self, node: ClusterNode | str) -> dict[str, Any]:
-        """What a driver needs to connect to a node, or to the node of that name, as ``user``."""
+        """The arguments with which a driver connects to a node, given itself or by name, as ``user``."""
         if isinstance(node, str):
             node = self.node(node)
         return {
@@ -201,21 +203,21 @@ class LocalCluster:
         }
 
     def node(self, name: str) -> ClusterNode:
-        """The node of that name. Raises ``KeyError``."""
+        """The node with this name. Raises ``KeyError`` if there is none."""
         for node in self.nodes:
             if node.name == name:
                 return node
         raise KeyError(f"no node {name!r}: there are {', '.join(self._names)}")
 
     def sync(self, timeout: float = 10.0) -> None:
-        """Wait until every replica that is up and not frozen has applied what the primary has now.
+        """Wait until every running replica that is not frozen has applied all that the primary has now.
 
         Args:
-            timeout: seconds, over all replicas together.
+            timeout: seconds, for all replicas together.
 
         Raises:
-            TimeoutError: naming the replicas that have not, and what they are doing; at once where
-                a replica has stopped applying with an error.
+            TimeoutError: some replicas have not; the message names them and their state. It is raised at once
+                if a replica has stopped applying with an error.
             RuntimeError: the primary is paused or down.
         """
         began = Clock.monotonic()
@@ -228,16 +230,16 @@ class LocalCluster:
             raise TimeoutError(f"not at the primary's {position} after {seconds:.1f} s: {states}")
 
     def counts(self) -> dict[str, Counts]:
-        """What clients did on each node, by its name, since the last ``reset_counts()``."""
+        """What clients have done on each node since the last ``reset_counts()``, by the node's name."""
         return {node.name: node.counts() for node in self.nodes}
 
     def reset_counts(self) -> None:
-        """Count from here."""
+        """Start counting from zero on all nodes."""
         for node in self.nodes:
             node.reset_counts()
 
     def abandon(self) -> None:
-        """In a forked child, called by itself: the servers are the parent's."""
+        """Forget the servers, which belong to the parent. A forked child calls this by itself."""
         self._lock = threading.Lock()
         self._stopping.pop_all()
         if self._finalizer is not None:
@@ -252,7 +254,7 @@ class LocalCluster:
                 started.result()
         for replica in self.replicas:
             replica.follow(self.primary)
-        # Comes to the replicas as all else will, so the first sync() shows that they follow.
+        # This is replicated like all that follows, so the first sync() shows that replication works.
         self.primary.execute(f"CREATE DATABASE `{self.database_name}`")
         self.sync(_FIRST_SYNC_SECONDS)
         self.reset_counts()
@@ -281,7 +283,7 @@ def _describe(node: ClusterNode) -> str:
         f"applies: {words.get('replica_sql_running')}, delay {words.get('sql_delay')} s"
     )
     errors = [str(words[key]) for key in ("last_io_error", "last_sql_error") if words.get(key)]
-    # MySQL's own report may do no more than name the log.
+    # MySQL's report may only refer to the log, so we add the end of that.
     return ", ".join([text, *errors]) + (f"\n{node.log_tail(3)}" if errors else "")
 
 

@@ -1,4 +1,4 @@
-"""The cluster's own line to a server: its statements are left out of what the server counts."""
+"""The cluster's own sessions on a server. Their statements do not count as those of clients."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from peewee_replicas.testing.counts import (
     GLOBAL_COUNTERS,
     SESSION_COUNTERS,
     STATEMENTS_BY_USER,
-    Ledger,
     Role,
+    SinceReset,
     combine,
 )
 
@@ -28,24 +28,24 @@ _LOST = (2002, 2003, 2006, 2013)
 
 
 class Control:
-    """Sessions over a server's socket, each for one purpose, and the book kept of them."""
+    """Opens a session over the server's socket for each task, and subtracts it from the server's counters."""
 
     def __init__(self, role: Role, socket_path: str, password: str) -> None:
-        self.ledger = Ledger()
+        self.since_reset = SinceReset()
         self._role = role
         self._socket_path = socket_path
         self._password = password
 
-    def greet(self) -> bool:
-        """Log in once as each user; whether the server is there to let us."""
-        # Asked before the driver is, because PyMySQL leaks the socket of a refused connection.
+    def accepts_logins(self) -> bool:
+        """Log in once as each user; False if the server does not answer."""
+        # PyMySQL leaks the socket of a refused connection, so we first connect without it.
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(self._socket_path)
             except OSError:
                 return False
         try:
-            # MySQL remembers who has logged in over a safe line; then a password needs no TLS.
+            # MySQL caches a login over its socket; after that, a password is accepted without TLS, too.
             for user in (CLUSTER, APP, ADMIN):
                 with self.session(user):
                     pass
@@ -56,7 +56,7 @@ class Control:
         return True
 
     def run(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
-        """The rows of one statement."""
+        """Run one statement and return its rows."""
         with self.session() as cursor:
             cursor.execute(sql, params)
             rows = list(cursor.fetchall())
@@ -65,7 +65,11 @@ class Control:
         return rows
 
     def counters(self, seconds: float = ANSWER_SECONDS) -> dict[str, int]:
-        """The server's counters as they stand, asked within so many seconds."""
+        """The server's current counters.
+
+        Parameters:
+            seconds: how long one answer may take.
+        """
         with self.session(seconds=seconds) as cursor:
             cursor.execute(STATEMENTS_BY_USER)
             by_user = cursor.fetchall()
@@ -79,7 +83,12 @@ class Control:
     def session(
         self, user: str = CLUSTER, seconds: float = ANSWER_SECONDS
     ) -> Iterator[pymysql.cursors.Cursor]:
-        """A session in autocommit in which an answer may take so many seconds."""
+        """Open a session in autocommit.
+
+        Parameters:
+            user: the user to log in as.
+            seconds: how long one answer may take.
+        """
         connection = pymysql.connect(
             unix_socket=self._socket_path,
             user=user,
@@ -97,14 +106,14 @@ class Control:
                 finally:
                     if connection.open:
                         cursor.execute(SESSION_COUNTERS)
-                        self._take_off(user, dict(cursor.fetchall()))
+                        self._subtract(user, dict(cursor.fetchall()))
         finally:
             connection.close()
 
-    def _take_off(self, user: str, counted: Mapping[str, str]) -> None:
+    def _subtract(self, user: str, counted: Mapping[str, str]) -> None:
         own = {name: int(count) for name, count in counted.items()}
-        if user == CLUSTER:  # elsewhere it is told apart by its name
+        if user == CLUSTER:  # the other counters are kept by user, and leave this user out
             own = {name: count for name, count in own.items() if name in EXACT[self._role]}
         else:
             own["Connections"] = 1
-        self.ledger.add_own(own)
+        self.since_reset.add_own(own)

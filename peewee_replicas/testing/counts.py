@@ -1,4 +1,4 @@
-"""What a server has counted."""
+"""Turns a server's counters into what clients did."""
 
 from __future__ import annotations
 
@@ -23,39 +23,38 @@ WRITES = (
 )
 """The counters that make up ``Counts.writes``."""
 
-# A server's global counters are exact at any time but cannot tell who sent a statement: a primary's
-# hold what its replicas ask when they connect, a replica's what it applies. Its counters by user
-# can, but move a moment after the statement was answered. Each is used for what it is good for.
+# A server's global counters are always exact, but do not tell who sent a statement: on a primary they
+# include what its replicas ask when they connect, on a replica what it applies. The counters by user do
+# tell, but change only a moment after the statement was answered. Each is used where it is reliable.
 EXACT: dict[Role, tuple[str, ...]] = {
     "primary": ("Com_select", *WRITES, "Com_begin", "Com_commit", "Com_rollback"),
     "replica": ("Com_select",),
 }
-"""The counters that are read from the global ones."""
+"""The counters that are taken from the global ones."""
 
 
 @dataclass(frozen=True)
 class Counts:
     """Statements that clients sent to one node, as the server counted them.
 
-    What a replica applies from its primary is not among them, nor are the replicas' own
-    connections, the cluster's statements and those of ``ClusterNode.execute()``. A refused
-    statement counts.
+    They leave out what a replica applies from its primary, the replicas' own connections, the cluster's own
+    statements, and those of ``ClusterNode.execute()``. A statement that is refused counts.
     """
 
     reads: int = 0
-    """``SELECT``, ``TABLE``, ``VALUES`` and what a stored function selects."""
+    """``SELECT``, ``TABLE`` and ``VALUES``, also those inside stored functions."""
     writes: int = 0
     """``INSERT``, ``UPDATE``, ``DELETE``, ``REPLACE``, ``LOAD DATA``."""
     begins: int = 0
     commits: int = 0
     connections: int = 0
-    """Connections that logged in."""
+    """Successful logins."""
     raw: Mapping[str, int] = field(default_factory=dict)
-    """Every counter that moved: ``Connections`` and the server's ``Com_call_procedure``, …"""
+    """Every counter that changed: ``Connections``, and the server's own such as ``Com_call_procedure``."""
 
 
 def summarise(moved: Mapping[str, int]) -> Counts:
-    """The counts for counters that moved by so much."""
+    """The counts for these changes of counters."""
     return Counts(
         reads=moved.get("Com_select", 0),
         writes=sum(moved.get(name, 0) for name in WRITES),
@@ -66,11 +65,11 @@ def summarise(moved: Mapping[str, int]) -> Counts:
     )
 
 
-class Ledger:
+class SinceReset:
     """Turns a server's ever growing counters into what clients did since the last reset.
 
-    It takes off what the cluster's own sessions did, and carries the sum over restarts, which set
-    a server's counters to zero.
+    It subtracts what the cluster's own sessions did, and keeps the sum over restarts, which set the server's
+    counters to zero.
     """
 
     def __init__(self) -> None:
@@ -86,10 +85,14 @@ class Ledger:
             self._own.update(counted)
 
     def reset(self, now: Mapping[str, int] | None) -> None:
-        """Count from here; ``now`` is ``None`` where the server cannot be asked."""
+        """Start counting from zero.
+
+        Parameters:
+            now: the server's counters; None if it cannot be asked.
+        """
         with self._lock:
             if now is None:
-                # What it had counted when last asked: it has not worked since.
+                # It has not run since it was last asked, so the last known counters are still right.
                 self._baseline.update(self._latest)
                 self._baseline.subtract(self._carried)
             else:
@@ -98,8 +101,8 @@ class Ledger:
             self._carried = Counter()
             self._latest = Counter()
 
-    def moved(self, now: Mapping[str, int] | None) -> Mapping[str, int]:
-        """By how much clients have moved the counters; ``None`` as for ``reset``."""
+    def changes(self, now: Mapping[str, int] | None) -> Mapping[str, int]:
+        """How far clients have changed each counter; `now` as for `reset`."""
         with self._lock:
             if now is not None:
                 self._latest = Counter(self._carried)
@@ -109,7 +112,7 @@ class Ledger:
             return dict(self._latest)
 
     def server_started(self) -> None:
-        """The server's counters begin at zero again."""
+        """Note that the server has restarted, and its counters with it."""
         with self._lock:
             self._carried = Counter(self._latest)
             self._own = Counter()
@@ -134,7 +137,7 @@ def combine(
     cluster_user: str,
     replication_user: str,
 ) -> dict[str, int]:
-    """What clients, and in those of ``EXACT`` the cluster's own user, have moved counters to."""
+    """The counters of clients; those of ``EXACT`` include the cluster's own user."""
     others = (cluster_user, replication_user, "event_scheduler")
     counters: Counter[str] = Counter()
     replication: Counter[str] = Counter()

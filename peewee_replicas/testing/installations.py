@@ -1,4 +1,4 @@
-"""Where the server programs are on this machine, and how to get them when they are not."""
+"""Finds the server programs on this machine, and says how to install those that are missing."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/libex
 
 
 class MissingServer(RuntimeError):
-    """The server program is not on this machine; the message says how to get it."""
+    """The server is not installed on this machine. The message says how to install it."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A server program that can be run."""
+    """A server program, and how to run it."""
 
     server: Server
     version: str
     command: tuple[str, ...]
-    """How to run it, before any options."""
+    """The command without options."""
     options: tuple[str, ...] = ()
-    """Options that point it to its own files, where it does not find them by itself."""
+    """Options that name the server's own files, where it does not find them by itself."""
     libraries: str = ""
-    """Folders of shared libraries to add to the environment."""
+    """Folders of shared libraries, for the environment."""
     installer: tuple[str, ...] = ()
-    """MariaDB only: the program that makes a new data directory."""
+    """MariaDB only: the command that makes a new data directory."""
 
     def environment(self) -> dict[str, str]:
         """The environment to run the program in."""
@@ -46,8 +46,9 @@ class Installation:
 
 
 def cache_folder() -> Path:
-    """Where prepared data directories are kept: ``$PEEWEE_REPLICAS_CACHE``, by default
-    ``$XDG_CACHE_HOME/peewee_replicas`` or ``~/.cache/peewee_replicas``.
+    """The folder that keeps prepared data directories.
+
+    It is ``$PEEWEE_REPLICAS_CACHE``, or else ``peewee_replicas`` in ``$XDG_CACHE_HOME`` or in ``~/.cache``.
     """
     own = os.environ.get("PEEWEE_REPLICAS_CACHE")
     if own:
@@ -60,9 +61,10 @@ def cache_folder() -> Path:
 
 
 def available(server: Server) -> str | None:
-    """``None`` if the server can be started here, otherwise why not and what to do about it.
+    """None if the server can be started on this machine; else the reason, and what to do about it.
 
-    Raises ``ValueError`` for a server other than ``"mariadb"`` and ``"mysql"``.
+    Raises:
+        ValueError: the server is neither ``"mariadb"`` nor ``"mysql"``.
     """
     try:
         find(server)
@@ -72,11 +74,14 @@ def available(server: Server) -> str | None:
 
 
 def find(server: Server) -> Installation:
-    """The installation of a server to use.
+    """The installation of a server.
 
-    MySQL is looked for in the folder named by ``$PEEWEE_REPLICAS_MYSQL``, then in ``mysql`` in the
-    cache folder, then on the system. Raises ``MissingServer``, and ``ValueError`` for an unknown
-    server.
+    MySQL is searched for in the folder that ``$PEEWEE_REPLICAS_MYSQL`` names; without that variable, in
+    ``mysql`` in the cache folder and then on the system.
+
+    Raises:
+        MissingServer: there is none.
+        ValueError: the server is neither ``"mariadb"`` nor ``"mysql"``.
     """
     if server not in get_args(Server):
         raise ValueError(f"server must be 'mariadb' or 'mysql', not {server!r}")
@@ -110,7 +115,7 @@ def _find_mariadb() -> Installation:
                 return Installation("mariadb", version[0], (program,), installer=(installer,))
             raise MissingServer(
                 f"MariaDB's server is at {program}, but mariadb-install-db, which makes its data "
-                f"directory, is nowhere to be found. {_remedy('mariadb')}"
+                f"directory, is not there. {_remedy('mariadb')}"
             )
     raise MissingServer(_missing("mariadb", []))
 
@@ -122,7 +127,7 @@ def _programs(*names: str, places: list[str] | None = None) -> list[str]:
 
 
 def _in_folder(folder: Path) -> Installation | None:
-    """MySQL in a folder of its own: an unpacked system root, or a prefix it was installed to."""
+    """MySQL in a folder: an unpacked system root, or a prefix that it was installed to."""
     program = next(
         (
             folder / place
@@ -144,7 +149,7 @@ def _in_folder(folder: Path) -> Installation | None:
         f"--character-sets-dir={share / 'charsets'}",
         f"--plugin-dir={folder / 'usr/lib/mysql/plugin'}",
     )
-    # A root brings its own C library, which only its own loader can load.
+    # A system root contains its own C library, which only the loader beside it can load.
     loaders = sorted(folder.glob("usr/lib/*/ld-linux*.so.*"))
     homes = [loaders[0].parent] if loaders else sorted(folder.glob("usr/lib/*-linux-gnu*"))
     private = [path for path in (folder / "usr/lib/mysql/private",) if path.is_dir()]
@@ -159,7 +164,7 @@ def _in_folder(folder: Path) -> Installation | None:
 
 @functools.cache
 def _version(command: tuple[str, ...], libraries: str = "") -> tuple[str, bool] | None:
-    """Version, and whether it is MariaDB's; ``None`` if the program does not run."""
+    """The version, and whether it is MariaDB; None if the program does not run."""
     environment = {**os.environ, "LD_LIBRARY_PATH": libraries} if libraries else None
     try:
         said = subprocess.run(
@@ -187,7 +192,7 @@ def _missing(server: Server, folders: list[str]) -> str:
 
 
 def _remedy(server: Server) -> str:
-    """How to get the server on this system."""
+    """How to install the server on this system."""
     manager = next((m for m in ("apt-get", "dnf", "apk", "brew") if shutil.which(m)), None)
     packages = {
         "mariadb": {

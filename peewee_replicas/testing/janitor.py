@@ -1,13 +1,13 @@
-"""A small process that outlives its parent just long enough to clean up after it.
+"""A small process that cleans up after its parent has ended.
 
-Run as a plain script in isolated mode, so it imports little and nothing from this package. It reads
-orders from its standard input, one a line, until that closes or the parent is gone; then it kills
-every server it was told of and removes their folders:
+It runs as a plain script in isolated mode, so it must not import anything from this package. It reads
+orders from its standard input, one per line, until the input closes or the parent has ended. Then it kills
+the watched processes and removes the watched folders:
 
     +p PID START    watch a process; START is ``start_time(PID)``
-    -p PID          forget it
+    -p PID          stop watching it
     +f HEX          watch a folder, its path as the hexadecimal digits of its bytes
-    -f HEX          forget it
+    -f HEX          stop watching it
 """
 
 import os
@@ -19,7 +19,7 @@ import time
 from contextlib import suppress
 
 MARK = "PEEWEE_REPLICAS_CLUSTER"
-"""Name of the environment variable that tells which folder a server belongs to."""
+"""The environment variable that names the folder a server belongs to."""
 
 _POLL_SECONDS = 0.25
 _GIVE_UP_SECONDS = 30.0
@@ -27,7 +27,7 @@ _QUIET_ROUNDS = 3
 
 
 def process_status(pid: int) -> tuple[str, str]:
-    """State letter and start time of a process, each ``""`` where the system does not tell."""
+    """State letter and start time of a process; both are ``""`` where ``/proc`` does not have them."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -37,12 +37,12 @@ def process_status(pid: int) -> tuple[str, str]:
 
 
 def start_time(pid: int) -> str:
-    """What tells a process from a later one with the same id, ``"?"`` where it cannot be told."""
+    """The start time of a process, which tells it from a later one with the same id; ``"?"`` if unknown."""
     return process_status(pid)[1] or "?"
 
 
 def is_running(pid: int, start: str) -> bool:
-    """Whether the very process that began at ``start`` still runs (a zombie does not)."""
+    """Whether the process that began at ``start`` still runs. A zombie does not."""
     if start == "?":
         try:
             os.kill(pid, 0)
@@ -54,8 +54,8 @@ def is_running(pid: int, start: str) -> bool:
 
 
 def marked_processes(folders: set[bytes]) -> list[int]:
-    """Processes whose environment says that they belong to one of the folders."""
-    # Catches what was started in the moment before the parent died and never registered.
+    """The processes whose environment marks them as belonging to one of the folders."""
+    # Finds servers that the parent started just before it died, too late to register them.
     marks = {MARK.encode() + b"=" + folder for folder in folders}
     found: list[int] = []
     try:
@@ -82,16 +82,16 @@ def sweep(processes: dict[int, str], folders: set[bytes]) -> None:
         alive = [pid for pid, start in processes.items() if is_running(pid, start)]
         alive += marked_processes(folders)
         for pid in alive:
-            with suppress(OSError):  # gone since we looked
+            with suppress(OSError):  # it has ended meanwhile
                 os.kill(pid, signal.SIGKILL)
         quiet = 0 if alive else quiet + 1
-        time.sleep(0.02)  # they are no children of this process, so their end can only be looked for
+        time.sleep(0.02)  # not our children, so their end can only be polled
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def obey(line: bytes, processes: dict[int, str], folders: set[bytes]) -> None:
-    """Carry out one order."""
+    """Carry out one order from the parent."""
     order, _, rest = line.partition(b" ")
     if order == b"+p":
         pid, _, start = rest.partition(b" ")
@@ -105,8 +105,8 @@ def obey(line: bytes, processes: dict[int, str], folders: set[bytes]) -> None:
 
 
 def watch(parent: int, processes: dict[int, str], folders: set[bytes]) -> None:
-    """Take orders until the parent is gone or has closed the pipe."""
-    # A forked child of the parent holds the pipe open too, so its end alone is not enough.
+    """Take orders until the parent has ended or closed the pipe."""
+    # A forked child of the parent also holds the pipe open, so the pipe may outlive the parent.
     watched = [0]
     with suppress(AttributeError, OSError):
         watched.append(os.pidfd_open(parent))

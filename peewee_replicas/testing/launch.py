@@ -1,4 +1,4 @@
-"""Prepare data directories and start server processes in them."""
+"""Prepares data directories and starts server processes on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from peewee_replicas.testing.guard import guard
+from peewee_replicas.testing.cleanup import cleanup
 from peewee_replicas.testing.installations import Installation, cache_folder
 from peewee_replicas.testing.janitor import MARK
 
@@ -23,8 +23,8 @@ _TEMPLATE_FORMAT = "1"
 _PREPARE_SECONDS = 120.0
 _LOG_LINES = 12
 
-# Nothing here is flushed to the disk: what a server has written survives its being killed, and
-# the machine's crash is no concern of a folder that is then thrown away.
+# Nothing is flushed to the disk. What a server has written survives when it is killed, and nobody needs the
+# folder after a crash of the machine.
 _COMMON = (
     "--innodb-flush-method=nosync",
     "--innodb-flush-log-at-trx-commit=2",
@@ -37,7 +37,7 @@ _COMMON = (
     "--key-buffer-size=1M",
     "--table-open-cache=200",
     "--table-definition-cache=400",
-    # On only to count statements by user, so as small as it gets.
+    # Used only to count statements by user, so it is kept as small as possible.
     "--performance-schema=ON",
     "--performance-schema-instrument=%=OFF",
     "--performance-schema-instrument=statement/%=ON",
@@ -64,30 +64,30 @@ _TAKEN = {"datadir", "socket", "port", "bind_address", "server_id", "user", "log
 
 
 def check_option_names(options: Mapping[str, object]) -> None:
-    """Raise ``ValueError`` for a server option that the cluster sets itself."""
+    """Raise ``ValueError`` if there is a server option that the cluster sets itself."""
     taken = sorted(_TAKEN & {name.replace("-", "_") for name in options})
     if taken:
         raise ValueError(f"options may not set {', '.join(taken)}: the cluster does")
 
 
 def new_folder() -> Path:
-    """A new temporary folder with a path short enough for the servers' sockets."""
-    # A socket's path may have 107 bytes, of which the longest node needs about 30.
+    """Make a temporary folder whose path is short enough for the servers' sockets."""
+    # The path of a socket may have 107 bytes, and the part inside the folder needs about 30.
     base = tempfile.gettempdir()
     short = base if len(os.fsencode(base)) < 60 else "/tmp"
     folder = Path(tempfile.mkdtemp(prefix="replicas-", dir=short))
-    guard.watch_folder(folder)
+    cleanup.watch_folder(folder)
     return folder
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that ``new_folder`` made."""
+    """Remove a folder that `new_folder` made."""
     shutil.rmtree(folder)
-    guard.forget_folder(folder)
+    cleanup.forget_folder(folder)
 
 
 def _as_user() -> tuple[str, ...]:
-    # The servers refuse to run as root by accident.
+    # The servers run as root only if they are told to.
     return ("--user=root",) if os.geteuid() == 0 else ()
 
 
@@ -96,10 +96,14 @@ def _environment(installation: Installation, folder: Path) -> dict[str, str]:
 
 
 def copy_template(installation: Installation, folder: Path, datadir: Path) -> None:
-    """Make ``datadir`` a fresh data directory; ``folder`` is the cluster's.
+    """Make a new data directory, as a copy of one that is prepared once for each server version.
 
-    The first use of a server version prepares one and keeps it in the cache folder. Raises
-    ``RuntimeError`` with the server's own words if that fails.
+    Parameters:
+        folder: the folder of the cluster.
+        datadir: the data directory to make.
+
+    Raises:
+        RuntimeError: it could not be prepared; the message ends with the server's output.
     """
     shutil.copytree(_template(installation, folder), datadir)
 
@@ -114,7 +118,7 @@ def _template(installation: Installation, folder: Path) -> Path:
         writable = os.access(templates, os.W_OK)
     except OSError:
         writable = False
-    if not writable:  # nowhere to keep it: prepare one for this cluster only
+    if not writable:  # it cannot be kept, so it is prepared for this cluster only
         templates = folder
     with _locked(templates / f"{name}.lock"):
         if not (templates / name).is_dir():
@@ -130,9 +134,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _prepare(installation: Installation, target: Path) -> None:
-    """Make a data directory and move it into place when it is complete."""
+    """Prepare a data directory, and move it into place once it is complete."""
     work = Path(tempfile.mkdtemp(prefix="new-", dir=target.parent))
-    guard.watch_folder(work)
+    cleanup.watch_folder(work)
     try:
         datadir = work / "data"
         options = (
@@ -152,7 +156,7 @@ def _prepare(installation: Installation, target: Path) -> None:
         else:
             command = [*installation.command, *options, "--initialize-insecure"]
         _run(command, _environment(installation, work), work / "output")
-        (datadir / "auto.cnf").unlink(missing_ok=True)  # each node is to have an identity of its own
+        (datadir / "auto.cnf").unlink(missing_ok=True)  # holds the server's UUID, and each node needs its own
         os.replace(datadir, target)
     finally:
         remove_folder(work)
@@ -183,7 +187,7 @@ def _run(command: list[str], environment: dict[str, str], output: Path) -> None:
 
 
 def log_tail(log: Path, count: int = _LOG_LINES) -> str:
-    """The last lines of a server's log, those that speak of errors before all others."""
+    """The last lines of a server's log; only those with errors, if there are any."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -193,13 +197,13 @@ def log_tail(log: Path, count: int = _LOG_LINES) -> str:
 
 
 def reserve_port(host: str) -> tuple[int, socket.socket | None]:
-    """A free port, and what keeps it ours until that is closed."""
+    """A free port, and a socket that reserves it until it is closed."""
     reservation = socket.socket()
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reservation.bind((host, 0))
     port = reservation.getsockname()[1]
-    # On Linux a bound socket that does not listen keeps the port ours while the server is down:
-    # the server may bind it beside us, nobody else gets it, and clients are refused.
+    # On Linux, a bound socket that does not listen reserves the port while the server is down: the server
+    # may still bind it, no other program gets it, and clients are refused.
     if sys.platform == "linux":
         return port, reservation
     reservation.close()
@@ -217,7 +221,7 @@ def start_server(
     extra: Mapping[str, object],
     init_file: Path | None,
 ) -> subprocess.Popen[bytes]:
-    """Start a server on the data directory ``home / "data"`` and return at once."""
+    """Start a server on the data directory ``home / "data"``, without waiting until it answers."""
     command = [
         *installation.command,
         "--no-defaults",
@@ -245,7 +249,7 @@ def start_server(
     ]
     for name in ("tmp", "files"):
         (home / name).mkdir(exist_ok=True)
-    with (home / "error.log").open("ab") as log:  # for what it says before it opens the log itself
+    with (home / "error.log").open("ab") as log:  # for messages before the server opens the log itself
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -253,9 +257,9 @@ def start_server(
             stderr=log,
             cwd=home,
             env=_environment(installation, folder),
-            start_new_session=True,  # Ctrl-C in the terminal is not for the servers
+            start_new_session=True,  # so that Ctrl-C in the terminal does not reach the servers
         )
-    guard.watch_process(process.pid)
+    cleanup.watch_process(process.pid)
     return process
 
 

@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import pymysql
 
+from peewee_replicas.testing.cleanup import cleanup
 from peewee_replicas.testing.control import ADMIN, APP, CLUSTER, REPLICATION, Control
 from peewee_replicas.testing.counts import Counts, Role, summarise
-from peewee_replicas.testing.guard import guard
 from peewee_replicas.testing.installations import Installation
 from peewee_replicas.testing.launch import copy_template, log_tail, reserve_port, start_server
-from peewee_replicas.testing.replication_sql import WORDS, accounts
+from peewee_replicas.testing.replication_sql import STATEMENTS, accounts
 
 from ..concurrency import Clock
 
@@ -44,15 +44,15 @@ class ClusterSettings:
 
 
 class ClusterNode:
-    """A server that can be stopped, killed, paused and held back.
+    """A server that can be stopped, killed and paused, and whose replication can be frozen or delayed.
 
-    Made by ``LocalCluster``. Every method may be called in any state and leaves a node that is
-    already so as it is.
+    Created by ``LocalCluster``. Every method may be called in any state, and does nothing if the node is
+    already in the state asked for.
 
     Attributes:
         name: ``"primary"``, ``"replica-1"``, …
         role: ``"primary"`` or ``"replica"``.
-        host, port: where it listens; the same for the node's whole life.
+        host, port: where it listens. They never change.
         datadir: its data directory.
     """
 
@@ -69,7 +69,7 @@ class ClusterNode:
         self.host = HOST
         self.port = 0
         self._settings = settings
-        self._words = WORDS[settings.installation.server]
+        self._statements = STATEMENTS[settings.installation.server]
         self._server_id = server_id
         self._options = options
         self._home = settings.folder / name
@@ -97,22 +97,23 @@ class ClusterNode:
 
     @property
     def state(self) -> Literal["running", "paused", "stopped"]:
-        """Of the process; a frozen node is running."""
+        """The state of the server process. A frozen node is ``"running"``."""
         if self.pid is None:
             return "stopped"
         return "paused" if self._paused else "running"
 
     @property
     def frozen(self) -> bool:
-        """Whether ``freeze()`` is in force."""
+        """Whether ``freeze()`` is in effect."""
         return self._frozen
 
     # The process
 
     def start(self) -> None:
-        """Start the server and wait until it answers, replicating as it did before.
+        """Start the server, wait until it answers, and let it replicate as before.
 
-        Raises ``RuntimeError`` with the server's own words if it does not come up.
+        Raises:
+            RuntimeError: it did not start; the message ends with the server's log.
         """
         with self._lock:
             self._check_owner()
@@ -123,23 +124,23 @@ class ClusterNode:
                 self._create()
             self._bring_up()
             if self._following:
-                self._run(self._words.start_receiver if self._frozen else self._words.start)
+                self._run(self._statements.start_receiver if self._frozen else self._statements.start)
 
     def stop(self) -> None:
-        """Shut the server down in order; kill it if that takes longer than 30 s."""
+        """Shut the server down cleanly. Kills it if that takes longer than 30 seconds."""
         with self._lock:
-            followers = self._send_followers_away()
+            followers = self._disconnect_followers()
             self._end(signal.SIGTERM)
             for node in followers:
-                node.execute(self._words.start_receiver)
+                node.execute(self._statements.start_receiver)
 
     def kill(self) -> None:
-        """Kill the server at once, as a crash would."""
+        """Kill the server with SIGKILL, as if it crashed."""
         with self._lock:
             self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Stop the process without ending it: its port takes connections, nothing is answered."""
+        """Suspend the process: its port still accepts connections, but nothing is answered."""
         with self._lock:
             self._check_owner()
             pid = self.pid
@@ -147,12 +148,12 @@ class ClusterNode:
                 return
             self._snapshot()
             os.kill(pid, signal.SIGSTOP)
-            # Stopping is done when all threads have stopped, not when the signal is sent.
+            # The signal only begins it: the process stops once all of its threads have.
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             self._paused = True
 
     def resume(self) -> None:
-        """Let a paused process go on."""
+        """Let a paused process continue."""
         with self._lock:
             self._check_owner()
             if self._paused and self.pid is not None:
@@ -162,96 +163,104 @@ class ClusterNode:
     # Replication
 
     def follow(self, primary: ClusterNode) -> None:
-        """Begin to replicate from a node; done by the cluster when it starts."""
+        """Start to replicate from a node. The cluster calls this when it starts."""
         password = self._settings.password
         where = (primary.host, primary.port, REPLICATION, password)
         with self._lock:
-            self._run(self._words.follow, where)
-            self._run(self._words.start)
+            self._run(self._statements.follow, where)
+            self._run(self._statements.start)
             self._following = True
             primary._followers.append(self)
 
     def freeze(self) -> None:
-        """Stop applying what the primary does; the replica goes on receiving it."""
+        """Stop applying the primary's changes. The replica still receives them."""
         with self._lock:
             self._check_replica("freeze")
-            self._run(self._words.stop_applier)
+            self._run(self._statements.stop_applier)
             self._frozen = True
 
     def thaw(self) -> None:
-        """Apply again, beginning with what was received meanwhile."""
+        """Apply changes again, first those received meanwhile."""
         with self._lock:
             self._check_replica("thaw")
             if self._frozen:
-                self._run(self._words.start_applier)
+                self._run(self._statements.start_applier)
             self._frozen = False
 
     def delay(self, seconds: int) -> None:
-        """Apply everything so many whole seconds after it happened on the primary; 0 ends it.
+        """Apply each change this long after the primary made it; 0 ends the delay.
 
-        Raises ``ValueError`` for less than 0 or a fraction, which the servers do not know.
+        Parameters:
+            seconds: a whole number, 0 or more.
+
+        Raises:
+            ValueError: it is negative or a fraction, which the servers do not support.
         """
         if seconds != int(seconds) or seconds < 0:
             raise ValueError(f"delay takes whole seconds, 0 or more, not {seconds!r}")
         with self._lock:
             self._check_replica("delay")
-            self._run(self._words.stop)
-            self._run(self._words.delay, (int(seconds),))
-            self._run(self._words.start_receiver if self._frozen else self._words.start)
+            self._run(self._statements.stop)
+            self._run(self._statements.delay, (int(seconds),))
+            self._run(self._statements.start_receiver if self._frozen else self._statements.start)
 
     def position(self) -> str:
-        """What a primary has, in the server's notation of GTIDs."""
-        return str(self._run(self._words.position)[0][0])
+        """The position of a primary, as the server writes GTIDs."""
+        return str(self._run(self._statements.position)[0][0])
 
     def wait_for(self, position: str, deadline: float) -> bool:
-        """Whether the replica has applied the position by ``deadline`` (of ``Clock.monotonic()``).
+        """Wait until the replica has applied a position; False if it has not.
 
-        Answers early if applying has stopped with an error.
+        Returns early if applying has stopped with an error.
+
+        Parameters:
+            position: as given by `position`.
+            deadline: seconds, as given by ``Clock.monotonic()``.
         """
         while True:
             seconds = min(max(deadline - Clock.monotonic(), 0.001), 1.0)
-            if self._run(self._words.wait, (position, seconds))[0][0] == 0:
+            if self._run(self._statements.wait, (position, seconds))[0][0] == 0:
                 return True
             if Clock.monotonic() >= deadline or self.replication_status().get("Last_SQL_Errno"):
                 return False
 
     def replication_status(self) -> dict[str, Any]:
-        """The server's own report on replication, by its names; empty on a primary."""
+        """The row of ``SHOW REPLICA STATUS`` by column name; empty on a primary."""
         self._check_running()
         with self._control.session() as cursor:
-            cursor.execute(self._words.status)
+            cursor.execute(self._statements.status)
             row = cursor.fetchone()
             names = [column[0] for column in cursor.description or ()]
         return dict(zip(names, row, strict=True)) if row else {}
 
-    # Asking
+    # Queries
 
     def execute(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement as the administrator, in a session of its own, and return its rows.
+        """Run one statement as the administrator, in a new session, and return its rows.
 
-        ``counts()`` leaves it out.
+        ``counts()`` does not count it.
         """
         return self._run(sql, params)
 
     def log_tail(self, lines: int = 10) -> str:
-        """The last so many lines of the server's log, its errors if there are any."""
+        """The last lines of the server's log, or of the errors in it if there are any."""
         return log_tail(self._home / "error.log", lines)
 
     def counts(self) -> Counts:
-        """What clients did here since the cluster's ``reset_counts()``, over restarts too.
+        """What clients have done on this node since ``reset_counts()``, restarts included.
 
-        While the node is paused or down: what it was when that began.
+        While the node is paused or down, the counts from just before that.
         """
-        return summarise(self._control.ledger.moved(self._counters()))
+        return summarise(self._control.since_reset.changes(self._counters()))
 
     def reset_counts(self) -> None:
-        """Count from here."""
-        self._control.ledger.reset(self._counters())
+        """Start counting from zero."""
+        self._control.since_reset.reset(self._counters())
 
     # For the cluster
 
     def destroy(self) -> None:
-        """End the server without ceremony and free the port."""
+        """Kill the server and free its port."""
         with self._lock:
             if self._process is not None:
                 if self._process.poll() is None:
@@ -260,7 +269,7 @@ class ClusterNode:
             self._free_port()
 
     def abandon(self) -> None:
-        """In a forked child: the server is the parent's."""
+        """In a forked child: forget the server, since it belongs to the parent."""
         self._lock = threading.RLock()
         process, self._process = self._process, None
         if process is not None:
@@ -268,7 +277,7 @@ class ClusterNode:
             process.returncode = 0  # not our child: keeps Popen from calling it "still running"
         self._free_port()
 
-    # Inside
+    # Internals
 
     def _create(self) -> None:
         settings = self._settings
@@ -307,7 +316,7 @@ class ClusterNode:
     def _launch(self) -> None:
         log, script = self._home / "error.log", self._home / "accounts.sql"
         log.unlink(missing_ok=True)
-        self._control.ledger.server_started()
+        self._control.since_reset.server_started()
         self._process = start_server(
             self._settings.installation,
             folder=self._settings.folder,
@@ -326,9 +335,9 @@ class ClusterNode:
                 self._end(signal.SIGKILL)
                 how = "did not answer in time" if code is None else f"ended with code {code}"
                 raise RuntimeError(f"{self.name} on port {self.port} {how}:\n{log_tail(log)}")
-            if self._control.greet():
+            if self._control.accepts_logins():
                 break
-            time.sleep(0.01)  # a server gives no sign of being up but that it answers
+            time.sleep(0.01)  # that it answers is the only sign that a server is up
         script.unlink(missing_ok=True)
 
     def _end(self, how: signal.Signals) -> None:
@@ -351,30 +360,30 @@ class ClusterNode:
     def _reap(self) -> None:
         if self._process is not None:
             self._process.wait()
-            guard.forget_process(self._process.pid)
+            cleanup.forget_process(self._process.pid)
         self._process = None
         self._paused = False
 
-    def _send_followers_away(self) -> list[ClusterNode]:
-        """Cut the replicas off where the primary's shutdown would take ten seconds for them."""
-        if not self._words.let_go or self.state != "running":
+    def _disconnect_followers(self) -> list[ClusterNode]:
+        """Disconnect the replicas, where a primary would otherwise wait ten seconds for them."""
+        if not self._statements.disconnect or self.state != "running":
             return []
         followers = [node for node in self._followers if node.state == "running"]
         for node in followers:
-            node.execute(self._words.let_go)
+            node.execute(self._statements.disconnect)
         sessions = "SELECT id FROM information_schema.processlist WHERE user = %s"
         for (session,) in self._run(sessions, (REPLICATION,)):
-            with suppress(pymysql.err.MySQLError):  # gone by itself
+            with suppress(pymysql.err.MySQLError):  # it has ended by itself
                 self._run("KILL %s", (session,))
         return followers
 
     def _snapshot(self) -> None:
-        # A server that is too busy or too broken to be asked is ended all the same.
+        # A server that is too busy or too broken to answer is stopped nevertheless.
         with suppress(pymysql.err.MySQLError):
-            self._control.ledger.moved(self._control.counters(_SNAPSHOT_SECONDS))
+            self._control.since_reset.changes(self._control.counters(_SNAPSHOT_SECONDS))
 
     def _counters(self) -> dict[str, int] | None:
-        """The server's counters as they stand, ``None`` if it is paused or down."""
+        """The server's current counters; None if it is paused or down."""
         return self._control.counters() if self.state == "running" else None
 
     def _run(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""The statements for replication, which the servers spell differently."""
+"""The statements that control replication, as MariaDB and MySQL each spell them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from peewee_replicas.testing.installations import Server
 
 
 @dataclass(frozen=True)
-class Words:
-    """How one server says it."""
+class ReplicationStatements:
+    """One server's statements."""
 
     follow: str
-    """Takes host, port, user and password; for a replica that has never followed anybody."""
+    """Parameters: host, port, user and password. For a replica that has never followed a primary."""
     start: str
     start_receiver: str
     start_applier: str
     stop: str
     stop_applier: str
-    let_go: str
-    """Said to the replicas of a primary that is to shut down; empty where it does not mind them."""
+    disconnect: str
+    """Sent to replicas before their primary shuts down; empty where they do not delay that."""
     delay: str
-    """Takes whole seconds."""
+    """Parameter: whole seconds."""
     status: str
     position: str
-    """What a primary has: one row, one column."""
+    """The primary's GTID position: one row, one column."""
     wait: str
-    """Takes a position and seconds (more than zero); 0 means reached."""
+    """Parameters: a position, and seconds above zero. The result 0 means that it was reached."""
 
 
-WORDS: dict[Server, Words] = {
-    "mariadb": Words(
+STATEMENTS: dict[Server, ReplicationStatements] = {
+    "mariadb": ReplicationStatements(
         follow=(
             "CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s, "
             "MASTER_PASSWORD = %s, MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos"
@@ -40,16 +40,16 @@ WORDS: dict[Server, Words] = {
         start_applier="START SLAVE SQL_THREAD",
         stop="STOP SLAVE",
         stop_applier="STOP SLAVE SQL_THREAD",
-        let_go="",
+        disconnect="",
         delay="CHANGE MASTER TO MASTER_DELAY = %s",
         status="SHOW SLAVE STATUS",
         position="SELECT @@GLOBAL.gtid_binlog_pos",
         wait="SELECT MASTER_GTID_WAIT(%s, %s)",
     ),
-    "mysql": Words(
+    "mysql": ReplicationStatements(
         follow=(
             "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, "
-            # By itself it would give up on a primary that is away for ten seconds.
+            # Without a retry count of 0 a replica gives up once its primary was down for ten seconds.
             "SOURCE_PASSWORD = %s, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 0, "
             "SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1"
         ),
@@ -58,7 +58,7 @@ WORDS: dict[Server, Words] = {
         start_applier="START REPLICA SQL_THREAD",
         stop="STOP REPLICA",
         stop_applier="STOP REPLICA SQL_THREAD",
-        let_go="STOP REPLICA IO_THREAD",
+        disconnect="STOP REPLICA IO_THREAD",
         delay="CHANGE REPLICATION SOURCE TO SOURCE_DELAY = %s",
         status="SHOW REPLICA STATUS",
         position="SELECT @@GLOBAL.gtid_executed",
@@ -76,9 +76,9 @@ def accounts(
     replication: str,
     password: str,
 ) -> str:
-    """The statements that give a fresh data directory its users, for the server's ``init_file``.
+    """The statements that create the users in a new data directory, for the server's ``init_file``.
 
-    Names and password are the cluster's own and need no quoting beyond this.
+    Names and password come from the cluster and need no further quoting.
     """
     pattern = database.replace("_", r"\_")
     if server == "mariadb":
@@ -99,7 +99,7 @@ def accounts(
         ]
     users = [f"CREATE USER {name}@'%' IDENTIFIED BY '{password}'" for name in (app, *admins, replication)]
     statements = [
-        # Every node makes its own, so that they are there before replication is.
+        # Every node creates its own users, because replication needs them before it can run.
         "SET SESSION sql_log_bin = 0",
         *clear,
         *users,

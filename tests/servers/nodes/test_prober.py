@@ -245,8 +245,11 @@ def test_a_scope_with_a_bound_of_its_own(nodes: Any, probed: Any) -> None:
 @pytest.mark.lesson(18)
 def test_replication_that_was_stopped_is_no_lag_of_zero(nodes: Any, probed: Any) -> None:
     database = probed(user=nodes.admin_user, max_lag=None)
-    words = nodes.replicas[0]._words
-    for stop, start in [(words.stop, words.start), (words.stop_applier, words.start_applier)]:
+    statements = nodes.replicas[0]._statements
+    for stop, start in [
+        (statements.stop, statements.start),
+        (statements.stop_applier, statements.start_applier),
+    ]:
         nodes.replicas[0].execute(stop)
         until(lambda: states(database) == ["unfit", "up"])
         assert database.replicas[0].lag is None

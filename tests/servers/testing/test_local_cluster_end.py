@@ -18,7 +18,7 @@ import pytest
 from support.clusters import own_cluster, require
 
 from peewee_replicas.testing import janitor
-from peewee_replicas.testing.guard import guard
+from peewee_replicas.testing.cleanup import cleanup
 
 pytestmark = pytest.mark.once
 
@@ -28,19 +28,19 @@ CHILD = """
 import ctypes, json, os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would not hear it
 from peewee_replicas.testing import LocalCluster
-from peewee_replicas.testing.guard import guard
+from peewee_replicas.testing.cleanup import cleanup
 
 server, how = sys.argv[1:]
 if how == "unregistered":
-    guard.watch_process = lambda pid: None
+    cleanup.watch_process = lambda pid: None
 cluster = LocalCluster(1, server)
 cluster.start()
 if how == "paused":
     cluster.primary.pause()
     cluster.replicas[0].pause()
 if how == "second janitor":
-    guard._process.kill()
-    guard._process.wait()
+    cleanup._process.kill()
+    cleanup._process.wait()
     other = LocalCluster(0, server)
     other.start()
 if how == "fork":
@@ -64,7 +64,7 @@ if how == "fork ends":
     cluster.sync()
 told = {
     "servers": [node.pid for node in cluster.nodes],
-    "janitor": guard._process.pid,
+    "janitor": cleanup._process.pid,
     "folder": str(cluster.primary.datadir.parent.parent),
 }
 print(json.dumps(told), flush=True)
@@ -166,7 +166,7 @@ def test_the_janitor_spares_a_process_that_only_has_the_same_number(tmp_path: Pa
 
 def test_nothing_is_kept_for_clusters_that_have_stopped() -> None:
     cluster = own_cluster("mariadb", 0)
-    before = set(guard._orders)
+    before = set(cleanup._orders)
     with cluster:
-        assert len(set(guard._orders) - before) == 2  # its folder and its server
-    assert set(guard._orders) == before
+        assert len(set(cleanup._orders) - before) == 2  # its folder and its server
+    assert set(cleanup._orders) == before

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from peewee_replicas.testing.guard import guard
+from peewee_replicas.testing.cleanup import cleanup
 from peewee_replicas.testing.janitor import MARK
 
 TESTS = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def program(arguments: list[str], settings: dict[str, Any], *fds: int) -> Iterat
     Gives the file with what it has printed.
     """
     folder = Path(tempfile.mkdtemp(prefix="webapp-"))
-    guard.watch_folder(folder)
+    cleanup.watch_folder(folder)
     env = {
         **os.environ,
         MARK: str(folder),  # the janitor finds its children by that
@@ -65,7 +65,7 @@ def program(arguments: list[str], settings: dict[str, Any], *fds: int) -> Iterat
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
-        guard.forget_folder(folder)
+        cleanup.forget_folder(folder)
 
 
 class Worker:

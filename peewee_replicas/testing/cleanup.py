@@ -1,4 +1,4 @@
-"""This process's line to its janitor, which ends the servers however this process ends."""
+"""Talks to the janitor, the process that ends the servers however this process ends."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from peewee_replicas.testing import janitor
 _CLOSE_SECONDS = 40.0
 
 
-class Guard:
-    """Tells the janitor what to clean up; starts it when first needed, again if it was killed."""
+class Cleanup:
+    """Tells the janitor what to clean up. Starts it on first use, and again if it was killed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,24 +24,24 @@ class Guard:
         self._orders: dict[str, str] = {}
 
     def watch_process(self, pid: int) -> None:
-        """Have the process killed when this one is gone."""
+        """Kill the process once this one has ended."""
         self._add(f"p {pid}", f"+p {pid} {janitor.start_time(pid)}")
 
     def forget_process(self, pid: int) -> None:
-        """The process has ended and been waited for."""
+        """Stop watching a process that has ended and been waited for."""
         self._remove(f"p {pid}")
 
     def watch_folder(self, folder: Path) -> None:
-        """Have the folder removed, and the processes marked with it killed, when we are gone."""
+        """Remove the folder, and kill the processes marked with it, once this process has ended."""
         name = os.fsencode(folder).hex()
         self._add(f"f {name}", f"+f {name}")
 
     def forget_folder(self, folder: Path) -> None:
-        """The folder has been removed, or is to stay."""
+        """Stop watching a folder that was removed, or that shall stay."""
         self._remove(f"f {os.fsencode(folder).hex()}")
 
     def close(self) -> None:
-        """Let the janitor clean up what is left, and wait until it has."""
+        """Have the janitor clean up now what is still watched, and wait for it."""
         with self._lock:
             process, self._process = self._process, None
             self._orders.clear()
@@ -51,7 +51,7 @@ class Guard:
             process.wait(_CLOSE_SECONDS)
 
     def abandon(self) -> None:
-        """In a forked child: nothing here is ours."""
+        """In a forked child: forget everything, since it belongs to the parent."""
         self._lock = threading.Lock()
         process, self._process = self._process, None
         self._orders = {}
@@ -89,7 +89,7 @@ class Guard:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", janitor.__file__, str(os.getpid())],
             stdin=subprocess.PIPE,
-            # Whoever reads our output must not have to wait for the janitor to let go of it.
+            # If the janitor held our output open, whoever reads that would wait for the janitor to end.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
@@ -101,13 +101,13 @@ class Guard:
     def _reap(process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         process.wait(_CLOSE_SECONDS)
-        # What could not be written is in the orders, which the next one gets.
+        # The next janitor is sent all orders, so nothing is lost with what could not be written.
         with suppress(BrokenPipeError):
             process.stdin.close()
 
 
-guard = Guard()
-"""The one guard of this process."""
+cleanup = Cleanup()
+"""The only instance in this process."""
 
-atexit.register(guard.close)
-os.register_at_fork(after_in_child=guard.abandon)
+atexit.register(cleanup.close)
+os.register_at_fork(after_in_child=cleanup.abandon)
