@@ -58,7 +58,7 @@ def probed(nodes: Any) -> Iterator[Callable[..., Any]]:
         made.append(database)
         if given.get("reads") != "primary":
             database.execute_sql(READ)
-        database._parts.cluster.prober.use(database)
+        database._parts.cluster.prober.use(database._parts.replicas)
         assert database._parts.cluster.prober.looked.wait(30)
         return database
 
