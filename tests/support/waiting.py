@@ -1,4 +1,4 @@
-"""Waiting for what is about to be so."""
+"""Waits for conditions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for it; what has not come about within so many seconds is a failure."""
+    """Wait until the condition holds; fail if it does not within this many seconds."""
     deadline = time.monotonic() + seconds
     tick = threading.Event()
     while not condition():

@@ -1,4 +1,4 @@
-"""What the tests of reads on failing nodes share."""
+"""A table with one row, and databases that read from the first replica, for tests of failing nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOGGER = "peewee.replicas"
 
 
 def first(usable: Any) -> Any:
-    """A policy that takes the first replica as long as it may."""
+    """A policy that always takes the first usable replica."""
     return usable[0]
 
 
@@ -23,7 +23,7 @@ def where(node: Any, **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def opened(cluster: Any, cls: Any = None, *, of_first: Any = (), **options: Any) -> Iterator[Any]:
-    """A database without a prober that reads from the first replica, with what `of_first` says of that."""
+    """A database without a prober that reads from the first replica; `of_first` adds settings for that replica."""
     one, two = cluster.replicas
     replicas = [{**where(one), **dict(of_first)}, where(two)]
     usual = {"replicas": replicas, "policy": first, "consistency": "eventual", "probe_interval": None}

@@ -1,4 +1,4 @@
-"""Clusters whose replicas are held back: what the tests of consistency share."""
+"""Clusters whose replicas can be frozen, and helpers for tests of consistency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORT, LONG = 0.05, 20.0
 
 
 class Slot(Model):
-    """Rows that several sessions want."""
+    """Rows that several sessions compete for."""
 
     name = CharField(unique=True)
     n = IntegerField(default=0)
@@ -38,7 +38,7 @@ MODELS = [Slot, Mark]
 
 @contextmanager
 def held_back(server: str, replicas: int = 1, **arguments: Any) -> Iterator[LocalCluster]:
-    """A cluster of one's own with the tables in place, and the row ("a", 1) in `slot`, on all nodes."""
+    """Start a new cluster with the tables and the row ("a", 1) in `slot` on all nodes."""
     with own_cluster(server, replicas, **arguments) as cluster:
         database = cluster.database(consistency="eventual")
         with database.bind_ctx(MODELS):
@@ -49,7 +49,7 @@ def held_back(server: str, replicas: int = 1, **arguments: Any) -> Iterator[Loca
 
 
 def clear(cluster: LocalCluster, *rows: tuple[str, int]) -> None:
-    """Empty tables on all nodes, but for `rows` in `slot`."""
+    """Empty the tables on all nodes, and insert `rows` into `slot`."""
     for node in cluster.replicas:
         node.thaw()
     for table in ("slot", "mark"):
@@ -60,7 +60,7 @@ def clear(cluster: LocalCluster, *rows: tuple[str, int]) -> None:
 
 
 def elsewhere(cluster: LocalCluster, sql: str) -> None:
-    """What another program does on the primary."""
+    """Run a statement on the primary as another program would."""
     schema = cluster.database_name
     for table in ("slot", "mark"):
         sql = f" {sql} ".replace(f" {table} ", f" {schema}.{table} ")
@@ -69,7 +69,7 @@ def elsewhere(cluster: LocalCluster, sql: str) -> None:
 
 @contextmanager
 def frozen(cluster: LocalCluster) -> Iterator[None]:
-    """No replica applies anything meanwhile."""
+    """Freeze all replicas during the block."""
     for node in cluster.replicas:
         node.freeze()
     try:
@@ -81,7 +81,7 @@ def frozen(cluster: LocalCluster) -> Iterator[None]:
 
 @contextmanager
 def soon(work: Callable[[], Any], seconds: float = 0.1) -> Iterator[None]:
-    """Something happens a moment after the block was entered; it has happened when it is left."""
+    """Call a function shortly after the block is entered; wait for it at the end."""
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -100,20 +100,20 @@ def soon(work: Callable[[], Any], seconds: float = 0.1) -> Iterator[None]:
 
 
 def n_of(name: str = "a") -> int | None:
-    """What the slot holds, as far as this read sees."""
+    """The value in the slot, as one read sees it."""
     row = Slot.select(Slot.n).where(Slot.name == name).tuples().first()
     return None if row is None else row[0]
 
 
 def read_and_close(db: Any) -> int | None:
-    """The same for a thread, which leaves no connection behind."""
+    """The same for a new thread, which closes its connection afterwards."""
     with db.connection_context():
         return n_of()
 
 
 @contextmanager
 def bound(cluster: LocalCluster, kind: Any = None, **options: Any) -> Iterator[Any]:
-    """A database over the cluster, with the models bound to it; closed afterwards."""
+    """A database over the cluster with the models bound to it. It is closed afterwards."""
     db = cluster.database(kind, **options)
     with db.bind_ctx(MODELS):
         yield db
@@ -126,7 +126,7 @@ impatient = partial(bound, catch_up_timeout=SHORT)
 
 @contextmanager
 def watched(database: Any) -> Iterator[list[RouteEvent]]:
-    """The events of a database meanwhile."""
+    """Collect the route events of a database during the block."""
     events: list[RouteEvent] = []
     database.route_hooks.append(events.append)
     try:

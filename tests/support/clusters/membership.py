@@ -1,4 +1,4 @@
-"""What the tests of `set_replicas()` share."""
+"""Node settings, connection counts and databases for tests of `set_replicas()`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def specs(cluster: Any, *places: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def sessions(node: Any, ids: set[int]) -> set[int]:
-    """Those of these connections that the server has."""
+    """The connections among `ids` that the server still has."""
     return ids & {row[0] for row in node.execute("SELECT id FROM information_schema.processlist")}
 
 
@@ -36,7 +36,7 @@ def own_sessions(replica: Any) -> set[int]:
 
 
 def making(cluster: Any, db: Any) -> Iterator[Callable[..., Any]]:
-    """To be a fixture: makes databases over the first replica alone, or over those given, and closes them."""
+    """A fixture that makes databases over the first replica or over those given, and closes them."""
     made: list[Any] = []
 
     def build(cls: Any = None, *places: int, **arguments: Any) -> Any:
@@ -67,7 +67,7 @@ def nodes_read(database: Any, reads: int) -> list[str]:
 
 @contextmanager
 def database_of_rows(cluster: Any, rows: int) -> Iterator[None]:
-    """So many rows in `item`, meanwhile."""
+    """Keep this many rows in `item` during the block."""
     Item.insert_many([{"name": "x", "n": number} for number in range(rows)]).execute()
     cluster.sync()
     try:

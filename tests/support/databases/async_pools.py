@@ -1,4 +1,4 @@
-"""What the tests of connections under asyncio share."""
+"""Asynchronous databases, and counts of connections, for tests of pools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = %s"
 
 
 def making(cluster: Any, db: Any) -> Iterator[Any]:
-    """To be a fixture: makes asynchronous databases, bound to `Item`, which has a hundred rows."""
+    """A fixture that makes asynchronous databases with `Item` bound to them, which has a hundred rows."""
     Item.insert_many([{"name": f"item {n}", "n": n} for n in range(100)]).execute()
     cluster.sync()
     db.close()
@@ -36,7 +36,7 @@ def making(cluster: Any, db: Any) -> Iterator[Any]:
 
 
 def end_sessions(cluster: Any) -> None:
-    """End what other tests of this worker have left open, which is not to be counted."""
+    """Close connections that other tests of this worker left open, so that they are not counted."""
     for left in list(prober._probers):
         left.stop()  # it would connect again
     for node in cluster.nodes:
@@ -47,7 +47,7 @@ def end_sessions(cluster: Any) -> None:
 
 
 def sessions(cluster: Any) -> list[int]:
-    """How many connections of the application each node has, the primary's first."""
+    """The number of the application's connections on each node, the primary first."""
     return [len(node.execute(SESSIONS, (cluster.user,))) for node in cluster.nodes]
 
 

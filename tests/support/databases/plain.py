@@ -1,4 +1,4 @@
-"""The same work on peewee's own database and on ours: what the drop-in tests share."""
+"""Runs the same work on peewee's own database and on ours, for comparison."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plain_database(cluster: LocalCluster, database_class: Any = MySQLDatabase, *
 
 
 def seed(cluster: LocalCluster) -> None:
-    """Put the tables and rows in place that every piece of work begins with, on all nodes."""
+    """Create the tables and rows that every piece of work starts with, on all nodes."""
     database = plain_database(cluster)
     with database.connection_context(), database.bind_ctx(MODELS):
         # A test of `dataset` may have added a column of its own.
@@ -68,12 +68,12 @@ def seed(cluster: LocalCluster) -> None:
 
 
 def rows() -> list[Any]:
-    """All rows of the tables, as they are in the database that the models are bound to."""
+    """All rows of the tables, in the database that the models are bound to."""
     return [sorted(model.select().tuples()) for model in MODELS]
 
 
 def end(database: Any) -> None:
-    """Close a database whatever state a test left it in."""
+    """Close a database in whatever state a test left it."""
     while database.in_transaction():
         database.pop_transaction()
     if not database.deferred:
@@ -84,7 +84,7 @@ def end(database: Any) -> None:
 
 @contextmanager
 def making(cluster: LocalCluster, *models: type[Model]) -> Iterator[Callable[..., Any]]:
-    """Makes databases over the cluster, with `models` bound to the last one; all are ended afterwards."""
+    """A function that makes databases over the cluster and binds `models` to them. All are closed afterwards."""
     seed(cluster)
     made: list[Any] = []
 
@@ -101,7 +101,7 @@ def making(cluster: LocalCluster, *models: type[Model]) -> Iterator[Callable[...
 
 
 def outcome(work: Callable[[Any, LocalCluster], Any], database: Any, cluster: LocalCluster) -> Any:
-    """What the work gave, or the class and the text of what it raised, and the rows it left."""
+    """The result of the work, or the class and text of its exception, and the rows afterwards."""
     try:
         with database.bind_ctx(MODELS):
             found = work(database, cluster)
@@ -119,7 +119,7 @@ def outcome(work: Callable[[Any, LocalCluster], Any], database: Any, cluster: Lo
 def both(
     work: Callable[[Any, LocalCluster], Any], cluster: LocalCluster, pair: str = "plain", **options: Any
 ) -> tuple[Any, Any]:
-    """The outcomes of the same work on peewee's class and on ours."""
+    """The outcome of the same work on peewee's class and on ours."""
     theirs, ours = PAIRS[pair]
     seed(cluster)
     expected = outcome(work, plain_database(cluster, theirs, **options), cluster)
@@ -129,7 +129,7 @@ def both(
 
 @contextmanager
 def logged(name: str = "peewee") -> Iterator[list[Any]]:
-    """What is logged under a name meanwhile: the messages as they were given, not those of its children."""
+    """The messages that a logger itself gets during the block, without those of its children."""
     records: list[Any] = []
     handler = logging.Handler()
     handler.addFilter(lambda record: record.name == name)

@@ -1,4 +1,4 @@
-"""What the tests of ReplicatedSqliteDatabase share."""
+"""A ReplicatedSqliteDatabase that traces the statements of each connection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Traced(ReplicatedSqliteDatabase):
 
 
 def opened(path: str, **options: Any) -> Any:
-    """A traced database with the table of `Row`, which is bound to it."""
+    """A traced database with the table of `Row` in it, and `Row` bound to it."""
     db = Traced(path, **options)
     db.trace = []
     db.bind([Row])
@@ -39,13 +39,13 @@ def opened(path: str, **options: Any) -> Any:
 
 @pytest.fixture(name="path")
 def a_path(tmp_path: Path) -> str:
-    """Of a file that is not there yet, with what means something else in a URI."""
+    """The path of a file that does not exist yet, with characters that are special in a URI."""
     return str(tmp_path / "a b#?%.db")
 
 
 @pytest.fixture(name="db")
 def one_row(path: str) -> Iterator[Any]:
-    """A database with one row, its trace empty; closed afterwards."""
+    """A database with one row and an empty trace. It is closed afterwards."""
     database = opened(path)
     Row.create(name="first")
     database.trace.clear()

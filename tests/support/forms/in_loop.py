@@ -60,7 +60,7 @@ def _asynchronous() -> Iterator[None]:
 
 
 class _Stage:
-    """A loop with one task, in which a test is set up, run and torn down, each in a greenlet."""
+    """An event loop with one task, in which a test is set up, run and torn down in greenlets."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -79,13 +79,13 @@ class _Stage:
                 await database.close_pool()
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """What `work` returns or raises."""
+        """Run `work` in the task; return or raise what it does."""
         done = self._loop.create_future()
         self._phases.put_nowait((work, done))
         return self._loop.run_until_complete(done)
 
     def end(self) -> None:
-        """Close the databases and the loop; nothing may be left running."""
+        """Close the databases and the loop. Fails if a task is still running."""
         loop = self._loop
         self._phases.put_nowait(None)
         try:

@@ -1,4 +1,4 @@
-"""Work in threads of its own; what it raises there is raised here."""
+"""Runs work in new threads, and raises here what it raises there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ instead: Callable[[int, Callable[[], Any]], list[Any]] | None = None
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
-    """What `work` returns in a thread of its own."""
+    """The result of `work` in a new thread."""
     return in_threads(1, work)[0]
 
 
 def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
-    """What each of so many threads returns, which all begin at once."""
+    """The results of `work` in `count` threads that start at the same time."""
     if instead is not None:
         return instead(count, work)
     start = threading.Barrier(count)

@@ -1,4 +1,4 @@
-"""What one session does: all that a program may do with peewee, written down for the checker."""
+"""One session's operations: all that a program does with peewee, recorded for the checker."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from support.guarantees.workload import REGISTERS, Claim, Entry, Note, Recorder,
 
 
 class Actor(Recorder):
-    """One session, with the operations to choose from."""
+    """A session, and the operations it chooses from."""
 
     # Plain reads
 
     def read(self) -> None:
-        """One read of many rows, as any program makes it."""
+        """Read many rows in one statement."""
         pick = self.chance.random()
         if pick < 0.15 and self.entries:
             self.read_entries()
@@ -107,7 +107,7 @@ class Actor(Recorder):
             note.writes = (write,)
 
     def transaction(self) -> None:
-        """Several registers in one transaction, maybe with reads before, a savepoint, or a hook after."""
+        """Update several registers in one transaction, perhaps with reads before, a savepoint, or a hook after it."""
         keys = sorted(self.chance.sample(range(REGISTERS), self.chance.randint(1, 3)))
         writes = [self.bump(k) for k in keys]
         reads_first, nested, hook = (self.chance.random() < share for share in (0.4, 0.3, 0.3))
@@ -134,7 +134,7 @@ class Actor(Recorder):
                 note.writes = tuple(done)
 
     def in_order(self) -> None:
-        """Two rows, one after the other: nobody may see the second and not the first."""
+        """Write two rows one after the other. Nobody may see the second without the first."""
         for _ in range(2):
             self.update()
 
@@ -153,7 +153,7 @@ class Actor(Recorder):
             note.obliges = True
 
     def too_late(self) -> None:
-        """An optimistic update whose row has changed."""
+        """Try an optimistic update of a row that has changed."""
         key, version = self.chance.choice(list(self.known.items()) or [(("reg", 0), 1)])
         write = Write(key, None, self.shared.token())
         with self.operation("optimistic update", write) as note:
@@ -255,7 +255,7 @@ class Actor(Recorder):
 
     @contextmanager
     def in_scope(self) -> Iterator[None]:
-        """Reads in here never go backwards."""
+        """Read several times in a scope, where reads never go backwards."""
         before = self.scope
         self.scope = before or f"{self.session} scope {self.shared.tick()}"
         try:
@@ -269,17 +269,17 @@ class Actor(Recorder):
                 self.read()
 
     def unpinned(self) -> None:
-        """Reads that are held to a scope's promise without being in one."""
+        """Read outside any scope, and check it as if in one: a negative control."""
         with self.in_scope():
             for _ in range(4):
                 self.read()
 
     def rest(self) -> None:
-        """Leave the machine to the others for a moment."""
+        """Pause for a moment, so that others can work."""
         self.shared.stop.wait(0.005)
 
     def run(self, operations: Sequence[Callable[[], None]], weights: Sequence[float]) -> None:
-        """Work until the round is over."""
+        """Choose and run operations until the round ends."""
         shared = self.shared
         work_for(self.group)
         try:

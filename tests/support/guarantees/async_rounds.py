@@ -1,4 +1,4 @@
-"""The same rounds with the asyncio form: every session is a task."""
+"""The rounds of `rounds` in the asyncio form, where every session is a task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from peewee_replicas.servers import mariadb
 
 
 class _BinlogProgress(AsyncReplicatedDatabase):
-    """A control: takes what a MariaDB replica has written into its binary log for what it shows."""
+    """A negative control: believes that a MariaDB replica shows all that is in its binary log."""
 
     def _connect(self) -> Any:
         conn = super()._connect()
@@ -32,7 +32,7 @@ class _Actor(Actor):
 
 
 class _Helper:
-    """Does in tasks what `CausalActor` gives to threads."""
+    """Runs in tasks what `CausalActor` runs in threads."""
 
     def submit(self, work: Any, *arguments: Any) -> Any:
         context = getattr(work, "__self__", None)
@@ -44,7 +44,7 @@ class _Helper:
         return SimpleNamespace(result=lambda: await_(task))
 
     def shutdown(self) -> None:
-        """Nothing is kept."""
+        """Do nothing, since tasks keep nothing open."""
 
 
 class _CausalActor(CausalActor):
@@ -72,7 +72,7 @@ class _Cluster:
 
 
 class AsyncWork(Work):
-    """As `Work`; all sessions of a round are tasks of one loop."""
+    """Like `Work`, but all sessions of a round are tasks of one event loop."""
 
     def __init__(self, cluster: Any, *, controls: bool = True) -> None:
         super().__init__(_Cluster(cluster), controls=controls)

@@ -1,4 +1,4 @@
-"""What goes wrong while sessions are at work: replicas stop, hang and crash, connections are killed."""
+"""Faults while sessions work: replicas stop, hang and crash, and connections are killed."""
 
 from __future__ import annotations
 

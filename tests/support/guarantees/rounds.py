@@ -1,4 +1,4 @@
-"""Rounds of work on one cluster, with every level of consistency and every negative control side by side."""
+"""Rounds of work on one cluster, with every level of consistency and every negative control at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Operations = tuple[list[Callable[[], None]], list[float]]
 
 
 class BinlogProgress(ReplicatedDatabase):
-    """A control: takes what a MariaDB replica has written into its binary log for what it shows."""
+    """A negative control: believes that a MariaDB replica shows all that is in its binary log."""
 
     def _connect(self) -> Any:
         conn = super()._connect()
@@ -65,7 +65,7 @@ class CausalActor(Actor):
         self._children = itertools.count(1)
 
     def run(self, *arguments: Any) -> None:
-        """As any actor's, and the helper's connections are closed."""
+        """Run as any actor does, then close the helper's connections."""
         try:
             super().run(*arguments)
         finally:
@@ -89,7 +89,7 @@ class CausalActor(Actor):
         self._inherit(self.session, child.session)
 
     def causal_session(self) -> None:
-        """Two threads in one causal session, each seeing what the other has done."""
+        """Work with two threads in one causal session, where each must see what the other did."""
         child = self._child()
         with self._session(child):
             chance = random.Random(self.chance.random())
@@ -112,7 +112,7 @@ class CausalActor(Actor):
             del self.shared.marks[:-4]
 
     def follow(self) -> None:
-        """Read after somebody's bookmark."""
+        """Read with a bookmark that another session left."""
         try:
             text, name = self.shared.marks.pop()
         except IndexError:
@@ -131,7 +131,7 @@ def _some(actor: Actor) -> None:
 
 
 def _mixed(actor: Actor) -> Operations:
-    """All that a program does; about one statement in four writes."""
+    """The mix of operations of a program, where about one statement in four writes."""
     weighted: dict[Callable[[], None], float] = {
         actor.read: 30, actor.readonly: 4, actor.update: 6, actor.raw_update: 2, actor.replace: 0.7,
         actor.insert: 3, actor.delete: 1, actor.transaction: 4, actor.in_order: 1, actor.locking_read: 1,
@@ -142,7 +142,7 @@ def _mixed(actor: Actor) -> Operations:
 
 
 def _followed(actor: Actor) -> Operations:
-    """Each write followed at once by a read: where a missing promise shows first."""
+    """Reads directly after writes, where a broken promise shows first."""
     writes = [actor.update, actor.failed_insert, actor.too_late, actor.insert]
 
     def write_and_read() -> None:
@@ -232,7 +232,7 @@ class Work:
         return check(shared.events, JOINT)
 
     def _act(self, shared: Round, seconds: float, seed: object, faults: Any) -> None:
-        """Let everybody work until the time is over."""
+        """Let all sessions work for the given time."""
         threads = []
         for number, (group, database, session, promise, kind, operations) in enumerate(self.casts):
             actor = kind(shared, database, group, session, promise, random.Random(f"{seed} {number}"))
@@ -246,7 +246,7 @@ class Work:
             thread.join()
 
     def counters(self) -> Counter[str]:
-        """How reads were brought to see what they must, over all databases that promise anything."""
+        """How often reads waited, asked the primary, or went to it, over all databases that promise something."""
         names = ("asked", "unasked", "waits", "behind", "fallbacks", "retries", "reruns")
         found: Counter[str] = Counter()
         for group, database, *_ in self.databases.values():
@@ -256,7 +256,7 @@ class Work:
 
 
 def table(report: Report, served: Counter[str]) -> str:
-    """What was found, for a person to read."""
+    """The report as a text."""
     lines = [f"{'':26}{'reads':>9}{'checks':>10}{'violations':>12}   served by replicas"]
     for group in sorted(report.reads, key=lambda name: (name in CONTROLS, name)):
         here, fell = served[f"{group}: replica"], served[f"{group}: fallback"]

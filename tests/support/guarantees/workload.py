@@ -1,4 +1,4 @@
-"""Sessions at work on a real cluster: what they did becomes a history for the checker."""
+"""Records what sessions did on a real cluster, as a history for the checker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOT_APPLIED = frozenset({1020, 1205, 1213})
 
 
 class Reg(Model):
-    """Rows that are only ever updated; each update makes the next version."""
+    """Rows that are only updated; each update makes the next version."""
 
     k = IntegerField(primary_key=True)
     version = BigIntegerField()
@@ -38,19 +38,19 @@ class Reg(Model):
 
 
 class Entry(Model):
-    """Rows that are inserted and deleted; nothing keeps one from being there twice."""
+    """Rows that are inserted and deleted, without a unique key, so that a doubled insert shows."""
 
     token = BigIntegerField(index=True)
 
 
 class Detail(Model):
-    """Goes with an entry, for deletes over two tables."""
+    """A row that belongs to an entry, for deletes over two tables."""
 
     entry = BigIntegerField(index=True)
 
 
 class Claim(Model):
-    """Names that only one session can have."""
+    """Unique names, of which each can belong to one session only."""
 
     name = CharField(unique=True)
     token = BigIntegerField()
@@ -80,7 +80,7 @@ class Round:
         self.marks: list[tuple[str, str]] = []  # bookmarks on their way, and whose obligations they carry
 
     def prepare(self, database: Any) -> None:
-        """Empty tables; every register at version 1."""
+        """Empty the tables, and set every register to version 1."""
         with database.bind_ctx(MODELS):
             database.drop_tables(MODELS, safe=True)
             database.create_tables(MODELS)
@@ -90,7 +90,7 @@ class Round:
         self.events.append(Event("setup", "setup", "setup", began, self.tick(), writes=made))
 
     def audit(self, database: Any) -> None:
-        """Read on the primary all that anybody wrote: nothing acknowledged is missing or there twice."""
+        """Check on the primary that no acknowledged write is missing or doubled."""
         began = self.tick()
         reads: dict[Key, Seen] = {}
         for event in self.events:
@@ -107,7 +107,7 @@ class Round:
 
 
 class Note:
-    """What an operation writes down while it runs."""
+    """What an operation records while it runs."""
 
     def __init__(self, began: int) -> None:
         self.began = began
@@ -147,7 +147,7 @@ class Recorder:
 
     @contextmanager
     def operation(self, what: str, *writes: Write) -> Iterator[Note]:
-        """Note one operation that writes, or tries to; what a fault did to it is part of the history."""
+        """Record one operation that tries to write, and how it ended."""
         note = Note(self.shared.tick())
         try:
             yield note
@@ -192,7 +192,7 @@ class Recorder:
             self.reconnect()
 
     def reconnect(self) -> None:
-        """What a program does about a connection that is gone."""
+        """Close the database after a lost connection, as a program would."""
         try:
             self.database.close()
         except peewee.PeeweeException as exc:
@@ -207,7 +207,7 @@ _node: ContextVar[str] = ContextVar("node", default="")
 
 
 def work_for(group: str) -> None:
-    """Count what this thread or task reads under a group."""
+    """Count the reads of this thread or task under a group."""
     _group.set(group)
 
 
@@ -216,7 +216,7 @@ def _answered(database: Any) -> str:
 
 
 def listen(database: Any, served: Counter[str], group: str) -> None:
-    """Count who answers the reads of a database, under the group of the thread, else under `group`."""
+    """Count which nodes answer the reads of a database, under the thread's group or else `group`."""
 
     def hook(event: Any) -> None:
         _node.set(event.node)

@@ -22,7 +22,7 @@ _APPLICATION = "SELECT COUNT(*) FROM information_schema.processlist WHERE user =
 
 
 class Page(AsyncModel):
-    """What is read and written."""
+    """The table that is read and written."""
 
     hits = IntegerField(default=0)
 
@@ -54,7 +54,7 @@ class Load(NamedTuple):
 
 
 def run(cluster: LocalCluster, *, tasks: int, seconds: float, pool_size: int, **options: Any) -> Load:
-    """Let so many tasks read and write for so long; replicas are killed and come back meanwhile."""
+    """Let tasks read and write for some seconds, while replicas are killed and started again."""
     database: Any = cluster.database(AsyncReplicatedDatabase, pool_size=pool_size, **options)
     faults = Faults(cluster, {"crash": 1.0}, kill_every=1.0, quiet=2.0, seed=1)
     with faults:
@@ -123,7 +123,7 @@ async def _work(cluster: LocalCluster, database: Any, tasks: int, seconds: float
 
 
 def main() -> None:
-    """Run and print."""
+    """Run the load and print what became of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", choices=("mariadb", "mysql"), default="mariadb")
     parser.add_argument("--tasks", type=int, default=1000)

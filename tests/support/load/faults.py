@@ -1,4 +1,4 @@
-"""What befalls one node under load, one fault after the other, and what the load saw of each."""
+"""Faults of one node under load, and how the load noticed each of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def killed(cluster: Any, node: Any) -> Iterator[None]:
 
 @contextmanager
 def paused(cluster: Any, node: Any) -> Iterator[None]:
-    """Stopped by a signal: its port takes connections, nothing is answered."""
+    """Suspended: its port accepts connections, but nothing is answered."""
     node.pause()
     try:
         yield
@@ -39,7 +39,7 @@ def paused(cluster: Any, node: Any) -> Iterator[None]:
 
 @contextmanager
 def frozen(cluster: Any, node: Any) -> Iterator[None]:
-    """Its applier is stopped; all else goes on."""
+    """Replication is stopped; the replica still answers."""
     node.freeze()
     try:
         yield
@@ -49,7 +49,7 @@ def frozen(cluster: Any, node: Any) -> Iterator[None]:
 
 @contextmanager
 def restarted(cluster: Any, node: Any) -> Iterator[None]:
-    """Shut down in order, and started again."""
+    """Shut down cleanly, and started again."""
     node.stop()
     try:
         yield
@@ -59,7 +59,7 @@ def restarted(cluster: Any, node: Any) -> Iterator[None]:
 
 @contextmanager
 def refusing(cluster: Any, node: Any) -> Iterator[None]:
-    """All its connections are taken by others, and those of the program are killed."""
+    """Others take all of its connections, and those of the program are killed."""
     with ExitStack() as held:
         admin = held.enter_context(_connection(cluster, node, cluster.admin_user))
         before = _ask(admin, "SELECT @@GLOBAL.max_connections")
@@ -150,7 +150,7 @@ class Found(NamedTuple):
 
 
 class States:
-    """When each replica of the groups' databases was seen to change its state."""
+    """Records when each replica changes its state in the databases of the groups."""
 
     def __init__(self, load: Load) -> None:
         self.changes: list[tuple[float, str, str, str]] = []
@@ -177,7 +177,7 @@ class States:
                     last[key] = state
 
     def noticed(self, node: str, began: float) -> float | None:
-        """Seconds until every group had stopped counting the node as up; None where one never did."""
+        """Seconds until no group counted the node as up any more; None if one always did."""
         first: dict[str, float] = {}
         for when, group, name, state in self.changes:
             if name == node and state != "up" and when >= began:
@@ -186,7 +186,7 @@ class States:
 
 
 def until_served(load: Load, names: list[str], since: float, seconds: float, reads: int = 1) -> bool:
-    """Wait until each of these nodes has answered reads of every group; whether they have in time."""
+    """Wait until each of these nodes has answered reads of every group; False if they have not in time."""
     wanted = {(group.name, name) for group in load.groups for name in names}
 
     def served() -> bool:
@@ -197,13 +197,13 @@ def until_served(load: Load, names: list[str], since: float, seconds: float, rea
 
 
 def follow_again(cluster: Any) -> None:
-    """Have the replicas connect to a primary that is back: MySQL's give up after ten seconds."""
+    """Let the replicas connect to a primary that is back, because MySQL's give up after ten seconds."""
     for node in cluster.replicas:
         node.execute("START REPLICA")
 
 
 def until_written(load: Load, since: float, seconds: float) -> dict[str, float]:
-    """Wait until every group has written something that it began after that; seconds until it had."""
+    """Wait until every group has completed a write begun after this call; the seconds that took."""
 
     def first(group: Group) -> float | None:
         ended = (w.ended - since for w in list(group.writes) if w.began >= since and not w.error)
@@ -262,7 +262,7 @@ def _touched(read: Read, name: str, lifted: float) -> bool:
 
 
 def _used_again(load: Load, name: str, ended: float) -> float:
-    """Until the last of the groups has read from it."""
+    """Seconds until all groups have read from the node again."""
     first: dict[str, float] = {}
     for group in load.groups:
         for read in list(group.reads):
@@ -272,7 +272,7 @@ def _used_again(load: Load, name: str, ended: float) -> float:
 
 
 def table(found: list[Found]) -> str:
-    """For a person to read."""
+    """The findings as a text."""
     lines = [
         f"{'fault':14}{'node':11}{'reads':>8}{'failed':>8}{'fell back':>11}{'longest':>10}"
         f"{'noticed':>10}{'avoided':>10}{'used again':>12}"

@@ -11,7 +11,7 @@ from support.load.one_request import Outcome, database, say, sockets, told
 
 
 def child(db: Any, requests: int, first: int, every: int) -> dict[str, Any]:
-    """What one worker does; it leaves by itself."""
+    """Run one worker, which ends its process by itself."""
     outcome = Outcome()
     for number in range(1, requests + 1):
         outcome.serve(db, first + number if number % every == 0 else 0)
@@ -22,14 +22,14 @@ def child(db: Any, requests: int, first: int, every: int) -> dict[str, Any]:
 
 
 def leave_open(db: Any) -> None:
-    """Have sockets open to the primary and to replicas, for a child to inherit."""
+    """Open connections to the primary and to replicas, which a child then inherits."""
     db.connect(reuse_if_open=True)
     for place in (db, db, db.on_primary):
         place.execute_sql("SELECT 1")
 
 
 def fork(db: Any, requests: int, first: int, every: int) -> tuple[int, int]:
-    """A worker's process, and where it will say how it went."""
+    """Fork a worker; its process id, and the pipe through which it reports."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -48,7 +48,7 @@ def fork(db: Any, requests: int, first: int, every: int) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Generations of workers; the parent serves requests between them."""
+    """Fork generations of workers, and serve requests in the parent between them."""
     db = database()
     outcome = Outcome()
     while (order := told()) is not None:

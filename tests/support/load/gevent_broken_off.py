@@ -21,7 +21,7 @@ MARK = "SELECT %s"
 
 
 class Work:
-    """Statements with marks, some of which are broken off."""
+    """Statements whose answers can be told apart, and of which some are interrupted."""
 
     def __init__(self, seed: int) -> None:
         self.db = database()
@@ -30,7 +30,7 @@ class Work:
         self.hit = 0
 
     def read(self) -> None:
-        """One read, which must get its own answer."""
+        """Read once, and check that the answer belongs to that read."""
         mark = self.chance.randrange(1 << 40)
         sql = MARK if self.chance.random() < 0.8 else f"{MARK} FROM (SELECT SLEEP(0.05)) AS late"
         found = self.db.execute_sql(sql, (mark,)).fetchone()
@@ -38,7 +38,7 @@ class Work:
             self.wrong.append(f"{found} instead of {mark}")
 
     def request(self) -> None:
-        """Reads by plain routing, in a scope and on the primary, over connections of one request."""
+        """Read by plain routing, in a scope and on the primary, as one request does."""
         with self.db.connection_context():
             self.read()
             with self.db.readonly():
@@ -47,7 +47,7 @@ class Work:
                 self.read()
 
     def broken_off(self) -> None:
-        """The same, under a timeout; what follows in the same greenlet must get its own answers."""
+        """Run a request that a timeout interrupts, then a whole one in the same greenlet."""
         try:
             with gevent.Timeout(self.chance.uniform(0.0001, 0.03)):
                 self.request()
@@ -60,7 +60,7 @@ class Work:
         self.request()
 
     def killed(self) -> None:
-        """A greenlet that another kills."""
+        """Run a request in a greenlet that another one kills."""
         greenlet = gevent.spawn(self.request)
         gevent.sleep(self.chance.uniform(0.0, 0.03))
         if not greenlet.dead:
@@ -70,13 +70,13 @@ class Work:
             greenlet.get()
 
     def in_flight(self) -> int:
-        """Reads that count as under way."""
+        """The number of reads that count as in flight."""
         core: Any = self.db._parts.cluster
         return sum(replica.in_flight for replica in (*core.replicas.all, core.reader))
 
 
 def main() -> int:
-    """Break off as many statements as ordered, five greenlets at a time."""
+    """Interrupt as many statements as ordered, in five greenlets at a time."""
     work: Work | None = None
     while (order := told()) is not None:
         if order.get("close"):

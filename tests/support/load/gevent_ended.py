@@ -27,7 +27,7 @@ def _slowly(*arguments: Any) -> Any:
 
 
 def main() -> int:
-    """Say when the prober waits for an answer, and end when told to."""
+    """Report once the prober waits for an answer, and end on request."""
     probes.interview = _slowly
     db = database()
     db.execute_sql("SELECT 1")

@@ -1,4 +1,4 @@
-"""A program under gevent, patched before anything else; it is told how many requests to serve."""
+"""A program under gevent that serves as many requests as it is told. It patches before all other imports."""
 
 # ruff: noqa: E402
 from __future__ import annotations
@@ -16,7 +16,7 @@ from support.load.one_request import Outcome, database, request, say, sockets, t
 
 
 def main() -> int:
-    """Requests in many greenlets at once; the sockets are counted when all are idle."""
+    """Serve requests in many greenlets at once, and count the sockets once all are idle."""
     db = database()
     outcome = Outcome()
     while (order := told()) is not None:

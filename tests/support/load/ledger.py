@@ -1,4 +1,4 @@
-"""Threads that read by plain routing and write unique tokens, and a ledger of what became of each."""
+"""Threads that read by plain routing and write unique tokens, with a ledger of the outcome of each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Read(NamedTuple):
 
     @property
     def took(self) -> float:
-        """Seconds."""
+        """How many seconds it took."""
         return self.ended - self.began
 
 
@@ -55,7 +55,7 @@ class Write(NamedTuple):
 
     @property
     def took(self) -> float:
-        """Seconds."""
+        """How many seconds it took."""
         return self.ended - self.began
 
 
@@ -130,11 +130,11 @@ class Load:
             raise self.surprises[0]
 
     def wait(self, seconds: float) -> None:
-        """Let the threads work; ends early if one of them met what no fault explains."""
+        """Let the threads work for some seconds; return early if one met an error that no fault explains."""
         self._stop.wait(seconds)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Whether this became so in time, while the threads work."""
+        """Wait for a condition while the threads work; False if it did not come true in time."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline or self.surprises:
@@ -144,7 +144,7 @@ class Load:
 
     @contextmanager
     def everything_replicated(self, cluster: Any) -> Iterator[None]:
-        """Nothing is being written when the block begins, and the replicas have all that was."""
+        """Stop writing, and wait until the replicas have everything, before the block begins."""
         self._writing.clear()
         seen = list(self._rounds)
         self.wait_until(
@@ -158,21 +158,21 @@ class Load:
 
     @staticmethod
     def now() -> float:
-        """The clock that reads and writes are noted by."""
+        """The time on the clock by which reads and writes are recorded."""
         return time.monotonic()
 
     @property
     def reads(self) -> list[Read]:
-        """All reads so far, of all groups."""
+        """All reads of all groups so far."""
         return [read for group in self.groups for read in list(group.reads)]
 
     @property
     def writes(self) -> list[Write]:
-        """All writes so far, of all groups."""
+        """All writes of all groups so far."""
         return [write for group in self.groups for write in list(group.writes)]
 
     def served_since(self, moment: float) -> Counter[tuple[str, str]]:
-        """How many reads that began since then each node has answered, by group and node."""
+        """How many of the reads begun since then each node has answered, by group and node."""
         found: Counter[tuple[str, str]] = Counter()
         for group in self.groups:
             for read in reversed(group.reads):
@@ -301,12 +301,12 @@ class Audit(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was written twice, lost, or torn."""
+        """Whether no write was doubled, lost or torn."""
         return not (self.missing or self.twice or self.torn or self.strange)
 
 
 def audit(cluster: Any, writes: list[Write]) -> Audit:
-    """Count the tokens on the primary."""
+    """Compare the tokens on the primary with what the program was told."""
     sql = f"SELECT token, COUNT(*) FROM {cluster.database_name}.ledger GROUP BY token"
     rows = cluster.primary.execute(sql)
     there = {int(token): int(number) for token, number in rows}

@@ -37,7 +37,7 @@ def parameters(cluster: Any, kind: str, **options: Any) -> dict[str, str]:
 
 
 def database() -> Any:
-    """The database that the environment describes."""
+    """The database that the environment variable describes."""
     arguments = json.loads(os.environ[PARAMETERS])
     pooled = arguments.pop("kind") == "pooled"
     if pooled:
@@ -72,7 +72,7 @@ class Outcome:
         self.errors: Counter[str] = Counter()
 
     def serve(self, db: Any, token: int = 0) -> bool:
-        """One request; whether it went well."""
+        """Serve one request; True if it succeeded."""
         try:
             request(db, token)
         except (peewee.PeeweeException, AssertionError) as exc:
@@ -83,7 +83,7 @@ class Outcome:
 
 
 def sockets(pid: int | str = "self") -> int:
-    """How many sockets a process has open."""
+    """The number of open sockets of a process."""
     folder = f"/proc/{pid}/fd"
     found = 0
     for name in os.listdir(folder):
@@ -95,11 +95,11 @@ def sockets(pid: int | str = "self") -> int:
 
 
 def say(**told: Any) -> None:
-    """One line of JSON for who started this program."""
+    """Send one line of JSON to the test that started this program."""
     print(json.dumps(told), flush=True)
 
 
 def told() -> Any:
-    """The next line of JSON from who started this program; None at its end."""
+    """Receive the next line of JSON from the test that started this program; None at the end."""
     line = sys.stdin.readline()
     return json.loads(line) if line else None

@@ -1,4 +1,4 @@
-"""Starting programs under load and talking to them, while replicas come and go."""
+"""Starts programs under load and talks to them, while replicas come and go."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Program:
                 stream.close()
 
     def ask(self, **order: Any) -> dict[str, Any]:
-        """Its answer to one order."""
+        """Send one order; the program's answer."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -186,7 +186,7 @@ class Prefork:
         return self._file.read()
 
     def get(self, token: int = 0) -> tuple[int, str]:
-        """One request: its status and its text."""
+        """Send one request; the status and text of the response."""
         connection = _UnixConnection(self._socket)
         try:
             connection.request("GET", f"/?token={token}")
@@ -198,7 +198,7 @@ class Prefork:
     def serve(
         self, requests: int, *, clients: int = 4, write_every: int = 20, first: int = 0
     ) -> Counter[str]:
-        """Requests from several clients at once; the errors, by their text, and ``"done"``."""
+        """Send requests from several clients at once; counts of errors by text, and of ``"done"``."""
         outcome: Counter[str] = Counter()
         numbers = count(1).__next__
         lock = threading.Lock()
@@ -217,7 +217,7 @@ class Prefork:
         return outcome
 
     def warm(self, first: int, seconds: float = 60.0) -> None:
-        """Requests that write, with tokens from `first` on, until every worker has served several."""
+        """Send requests that write, with tokens from `first` on, until every worker has served several."""
         served: Counter[int] = Counter()
         tokens = count(first).__next__
         deadline = time.monotonic() + seconds
@@ -228,7 +228,7 @@ class Prefork:
             served[int(text)] += 1
 
     def sockets(self) -> dict[int, int]:
-        """How many sockets each process has open, the master's too."""
+        """The number of open sockets of each process, the master included."""
         return {pid: sockets(pid) for pid in (self._process.pid, *sorted(self.workers))}
 
 
@@ -248,13 +248,13 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def connections(cluster: Any) -> dict[str, int]:
-    """How many sessions of the program each node counts."""
+    """The number of the program's sessions on each node."""
     sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = %s"
     return {node.name: int(node.execute(sql, (cluster.user,))[0][0]) for node in cluster.nodes}
 
 
 def settles(look: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 60.0) -> Any:
-    """What `look` finds once it is as wanted, or at last."""
+    """Call `look` until its result is as wanted or time is over; the last result."""
     deadline = time.monotonic() + seconds
     while not wanted(found := look()) and time.monotonic() < deadline:
         time.sleep(0.05)

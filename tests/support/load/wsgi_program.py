@@ -1,4 +1,4 @@
-"""A WSGI program for prefork servers; it has used its database before its workers are forked."""
+"""A WSGI program for prefork servers that uses its database before its workers are forked."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ say(master=os.getpid())
 
 
 def forked(server: Any, worker: Any) -> None:
-    """gunicorn's ``post_fork``."""
+    """The hook ``post_fork`` of gunicorn."""
     if not db.is_closed():
         db.close()  # what was inherited open is the parent's; a program begins each request closed
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Each request reads; ``?token=`` has it write."""
+    """Read on each request, and write if there is ``?token=``."""
     asked = parse_qs(environ.get("QUERY_STRING", ""))
     outcome = Outcome()
     if outcome.serve(db, int(asked.get("token", ["0"])[0])):

@@ -1,4 +1,4 @@
-"""A TCP relay on loopback that delays what goes through it, and counts how clients talk to a server."""
+"""A TCP relay on loopback that delays traffic, and counts round trips between clients and a server."""
 
 from __future__ import annotations
 
@@ -67,23 +67,23 @@ class Relay:
             thread.join(10)
 
     def reset(self) -> None:
-        """Count from here."""
+        """Start counting from zero."""
         with self._lock:
             self.counted = Counted()
 
     def drop(self) -> None:
-        """Cut every connection."""
+        """Cut all connections."""
         with self._lock:
             conversations, self._conversations = self._conversations, []
         for conversation in conversations:
             conversation.end()
 
     def lose_answer(self) -> None:
-        """What the server says next is lost, and its connection with it."""
+        """Drop the next answer of the server, and cut the connection."""
         self._losing = True
 
     def lead_to(self, port: int) -> None:
-        """Lead new connections to another server; those that are open stay where they are."""
+        """Send new connections to another server. Open ones stay where they are."""
         self._target = ("127.0.0.1", port)
 
     def _run(self, work: object, *args: object) -> None:
@@ -114,7 +114,7 @@ class Relay:
 
 
 class _Conversation:
-    """One client and the server."""
+    """The connection of one client to the server."""
 
     def __init__(self, relay: Relay, client: socket.socket, server: socket.socket) -> None:
         self._relay = relay
@@ -125,7 +125,7 @@ class _Conversation:
         self._header = b""
 
     def end(self) -> None:
-        """Cut it, whatever is still on its way."""
+        """Cut the connection, and drop what is still on its way."""
         self._over.set()
         for sock in self._sockets:
             _shut(sock)
@@ -174,7 +174,7 @@ class _Conversation:
             self._client_spoke = from_client
 
     def _packets(self, data: bytes) -> int:
-        """How many packets begin in this piece; right as long as the connection is not encrypted."""
+        """The number of packets that begin in this piece of data, which must not be encrypted."""
         found = 0
         while data:
             if self._missing:
@@ -203,7 +203,7 @@ _MOVE = {
 
 
 def replicate_through(relay: Relay, cluster: Any) -> None:
-    """Let every replica of a cluster receive from its primary through a relay that leads there."""
+    """Put a relay between every replica of a cluster and its primary."""
     stop, move, start = _MOVE[cluster.server]
     for node in cluster.replicas:
         node.execute(stop)

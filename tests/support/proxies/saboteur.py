@@ -1,4 +1,4 @@
-"""What stands between a client and its server and spoils one statement, or refuses the client at the door."""
+"""Stands between client and server, and answers one statement with an error or refuses the client."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 
 def error_packet(number: int, text: str, *, sequence: int, state: str = "") -> bytes:
-    """An error as a server sends it; before the handshake it has no SQLSTATE."""
+    """An error packet. Before the handshake, it has no SQLSTATE."""
     body = b"\xff" + struct.pack("<H", number) + (b"#" + state.encode() if state else b"") + text.encode()
     return len(body).to_bytes(3, "little") + bytes([sequence]) + body
 
 
 class Listener:
-    """Listens on a port of its own on loopback and gives each client to `serve`; a context manager."""
+    """Listens on its own port on loopback and hands each client to `serve`. A context manager."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -37,13 +37,13 @@ class Listener:
             thread.join(10)
 
     def run(self, work: Any, *args: Any) -> None:
-        """Do it in a thread."""
+        """Run a function in a new thread."""
         thread = threading.Thread(target=work, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def end(self, *sockets: socket.socket) -> None:
-        """Close them, whoever waits there."""
+        """Close sockets, and wake those who wait on them."""
         for sock in sockets:
             with suppress(OSError):  # the other end was quicker
                 sock.shutdown(socket.SHUT_RDWR)
@@ -59,7 +59,7 @@ class Listener:
             self.run(self.serve, client)
 
     def serve(self, client: socket.socket) -> None:
-        """Talk to one client."""
+        """Serve one client."""
         raise NotImplementedError
 
 
@@ -76,7 +76,7 @@ class Doorman(Listener):
         self.refused = 0
 
     def serve(self, client: socket.socket) -> None:
-        """Refuse it."""
+        """Refuse the client."""
         self.refused += 1
         with suppress(OSError):
             client.sendall(self.packet)
@@ -98,7 +98,7 @@ class Saboteur(Listener):
         self.spoiled = 0
 
     def answer(self, marker: str, number: int, text: str = "spoiled", *, state: str = "HY000") -> None:
-        """Answer the next statement that contains `marker` with this error; the server does not see it."""
+        """Answer the next statement that contains `marker` with this error, without sending it to the server."""
         self._plans.append((marker.encode(), "answer", error_packet(number, text, sequence=1, state=state)))
 
     def cut(self, marker: str, when: str) -> None:
@@ -115,7 +115,7 @@ class Saboteur(Listener):
         return None
 
     def serve(self, client: socket.socket) -> None:
-        """Lead it to the server."""
+        """Connect the client to the server."""
         try:
             server = socket.create_connection(self._target)
         except OSError:

@@ -1,4 +1,4 @@
-"""The corpus of statements and the generator of more of them, for the tests of this folder."""
+"""The corpus of statements, and the generator of more."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ TRICKS = [
 
 
 class _Maker:
-    """The grammar, with a depth that ends it."""
+    """The grammar, limited in depth."""
 
     def __init__(self, chance: random.Random, dialect: str) -> None:
         self.chance = chance
@@ -245,7 +245,7 @@ class _Maker:
 
 
 def _split(text: str) -> Iterator[str]:
-    """The calls in `text`, which are separated by spaces outside parentheses."""
+    """The calls in `text`, split at the spaces outside parentheses."""
     depth = start = 0
     for at, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
@@ -255,7 +255,7 @@ def _split(text: str) -> Iterator[str]:
 
 
 def statements(seed: int, dialect: str) -> Iterator[str]:
-    """Statements without end; the same `seed` and `dialect` give the same ones."""
+    """An endless series of statements, always the same for one `seed` and `dialect`."""
     if dialect not in CALLS:
         raise ValueError(f"dialect must be one of {sorted(CALLS)}, not {dialect!r}")
     maker = _Maker(random.Random(f"{dialect}:{seed}"), dialect)

@@ -1,4 +1,4 @@
-"""Visitors of applications that run in the test's own process."""
+"""Clients of applications that run in the test's own process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from peewee_replicas import bookmarks
 
 
 class Client:
-    """Asks an ASGI application as a server would."""
+    """Calls an ASGI application as a server would."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

@@ -21,13 +21,13 @@ huey = SqliteHuey(filename=SETTINGS["queue"])
 @huey.task()
 @in_session(db)
 def look(name: str) -> Any:
-    """What the row holds for the worker."""
+    """The row's value as the worker sees it."""
     with db.connection_context():
         return Slot.get(Slot.name == name).n, os.getpid()
 
 
 def queue_jobs(count: int) -> dict[str, Any]:
-    """Write, queue a job that looks, wait for what it saw; so many times."""
+    """Repeatedly write, queue a job that reads, and wait for what it saw."""
     stale, pids = 0, set()
     for n in range(1, count + 1):
         Slot.update(n=n).where(Slot.name == "a").execute()

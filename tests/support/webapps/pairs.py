@@ -1,4 +1,4 @@
-"""A visitor who posts to one worker process and then gets from another, and what that shows."""
+"""Posts to one worker process and then gets from another, and counts stale answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pairs(NamedTuple):
 
 
 def webapp_table(cluster: LocalCluster) -> None:
-    """The table of the programs, with its row, on all nodes."""
+    """Create the programs' table with its row on all nodes."""
     database = cluster.database(consistency="eventual")
     with database.bind_ctx([Slot]), database.connection_context():
         database.create_tables([Slot])
@@ -46,7 +46,7 @@ def webapp_table(cluster: LocalCluster) -> None:
 
 
 def described(cluster: LocalCluster) -> dict[str, Any]:
-    """The arguments of a database over the cluster, to be handed to another process."""
+    """The arguments of a database over the cluster, to hand to another process."""
     replicas = [{"name": node.name, "host": node.host, "port": node.port} for node in cluster.replicas]
     return {**cluster.parameters(cluster.primary), "replicas": replicas}
 
@@ -91,7 +91,7 @@ def count_pairs(
 
 
 def main() -> None:
-    """The long form, by command."""
+    """Run a long series, from the command line."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--server", choices=["mariadb", "mysql"], default="mariadb")
     parser.add_argument("--web", choices=sorted(APPS), default="flask")

@@ -1,4 +1,4 @@
-"""Servers of web applications as processes of their own, and an HTTP client that knows its workers."""
+"""Runs web applications in other processes, with an HTTP client that knows which worker answers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def program(arguments: list[str], settings: dict[str, Any], *fds: int) -> Iterat
 
 
 class Worker:
-    """A connection that is kept, and so leads to one worker process.
+    """A connection that stays open, and therefore leads to one worker process.
 
     Attributes:
         pid: that process.
@@ -80,7 +80,7 @@ class Worker:
         self.pid = self.ask("GET", "/pid", {})["pid"]
 
     def ask(self, method: str, path: str, cookies: dict[str, str], **headers: str) -> Any:
-        """The answer to a request, which has to be a good one; cookies that come are put with those sent."""
+        """Send a request and return its answer; fails unless it succeeded. Keeps cookies."""
         if cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         self._connection.request(method, path, headers=headers)
@@ -100,7 +100,7 @@ class Worker:
 
 @contextmanager
 def serving(server: str, app: str, settings: dict[str, Any]) -> Iterator[tuple[Worker, Worker]]:
-    """An application run by two worker processes; a connection to each."""
+    """Run an application in two worker processes; a connection to each."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         fd = listening.fileno()

@@ -1,4 +1,4 @@
-"""What the programs under test are told by the test that starts them."""
+"""The settings that a test passes to the programs it starts."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from peewee import CharField, IntegerField, Model
 
 
 class Slot(Model):
-    """A row that several requests want."""
+    """A row that several requests read and write."""
 
     name = CharField(unique=True)
     n = IntegerField(default=0)

@@ -1,4 +1,4 @@
-"""What the tests of both kinds of middleware share: a database, and what a visitor has seen of it."""
+"""A database without connections, and what a session has seen, for tests of both kinds of middleware."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SECRET = "a secret of sixteen bytes or more"
 
 
 def unconnected() -> ReplicatedDatabase:
-    """To be a fixture: one that is never connected. What would be written is told to its session instead."""
+    """A fixture: a database that never connects. Tests tell its session of writes instead."""
     return ReplicatedDatabase("app", host="p", replicas=[{"host": "r"}])
 
 
 def seen(db: Any) -> int:
-    """The number of the last transaction that this context has to see; 0: none; -1: it is in no session."""
+    """The last transaction that this context must see; 0 if none, -1 outside a session."""
     frame = causal(db._parts.cluster)
     if frame is None:
         return -1

@@ -1,4 +1,4 @@
-"""An application, what a server does with it, and what would be written in it."""
+"""A WSGI application, and a server that calls it step by step."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 def write(db: Any, n: int) -> None:
-    """As if this context had written the transaction of that number."""
+    """Pretend that this context has written a transaction with this number."""
     session = causal(db._parts.cluster)
     own = db._parts.consistency.own_session() if session is None else session.session
     own.saw(MariaDBPosition([(0, 1, n)]))
 
 
 class Server:
-    """What a server does with an application, in the order in which it does it."""
+    """Calls an application in the order in which a server does."""
 
     def __init__(self, app: Any, *, checked: bool = True) -> None:
         self.app = validator(app) if checked else app
@@ -64,7 +64,7 @@ class Server:
 
     @property
     def mark(self) -> int:
-        """What the visitor's cookie says; 0 without one."""
+        """The number in the client's cookie; 0 without a cookie."""
         return read(self.cookies.get("replication_bookmark", ""))
 
 
@@ -82,7 +82,7 @@ def wrapped(app: App, db: Any, **options: Any) -> CausalSessionMiddleware:
 
 
 def plain(work: Callable[[], object]) -> App:
-    """An application that does something and then answers with a list."""
+    """An application that calls a function and then returns a list."""
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         result = work()

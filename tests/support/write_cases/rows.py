@@ -1,4 +1,4 @@
-"""Rows that come, change and go, or do not."""
+"""Inserts, updates and deletes of rows, and attempts at them that change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements that do more than they say: several in one, routines, definitions."""
+"""Statements that do more than they show: several in one text, routines, definitions."""
 
 from __future__ import annotations
 

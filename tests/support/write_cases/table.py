@@ -1,4 +1,4 @@
-"""The table that the cases are entered in."""
+"""The registry of the cases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Then(NamedTuple):
-    """What is read after the work of a case.
+    """The read that follows the work of a case.
 
     Attributes:
         read: the read.

@@ -1,4 +1,4 @@
-"""Transactions however they are opened and ended, and reads on the primary, which oblige as writes do."""
+"""Transactions, however opened and ended, and reads on the primary, which later reads must not contradict."""
 
 from __future__ import annotations
 
