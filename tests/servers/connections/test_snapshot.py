@@ -49,7 +49,7 @@ def test_all_reads_see_one_moment_while_the_replica_goes_on(cluster: Any, db: An
     assert names() == ["first", "second"]
 
 
-def test_what_this_thread_reads_outside_does_not_fall_into_it(cluster: Any, db: Any) -> None:
+def test_reads_outside_the_snapshot_do_not_join_it(cluster: Any, db: Any) -> None:
     Item.create(name="first")
     cluster.sync()
 

@@ -14,7 +14,7 @@ from support.waiting import until
 pytestmark = pytest.mark.once
 
 
-def test_what_is_owed_stays_owed_while_the_primary_is_away(
+def test_an_obligation_stays_while_the_primary_is_down(
     own_pair: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with impatient(own_pair, probe_interval=None) as db, frozen(own_pair):
@@ -40,7 +40,7 @@ BODY = (
 )
 
 
-def test_what_is_explained_after_a_procedure_that_failed_is_what_happens(db: Any) -> None:
+def test_explain_route_is_right_after_a_procedure_that_failed(db: Any) -> None:
     db.execute_sql("DROP PROCEDURE IF EXISTS half")
     db.execute_sql(BODY)
     events: list[Any] = []
@@ -89,7 +89,7 @@ def test_the_name_of_a_cursor_is_handed_on(db: Any, monkeypatch: pytest.MonkeyPa
     assert names == ["mine", "theirs"]
 
 
-def test_what_a_transaction_read_is_read_again_after_close_ended_it(cluster: Any, db: Any) -> None:
+def test_what_a_transaction_read_is_seen_again_after_close_ended_it(cluster: Any, db: Any) -> None:
     own, other = cluster.database(catch_up_timeout=0.05), cluster.database()
     with frozen(cluster):
         other.execute_sql("INSERT INTO item (name, n) VALUES ('a', 0)")

@@ -175,7 +175,7 @@ def test_a_session_that_has_written_nothing_waits_for_nothing(wire: Wire) -> Non
     db.close()
 
 
-def test_the_relay_is_late_by_what_it_was_told(wire: Wire) -> None:
+def test_the_relay_delays_as_it_was_told(wire: Wire) -> None:
     """And counts a statement as one send, one packet and one turn."""
     with Relay(wire.cluster.primary.port, to_server=0.02, to_client=0.03) as relay:
         parameters = {**wire.cluster.parameters("primary"), "port": relay.port, "ssl_disabled": True}

@@ -137,7 +137,9 @@ PAIRS = [
 @pytest.mark.lesson(38)
 @pytest.mark.parametrize(("client", "name"), PAIRS)
 @pytest.mark.parametrize("moves", [False, True], ids=["frozen", "late"])
-def test_whatever_the_client_is(lagging: Any, name: str, client: str, moves: bool) -> None:
+def test_the_promise_holds_for_every_kind_of_client(
+    lagging: Any, name: str, client: str, moves: bool
+) -> None:
     kind, options = CLIENTS[client]
     db = lagging.database(kind, catch_up_timeout=LONG if moves else SHORT, **options)
     with db.bind_ctx(MODELS):

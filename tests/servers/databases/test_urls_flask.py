@@ -159,7 +159,7 @@ def test_flask_is_served_while_the_primary_is_down(server: str) -> None:
         end(flask_db.database)
 
 
-def test_the_names_are_registered_by_the_import() -> None:
+def test_the_url_schemes_are_registered_by_the_import() -> None:
     assert "peewee_replicas" in sys.modules
     with pytest.raises(RuntimeError, match="Unrecognized or unsupported scheme"):
         connect("mysql+replica://h/app")

@@ -223,7 +223,7 @@ def test_where_nothing_answers_a_snapshot_names_every_node(server: str) -> None:
 
 
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
-def test_what_is_said_of_a_busy_node_does_not_grow(server: str, cls: Any, caplog: Any) -> None:
+def test_messages_about_a_busy_node_do_not_grow(server: str, cls: Any, caplog: Any) -> None:
     with own_cluster(server, replicas=2) as cluster:
         database = cluster.database(cls)
         database.execute_sql("SELECT 1")

@@ -331,7 +331,7 @@ def test_only_connections_for_reading_end_when_their_host_has_vanished(ready: An
 
 
 @pytest.mark.lesson(43)
-def test_what_has_not_arrived_is_looked_for_once_on_the_primary(lagging: Any) -> None:
+def test_a_table_that_has_not_arrived_is_read_once_on_the_primary(lagging: Any) -> None:
     database = lagging.database(consistency="eventual", probe_interval=None, pure_functions=["twice"])
     events: list[Any] = []
     database.route_hooks.append(events.append)

@@ -326,7 +326,7 @@ def test_a_lost_commit_that_is_sent_again_does_not_seem_to_succeed(
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_what_became_of_an_interrupted_commit_is_not_claimed(
+def test_an_interrupted_commit_is_not_reported_as_done_or_failed(
     db: Any, cluster: Any, raw: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(BaseException):

@@ -94,7 +94,7 @@ def test_a_job_of_each_kind_takes_a_bookmark_and_keeps_nothing(cluster: Any, db:
     assert causal(db._parts.cluster) is None
 
 
-def test_a_bookmark_that_is_no_good_makes_the_job_read_on_the_primary(
+def test_an_invalid_bookmark_makes_the_job_read_on_the_primary(
     db: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     @in_session(db)

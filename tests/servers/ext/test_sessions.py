@@ -128,7 +128,7 @@ TOLD_NOTHING = {
 
 
 @pytest.mark.parametrize("what", TOLD_NOTHING)
-def test_what_told_no_position_is_asked_for_before_the_response_leaves(lagging: Any, what: str) -> None:
+def test_an_unreported_position_is_asked_for_before_the_response_leaves(lagging: Any, what: str) -> None:
     with two(lagging) as (one, other):
         visitor, first, second = Visitor(), flask_app(one), flask_app(other)
         elsewhere(lagging, "UPDATE slot SET n = 2")
@@ -139,7 +139,7 @@ def test_what_told_no_position_is_asked_for_before_the_response_leaves(lagging: 
         assert Visitor().ask(second, lambda: read(other)) == "1"  # somebody else
 
 
-def test_a_write_tells_its_own_and_a_read_of_a_replica_is_left_alone(lagging: Any) -> None:
+def test_a_write_reports_its_position_and_a_read_of_a_replica_asks_nothing(lagging: Any) -> None:
     with two(lagging) as (one, other):
         visitor, first, second = Visitor(), flask_app(one), flask_app(other)
         assert visitor.ask(first, lambda: read(one)) == "1"
@@ -150,7 +150,7 @@ def test_a_write_tells_its_own_and_a_read_of_a_replica_is_left_alone(lagging: An
 
 
 @pytest.mark.lesson(11)
-def test_what_one_visitor_did_costs_the_next_one_of_the_thread_nothing(lagging: Any) -> None:
+def test_one_visitors_writes_do_not_slow_the_next_visitor_of_the_thread(lagging: Any) -> None:
     with two(lagging) as (one, _):
         app = flask_app(one)
         Visitor().ask(app, lambda: one.execute_sql("UPDATE slot SET n = 2"), "POST")
@@ -390,7 +390,7 @@ def test_threads_tasks_streams_and_background_work_are_in_the_session(lagging: A
         assert ask(Client(second), second, "GET", "/sync") == b"1"
 
 
-def test_what_is_owed_is_asked_for_in_a_thread_that_keeps_no_connection(lagging: Any) -> None:
+def test_an_owed_position_is_asked_for_in_a_thread_that_keeps_no_connection(lagging: Any) -> None:
     pytest.importorskip("starlette")
     options = {"probe_interval": None, "catch_up_timeout": SHORT}
     one = lagging.database(PooledReplicatedDatabase, **options)

@@ -41,7 +41,9 @@ def test_with_the_middleware_a_get_after_a_post_never_shows_the_old_state(
 @pytest.mark.parametrize(
     ("server", "web"), [("mariadb", "flask"), ("mysql", "fastapi"), ("mariadb", "fastapi-asyncio")]
 )
-def test_without_it_it_does(clusters: Any, server: str, web: str) -> None:
+def test_without_the_middleware_a_get_after_a_post_shows_the_old_state(
+    clusters: Any, server: str, web: str
+) -> None:
     # The prober would look for how late the replica is, and may keep it out of use meanwhile.
     found = count_pairs(clusters(server), web, 10, carried=False, probe_interval=None)
     assert found.stale >= 5
@@ -52,7 +54,7 @@ def test_coroutines_that_hand_their_reads_to_threads(clusters: Any) -> None:
     assert (found.stale, found.pairs) == (0, 10)
 
 
-def test_a_patient_get_is_served_by_the_replica(clusters: Any) -> None:
+def test_a_get_that_may_wait_is_served_by_the_replica(clusters: Any) -> None:
     options = {"catch_up_timeout": 20, "probe_interval": None}
     found = count_pairs(clusters("mariadb"), "flask", 3, carried=True, **options)
     assert (found.stale, found.from_replica) == (0, 3)

@@ -40,7 +40,7 @@ def used(database: Any, condition: Callable[[], Any]) -> None:
 
 
 @pytest.mark.lesson(27)
-def test_roles(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_replica_in_a_wrong_role_is_noticed(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
     """One cluster for all of it, which ends in two primaries."""
     told = probed(cluster, cluster.admin_user)
     untold = probed(cluster, cluster.user)  # may not ask for the state of replication

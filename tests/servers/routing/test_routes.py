@@ -146,7 +146,7 @@ IN_SESSION = [
 
 
 @pytest.mark.lesson(5)
-def test_what_depends_on_the_session_is_answered_by_the_session_that_wrote(cluster: Any, db: Any) -> None:
+def test_functions_of_the_session_are_answered_by_the_session_that_wrote(cluster: Any, db: Any) -> None:
     db.execute_sql("INSERT INTO item (name, n) VALUES ('a', 0)")
     key = db.execute_sql("SELECT LAST_INSERT_ID()").fetchone()[0]
     with db.primary():
@@ -321,7 +321,7 @@ def test_explain_route_tells_what_then_happens_and_changes_nothing(cluster: Any,
     assert told == events[0].node
 
 
-def test_what_is_explained_is_what_happens_where_servers_keep_no_gtids(cluster: Any) -> None:
+def test_explain_route_is_right_where_servers_keep_no_gtids(cluster: Any) -> None:
     database = cluster.database()
     events: list[Any] = []
     database.route_hooks.append(events.append)

@@ -58,7 +58,7 @@ def create() -> Any:
     return Escapee.create(name="escaped")
 
 
-def test_what_escapes_is_refused_before_it_is_sent(cluster: Any) -> None:
+def test_a_statement_that_escapes_is_refused_before_it_is_sent(cluster: Any) -> None:
     with bound(cluster, "error") as db:
         with db.atomic():
             opened_at = inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]
@@ -76,7 +76,7 @@ def test_what_escapes_is_refused_before_it_is_sent(cluster: Any) -> None:
 
 
 @pytest.mark.parametrize("action", ["ignore", "warn"])
-def test_what_escapes_is_sent_outside_the_transaction(cluster: Any, action: str) -> None:
+def test_a_statement_that_escapes_runs_outside_the_transaction(cluster: Any, action: str) -> None:
     with bound(cluster, action) as db:
         with pytest.raises(ZeroDivisionError), db.atomic():
             Escapee.create(name="rolled back")
@@ -91,7 +91,7 @@ def test_what_escapes_is_sent_outside_the_transaction(cluster: Any, action: str)
             assert [row.name for row in Escapee.select()] == ["escaped"]
 
 
-def test_what_is_no_escape_is_not_told(cluster: Any) -> None:
+def test_a_statement_that_does_not_escape_is_not_reported(cluster: Any) -> None:
     with bound(cluster, "error") as db, warnings.catch_warnings():
         before = contextvars.copy_context()
         with db.atomic() as outer:
@@ -126,7 +126,7 @@ def test_every_transaction_of_one_context_has_a_connection_and_an_outcome_of_its
             assert sorted(row.name for row in Escapee.select()) == ["a", "c"]
 
 
-def test_another_database_is_not_concerned(cluster: Any) -> None:
+def test_a_transaction_of_another_database_does_not_matter(cluster: Any) -> None:
     with bound(cluster, "error") as db, bound(cluster, "error") as other, db.atomic():
         rows = in_copied_context(other, lambda: other.execute_sql("SELECT 1").fetchall())
         assert tuple(rows) == ((1,),)

@@ -23,7 +23,7 @@ def where(node: Any, **more: Any) -> dict[str, Any]:
 
 @contextmanager
 def opened(cluster: Any, cls: Any = None, *, of_first: Any = (), **options: Any) -> Iterator[Any]:
-    """A database without a prober that reads from the first replica; `of_first` adds settings for that replica."""
+    """A database without a prober that reads from the first replica, whose settings `of_first` extends."""
     one, two = cluster.replicas
     replicas = [{**where(one), **dict(of_first)}, where(two)]
     usual = {"replicas": replicas, "policy": first, "consistency": "eventual", "probe_interval": None}

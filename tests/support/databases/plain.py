@@ -84,7 +84,7 @@ def end(database: Any) -> None:
 
 @contextmanager
 def making(cluster: LocalCluster, *models: type[Model]) -> Iterator[Callable[..., Any]]:
-    """A function that makes databases over the cluster and binds `models` to them. All are closed afterwards."""
+    """Makes databases over the cluster and binds `models` to the last one. All are closed afterwards."""
     seed(cluster)
     made: list[Any] = []
 

@@ -107,7 +107,7 @@ class Actor(Recorder):
             note.writes = (write,)
 
     def transaction(self) -> None:
-        """Update several registers in one transaction, perhaps with reads before, a savepoint, or a hook after it."""
+        """Update several registers in one transaction, perhaps with reads, a savepoint or a hook."""
         keys = sorted(self.chance.sample(range(REGISTERS), self.chance.randint(1, 3)))
         writes = [self.bump(k) for k in keys]
         reads_first, nested, hook = (self.chance.random() < share for share in (0.4, 0.3, 0.3))

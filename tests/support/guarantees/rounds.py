@@ -246,7 +246,7 @@ class Work:
             thread.join()
 
     def counters(self) -> Counter[str]:
-        """How often reads waited, asked the primary, or went to it, over all databases that promise something."""
+        """How reads came to see what they must, over all databases that promise something."""
         names = ("asked", "unasked", "waits", "behind", "fallbacks", "retries", "reruns")
         found: Counter[str] = Counter()
         for group, database, *_ in self.databases.values():

@@ -39,7 +39,7 @@ def paused(cluster: Any, node: Any) -> Iterator[None]:
 
 @contextmanager
 def frozen(cluster: Any, node: Any) -> Iterator[None]:
-    """Replication is stopped; the replica still answers."""
+    """The replica applies nothing, but still answers."""
     node.freeze()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Stands between client and server, and answers one statement with an error or refuses the client."""
+"""Stands between client and server, and spoils one statement or refuses the client."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Saboteur(Listener):
         self.spoiled = 0
 
     def answer(self, marker: str, number: int, text: str = "spoiled", *, state: str = "HY000") -> None:
-        """Answer the next statement that contains `marker` with this error, without sending it to the server."""
+        """Answer the next statement that contains `marker` with this error; the server never sees it."""
         self._plans.append((marker.encode(), "answer", error_packet(number, text, sequence=1, state=state)))
 
     def cut(self, marker: str, when: str) -> None:

@@ -47,7 +47,7 @@ def make(size: int = 2, timeout: float = 30.0, recycle: float = -1) -> Pool:
     return Pool("a node", size, timeout, recycle)
 
 
-def test_what_was_used_last_is_used_next_and_dead_ones_are_closed() -> None:
+def test_the_last_used_connection_is_used_next_and_dead_ones_are_closed() -> None:
     async def work() -> None:
         pool = make(3)
         conns = [opened(pool) for _ in range(3)]
@@ -64,7 +64,7 @@ def test_what_was_used_last_is_used_next_and_dead_ones_are_closed() -> None:
     run(work)
 
 
-def test_unused_ones_are_recycled() -> None:
+def test_unused_connections_are_recycled() -> None:
     async def work() -> None:
         pool = make(recycle=0.0)
         conn = opened(pool)
@@ -76,7 +76,7 @@ def test_unused_ones_are_recycled() -> None:
     run(work)
 
 
-def test_who_waits_longest_is_served_first_and_nobody_comes_between() -> None:
+def test_tasks_are_served_in_the_order_in_which_they_wait() -> None:
     async def work() -> None:
         pool = make(1)
         conn = opened(pool)
@@ -99,7 +99,7 @@ def test_who_waits_longest_is_served_first_and_nobody_comes_between() -> None:
     run(work)
 
 
-def test_a_closed_connection_leaves_its_place_to_who_waits() -> None:
+def test_a_closed_connection_makes_room_for_a_waiting_task() -> None:
     async def work() -> None:
         pool = make(1)
         conn = opened(pool)
@@ -116,7 +116,7 @@ def test_a_closed_connection_leaves_its_place_to_who_waits() -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_who_is_cancelled_in_the_moment_it_is_served_leaks_nothing(closed: bool) -> None:
+def test_a_task_cancelled_while_it_is_served_leaks_nothing(closed: bool) -> None:
     async def work() -> None:
         pool = make(1)
         conn = opened(pool)
@@ -134,7 +134,7 @@ def test_who_is_cancelled_in_the_moment_it_is_served_leaks_nothing(closed: bool)
     run(work)
 
 
-def test_waiting_ends_with_an_error_that_is_nobodys_failure() -> None:
+def test_a_wait_that_times_out_is_no_failure_of_the_node() -> None:
     async def work() -> None:
         pool = make(1, timeout=0.01)
         opened(pool)
@@ -147,7 +147,7 @@ def test_waiting_ends_with_an_error_that_is_nobodys_failure() -> None:
     run(work)
 
 
-def test_the_impatient_wait_only_for_what_comes_back_by_itself() -> None:
+def test_an_impatient_task_waits_only_for_connections_that_will_come_back() -> None:
     async def work() -> None:
         pool = make(2)
         held, short = opened(pool), opened(pool)
@@ -167,7 +167,7 @@ def test_the_impatient_wait_only_for_what_comes_back_by_itself() -> None:
     run(work)
 
 
-def test_a_pool_that_is_closed_lends_no_more() -> None:
+def test_a_closed_pool_gives_out_no_connection() -> None:
     async def work() -> None:
         pool = make(2)
         idle, used = opened(pool), opened(pool)

@@ -31,7 +31,7 @@ def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(work(), 30))
 
 
-def test_what_came_before_it_took_over_is_not_lost() -> None:
+def test_bytes_received_before_the_stream_took_over_are_kept() -> None:
     async def work() -> None:
         stream = await streaming(lambda server: server.sendall(b"early"), lambda reader: reader._buffer)
         assert await greenlet_spawn(stream.read, 5) == b"early"
@@ -41,7 +41,7 @@ def test_what_came_before_it_took_over_is_not_lost() -> None:
     run(work)
 
 
-def test_an_end_that_came_before_it_took_over_is_an_end() -> None:
+def test_an_end_received_before_the_stream_took_over_is_noticed() -> None:
     async def work() -> None:
         stream = await streaming(
             lambda server: server.shutdown(socket.SHUT_WR), lambda reader: reader.eof_received
@@ -67,7 +67,7 @@ def test_a_server_that_does_not_answer_is_given_up() -> None:
     run(work)
 
 
-def test_bytes_come_in_any_pieces() -> None:
+def test_bytes_may_arrive_in_any_pieces() -> None:
     async def work() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             stream = Stream(*await _open_connection(*listener.getsockname()))

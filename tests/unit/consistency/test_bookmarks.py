@@ -323,6 +323,6 @@ def test_the_shortest_keys(key: str | bytes) -> None:
     assert unsign(sign("text", key), key) == "text"
 
 
-def test_no_key() -> None:
+def test_unsigning_needs_a_key() -> None:
     with pytest.raises(ValueError, match="needs a key"):
         unsign("text.signature")

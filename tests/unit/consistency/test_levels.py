@@ -86,14 +86,14 @@ def asked(found: Consistency) -> int:
     return found.primary.questions  # type: ignore[attr-defined]  # it is a test's own
 
 
-def test_nothing_was_written_and_nothing_is_needed() -> None:
+def test_without_writes_a_read_needs_nothing() -> None:
     found = consistency()
     assert found.needs(None) == NOTHING
     assert found.at_hand() is None
     assert asked(found) == 0
 
 
-def test_a_write_that_told_its_position() -> None:
+def test_a_read_needs_the_position_that_a_write_reported() -> None:
     found = consistency()
     statement(found, "INSERT", "0-1-5")
     assert found.at_hand() == gtid("0-1-5")
@@ -103,7 +103,7 @@ def test_a_write_that_told_its_position() -> None:
     assert asked(found) == 0
 
 
-def test_a_write_that_told_none_is_asked_for_once() -> None:
+def test_a_position_that_was_not_reported_is_asked_for_once() -> None:
     found = consistency()
     statement(found, "INSERT")
     assert found.at_hand() is ASK
@@ -118,7 +118,7 @@ def test_a_write_that_told_none_is_asked_for_once() -> None:
 @pytest.mark.parametrize(
     ("level", "own", "other"), [("session", True, False), ("process", True, True), ("eventual", False, False)]
 )
-def test_whose_writes_a_level_means(level: str, own: bool, other: bool) -> None:
+def test_whose_writes_each_level_covers(level: str, own: bool, other: bool) -> None:
     found = consistency(level)
     statement(found, "INSERT", "0-1-5")
     expected = {True: gtid("0-1-5"), False: None}

@@ -167,7 +167,7 @@ def test_a_wait_ends_before_the_clients_own_timeout(clock: Any) -> None:
     assert "1.000)" in text
 
 
-def test_what_the_answer_tells(clock: Any) -> None:
+def test_what_an_answer_says_about_progress(clock: Any) -> None:
     node, conn = replica(), connection()
     way = CatchUp(gtid("0-1-5"), 1.0)
     way.query(node, conn)

@@ -88,7 +88,7 @@ TEXTS = ["SELECT 1", "INSERT INTO t VALUES (1)", "COMMIT", "ROLLBACK", "BEGIN", 
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_holds_for_all(text: str) -> None:
+def test_what_every_statement_obliges_to(text: str) -> None:
     for flags in product((False, True), repeat=5):
         succeeded, reported, was_open, is_open, had_read = flags
         if reported and not succeeded:
@@ -134,7 +134,7 @@ def test_another_kind_of_server_begins_anew() -> None:
     assert session.seen == here
 
 
-def test_what_is_owed_until_it_is_paid() -> None:
+def test_an_obligation_lasts_until_the_position_is_known() -> None:
     session = Session()
     assert not session.owed
     session.owe()
@@ -143,7 +143,7 @@ def test_what_is_owed_until_it_is_paid() -> None:
     assert not session.owed
 
 
-def test_what_is_owed_while_the_primary_is_asked_is_owed_still() -> None:
+def test_an_obligation_that_arises_while_the_primary_is_asked_stays() -> None:
     session = Session()
     session.owe()
     asked_for = session.debts
@@ -180,7 +180,7 @@ def test_how_long_reads_stick_to_the_primary() -> None:
     assert not session.sticky_until
 
 
-def test_no_debt_is_lost_under_threads() -> None:
+def test_no_obligation_is_lost_under_threads() -> None:
     session, each, workers = Session(), 2000, 4
 
     def owe() -> None:

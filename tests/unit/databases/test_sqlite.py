@@ -57,7 +57,7 @@ def test_reads_stay_in_peewees_transactions(db: Any) -> None:
     assert set(nodes(db)) == {"primary"}
 
 
-def test_scopes_and_places(db: Any) -> None:
+def test_where_reads_go_in_scopes_and_on_primary(db: Any) -> None:
     with db.readonly():
         assert [Row.select().count() for _ in range(4)] == [1] * 4
     assert len(set(nodes(db))) == 1
@@ -157,7 +157,7 @@ def test_writes_are_seen_while_the_rows_of_a_read_are_still_being_read(db: Any) 
     assert seen == 21
 
 
-def test_connections_set_aside_are_few_and_closed_with_the_rest(db: Any) -> None:
+def test_few_connections_are_set_aside_and_all_are_closed(db: Any) -> None:
     cursors = [db.execute_sql("SELECT 1 UNION SELECT 2") for _ in range(8)]
     for cursor in cursors[:-2]:
         cursor.fetchall()

@@ -77,7 +77,7 @@ def test_a_missing_file_is_created_by_the_writer_and_then_read(path: str, connec
     db.close()
 
 
-def test_a_place_that_cannot_be_is_peewees_error(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_opened_raises_peewees_error(tmp_path: Path) -> None:
     db = ReplicatedSqliteDatabase(tmp_path / "missing" / "x.db")
     with pytest.raises(peewee.OperationalError, match="unable to open database file"):
         db.connect()
@@ -177,7 +177,7 @@ def test_a_uri_keeps_its_parameters(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_where_a_file_is(database: str, uri: bool, path: str, writing: str, reading: str) -> None:
+def test_the_path_of_a_file_or_uri(database: str, uri: bool, path: str, writing: str, reading: str) -> None:
     file = sqlite.File(database, uri)
     assert (file.path, file.writing, file.reading) == (path, writing, reading)
 

@@ -76,7 +76,7 @@ def test_unvouched_functions_run_on_the_writer_but_in_readonly(db: Any) -> None:
     assert nodes(db)[1:] in (["reader-1"], ["reader-2"])
 
 
-def test_a_function_another_threads_reader_lacks_runs_on_the_writer(path: str) -> None:
+def test_a_function_that_another_threads_reader_lacks_runs_on_the_writer(path: str) -> None:
     db = opened(path, readers=1, pure_functions=["shout"])
     Row.select().count()
     registered = threading.Thread(target=db.register_function, args=(shout,))
@@ -272,7 +272,7 @@ def test_threads_share_no_connection(db: Any) -> None:
     assert {name for name in nodes(db) if name != "primary"} == {"reader-1", "reader-2"}
 
 
-def test_one_state_for_all_threads(path: str) -> None:
+def test_without_thread_safety_all_threads_share_one_state(path: str) -> None:
     db = opened(path, thread_safe=False, check_same_thread=False)
     in_thread(lambda: Row.create(name="x"))
     assert Row.select().count() == 1

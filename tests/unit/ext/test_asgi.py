@@ -251,7 +251,7 @@ def test_other_messages_and_headers_stay_as_they_are(db: ReplicatedDatabase) -> 
     assert begun["headers"][4] == (b"vary", b"Accept, Cookie")
 
 
-def test_what_is_owed_is_asked_for_away_from_the_event_loop(db: ReplicatedDatabase) -> None:
+def test_an_owed_position_is_asked_for_outside_the_event_loop(db: ReplicatedDatabase) -> None:
     """The primary may take its time: here the question is answered only once another task has run."""
 
     async def main() -> int:

@@ -146,20 +146,20 @@ def test_a_header_alone() -> None:
         (["cookie,X-Mark"], "cookie,X-Mark"),
     ],
 )
-def test_vary_gets_more_names_and_keeps_its_own(given: list[str], vary: str) -> None:
+def test_names_are_added_to_the_vary_header(given: list[str], vary: str) -> None:
     headers = [("A", "b"), *(("vary", value) for value in given)]
     found = with_vary(headers, ["Cookie", "X-Mark"])
     assert found[0] == ("A", "b")
     assert [value for name, value in found if name.lower() == "vary"] == [vary]
 
 
-def test_until_when() -> None:
+def test_the_moment_in_a_cookie_round_trips() -> None:
     assert until_of(until_text(1234567.891)) == 1234567.891
     for text in ("until-", "until--1", "until-1e3", "until-" + "9" * 16, "EaKE1cifNAZhcHAAARbkHtyp", ""):
         assert until_of(text) is None
 
 
-def test_methods() -> None:
+def test_which_methods_are_read_only() -> None:
     assert terms().readonly == frozenset()
     assert terms(readonly=True).readonly == SAFE_METHODS == {"GET", "HEAD", "OPTIONS"}
     assert terms(readonly=["get", "REPORT"]).readonly == {"GET", "REPORT"}
@@ -207,7 +207,7 @@ def test_what_cannot_work_is_refused_by_name(changed: dict[str, Any], message: s
         terms(**changed)
 
 
-def test_labels() -> None:
+def test_labels_of_databases_are_checked() -> None:
     assert labelled(1) == {"": 1}
     assert labelled({"a": 1, "b-2": 2}) == {"a": 1, "b-2": 2}
     for bad in ({}, {"": 1}, {"a b": 1}, {1: 1}, {"a" * 33: 1}):

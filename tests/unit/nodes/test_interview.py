@@ -98,7 +98,7 @@ PRIMARY_DOWN.miss()
         (node(channels=()), {"is_primary": True}, "up", "primary", ""),
     ],
 )
-def test_what_becomes_of_a_node(
+def test_which_facts_keep_a_node_out_of_rotation(
     told: Facts, changed: dict[str, Any], state: str, role: str, cause: str
 ) -> None:
     found = verdict(told, **changed)
@@ -122,7 +122,7 @@ def test_stopped_replication_has_no_lag() -> None:
         (node(), {"is_primary": True, "listed": True}, ""),
     ],
 )
-def test_what_is_only_said(told: Facts, changed: dict[str, Any], remark: str) -> None:
+def test_which_facts_are_only_reported(told: Facts, changed: dict[str, Any], remark: str) -> None:
     found = verdict(told, **changed)
     assert found.state == "up"
     assert remark in found.remark
@@ -197,7 +197,7 @@ def test_lag_by_heartbeats(mine: Any, theirs: Any, lag: float | None) -> None:
     assert heartbeat_lag(beats(mine), beats(theirs)) == lag
 
 
-def test_heartbeats_in_every_form_the_column_is_made_in() -> None:
+def test_heartbeats_of_every_column_type_are_read() -> None:
     rows = [
         {"server_id": 1, "ts": "2026-11-20T13:00:03.001230"},
         {"server_id": 2, "ts": "2026-11-20 13:00:03"},
@@ -225,7 +225,7 @@ def test_heartbeats_in_every_form_the_column_is_made_in() -> None:
         ("Yes", "No", None, Channel(True, False, None, "gone; broken")),
     ],
 )
-def test_a_channel_in_old_words_and_new(
+def test_the_state_of_a_channel_under_old_and_new_column_names(
     words: tuple[str, str], receives: str, applies: str, behind: Any, found: Channel
 ) -> None:
     replica, source = words
@@ -239,7 +239,7 @@ def test_a_channel_in_old_words_and_new(
     assert channel(row) == found
 
 
-def test_facts_of_mysql() -> None:
+def test_facts_are_read_from_mysqls_answers() -> None:
     variables = {
         "server_uuid": UUID, "server_id": "7", "read_only": "ON", "offline_mode": "OFF", "gtid_mode": "ON",
         "innodb_read_only": "OFF", "group_replication_group_name": "",
@@ -256,7 +256,7 @@ def test_facts_of_mysql() -> None:
     assert group.member
 
 
-def test_facts_of_mariadb() -> None:
+def test_facts_are_read_from_mariadbs_answers() -> None:
     variables = {
         "server_uid": "x=", "server_id": "2", "read_only": "OFF", "log_bin": "ON", "wsrep_on": "OFF",
         "innodb_read_only": "OFF", "gtid_slave_pos": "0-1-5", "gtid_binlog_pos": "0-2-6,1-1-3",
@@ -304,7 +304,7 @@ def test_a_user_without_the_privilege_is_not_asked_for_twice(dialect: Any) -> No
     assert questions == [dialect.PROBE]
 
 
-def test_an_old_server_is_asked_in_its_own_words() -> None:
+def test_an_old_server_is_asked_in_its_own_syntax() -> None:
     asking = Questionnaire(None)
     questions, answers = asked(mysql, asking, [rows(server_id="1"), UNKNOWN, []])
     assert questions[1:] == list(mysql.CHANNELS)

@@ -119,7 +119,7 @@ def test_a_life_that_began_while_another_ended_is_left_alone(
     assert found.looked.is_set()
 
 
-def test_who_was_not_looked_at_yet_is_waited_for(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_was_not_probed_yet_is_waited_for(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = database._parts.cluster.prober
     said: list[bool] = []
 
@@ -331,7 +331,7 @@ def test_the_thread_is_not_started_where_there_can_be_none(
     assert not database._parts.cluster.prober.at_work
 
 
-def test_what_is_found_is_said_once(database: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_probe_finds_is_reported_once(database: Any, caplog: pytest.LogCaptureFixture) -> None:
     replica = database.replicas[0]
     events: list[Any] = []
     database.node_hooks.append(events.append)

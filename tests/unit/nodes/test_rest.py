@@ -16,7 +16,7 @@ def test_a_rest_lasts_between_its_bounds(jitter: float) -> None:
     assert not rest.holds(100.0 + LONGEST_BACKOFF)
 
 
-def test_it_is_news_once_until_a_connection_was_opened() -> None:
+def test_a_busy_node_is_reported_once_until_a_connection_was_opened() -> None:
     rest = Backoff(lambda: 0.5)
     assert rest.begin(0.0, "one")
     assert not rest.begin(5.0, "two")

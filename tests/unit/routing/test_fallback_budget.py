@@ -31,11 +31,11 @@ class Program:
         return allowed
 
 
-def test_without_a_share_every_read_may() -> None:
+def test_without_a_share_every_read_may_fall_back() -> None:
     assert Program(None).fall_back(1000) == 1000
 
 
-def test_with_a_share_of_0_none_may_ever() -> None:
+def test_with_a_share_of_0_no_read_may_fall_back() -> None:
     program = Program(0)
     assert program.fall_back(10) == 0
     program.served(10_000)
@@ -43,7 +43,7 @@ def test_with_a_share_of_0_none_may_ever() -> None:
     assert program.fall_back(10) == 0
 
 
-def test_with_a_share_of_1_all_may() -> None:
+def test_with_a_share_of_1_every_read_may_fall_back() -> None:
     assert Program(1).fall_back(5000) == 5000
 
 
@@ -85,7 +85,7 @@ def test_a_quiet_programs_reads_may_all_fall_back() -> None:
         program.now += QUIET_SECONDS
 
 
-def test_what_was_allowed_to_the_quiet_is_no_debt() -> None:
+def test_what_a_quiet_program_was_allowed_is_not_charged_later() -> None:
     program = Program(0.2)
     for _ in range(50):
         assert program.fall_back(1) == 1

@@ -10,7 +10,7 @@ A = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 B = "beb0008b-e4ca-11f1-9f01-02fc00000001"
 
 
-def test_mariadb_text() -> None:
+def test_mariadb_lists_are_parsed_and_written() -> None:
     position = MariaDBPosition.parse("2-1-7,0-1-8,\n 1-9-18446744073709551615")
     assert position.text() == "0-1-8,1-9-18446744073709551615,2-1-7"
     assert position.gtids() == (MariaDBGTID(0, 1, 8), MariaDBGTID(1, 9, MAX_SEQUENCE), MariaDBGTID(2, 1, 7))

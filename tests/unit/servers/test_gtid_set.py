@@ -29,7 +29,7 @@ B = "beb0008b-e4ca-11f1-9f01-02fc00000001"
         (f"{A}:{MAX_NUMBER}", f"{A}:{MAX_NUMBER}"),
     ],
 )
-def test_mysql_text(text: str, canonical: str) -> None:
+def test_mysql_sets_are_parsed_and_written(text: str, canonical: str) -> None:
     assert MySQLPosition.parse(text).text() == canonical
 
 
@@ -62,11 +62,11 @@ def test_mysql_sources_and_tags_are_apart() -> None:
         (f"{B}:9#111111111{'1' * 8}{A[8:]}:5#17", f"{'1' * 8}{A[8:]}:5,{B}:9"),
     ],
 )
-def test_mysql_owned(owned: str, text: str) -> None:
+def test_the_gtids_that_mysql_owns_are_parsed(owned: str, text: str) -> None:
     assert MySQLPosition.parse_owned(owned).text() == text
 
 
-def test_mysql_compact() -> None:
+def test_mysql_sets_close_their_gaps() -> None:
     own = MySQLPosition.parse(f"{A}:3:5:9:20:t:1:3")
     known = MySQLPosition.parse(f"{A}:1-7:9-15:t:1-8,{B}:1-5")
     assert own.compact(known).text() == f"{A}:3-5:9:20:t:1-3"

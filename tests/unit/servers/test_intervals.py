@@ -47,7 +47,9 @@ def test_long_rows_of_intervals(seed: int, many: int, few: int, highest: int) ->
         ((1, 2, 5, 6), (8, 9), (1, 2, 5, 6, 8, 9)),
     ],
 )
-def test_union(one: tuple[int, ...], other: tuple[int, ...], both: tuple[int, ...]) -> None:
+def test_a_union_has_the_numbers_of_both(
+    one: tuple[int, ...], other: tuple[int, ...], both: tuple[int, ...]
+) -> None:
     assert union(one, other) == both == union(other, one)
 
 

@@ -28,7 +28,7 @@ def verdict(entry: Entry, dialect: Dialect | None) -> statements.Statement:
 
 @pytest.mark.lesson(4, 10)
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e.place}-{e.dialect}")
-def test_corpus(entry: Entry) -> None:
+def test_every_statement_of_the_corpus_has_its_kind(entry: Entry) -> None:
     found = verdict(entry, entry.dialect)
     assert (found.kind, found.effect) == (entry.kind, entry.effect), (entry, found.reason)
     assert found.reason
@@ -136,7 +136,7 @@ def test_a_refused_text_is_no_read_any_more(monkeypatch: pytest.MonkeyPatch) -> 
     assert classifier.classify("SELECT 2").kind == "read"
 
 
-def test_demotion_keeps_what_is_stricter() -> None:
+def test_a_refused_text_keeps_a_stricter_kind() -> None:
     classifier = Classifier("mysql")
     classifier.demote("DELETE FROM item")
     assert classifier.classify("DELETE FROM item").kind == "write"
@@ -188,7 +188,7 @@ def test_a_kept_text_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
         classifier.classify("SELECT 2")
 
 
-def test_a_text_in_use_survives_the_turnover() -> None:
+def test_a_text_in_use_stays_in_the_cache() -> None:
     classifier = Classifier("mysql")
     hot = classifier.classify("SELECT 'hot'")
     for number in range(3 * statements.KEEP_ENTRIES):
@@ -197,7 +197,7 @@ def test_a_text_in_use_survives_the_turnover() -> None:
             assert classifier.classify("SELECT 'hot'") is hot
 
 
-def test_threads_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_get_the_same_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statements, "KEEP_ENTRIES", 16)
     classifier = Classifier("mysql")
     wrong: list[object] = []

@@ -64,7 +64,7 @@ def test_a_gap_is_white_space_or_a_comment() -> None:
         ("a # b\rc", ["a"]),
     ],
 )
-def test_comments(text: str, left: list[str]) -> None:
+def test_comments_are_gaps(text: str, left: list[str]) -> None:
     assert [part for _, part in kinds(text)] == left
 
 
@@ -113,7 +113,7 @@ def test_modes_that_cannot_matter_are_not_tried() -> None:
         "0x1g",
     ],
 )
-def test_what_is_not_known_is_bad(text: str) -> None:
+def test_an_unknown_character_is_a_bad_token(text: str) -> None:
     filled = text.replace("\x01", "\x02")
     assert kinds(filled)[-1][0] == "unreadable"
 
@@ -130,7 +130,7 @@ class TestPlaceholders:
         assert fill_placeholders("no sign") == "no sign"
 
     @pytest.mark.parametrize("text", ["%", "%d", "% s", "%-5s", "%(a", "%(a b)s", "%(a)d", "%%%", "\x01"])
-    def test_anything_else_is_not(self, text: str) -> None:
+    def test_a_text_with_other_placeholders_is_not_filled(self, text: str) -> None:
         assert fill_placeholders(text) is None
 
     @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ class TestPlaceholders:
         assert "unreadable" in [kind for kind, _ in kinds(filled)]
 
     @pytest.mark.parametrize("text", ["(%s)", "a = %s", "a=%s", "%s,%s", "-%s", "--%s", "%s /* a */"])
-    def test_where_it_cannot(self, text: str) -> None:
+    def test_where_a_value_cannot_become_code(self, text: str) -> None:
         filled = fill_placeholders(text)
         assert filled is not None
         assert "unreadable" not in [kind for kind, _ in kinds(filled)]
