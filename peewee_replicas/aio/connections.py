@@ -9,10 +9,10 @@ from peewee import PeeweeException
 from playhouse.pwasyncio import await_
 
 from ..connections.opening import NodeOpening, TurnedAway
-from ..connections.peewee_types import UserDatabase
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.replica_connections import ReplicaConnections
+from ..connections.user_database import UserDatabase
 from ..nodes.replica import Replica
 from ..servers.protocols import ServerConnection
 from .connection import Connection

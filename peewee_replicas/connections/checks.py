@@ -10,8 +10,8 @@ from ..nodes.cluster import Cluster
 from ..routing.router import Router
 from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
-from .peewee_types import UserDatabase
 from .primary_session import QUESTION_SECONDS
+from .user_database import UserDatabase
 
 logger = logging.getLogger("peewee.replicas")
 

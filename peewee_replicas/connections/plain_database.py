@@ -15,7 +15,8 @@ from ..nodes.replica import Replica
 from ..nodes.spec import overlay
 from ..servers.protocols import ServerConnection
 from .opening import NodeOpening
-from .peewee_types import Cursor, Parameters, ThreadState, UserDatabase
+from .peewee_types import Cursor, Parameters, ThreadState
+from .user_database import UserDatabase
 
 # What an instance has from this library, and a node's does not take over from the primary's.
 _OURS = frozenset(

@@ -1,0 +1,44 @@
+"""What the connections use of a database of one of this library's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from ..servers.protocols import ServerConnection
+from .opening import Opening
+from .peewee_types import Cursor, Parameters, ThreadState
+
+
+class UserDatabase(Protocol):
+    """A database of one of this library's classes, or of a user's own subclass.
+
+    Attributes:
+        plain_cursor: whether no subclass has a ``cursor()`` of its own.
+        routing_arguments: the names of this library's arguments.
+        opening: how its connections are opened.
+        database, connect_params: the schema's name, and what else is handed to the driver.
+    """
+
+    plain_cursor: ClassVar[bool]
+    routing_arguments: ClassVar[tuple[str, ...]]
+    opening: Opening
+    database: str | None
+    connect_params: dict[str, object]
+    deferred: bool
+    autoconnect: bool
+    server_version: object
+    query_hooks: list[Callable[..., object]]
+    _state: ThreadState
+    _lock: object
+    plain_arguments: tuple[tuple[object, ...], dict[str, object]]
+
+    def connect(self) -> bool: ...
+    def close(self) -> bool: ...
+    def cursor(self, named_cursor: object = None, /) -> Cursor: ...
+    def in_transaction(self) -> bool: ...
+    def _close(self, conn: ServerConnection, /) -> object: ...
+    def _connect(self) -> ServerConnection: ...
+    def _set_server_version(self, conn: ServerConnection, /) -> object: ...
+    def _log_query(self, sql: str, params: Parameters, /) -> object: ...
+    def _notify_hooks(self, sql: str, params: Parameters, started: float, error: object, /) -> object: ...
