@@ -1,16 +1,19 @@
-"""What the answers of a node mean: its role, and whether reads may go there. Pure."""
+"""Whether reads may go to a node, and as what it is used. Pure."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from .interview import Facts
-from .lag import Samples
+from ..servers.identity import ServerIdentity
+from .interview import Channel, Facts
+from .upstream import Upstream
 
 NodeRole = Literal["primary", "replica", "member", "detached"]
 """What a node is found to be: ``"member"`` of a cluster that replicates by other means than channels;
-``"detached"`` replicates from nobody, or has writes of its own."""
+``"detached"`` replicates from nobody, or from another primary, or takes writes of its own."""
 State = Literal["up", "lagging", "unfit"]
+
+_SHOWN = 100  # characters of a list of transactions
 
 
 class Fitness(NamedTuple):
@@ -31,66 +34,144 @@ class Fitness(NamedTuple):
     remark: str = ""
 
 
-def assess(
-    told: Facts, *, is_primary: bool, listed: bool, diverged: bool, lag: float | None, doubt: bool,
-    samples: Samples, max_lag: float | None,
-) -> Fitness:  # fmt: skip
+class Evidence(NamedTuple):
+    """What is known of a node after a probe, from its answers and from those of other nodes.
+
+    Attributes:
+        told: what it has answered.
+        is_primary: whether it is the primary itself; `listed`: whether it was given as such.
+        primary: the primary's name and address, for messages; `primary_answers`: whether it answers.
+        upstream: where its data comes from.
+        lag: seconds by which it is behind the primary, by positions or heartbeats; None: not known.
+        doubt: positions can be compared, and it was never seen to reach one of the primary's.
+        proven: writes of the primary are known to arrive at it by way of its present sources.
+        own: transactions of its own that the primary does not have, as text, or ``""``.
+        others: likewise, of other servers.
+        twin: the label of a node listed before it that is the same server, or ``""``.
+    """
+
+    told: Facts
+    is_primary: bool
+    listed: bool
+    primary: str
+    primary_answers: bool
+    upstream: Upstream
+    lag: float | None
+    doubt: bool
+    proven: bool = False
+    own: str = ""
+    others: str = ""
+    twin: str = ""
+
+
+def assess(found: Evidence, max_lag: float | None) -> Fitness:
     """Whether a node may serve reads, and as what.
 
     Parameters:
-        told: what it has answered.
-        is_primary: whether it is the primary itself; `listed`: whether it was given as such.
-        diverged: whether it has writes of its own that do not arrive at the primary.
-        lag: seconds by which it is behind; None: not known.
-        doubt: whether it was not seen to reach anything that the primary is known to have.
-        samples: of the primary.
-        max_lag: the bound; None: there is none.
+        max_lag: the bound in seconds; None: there is none.
     """
+    told, lag = found.told, found.lag
     if told.offline:
-        return Fitness("unfit", "offline_mode is ON", "primary" if is_primary else "replica", lag)
-    if is_primary:
-        remark = "" if listed else "is the primary itself, by another address"
+        return Fitness("unfit", "offline_mode is ON", "primary" if found.is_primary else "replica", lag)
+    if found.is_primary:
+        remark = "" if found.listed else "is the primary itself, by another address"
         return Fitness("up", "", "primary", 0.0, remark)
-    role, obstacle = _role(told, diverged, samples)
+    role, obstacle = _role(found)
     if obstacle:
         return Fitness("unfit", obstacle, role, None)
-    remark = (
-        "" if told.read_only or role == "member" else "has read_only=OFF: a write there would not be refused"
-    )
-    if lag is None and told.channels:
-        behind = [each.behind for each in told.channels if each.behind is not None]
+    remark = "; ".join(_remarks(found, role))
+    # What the server itself says is measured against its own source. Where that is not known to be the
+    # primary, it counts only if nothing better could be had.
+    if lag is None and (not found.doubt or found.upstream.relation == "primary"):
+        behind = [each.behind for each in found.upstream.channels if each.behind is not None]
         lag = max(behind) if behind else None
     if max_lag is not None and lag is not None and lag > max_lag:
         return Fitness("lagging", f"{lag:.1f} s behind, more than max_lag={max_lag}", role, lag, remark)
-    if max_lag is not None and lag is None and doubt:
+    if max_lag is not None and lag is None and found.doubt:
         cause = "has not been seen to reach anything the primary is known to have, so its lag is not known"
         return Fitness("lagging", cause, role, None, remark)
     return Fitness("up", "", role, lag, remark)
 
 
-def _role(told: Facts, diverged: bool, samples: Samples) -> tuple[NodeRole, str]:
+def _role(found: Evidence) -> tuple[NodeRole, str]:
     """What the node is, and why it is no replica of the primary now, or ``""``."""
+    told, relation = found.told, found.upstream.relation
     if told.member:
         return "member", ""
     if told.channels is None:
-        if diverged and not told.read_only:
+        if found.own and not told.read_only:
             return "detached", "takes writes of its own, which the primary does not have; was it promoted?"
+        if _incomparable(found):
+            return "detached", f"seems to follow another server than {found.primary}: {_foreign(found)}"
         return "replica", ""
     if not told.channels:
         promoted = "" if told.read_only else " and takes writes (read_only=OFF); was it promoted?"
         return "detached", f"replicates from nobody{promoted}"
-    for each in told.channels:
+    words = f"replicates from {found.upstream.sources}, and not from {found.primary}"
+    if relation == "other":
+        return "detached", words
+    if relation == "unlisted" and (found.others or not found.proven):
+        if found.others:
+            return "detached", f"{words}: {_foreign(found)}"
+        hint = "list it, with weight=0 if need be, if it follows the primary"
+        return "detached", f"{words}; it is not known whom that server follows: {hint}"
+    if relation == "unclear" and _incomparable(found):
+        return "detached", f"{words}: {_foreign(found)}"
+    return "replica", _stopped(found)
+
+
+def _incomparable(found: Evidence) -> bool:
+    """Whether the node's position means nothing beside the primary's, as both counted on from one number."""
+    return bool(found.others) and not found.told.dialect.EXACT_POSITIONS
+
+
+def _stopped(found: Evidence) -> str:
+    """Why nothing arrives at a replica any more, or ``""``."""
+    for each in found.upstream.channels:
         because = f": {each.error}" if each.error else ""
+        what = f"replication is stopped{_name(each)}"
         if not each.applies:
-            return "replica", f"replication is stopped, nothing is applied{because}"
+            return f"{what}, nothing is applied{because}"
         # Some servers give up on a primary that is gone; then there is nothing to be behind of.
-        if not each.receives and samples.answers:
-            return "replica", f"replication is stopped, nothing is received{because}"
-    return "replica", ""
+        if not each.receives and found.primary_answers:
+            return f"{what}, nothing is received{because}"
+    return ""
 
 
-def role_change(told: Facts, server: tuple[str, str] | None, read_only: bool | None) -> str:
-    """Why connections to the primary's address may lead to a primary that is none any more, or ``""``.
+def _name(channel: Channel) -> str:
+    return f" (channel {channel.name!r}, from {channel.source})" if channel.name else ""
+
+
+def _foreign(found: Evidence) -> str:
+    return f"it has {_shortened(found.others)}, which the primary does not have"
+
+
+def _remarks(found: Evidence, role: NodeRole) -> list[str]:
+    """What an operator should look at, though reads go there."""
+    remarks = []
+    if found.twin:
+        remarks.append(f"is the same server as {found.twin}, which is listed too: it gets the reads of both")
+    if role == "member":
+        return remarks
+    if not found.told.read_only:
+        remarks.append("has read_only=OFF: a write there would not be refused")
+    if found.own:
+        remarks.append(
+            f"has transactions of its own that the primary does not have ({_shortened(found.own)}): "
+            "it was written to, so its rows may differ"
+        )
+    # A replica of several sources is meant to have them.
+    if found.others and len(found.told.channels or ()) == 1:
+        remarks.append(f"has transactions that the primary does not have ({_shortened(found.others)})")
+    return remarks
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def role_change(told: Facts, server: ServerIdentity | None, read_only: bool | None) -> str:
+    """Why connections to the primary's address may lead to a server that is not the primary, or ``""``.
 
     Parameters:
         told: what has answered there.
@@ -99,6 +180,18 @@ def role_change(told: Facts, server: tuple[str, str] | None, read_only: bool | N
     """
     if server is None or told.member:  # in a cluster of members any may answer
         return ""
-    if told.itself != server:
+    if told.server != server:
         return "is another server now"
     return "is read-only now" if told.read_only and read_only is False else ""
+
+
+def primary_remark(told: Facts) -> str:
+    """What an operator should look at in the server that is used as the primary, or ``""``."""
+    if told.member or not told.read_only:
+        return ""
+    sources = ", ".join(dict.fromkeys(str(channel.source) for channel in told.channels or ()))
+    if sources:
+        return (
+            f"is a replica of {sources} and takes no writes (read_only=ON): should `host` lead there instead?"
+        )
+    return "has read_only=ON: it takes no writes"

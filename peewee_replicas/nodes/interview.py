@@ -10,9 +10,13 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ..servers.identity import ServerIdentity, identity
+from ..servers.protocols import ServerDialect
+
 # `SHOW VARIABLES` cuts values short, on MySQL at 1024 characters; longer ones are asked for by themselves.
 _MAY_BE_CUT = 1000
 _SYNTAX_ERROR = 1064
+_SOURCE = ("master_host", "master_port", "master_server_id", "master_uuid")
 
 
 class Answers(NamedTuple):
@@ -29,46 +33,68 @@ class Answers(NamedTuple):
     heartbeats: Any = None
 
 
+class Source(NamedTuple):
+    """Whom a channel follows, in its server's words.
+
+    Attributes:
+        host, port: as the replica reaches it.
+        server_id: ``""`` or ``"0"`` until it has been connected.
+        uuid: of MySQL alone; ``""`` where it is not told.
+    """
+
+    host: str
+    port: str
+    server_id: str = ""
+    uuid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
 class Channel(NamedTuple):
     """One replication channel.
 
     Attributes:
         receives, applies: whether the two halves are at work; receiving is, while it tries to connect.
-        behind: seconds, as the server tells them; None where it cannot.
+        behind: seconds, against its own source, whoever that is; None where the server cannot tell.
         error: what the server says has stopped it, or ``""``.
+        source: whom it follows.
+        name: what it is called; ``""`` for the only one, mostly.
     """
 
     receives: bool
     applies: bool
     behind: float | None
     error: str
+    source: Source
+    name: str = ""
 
 
 class Facts(NamedTuple):
     """What the answers of one node say.
 
     Attributes:
-        server: its identity, as it tells it; ``""`` where it has none to tell.
-        itself: the same, and told apart from a copy's.
+        server: which server it is.
         read_only, offline: whether these settings of the server are on.
         member: whether it belongs to a cluster that replicates by other means than channels.
         position: what it has reached as a replica; None where the server keeps no GTIDs.
         sample: what it has as a primary; None likewise.
-        own_writes: what it has written by itself.
         channels: None where they are not told.
         beats: the newest heartbeat by server id, or None.
+        variables: the answer to the dialect's `PROBE`.
+        dialect: what it speaks.
     """
 
-    server: str
-    itself: tuple[str, str]
+    server: ServerIdentity
     read_only: bool
     offline: bool
     member: bool
     position: Any
     sample: Any
-    own_writes: Any
     channels: tuple[Channel, ...] | None
     beats: Mapping[str, datetime] | None
+    variables: Mapping[str, str]
+    dialect: ServerDialect
 
 
 class Questionnaire:
@@ -87,7 +113,7 @@ class Questionnaire:
 
 
 def interview(
-    dialect: Any, questionnaire: Questionnaire, goal: Any, seconds: float
+    dialect: ServerDialect, questionnaire: Questionnaire, goal: Any, seconds: float
 ) -> Generator[str, Any, Answers]:
     """The questions of one probe, one after the other; each answer is sent in, rows or an exception.
 
@@ -131,15 +157,13 @@ def _quoted(table: str) -> str:
     return ".".join(f"`{part}`" for part in table.split("."))
 
 
-def facts(answers: Answers, dialect: Any) -> Facts:
+def facts(answers: Answers, dialect: ServerDialect) -> Facts:
     """What the answers say."""
     found = answers.variables
-    server = found.get(dialect.IDENTITY, "")
     has_gtids = found.get("gtid_mode", "ON") == "ON"
     channels = answers.channels
     return Facts(
-        server=server,
-        itself=(server, found.get("server_id", "")),
+        server=identity(found),
         read_only=found.get("read_only", "OFF") not in ("OFF", "0"),
         offline=found.get("offline_mode", "OFF") == "ON",
         member=found.get("wsrep_on") == "ON"
@@ -147,9 +171,10 @@ def facts(answers: Answers, dialect: Any) -> Facts:
         or found.get("innodb_read_only") == "ON",
         position=dialect.position(found.get(dialect.REACHED, "")) if has_gtids else None,
         sample=dialect.sampled(found),
-        own_writes=dialect.own_writes(found) if has_gtids else None,
         channels=None if channels is None else tuple(channel(row) for row in channels),
         beats=None if answers.heartbeats is None else heartbeats(answers.heartbeats),
+        variables=found,
+        dialect=dialect,
     )
 
 
@@ -163,6 +188,8 @@ def channel(row: Mapping[str, Any]) -> Channel:
         applies=words.get("replica_sql_running") != "No",
         behind=None if behind is None else float(behind),
         error="; ".join(str(error) for error in errors if error),
+        source=Source(*(str(words.get(name) or "") for name in _SOURCE)),
+        name=str(words.get("channel_name") or words.get("connection_name") or ""),
     )
 
 

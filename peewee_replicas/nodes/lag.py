@@ -15,28 +15,23 @@ class Samples:
     """Where the primary was, and when: a replica that has reached a sample is no further behind than that.
 
     Attributes:
-        newest: the last position sampled, or None.
-        seen_at: when the primary has last answered; None: it has not.
-        answers: whether it did so the last time it was asked.
-        server: who it was.
-        beats: its newest heartbeats, or None.
+        told: what the primary has answered last; None: nothing yet.
+        asked_at, seen_at: when it was asked that, and when it answered; None: not yet.
+        answers: whether it answered the last time it was asked.
     """
 
     def __init__(self) -> None:
         self._kept: list[tuple[float, Any]] = []
-        self.newest: Any = None
+        self.told: Facts | None = None
+        self.asked_at: float | None = None
         self.seen_at: float | None = None
         self.answers = False
-        self.server: tuple[str, str] | None = None
-        self.beats: Mapping[str, datetime] | None = None
 
     def add(self, asked_at: float, answered_at: float, told: Facts) -> None:
         """Take in what the primary has answered."""
-        if self.server is not None and told.itself != self.server:
+        if self.told is not None and told.server != self.told.server:
             self._kept.clear()  # another server plays the primary now
-        self.server, self.seen_at, self.answers = told.itself, answered_at, True
-        self.beats = told.beats
-        self.newest = told.sample
+        self.told, self.asked_at, self.seen_at, self.answers = told, asked_at, answered_at, True
         if told.sample is None:
             return
         if len(self._kept) > 1 and self._kept[-1][1] == told.sample == self._kept[-2][1]:
@@ -57,6 +52,21 @@ class Samples:
             at for at, sample in reversed(self._kept) if type(sample) is kind and position.covers(sample)
         )
         return next(covered, None)
+
+    def gained(self, before: Any, now: Any) -> bool:
+        """Whether a node at `now` has reached a sample that it had not reached at `before`."""
+        kind = type(now)
+        if type(before) is not kind:
+            return False
+        return any(
+            type(sample) is kind and now.covers(sample) and not before.covers(sample)
+            for _, sample in self._kept
+        )
+
+    @property
+    def newest(self) -> Any:
+        """The last position sampled, or None."""
+        return None if self.told is None else self.told.sample
 
     @property
     def known(self) -> bool:

@@ -2,65 +2,143 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from .fitness import Fitness, assess
+from .fitness import Evidence, Fitness, assess, primary_remark
 from .interview import Facts
 from .lag import Samples, heartbeat_lag, lag_bound
+from .upstream import Peer, Upstream, same_server, upstream
+
+
+class Surroundings(NamedTuple):
+    """What has to be known of the other nodes to judge one.
+
+    Attributes:
+        primary: the primary's label, for messages; `address`: where this process reaches it.
+        samples: of the primary.
+        earlier, later: the nodes that serve reads besides this one, by their place in the list.
+        complete: whether all of them have been asked.
+    """
+
+    primary: str
+    address: str
+    samples: Samples
+    earlier: Sequence[Peer] = ()
+    later: Sequence[Peer] = ()
+    complete: bool = True
 
 
 class ProbeHistory:
     """What the probes of one node have found.
 
     Attributes:
-        server: who answered last; None: nobody yet.
-        read_only: whether that was read-only; None: not known.
+        told: what it has answered last; None: nothing yet.
+        read_only: whether it was read-only then; None: not known.
     """
 
     def __init__(self) -> None:
-        self.server: tuple[str, str] | None = None
+        self.told: Facts | None = None
         self.read_only: bool | None = None
-        self._position: Any = None
-        self._own_writes: Any = None
+        self._answered_at = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
         self._reached_at: float | None = None
+        self._upstream: Upstream | None = None
+        self._position_then: Any = None  # when it was first seen to follow its present sources
+        self._proven = False
+        self._own = self._others = ""
 
     def assess(
-        self, told: Facts, answered_at: float, samples: Samples,
+        self, told: Facts, answered_at: float, around: Surroundings,
         *, serves: bool, listed: bool, max_lag: float | None,
     ) -> Fitness:  # fmt: skip
         """Whether the node may serve reads, by what it has answered now and before.
 
         Parameters:
             told: what it has answered now; `answered_at`: when.
-            samples: of the primary.
+            around: the other nodes.
             serves: whether it serves reads; else it is the primary, and nothing more.
             listed: whether it was given as the primary.
             max_lag: the bound; None: there is none.
         """
+        before, self.told = self.told, told
         if not serves:
-            self.server = told.itself
-            remark = "has read_only=ON: it takes no writes" if told.read_only else ""
-            return Fitness("up", "", "primary", 0.0, remark)
-        before, position = self._position, told.position
-        moved_back = before is not None and position is not None and not position.covers(before)
-        if told.itself != self.server or moved_back:
-            self._reached_at = self._own_writes = None
-        self.server, self._position = told.itself, position
-        reached_at = None if position is None else samples.reached(position)
+            return Fitness("up", "", "primary", 0.0, primary_remark(told))
+        samples = around.samples
+        moved_back = (
+            before is not None
+            and before.position is not None
+            and type(told.position) is type(before.position)
+            and not told.position.covers(before.position)
+        )
+        if before is None or told.server != before.server or moved_back:
+            self._forget()
+        else:
+            self._compare(before, samples)
+        self._answered_at = answered_at
+        reached_at = None if told.position is None else samples.reached(told.position)
         if reached_at is not None:
             self._reached_at = max(reached_at, self._reached_at or reached_at)
-        lag = heartbeat_lag(samples.beats, told.beats)
+        self._follow(told, around)
+        assert self._upstream is not None
+        primary = samples.told
+        beat = heartbeat_lag(None if primary is None else primary.beats, told.beats)
+        lag = beat
         if lag is None and self._reached_at is not None:
             lag = lag_bound(self._reached_at, answered_at, samples)
-        own, self._own_writes = self._own_writes, told.own_writes
         return assess(
-            told,
-            is_primary=listed or (bool(told.server) and told.itself == samples.server),
-            listed=listed,
-            # What was there a round ago and has not arrived at the primary since is not on its way.
-            diverged=own is not None and type(samples.newest) is type(own) and not samples.newest.covers(own),
-            lag=lag,
-            doubt=samples.known and position is not None and self._reached_at is None,
-            samples=samples,
-            max_lag=max_lag,
+            Evidence(
+                told,
+                is_primary=listed
+                or (primary is not None and _is_known(told) and told.server == primary.server),
+                listed=listed,
+                primary=around.primary,
+                primary_answers=samples.answers,
+                upstream=self._upstream,
+                lag=lag,
+                doubt=samples.known and told.position is not None and self._reached_at is None,
+                proven=self._proven or beat is not None,
+                own=self._own,
+                others=self._others,
+                twin=same_server(told, around.earlier),
+            ),
+            max_lag,
         )
+
+    def _compare(self, before: Facts, samples: Samples) -> None:
+        """Note what the node had a round ago and the primary does not have even now.
+
+        What is younger than that may be on its way, so the primary must have been asked after the node.
+        """
+        primary, asked_at = samples.told, samples.asked_at
+        if primary is None or asked_at is None or not samples.answers or asked_at <= self._answered_at:
+            return
+        own, others = before.dialect.unshared(before.variables, primary.variables)
+        # What was found first is what is said as long as there is any, or each more of it would be news.
+        self._own = (self._own or own) if own else ""
+        self._others = (self._others or others) if others else ""
+
+    def _follow(self, told: Facts, around: Surroundings) -> None:
+        """Note whom the node follows now, and whether the primary's data has been seen to arrive that way."""
+        samples = around.samples
+        primary = Peer(around.primary, around.address, samples.told)
+        now = upstream(told, primary, (*around.earlier, *around.later), complete=around.complete)
+        was = self._upstream
+        known = was is not None and [c.source for c in was.channels] == [c.source for c in now.channels]
+        if was is not None and was.relation == "primary" and not samples.answers:
+            # In the middle of a failover replicas are pointed at the next primary before `host` leads to
+            # it. They do not serve another's rows for that.
+            now = now._replace(relation="primary")
+        self._upstream = now
+        if not known:
+            self._position_then, self._proven = told.position, False
+        if not self._proven:
+            self._proven = samples.gained(self._position_then, told.position) or (
+                samples.told is not None and told.dialect.has_all_of(told.variables, samples.told.variables)
+            )
+
+
+def _is_known(told: Facts) -> bool:
+    return bool(told.server.server_id)

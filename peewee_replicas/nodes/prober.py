@@ -22,9 +22,11 @@ from ..servers.wire.sockets import readable
 from .fitness import role_change
 from .interview import Facts, Questionnaire, facts
 from .lag import Samples
+from .probe_history import Surroundings
 from .probe_run import Probe, ProbeTarget, Run, timed_out
 from .replica import Replica
 from .replica_set import ReplicaSet
+from .upstream import Peer
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -297,7 +299,7 @@ class Prober:
                     if not probe.receive():
                         continue
                     del probes[replica]
-                    self._take(replica, target, probe)
+                    self._take(replica, target, run, probe)
                     self._note_looks(run)
                 except Exception as exc:
                     probes.pop(replica, None)
@@ -351,7 +353,7 @@ class Prober:
             )
             while not probe.receive():
                 pass
-            self._take(replica, target, probe)
+            self._take(replica, target, run, probe)
             replica.backoff.end()
             if tries:
                 replica.works()
@@ -417,7 +419,7 @@ class Prober:
 
     # Taking in
 
-    def _take(self, replica: Replica, target: ProbeTarget, probe: Probe) -> None:
+    def _take(self, replica: Replica, target: ProbeTarget, run: Run, probe: Probe) -> None:
         """Take in what a node has answered."""
         cluster, conn = self._cluster, probe.conn
         assert probe.answers is not None
@@ -425,12 +427,13 @@ class Prober:
         target.silent = 0
         compared = replica is cluster.reader or self._sampled.is_set()
         changed = ""
+        around = self._surroundings(replica, run)
         with self._lock:
             if replica is cluster.reader:
                 self._samples.add(probe.asked_at, probe.answered_at, told)
                 changed = self._note_changed_role(target, told)
             fitness = target.history.assess(
-                told, probe.answered_at, self._samples, serves=replica in cluster.replicas.all,
+                told, probe.answered_at, around, serves=replica in cluster.replicas.all,
                 listed=replica.is_primary, max_lag=cluster.settings.max_lag,
             )  # fmt: skip
         if changed:
@@ -446,17 +449,35 @@ class Prober:
             )
             target.questionnaire.complaint, target.questionnaire.heartbeat_table = "", None
         progress = replica.progress
-        if fitness.role == "replica" and told.position is not None and told.server:
-            if progress.server in (None, told.server):
-                progress.learn(told.server, told.position, fresh=target.fresh)
+        if fitness.role == "replica" and told.position is not None and told.server.server_id:
+            if progress.server in (None, told.server.text):
+                progress.learn(told.server.text, told.position, fresh=target.fresh)
             target.fresh = False
         reached = told.sample if fitness.role == "primary" else told.position
         replica.probed(fitness, None if reached is None else reached.text())
         target.looked = target.looked or compared
 
+    def _surroundings(self, replica: Replica, run: Run) -> Surroundings:
+        cluster, targets = self._cluster, self._targets[run]
+        others = [other for other in cluster.replicas.all if other is not cluster.reader]
+        peers = []
+        for other in others:
+            target = targets.get(other)
+            peers.append(Peer(other.label, other.address, None if target is None else target.history.told))
+        place = others.index(replica) if replica in others else len(others)
+        return Surroundings(
+            f"the primary ({cluster.reader.address})",
+            cluster.reader.address,
+            self._samples,
+            peers[:place],
+            peers[place + 1 :],
+            complete=all(target.looked for other, target in list(targets.items()) if other is not replica),
+        )
+
     def _note_changed_role(self, target: ProbeTarget, told: Facts) -> str:
         history = target.history
-        words = role_change(told, history.server, history.read_only)
+        server = None if history.told is None else history.told.server
+        words = role_change(told, server, history.read_only)
         if words:
             self._cluster.generation += 1  # connections from before are not used any more
         history.read_only = told.read_only

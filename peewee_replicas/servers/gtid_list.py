@@ -121,9 +121,7 @@ class MariaDBPosition(Position):
             binlog_state: the primary's ``@@gtid_binlog_state``, with what it has applied and not logged.
                 Raises ``ValueError`` if malformed.
         """
-        state: dict[tuple[int, int], int] = {}
-        for domain, server, sequence in _mariadb_gtids(binlog_state):
-            state[domain, server] = max(sequence, state.get((domain, server), 0))
+        state = last_by_server(binlog_state)
         return all(state.get((d, server), 0) >= n for d, (n, server) in self._last.items())
 
     @property
@@ -133,6 +131,17 @@ class MariaDBPosition(Position):
 
     def __hash__(self) -> int:
         return hash(frozenset((domain, at[0]) for domain, at in self._last.items()))
+
+
+def last_by_server(binlog_state: str) -> dict[tuple[int, int], int]:
+    """The last sequence number of each domain and server in a text such as ``@@gtid_binlog_state``.
+
+    Raises ``ValueError`` if malformed.
+    """
+    found: dict[tuple[int, int], int] = {}
+    for domain, server, sequence in _mariadb_gtids(binlog_state):
+        found[domain, server] = max(sequence, found.get((domain, server), 0))
+    return found
 
 
 def _mariadb_gtids(text: str) -> Iterator[MariaDBGTID]:

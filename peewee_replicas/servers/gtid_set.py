@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from .intervals import Bounds, contains, join, pairs, union, without_gaps
+from .intervals import Bounds, contains, difference, join, pairs, union, without_gaps
 from .position import Position, malformed, mixed
 
 MAX_NUMBER: Final = 2**63 - 2  # of a transaction
@@ -154,6 +154,16 @@ class MySQLPosition(Position):
                         closed = self._sources.copy()
                     closed[source] = fewer
         return self if closed is None else self._made(closed)
+
+    def without(self, other: MySQLPosition) -> MySQLPosition:
+        """The transactions that are not in `other`."""
+        if type(other) is not type(self):
+            raise mixed(self, other)
+        left = {
+            source: difference(bounds, other._sources.get(source, ()))
+            for source, bounds in self._sources.items()
+        }
+        return self._made({source: bounds for source, bounds in left.items() if bounds})
 
     @property
     def size(self) -> int:

@@ -57,6 +57,23 @@ def union(one: Bounds, other: Bounds) -> Bounds:
     return many
 
 
+def difference(bounds: Bounds, known: Bounds) -> tuple[int, ...]:
+    """The numbers of `bounds` that are not in `known`, as bounds; empty if there are none."""
+    left: list[tuple[int, int]] = []
+    for start, stop in pairs(bounds):
+        for low, high in pairs(known):
+            if high <= start:
+                continue
+            if low >= stop:
+                break
+            if start < low:
+                left.append((start, low))
+            start = high
+        if start < stop:
+            left.append((start, stop))
+    return tuple(bound for interval in left for bound in interval)
+
+
 def without_gaps(bounds: Bounds, known: Bounds) -> Bounds:
     """`bounds` with each gap closed that is in `known` as a whole."""
     kept = [bounds[0]]

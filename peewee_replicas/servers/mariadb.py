@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .gtid_list import MariaDBPosition
+from .gtid_list import MariaDBPosition, last_by_server
+from .identity import in_sql
 from .mysql_family import GUARD as GUARD
 from .mysql_family import READ_ONLY_NOW as READ_ONLY_NOW
 from .mysql_family import SNAPSHOT as SNAPSHOT
@@ -34,8 +35,13 @@ READY = (
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
 # Within a domain a commit's sequence number is higher than all that its transaction could have read.
 COMMIT_COVERS_READS = True
+# A domain, a server id and a number are easily the same in two topologies.
+EXACT_POSITIONS = False
 # Whether what a statement has changed in the session before it failed is reported with the next one.
 REPORTS_AFTER_ERRORS = False
+
+
+_WHO = in_sql()
 
 
 def now(row: tuple[Any, ...]) -> MariaDBPosition | None:
@@ -67,17 +73,16 @@ def wait(target: str, seconds: float) -> str:
 
     Only `gtid_slave_pos` is safe as progress: `gtid_binlog_pos` runs ahead of the visible rows.
     """
-    return f"SELECT MASTER_GTID_WAIT('{target}', {seconds:.3f}), @@server_uid, @@GLOBAL.gtid_slave_pos"
+    return f"SELECT MASTER_GTID_WAIT('{target}', {seconds:.3f}), {_WHO}, @@GLOBAL.gtid_slave_pos"
 
 
 # What a probe asks. SHOW, so that servers count no SELECT the user did not send.
 PROBE = (
-    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uid', 'server_id', 'read_only', "
-    "'innodb_read_only', 'wsrep_on', 'log_bin', 'gtid_slave_pos', 'gtid_binlog_pos')"
+    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_id', 'hostname', 'port', 'read_only', "
+    "'innodb_read_only', 'wsrep_on', 'log_bin', 'gtid_slave_pos', 'gtid_binlog_pos', 'gtid_binlog_state')"
 )
-IDENTITY = "server_uid"
 REACHED = "gtid_slave_pos"
-LONG_VALUES = ("gtid_slave_pos", "gtid_binlog_pos")
+LONG_VALUES = ("gtid_slave_pos", "gtid_binlog_pos", "gtid_binlog_state")
 # With ALL, or what is received under a name would not be listed.
 CHANNELS = ("SHOW ALL SLAVES STATUS",)
 
@@ -89,11 +94,39 @@ def sampled(variables: Mapping[str, str]) -> MariaDBPosition | None:
     return MariaDBPosition.parse(variables.get("gtid_binlog_pos", ""))
 
 
-def own_writes(variables: Mapping[str, str]) -> MariaDBPosition:
-    """What a node has written by itself, and not replicated, as far as its last positions tell."""
-    logged = MariaDBPosition.parse(variables.get("gtid_binlog_pos", ""))
-    own = variables.get("server_id", "")
-    return MariaDBPosition(gtid for gtid in logged.gtids() if str(gtid.server) == own)
+def has_all_of(node: Mapping[str, str], primary: Mapping[str, str]) -> bool:
+    """Never known: the same GTID may be another transaction in another topology."""
+    return False
+
+
+def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, str]:
+    """What a node has executed and the primary has not, as text: its own writes, and those of others.
+
+    Of others' writes only the domains count in which the primary writes too. A replica of several sources
+    has further ones.
+
+    Parameters:
+        node, primary: their answers to `PROBE`.
+    """
+    if primary.get("log_bin") != "ON":
+        return "", ""
+    known = _executed(primary)
+    domains = {domain for domain, _ in known}
+    own: list[str] = []
+    others: list[str] = []
+    for (domain, server), sequence in sorted(_executed(node).items()):
+        if sequence > known.get((domain, server), 0):
+            if str(server) == node.get("server_id"):
+                own.append(f"{domain}-{server}-{sequence}")
+            elif domain in domains:
+                others.append(f"{domain}-{server}-{sequence}")
+    return ",".join(own), ",".join(others)
+
+
+def _executed(answers: Mapping[str, str]) -> dict[tuple[int, int], int]:
+    """The last sequence number of each server in each domain, be it logged or only applied."""
+    texts = (answers.get("gtid_binlog_state", ""), answers.get("gtid_slave_pos", ""))
+    return last_by_server(",".join(text for text in texts if text))
 
 
 def settle(target: str, seconds: float) -> str:

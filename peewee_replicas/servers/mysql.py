@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .gtid_set import MySQLPosition
+from .identity import in_sql
 from .mysql_family import GUARD as GUARD
 from .mysql_family import READ_ONLY_NOW as READ_ONLY_NOW
 from .mysql_family import SNAPSHOT as SNAPSHOT
@@ -31,8 +32,12 @@ READY = ""  # Galera is MariaDB's
 NOW = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode"
 # A commit's own GTID says nothing of what its transaction had read before.
 COMMIT_COVERS_READS = False
+EXACT_POSITIONS = True
 # Whether what a statement has changed in the session before it failed is reported with the next one.
 REPORTS_AFTER_ERRORS = True
+
+
+_WHO = in_sql("@@server_uuid")
 
 
 def now(row: tuple[Any, ...]) -> MySQLPosition | None:
@@ -61,17 +66,17 @@ def wait(target: str, seconds: float) -> str:
     """A query that waits until the node has reached a position, and then tells who and where it is."""
     seconds = max(seconds, 0.001)  # to the server, 0 means without end
     wait = f"WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f})"
-    return f"SELECT {wait}, @@server_uuid, @@GLOBAL.gtid_executed"
+    return f"SELECT {wait}, {_WHO}, @@GLOBAL.gtid_executed"
 
 
 # What a probe asks. SHOW, so that servers count no SELECT the user did not send.
 PROBE = (
-    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_id', 'read_only', 'offline_mode', "
-    "'innodb_read_only', 'group_replication_group_name', 'gtid_mode', 'gtid_executed')"
+    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_id', 'hostname', 'port', "
+    "'read_only', 'offline_mode', 'innodb_read_only', 'group_replication_group_name', "
+    "'gtid_mode', 'gtid_executed', 'gtid_owned')"
 )
-IDENTITY = "server_uuid"
 REACHED = "gtid_executed"
-LONG_VALUES = ("gtid_executed",)
+LONG_VALUES = ("gtid_executed", "gtid_owned")
 # The second spelling is for releases before 8.0.22.
 CHANNELS = ("SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
 
@@ -83,11 +88,32 @@ def sampled(variables: Mapping[str, str]) -> MySQLPosition | None:
     return MySQLPosition.parse(variables.get("gtid_executed", ""))
 
 
-def own_writes(variables: Mapping[str, str]) -> MySQLPosition:
-    """What a node has written by itself, and not replicated."""
-    executed = MySQLPosition.parse(variables.get("gtid_executed", ""))
-    own = variables.get("server_uuid", "").lower()
-    return MySQLPosition(interval for interval in executed.intervals() if interval.uuid == own)
+def has_all_of(node: Mapping[str, str], primary: Mapping[str, str]) -> bool:
+    """Whether a node has all that the primary has, with writes of that very server among it.
+
+    Parameters:
+        node, primary: their answers to `PROBE`.
+    """
+    executed, known = (MySQLPosition.parse(answers.get("gtid_executed", "")) for answers in (node, primary))
+    own = primary.get("server_uuid", "").lower()
+    return executed.covers(known) and any(interval.uuid == own for interval in known.intervals())
+
+
+def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, str]:
+    """What a node has executed and the primary has not, as text: its own writes, and those of others.
+
+    Parameters:
+        node, primary: their answers to `PROBE`.
+    """
+    if node.get("gtid_mode") != "ON" or primary.get("gtid_mode") != "ON":
+        return "", ""
+    executed, known = (MySQLPosition.parse(answers.get("gtid_executed", "")) for answers in (node, primary))
+    # With semi-synchronous replication a replica may have a transaction before the primary has finished it.
+    known = known.merge(MySQLPosition.parse_owned(primary.get("gtid_owned", "")))
+    lacking = executed.without(known).intervals()
+    own = node.get("server_uuid", "").lower()
+    texts = [MySQLPosition(i for i in lacking if (i.uuid == own) is mine).text() for mine in (True, False)]
+    return texts[0], texts[1]
 
 
 def settle(target: str, seconds: float) -> str:

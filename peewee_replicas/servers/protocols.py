@@ -75,12 +75,12 @@ class ServerDialect(Dialect, Protocol):
         """Whether the position that a commit reports covers what its transaction had read."""
 
     @property
-    def PROBE(self) -> str:
-        """The statement with which a node is probed; it lists variables by name."""
+    def EXACT_POSITIONS(self) -> bool:
+        """Whether a position names each transaction, so that another server's can never be taken for it."""
 
     @property
-    def IDENTITY(self) -> str:
-        """The variable in `PROBE` that tells one server from another."""
+    def PROBE(self) -> str:
+        """The statement with which a node is probed; it lists variables by name."""
 
     @property
     def REACHED(self) -> str:
@@ -112,8 +112,19 @@ class ServerDialect(Dialect, Protocol):
     def sampled(self, variables: Mapping[str, str]) -> Position | None:
         """The primary's position from `PROBE`; None where it keeps no GTIDs."""
 
-    def own_writes(self, variables: Mapping[str, str]) -> Position:
-        """What a node has written itself, rather than replicated, from `PROBE`."""
+    def has_all_of(self, node: Mapping[str, str], primary: Mapping[str, str]) -> bool:
+        """Whether a node has all that the primary has, with writes of that very server among it.
+
+        Parameters:
+            node, primary: their answers to `PROBE`.
+        """
+
+    def unshared(self, node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, str]:
+        """What a node has executed and the primary has not: its own writes, and those of other servers.
+
+        Parameters:
+            node, primary: their answers to `PROBE`.
+        """
 
 
 class Connection(Protocol):

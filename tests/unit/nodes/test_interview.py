@@ -8,25 +8,32 @@ from typing import Any
 import pytest
 from pymysql.err import OperationalError, ProgrammingError
 
-from peewee_replicas.nodes.fitness import assess, role_change
+from peewee_replicas.nodes.fitness import Evidence, assess, role_change
 from peewee_replicas.nodes.interview import (
     Answers,
     Channel,
     Facts,
     Questionnaire,
+    Source,
     channel,
     facts,
     heartbeats,
     interview,
 )
 from peewee_replicas.nodes.lag import Samples, heartbeat_lag, lag_bound
+from peewee_replicas.nodes.upstream import Upstream
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 from peewee_replicas.servers import mariadb, mysql
+from peewee_replicas.servers.identity import ServerIdentity
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 OTHER = "4e11fa47-71ca-11e1-9e33-c80aa9429562"
 
-FOLLOWING = Channel(True, True, 0.0, "")
+A = ServerIdentity("", "1", "a", "3306")
+B = ServerIdentity("", "2", "b", "3306")
+C = ServerIdentity("", "3", "c", "3306")
+TO_A = Source("a", "3306", "1")
+FOLLOWING = Channel(True, True, 0.0, "", TO_A)
 
 
 def at(text: str) -> MariaDBPosition:
@@ -35,8 +42,8 @@ def at(text: str) -> MariaDBPosition:
 
 def node(**changed: Any) -> Facts:
     told = Facts(
-        server="b", itself=("b", "2"), read_only=True, offline=False, member=False, position=at("0-1-5"),
-        sample=at("0-1-5"), own_writes=at(""), channels=(FOLLOWING,), beats=None,
+        server=B, read_only=True, offline=False, member=False, position=at("0-1-5"),
+        sample=at("0-1-5"), channels=(FOLLOWING,), beats=None, variables={}, dialect=mariadb,
     )  # fmt: skip
     return told._replace(**changed)
 
@@ -44,28 +51,26 @@ def node(**changed: Any) -> Facts:
 def primary(*samples: tuple[float, str]) -> Samples:
     found = Samples()
     for when, text in samples:
-        found.add(when, when + 0.01, node(itself=("a", "1"), sample=at(text)))
+        found.add(when, when + 0.01, node(server=A, sample=at(text)))
     return found
 
 
-def verdict(told: Facts, **changed: Any) -> Any:
+def verdict(told: Facts, *, max_lag: float | None = 10.0, **changed: Any) -> Any:
     given: dict[str, Any] = {
         "is_primary": False,
         "listed": False,
-        "diverged": False,
+        "primary": "the primary (a:3306)",
+        "primary_answers": True,
+        "upstream": Upstream("primary" if told.channels else "unclear", told.channels or ()),
         "lag": 0.1,
         "doubt": False,
-        "samples": primary((1.0, "0-1-5")),
-        "max_lag": 10.0,
     }
-    return assess(told, **{**given, **changed})
+    return assess(Evidence(told, **{**given, **changed}), max_lag)
 
 
-STOPPED = Channel(True, False, None, "Duplicate entry")
-DEAF = Channel(False, True, None, "")
+STOPPED = Channel(True, False, None, "Duplicate entry", TO_A)
+DEAF = Channel(False, True, None, "", TO_A)
 UNTOLD = None
-PRIMARY_DOWN = primary((1.0, "0-1-5"))
-PRIMARY_DOWN.miss()
 
 
 @pytest.mark.parametrize(
@@ -78,21 +83,27 @@ PRIMARY_DOWN.miss()
         # Where nothing is known of its lag but that it was not seen to get there, it is not used.
         (node(channels=UNTOLD), {"lag": None, "doubt": True}, "lagging", "replica", "not known"),
         (node(), {"lag": None, "doubt": True}, "up", "replica", ""),
-        (node(channels=(Channel(True, True, 3600.0, ""),)), {"lag": None}, "lagging", "replica", "3600.0 s"),
+        (
+            node(channels=(Channel(True, True, 3600.0, "", TO_A),)),
+            {"lag": None},
+            "lagging",
+            "replica",
+            "3600.0 s",
+        ),
         (node(channels=UNTOLD), {"lag": None, "doubt": True, "max_lag": None}, "up", "replica", ""),
         # Stopped replication has no lag, which is not the same as 0.
         (node(channels=(STOPPED,)), {}, "unfit", "replica", "nothing is applied: Duplicate entry"),
         (node(channels=(STOPPED,)), {"max_lag": None}, "unfit", "replica", "nothing is applied"),
         (node(channels=(DEAF,)), {}, "unfit", "replica", "nothing is received"),
         (node(channels=(FOLLOWING, DEAF)), {}, "unfit", "replica", "nothing is received"),
-        (node(channels=(DEAF,)), {"samples": PRIMARY_DOWN}, "up", "replica", ""),
+        (node(channels=(DEAF,)), {"primary_answers": False}, "up", "replica", ""),
         (node(channels=()), {}, "unfit", "detached", "replicates from nobody"),
         (node(channels=(), read_only=False), {}, "unfit", "detached", "was it promoted?"),
         (node(channels=(), member=True), {}, "up", "member", ""),
-        (node(channels=UNTOLD, read_only=False), {"diverged": True}, "unfit", "detached", "of its own"),
+        (node(channels=UNTOLD, read_only=False), {"own": "0-2-6"}, "unfit", "detached", "of its own"),
         # A stray write by an administrator, or a ring of primaries.
-        (node(channels=UNTOLD), {"diverged": True}, "up", "replica", ""),
-        (node(read_only=False), {"diverged": True}, "up", "replica", ""),
+        (node(channels=UNTOLD), {"own": "0-2-6"}, "up", "replica", ""),
+        (node(read_only=False), {"own": "0-2-6"}, "up", "replica", ""),
         (node(offline=True), {}, "unfit", "replica", "offline_mode"),
         (node(offline=True), {"is_primary": True}, "unfit", "primary", "offline_mode"),
         (node(channels=()), {"is_primary": True}, "up", "primary", ""),
@@ -165,7 +176,7 @@ def test_old_samples_are_thinned_out_and_never_flatter() -> None:
 
 def test_another_primary_has_samples_of_its_own() -> None:
     samples = primary((1.0, "0-1-5"))
-    samples.add(2.0, 2.0, node(itself=("c", "3"), sample=at("0-3-9")))
+    samples.add(2.0, 2.0, node(server=C, sample=at("0-3-9")))
     assert samples.reached(at("0-1-5")) is None
     assert samples.reached(at("0-3-9")) == 2.0
 
@@ -218,11 +229,11 @@ def test_heartbeats_of_every_column_type_are_read() -> None:
 @pytest.mark.parametrize(
     ("receives", "applies", "behind", "found"),
     [
-        ("Yes", "Yes", 3, Channel(True, True, 3.0, "gone; broken")),
-        ("Connecting", "Yes", None, Channel(True, True, None, "gone; broken")),
-        ("Preparing", "Yes", None, Channel(True, True, None, "gone; broken")),
-        ("No", "Yes", None, Channel(False, True, None, "gone; broken")),
-        ("Yes", "No", None, Channel(True, False, None, "gone; broken")),
+        ("Yes", "Yes", 3, Channel(True, True, 3.0, "gone; broken", Source("a", "3306"))),
+        ("Connecting", "Yes", None, Channel(True, True, None, "gone; broken", Source("a", "3306"))),
+        ("Preparing", "Yes", None, Channel(True, True, None, "gone; broken", Source("a", "3306"))),
+        ("No", "Yes", None, Channel(False, True, None, "gone; broken", Source("a", "3306"))),
+        ("Yes", "No", None, Channel(True, False, None, "gone; broken", Source("a", "3306"))),
     ],
 )
 def test_the_state_of_a_channel_under_old_and_new_column_names(
@@ -233,6 +244,8 @@ def test_the_state_of_a_channel_under_old_and_new_column_names(
         f"{replica}_IO_Running": receives,
         f"{replica}_SQL_Running": applies,
         f"Seconds_Behind_{source}": behind,
+        f"{source}_Host": "a",
+        f"{source}_Port": 3306,
         "Last_IO_Error": "gone",
         "Last_SQL_Error": "broken",
     }
@@ -241,14 +254,18 @@ def test_the_state_of_a_channel_under_old_and_new_column_names(
 
 def test_facts_are_read_from_mysqls_answers() -> None:
     variables = {
-        "server_uuid": UUID, "server_id": "7", "read_only": "ON", "offline_mode": "OFF", "gtid_mode": "ON",
+        "server_uuid": UUID, "server_id": "7", "hostname": "h", "port": "3306",
+        "read_only": "ON", "offline_mode": "OFF", "gtid_mode": "ON",
         "innodb_read_only": "OFF", "group_replication_group_name": "",
         "gtid_executed": f"{OTHER}:1-9,\n{UUID}:1-2",
     }  # fmt: skip
     told = facts(Answers(variables, None), mysql)
-    assert (told.server, told.itself, told.read_only, told.offline) == (UUID, (UUID, "7"), True, False)
+    assert (told.server, told.read_only, told.offline) == (
+        ServerIdentity(UUID, "7", "h", "3306"),
+        True,
+        False,
+    )
     assert told.position == told.sample == MySQLPosition.parse(f"{OTHER}:1-9,{UUID}:1-2")
-    assert told.own_writes == MySQLPosition.parse(f"{UUID}:1-2")
     assert not told.member
     old = facts(Answers({**variables, "gtid_mode": "OFF", "offline_mode": "ON"}, []), mysql)
     assert (old.position, old.sample, old.offline, old.channels) == (None, None, True, ())
@@ -258,11 +275,13 @@ def test_facts_are_read_from_mysqls_answers() -> None:
 
 def test_facts_are_read_from_mariadbs_answers() -> None:
     variables = {
-        "server_uid": "x=", "server_id": "2", "read_only": "OFF", "log_bin": "ON", "wsrep_on": "OFF",
+        "server_id": "2", "hostname": "h", "port": "3306",
+        "read_only": "OFF", "log_bin": "ON", "wsrep_on": "OFF",
         "innodb_read_only": "OFF", "gtid_slave_pos": "0-1-5", "gtid_binlog_pos": "0-2-6,1-1-3",
     }  # fmt: skip
     told = facts(Answers(variables, None), mariadb)
-    assert (told.position, told.sample, told.own_writes) == (at("0-1-5"), at("0-2-6,1-1-3"), at("0-2-6"))
+    assert (told.position, told.sample) == (at("0-1-5"), at("0-2-6,1-1-3"))
+    assert told.server == ServerIdentity("", "2", "h", "3306")
     assert not told.read_only
     assert facts(Answers({**variables, "log_bin": "OFF"}, None), mariadb).sample is None
     assert facts(Answers({**variables, "wsrep_on": "ON"}, None), mariadb).member
@@ -345,14 +364,14 @@ def test_a_node_that_answers_nothing_is_an_error() -> None:
     ("changed", "server", "read_only", "words"),
     [
         ({}, None, None, ""),
-        ({}, ("b", "2"), False, "is read-only now"),
-        ({}, ("b", "2"), True, ""),
-        ({}, ("b", "2"), None, ""),
-        ({}, ("a", "1"), True, "is another server now"),
-        ({"read_only": False}, ("b", "2"), True, ""),
-        ({"read_only": False}, ("b", "2"), False, ""),
-        ({"read_only": False}, ("a", "1"), False, "is another server now"),
-        ({"read_only": False, "member": True}, ("a", "1"), False, ""),
+        ({}, B, False, "is read-only now"),
+        ({}, B, True, ""),
+        ({}, B, None, ""),
+        ({}, A, True, "is another server now"),
+        ({"read_only": False}, B, True, ""),
+        ({"read_only": False}, B, False, ""),
+        ({"read_only": False}, A, False, "is another server now"),
+        ({"read_only": False, "member": True}, A, False, ""),
     ],
 )
 def test_what_tells_that_the_roles_have_changed(
