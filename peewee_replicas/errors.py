@@ -34,7 +34,9 @@ class OutcomeUnknown(OperationalError):
 
 
 class PrimaryReadOnly(OperationalError):
-    """The primary refused a write because it is read-only now: the roles have changed. Nothing was executed.
+    """The primary refused a write because it is read-only. Nothing was executed.
+
+    The roles have changed, or ``host`` leads to a replica; the message says which where that is known.
 
     The next statement outside a transaction connects anew, and so finds a primary that has moved.
     ``args[0]`` is the driver's number.

@@ -306,13 +306,18 @@ class PrimaryConnection:
         if str(answer).upper() in ("0", "OFF"):
             return  # another of its options refuses it
         cluster = self.cluster
+        before = cluster.writes
+        cluster.writes = "lost" if before in ("taken", "lost") else "refused"
+        if cluster.writes == "lost":
+            found, remedy = "is read-only now, so the roles have changed", "let host lead to the new primary"
+        else:
+            found, remedy = "is read-only, so host may lead to a replica", "let host lead to the primary"
+        if cluster.writes != before:
+            logger.warning("%s %s: %s", cluster.primary_label, found, exc)
         words = (
-            "it is read-only now, so the roles have changed: nothing was executed; the next statement "
-            "outside a transaction connects anew, so let host lead to the new primary, or make it writable"
+            f"it {found}: nothing was executed; the next statement outside a transaction connects anew, "
+            f"so {remedy}, or make it writable"
         )
-        if not cluster.demoted:
-            cluster.demoted = True
-            logger.warning("%s is read-only now, so the roles have changed: %s", cluster.primary_label, exc)
         # From now on no thread uses a connection that it has to the primary as it was.
         cluster.generation = max(cluster.generation, conn.generation + 1)
         raise PrimaryReadOnly(*explained(exc.args, cluster.primary_label, words)) from exc

@@ -48,8 +48,8 @@ def on_writer(execution: Execution) -> Cursor:
         conn.session_changed = True
     if statement.effect:
         parts.session.mark(conn, statement.effect)
-    if parts.cluster.demoted and statement.kind == "write":
-        parts.cluster.demoted = False
+    if parts.cluster.writes != "taken" and statement.kind == "write":
+        parts.cluster.writes = "taken"
     return cursor
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ..concurrency import new_lock
 from ..events import Counters, NodeNews
 from ..positions import Position
-from .prober import Prober, ProbeSettings
+from .prober import Prober, ProbeSettings, WriteState
 from .replica import Replica
 from .replica_set import ReplicaSet
 from .setting_differences import Comparison
@@ -39,7 +39,8 @@ class Cluster:
         settings_met: what each node's settings were, to tell of differences that change results.
         generation: how often the primary was found to be one no longer; connections to it from before that
             are not used again.
-        demoted: the primary was found to be read-only, and no write has worked since.
+        writes: what was seen of writes to the primary: ``"unseen"``: nothing; ``"taken"``; ``"lost"``: it has
+            taken some and is read-only now; ``"refused"``: it is read-only, and was never seen to take any.
         membership_lock: held while the list of replicas is exchanged.
     """
 
@@ -54,7 +55,7 @@ class Cluster:
         self.prober: Prober | None = None
         self.settings_met = Comparison()
         self.generation = 0
-        self.demoted = False
+        self.writes: WriteState = "unseen"
         self.membership_lock = new_lock()
         self._timed = timed
         self._take_in(replicas.all)

@@ -14,7 +14,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ..concurrency import Clock, new_lock
 from ..events import Counters, NodeNews
@@ -46,6 +46,9 @@ _probers: weakref.WeakSet[Prober] = weakref.WeakSet()
 _forking = threading.Event()
 
 
+WriteState = Literal["unseen", "taken", "lost", "refused"]
+
+
 class ProbeSettings(Protocol):
     """The settings of a database that the prober follows."""
 
@@ -63,6 +66,7 @@ class ProbedCluster(Protocol):
         reader: the primary; one of the replicas too, where it was listed among them.
         generation: raised by the prober when the primary is found to be one no longer; connections to it
             that are older are not used again.
+        writes: what is known of writes to the primary; set by the prober when it finds it writable.
         counters: where it counts the connections under which it has hung up.
         news: tells the user's hooks of what happens to the primary.
         settings: the database's.
@@ -80,6 +84,7 @@ class ProbedCluster(Protocol):
     def settings(self) -> ProbeSettings: ...
 
     generation: int
+    writes: WriteState
 
 
 class ErrorReader(Protocol):
@@ -481,6 +486,8 @@ class Prober:
         if words:
             self._cluster.generation += 1  # connections from before are not used any more
         history.read_only = told.read_only
+        if not told.read_only:
+            self._cluster.writes = "taken"
         # A demoted primary may live on behind this connection, while its address leads elsewhere by now.
         target.outdated = told.read_only
         return words

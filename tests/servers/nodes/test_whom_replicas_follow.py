@@ -20,6 +20,8 @@ from support import waiting
 from support.clusters import SERVERS, own_cluster
 from support.proxies.relay import Relay
 
+from peewee_replicas import PrimaryReadOnly
+
 until = functools.partial(waiting.until, seconds=30.0)
 
 READ = "SELECT who FROM mark ORDER BY who"
@@ -72,7 +74,7 @@ def opened(ours: Any, replicas: list[dict[str, Any]], **options: Any) -> Any:
         replicas=replicas, user=ours.admin_user, consistency="eventual", **{"probe_interval": 0.1, **options}
     )
     database.execute_sql(READ)
-    assert database._replication.prober.looked.wait(30)
+    assert database._parts.cluster.prober.looked.wait(30)
     return database
 
 
@@ -224,20 +226,24 @@ def test_a_channel_that_has_nothing_to_do_with_the_primary_harms_nobody(clusters
         database.dispose()
 
 
-def test_transactions_of_its_own_are_said_once(clusters: Any, caplog: pytest.LogCaptureFixture) -> None:
-    ours, _ = clusters
-    node = ours.replicas[1]
-    for user in (ours.admin_user, ours.user):
-        database = opened(ours, [at(ours, node, user=user)])
-        with caplog.at_level(logging.WARNING, "peewee.replicas"):
-            for number in range(3):
-                node.execute(f"CREATE TABLE {ours.database_name}.own_{user}_{number} (n INT)")
-                settled(database)
-            used(database, lambda: "transactions of its own" in caplog.text)
-        assert caplog.text.count("transactions of its own") == 1
-        assert database.replicas[0].state == "up"
-        database.dispose()
-        caplog.clear()
+@pytest.mark.parametrize("server", SERVERS)
+def test_transactions_of_its_own_are_said_once(server: str, caplog: pytest.LogCaptureFixture) -> None:
+    with own_cluster(server, replicas=1) as cluster:
+        cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.mark (who VARCHAR(20))")
+        cluster.primary.execute(f"INSERT INTO {cluster.database_name}.mark VALUES ('ours')")
+        cluster.sync()
+        node = cluster.replicas[0]
+        for user in (cluster.admin_user, cluster.user):
+            database = opened(cluster, [at(cluster, node, user=user)])
+            with caplog.at_level(logging.WARNING, "peewee.replicas"):
+                for number in range(3):
+                    node.execute(f"CREATE TABLE {cluster.database_name}.own_{user}_{number} (n INT)")
+                    settled(database)
+                used(database, lambda: "transactions of its own" in caplog.text)
+            assert caplog.text.count("transactions of its own") == 1
+            assert database.replicas[0].state == "up"
+            database.dispose()
+            caplog.clear()
 
 
 def test_one_server_under_two_names_is_noticed(clusters: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -265,3 +271,42 @@ def test_host_that_leads_to_a_replica_is_said(clusters: Any, caplog: pytest.LogC
     assert "read-only now" not in caplog.text
     assert database.replicas[0].state == "up"  # it is no worse than what `host` leads to
     database.dispose()
+
+
+@pytest.mark.parametrize("probe_interval", [0.1, None])
+def test_a_write_to_it_is_not_told_that_the_roles_have_changed(
+    clusters: Any, probe_interval: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, _ = clusters
+    node = ours.replicas[0]
+    node.execute("SET GLOBAL read_only = ON")
+    database = ours.database(host=node.host, port=node.port, replicas=[], probe_interval=probe_interval)
+    seen: list[str] = []
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        for _ in range(2):
+            with pytest.raises(PrimaryReadOnly, match="read-only") as caught:
+                database.execute_sql("INSERT INTO mark VALUES ('never')")
+            seen.append(str(caught.value))
+    assert "host may lead to a replica" in seen[0]
+    assert caplog.text.count("so host may lead to a replica") == 1
+    database.close()
+
+
+@pytest.mark.parametrize("probe_interval", [0.1, None])
+def test_one_that_took_writes_is(
+    clusters: Any, probe_interval: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, _ = clusters
+    database = ours.database(probe_interval=probe_interval)
+    database.execute_sql("UPDATE mark SET who = 'ours'")
+    ours.primary.execute("SET GLOBAL read_only = ON")
+    try:
+        with (
+            caplog.at_level(logging.WARNING, "peewee.replicas"),
+            pytest.raises(PrimaryReadOnly, match="read-only now, so the roles have changed"),
+        ):
+            database.execute_sql("INSERT INTO mark VALUES ('never')")
+        assert "is read-only now, so the roles have changed" in caplog.text
+    finally:
+        ours.primary.execute("SET GLOBAL read_only = OFF")
+        database.close()
