@@ -11,7 +11,9 @@ from ..errors import ReadOnlyViolation
 from ..events import Counters
 from ..routing.router import Router
 from ..servers.protocols import ServerConnection
+from ..statements.kinds import NAMED_LOCK
 from ..statements.tokens import first_word
+from .named_locks import NamedLocks
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -37,6 +39,7 @@ class PrimarySession:
 
     def __init__(self, router: Router, consistency: Consistency, counters: Counters) -> None:
         self.carried = ""
+        self._said: set[str] = set()
         self._router = router
         self._consistency = consistency
         self._counters = counters
@@ -84,10 +87,35 @@ class PrimarySession:
         """Remember that a connection of the primary carries something a replica does not have."""
         if conn.initialized and not conn.session_state:
             conn.session_state = effect
+            self._say_once(effect)
+
+    def _say_once(self, effect: str) -> None:
+        """Warn of a cause once: programs that take a lock in each request are not told at each."""
+        if effect not in self._said:
+            self._said.add(effect)
             logger.warning(
-                "the primary's connection now carries %s: reads stay on the primary until it is closed",
+                "a connection to the primary now carries %s: reads on it stay on the primary until it is "
+                "closed; said once, though it may happen often",
                 effect,
             )
+
+    def named_locks_changed(self, conn: ServerConnection, takes: bool, had_changes: bool) -> None:
+        """Take in that a statement about named locks has succeeded on a connection of the primary.
+
+        Parameters:
+            takes: whether it calls a function that takes a lock.
+            had_changes: `conn.session_changed` as it was before.
+        """
+        text = _text(conn.last_statement)
+        conn.changes = [change for change in conn.changes if change != text]
+        locks = conn.named_locks = conn.named_locks or NamedLocks()
+        locks.executed(text, takes, conn.single_value)
+        if locks.any_held:
+            self.mark(conn, NAMED_LOCK)
+            return
+        conn.session_changed = had_changes
+        if conn.session_state == NAMED_LOCK:
+            conn.session_state = ""
 
     def has_unread_results(self, conn: ServerConnection) -> bool:
         """Whether the last statement's results are still to be read, and may tell of writes and changes."""

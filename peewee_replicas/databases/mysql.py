@@ -83,8 +83,8 @@ class PooledConnector(PooledMySQLDatabase, MySQLConnector):
         # What the next user of this connection must not meet: another's session.
         if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
             return False
-        # peewee's own rolls back; LOCK TABLES outlives that.
-        reusable = bool(super()._can_reuse(conn)) and not conn.transaction
+        # peewee's own rolls back, and with that the server tells what a failed statement has left.
+        reusable = bool(super()._can_reuse(conn)) and conn.replaceable and not conn.busy
         conn.initialized = False  # a subclass's _initialize_connection() runs again at check-out
         return reusable
 

@@ -12,6 +12,8 @@ from ..nodes.cluster import PRIMARY
 from ..routing.plan import READER, REPLICA
 from ..servers.error_meanings import NO_CONNECTION
 from ..servers.protocols import ServerConnection
+from ..statements.kinds import NAMED_LOCK
+from ..statements.tokens import first_word
 from .attempt import attempt, violation
 from .execution import Execution
 
@@ -30,6 +32,7 @@ def on_writer(execution: Execution) -> Cursor:
     conn = primary.get()
     transaction = bool(primary.transaction(primary.plain.state))
     execution.attempts += 1
+    had_changes = conn.session_changed
     conn.executing = True
     # What the text tells about its effect, the server need not report.
     conn.effect_known = statement.kind in SELF_EXPLANATORY
@@ -44,9 +47,13 @@ def on_writer(execution: Execution) -> Cursor:
         raise
     finally:
         conn.executing = conn.effect_known = False
-    if statement.kind == "session":
-        conn.session_changed = True
-    if statement.effect:
+    if statement.kind == "session" or (
+        statement.kind == "transaction" and first_word(execution.sql) == "SET"
+    ):
+        conn.session_changed = True  # SET TRANSACTION holds for the next transaction, whoever begins that
+    if NAMED_LOCK in (statement.effect, conn.session_state):
+        parts.session.named_locks_changed(conn, statement.effect == NAMED_LOCK, had_changes)
+    if statement.effect and statement.effect != NAMED_LOCK:
         parts.session.mark(conn, statement.effect)
     if parts.cluster.writes != "taken" and statement.kind == "write":
         parts.cluster.writes = "taken"

@@ -226,6 +226,7 @@ class ServerConnection(Connection, Protocol):
         server_identity: the server's identity, once it was asked for.
         gtid: the position that the last statement reported as its own, or None.
         transaction_has_read: whether the open transaction has read or failed at something.
+        named_locks: the named locks it holds, as its owner counts them; None: it never had any.
         answer_ahead: the answer to `send_ahead`: its first row, the error it ended in, or None.
     """
 
@@ -236,6 +237,7 @@ class ServerConnection(Connection, Protocol):
     gtid: str | None
     transaction_has_read: bool
     answer_ahead: Any
+    named_locks: Any
 
     @property
     def dialect(self) -> ServerDialect:
@@ -248,6 +250,10 @@ class ServerConnection(Connection, Protocol):
     @property
     def last_statement(self) -> str | bytes:
         """The text of the last statement sent, whoever sent it."""
+
+    @property
+    def single_value(self) -> object:
+        """What the last statement has returned, if that was one row of one column; else None."""
 
     @property
     def has_more_results(self) -> bool:

@@ -311,6 +311,12 @@ class Connection(Heard, _Connection):
             return True
         return bool(self._poll(0)) and not self.busy
 
+    @property
+    def single_value(self) -> object:
+        """What the last statement has returned, if that was one row of one column; else None."""
+        rows = None if self._result is None else self._result.rows
+        return rows[0][0] if rows and len(rows) == 1 and len(rows[0]) == 1 else None
+
     def is_alive(self) -> bool:
         """Whether the server answers a ping on this connection; one round trip."""
         try:

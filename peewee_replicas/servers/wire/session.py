@@ -65,6 +65,7 @@ class Heard:
     answer_ahead: Any = None
     server_identity: str | None = None
     transaction_has_read = False
+    named_locks: Any = None
     raw_statement_check: Callable[[Any, Any], None] | None = None
     tracks = False
     guarded = False
@@ -83,7 +84,7 @@ class Heard:
         self._tables_locked = self.transaction_has_read = self.session_changed = self._bereft = (
             self._broken
         ) = False
-        self.server_identity = self.gtid = None
+        self.server_identity = self.gtid = self.named_locks = None
 
     def end_session(self) -> None:
         """The session is gone, with all that it carried."""
