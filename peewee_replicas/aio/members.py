@@ -22,6 +22,7 @@ from ..databases.routed_members import RoutedMembers
 from ..nodes.cluster import Cluster
 from ..nodes.replica import Replica
 from ..nodes.spec import NodeSpec
+from ..statements.redaction import redacted
 from .connections import TaskNode, TaskPrimary, TaskPrimaryConnection, TaskReplicas, task_connection
 from .iterate import Streamed
 from .pooled_mysql import AIOMYSQL_PARAMETERS, POOL_ARGUMENTS, check_pool_arguments
@@ -82,11 +83,12 @@ class TaskMembers(RoutedMembers):
         assert isinstance(replicas, TaskReplicas)
         return replicas
 
-    def _need_greenlet(self, what: str) -> None:
+    def _need_greenlet(self, what: str, sql: str = "") -> None:
         if getcurrent().parent is None:
             raise MissingGreenletBridge(
-                f"Attempted {what} outside greenlet runner. In async code use the async members, such as "
-                "`await db.list(query)` or `await Model.aget(...)`, or `await db.run(function)`."
+                f"Attempted {what}{redacted(sql)} outside greenlet runner. In async code use the async "
+                "members, such as `await db.list(query)` or `await Model.aget(...)`, or "
+                "`await db.run(function)`."
             )
 
     def after_use(self, state: TaskState, had_writer: bool, sql: str = "") -> None:
@@ -130,7 +132,7 @@ class TaskMembers(RoutedMembers):
 
     def execute_sql(self, sql: str, params: Any, at_primary: bool) -> Any:
         """As the synchronous form's; what it has taken out of a pool goes back at once."""
-        self._need_greenlet(f"query: {sql[:200]}")
+        self._need_greenlet("query: ", sql)
         state = self.plain.state
         had_writer = state.conn is not None
         try:

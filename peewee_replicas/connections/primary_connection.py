@@ -14,6 +14,7 @@ from ..errors import OutcomeUnknown, PrimaryReadOnly
 from ..nodes.cluster import PRIMARY, Cluster
 from ..servers.error_meanings import NO_CONNECTION, explained
 from ..servers.protocols import ServerConnection
+from ..statements.redaction import redacted
 from .checks import ConnectionChecks
 from .diagnosis import Diagnosis
 from .failures import may_have_happened
@@ -243,7 +244,7 @@ class PrimaryConnection:
         label = self.cluster.primary_label
         if _may_have_ended(conn):
             raise OutcomeUnknown(
-                _GONE, f"{label}: {conn.unanswered_statement()[:200]!r} was broken off: {_UNKNOWN}"
+                _GONE, f"{label}: {redacted(conn.unanswered_statement())!r} was broken off: {_UNKNOWN}"
             )
         raise OperationalError(
             _GONE,

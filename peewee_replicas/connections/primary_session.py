@@ -12,6 +12,7 @@ from ..events import Counters
 from ..routing.router import Router
 from ..servers.protocols import ServerConnection
 from ..statements.kinds import NAMED_LOCK
+from ..statements.redaction import redacted
 from ..statements.tokens import first_word
 from .named_locks import NamedLocks
 
@@ -59,8 +60,8 @@ class PrimarySession:
         if conn.changes:
             self._counters.add("refused")
             raise ReadOnlyViolation(
-                f"the server's guard may be off after {conn.changes[0][:200]!r}; "
-                f"take a new cursor for {text[:200]!r}"
+                f"the server's guard may be off after {redacted(conn.changes[0])!r}; "
+                f"take a new cursor for {redacted(text)!r}"
             )
         statement = self._router.classifier.classify_sent(text)
         conn.suspect_statement = "" if statement.kind == "read" else text
@@ -68,7 +69,7 @@ class PrimarySession:
             self._counters.add("refused")
             raise ReadOnlyViolation(
                 f"a {statement.kind} statement is not allowed inside readonly(): {statement.reason} "
-                f"({text[:200]})"
+                f"({redacted(text)})"
             )
 
     def _explain_changes(self, conn: ServerConnection) -> str:
@@ -79,7 +80,7 @@ class PrimarySession:
             if statement.effect:
                 self.mark(conn, statement.effect)
             elif statement.kind not in SELF_EXPLANATORY:
-                self.mark(conn, f"what {' '.join(text.split())[:40]!r} changed in it")
+                self.mark(conn, f"what {redacted(text, 40)!r} changed in it")
         state: str = conn.session_state
         return state
 

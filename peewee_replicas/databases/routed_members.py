@@ -31,6 +31,7 @@ from ..routing.settings import checked
 from ..scopes.frames import Frame, innermost
 from ..scopes.transaction_escapes import Escapes
 from ..statements.classifier import Statement
+from ..statements.redaction import redacted
 from .assembly import Assembly
 from .scope_entry import ScopeEntry
 
@@ -123,7 +124,7 @@ class RoutedMembers:
             plan = self._plan(statement, frame, state, at_primary)
         if plan.refusal:
             parts.counters.add("refused")
-            raise ReadOnlyViolation(f"{plan.refusal} ({sql[:200]})")
+            raise ReadOnlyViolation(f"{plan.refusal} ({redacted(sql)})")
         if state.closed:
             check_open(self.plain)
         if parts.cluster.replicas.unsettled:
@@ -170,7 +171,7 @@ class RoutedMembers:
                 parts.session.settle(conn)
         plan = self._plan(statement, frame, state, at_primary)
         if plan.refusal:
-            raise ReadOnlyViolation(f"{plan.refusal} ({sql[:200]})")
+            raise ReadOnlyViolation(f"{plan.refusal} ({redacted(sql)})")
         return parts.router.route(parts.router.foresee(plan, frame), statement.kind)
 
     def bookmark(self) -> str | None:

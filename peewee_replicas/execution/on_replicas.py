@@ -18,6 +18,7 @@ from ..positions import Position
 from ..routing.plan import REPLICA
 from ..scopes.frames import any_here, pinning, snapshotting
 from ..servers.error_meanings import Meaning, explained
+from ..statements.redaction import redacted
 from .attempt import Behind, attempt, attempt_caught_up, violation
 from .execution import Execution
 from .fallback import follow_fallback, refuse_fallback, say_nobody_answers
@@ -198,7 +199,8 @@ def _rerun(execution: Execution, replica: Replica, exc: Exception, found: Meanin
         if execution.in_readonly:
             raise violation(exc) from exc
         parts.router.classifier.demote(execution.sql)
-        logger.warning("%s refused as a write what was taken for a read: %s", replica.label, execution.sql)
+        text = redacted(execution.sql)
+        logger.warning("%s refused as a write what was taken for a read: %s", replica.label, text)
     parts.counters.add("reruns")
     execution.reason = f"{replica.name} could not run it ({exc.args[0]}), rerun on the primary"
     try:

@@ -16,6 +16,7 @@ from typing import Any
 import peewee
 
 from ..errors import TransactionEscapeError, TransactionEscapeWarning
+from ..statements.redaction import redacted
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _BELOW = (_OURS, os.path.dirname(os.path.abspath(peewee.__file__)) + os.sep + "peewee.py")
@@ -81,10 +82,10 @@ class Escapes:
         if opened is None or any(transaction is opened.transaction for transaction in transactions):
             return
         message = (
-            f"{what[:200]!r} at {_place()} is no part of the transaction that was opened at {opened.place}: "
-            "the context came along to this thread or task, the connection did not. Query in the task that "
-            "opened the transaction, start this one after it, or give it a context of its own "
-            "(contextvars.Context())"
+            f"{redacted(what)!r} at {_place()} is no part of the transaction that was opened at "
+            f"{opened.place}: the context came along to this thread or task, the connection did not. Query "
+            "in the task that opened the transaction, start this one after it, or give it a context of its "
+            "own (contextvars.Context())"
         )
         if self._action == "error":
             raise TransactionEscapeError(message)

@@ -177,22 +177,15 @@ def _digest(sql: str) -> bytes:
 def _classify(text: str, rules: Rules) -> Statement:
     """The strictest of what `text` is under each quoting mode: the server's own mode is not known."""
     modes = quoting_modes(text, rules.dialect)
-    # Where backslashes make the modes differ, any of them can take a piece of a literal for a name.
-    # Reasons show no name then. Under ANSI_QUOTES alone it is only the names in double quotes.
-    discreet = replace(rules, shows_names=False) if len(modes) > 1 else rules
-    findings: Findings | None = None
-    for mode in modes:
-        plain = mode == _DEFAULT_MODE and "\\" not in text
-        found = _under(text, rules if plain or len(modes) == 1 else discreet, mode)
-        if findings is None:
-            findings = found
-        else:
-            findings.merge(found)
-    assert findings is not None  # there is always at least one mode
+    each = [_under(text, rules, mode) for mode in modes]
+    if any((found.reason, found.effect) != (each[0].reason, each[0].effect) for found in each):
+        # What is a name under one mode can be a piece of a literal under the server's own.
+        discreet = replace(rules, shows_names=False)
+        each = [_under(text, discreet, mode) for mode in modes]
+    findings = each[0]
+    for found in each[1:]:
+        findings.merge(found)
     return findings.statement(rules)
-
-
-_DEFAULT_MODE = QuotingMode()
 
 
 def _under(text: str, rules: Rules, mode: QuotingMode) -> Findings:

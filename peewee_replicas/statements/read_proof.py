@@ -195,9 +195,8 @@ class Scan:
         elif upper in _SESSION_VARIABLES:
             self.findings.note("session", f"@@{upper.lower()} belongs to the session")
         else:
-            self.findings.note(
-                "query", f"@@{token.text if self.rules.shows_names else '…'} can differ between nodes"
-            )
+            name = token.text if self.rules.shows_names else "…"
+            self.findings.note("query", f"@@{name} can differ between nodes")
         # Whatever name a dot leads to is looked at as well: @@session.last_insert_id.
         self._expect = "@@."
 
@@ -285,10 +284,11 @@ class Scan:
         if f"{schema}{name.text}".lower() in self.rules.vouched:
             return
         if not name.text.isascii():
-            self.findings.note("unknown", f"the function name {name.text!a} may be folded")
+            self.findings.note("unknown", f"the function name {self.rules.shown(name)} may be folded")
             return
         why = " (called with a space, by a quoted or a qualified name)" * (upper in self.rules.pure)
-        self.findings.note("query", f"{name.text}() is not known to be pure{why}")
+        shown = name.text if self.rules.shows_names else "…"
+        self.findings.note("query", f"{shown}() is not known to be pure{why}")
 
     def _dangerous(self, upper: str) -> bool:
         note = self.findings.note
@@ -307,7 +307,8 @@ class Scan:
         elif upper in functions.WRITING:
             note("write", f"{upper}() changes a sequence")
         elif upper.startswith(functions.WRITING_PREFIXES):
-            note("write", f"{upper}() changes the server")
+            name = upper if self.rules.shows_names else "…"
+            note("write", f"{name}() changes the server")
         else:
             return False
         return True

@@ -238,7 +238,7 @@ def _pragma(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
             name = token.text
         elif token.text in ("=", "("):
             if name.upper() not in _HARMLESS_PRAGMAS:
-                findings.effect = f"PRAGMA {name.lower()}"
+                findings.effect = f"PRAGMA {name.lower()}" if rules.shows_names else "PRAGMA"
             break
     return findings
 

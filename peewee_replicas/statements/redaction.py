@@ -1,0 +1,59 @@
+"""How a message shows a statement: without the values in it.
+
+The text that goes to a server holds the parameters, and those can be passwords and people's data. Messages
+are logged, mailed and stored, so they show a question mark for each value.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LIMIT: Final = 200
+"""Characters that a message shows of a statement."""
+
+_CUT: Final = "…"
+# Only what all servers read alike, whatever their sql_mode. Left out, and so never shown or passed over:
+# literals with a backslash, executable comments, hints with quotes, brackets, dollar quotes, and a "--" that
+# is a comment to SQLite alone.
+_PIECE = re.compile(
+    r"(?P<gap>[ \t\n\v\f\r]+|\#[^\n]*|--(?=[ \t\n\v\f\r]|\Z)[^\n]*"
+    r"|/\*(?![+!]|[mM]!).*?\*/|/\*\+[^'\"`]*?\*/)"
+    r"|(?P<value>'[^'\\]*'|[0-9][\w.$]*)"
+    r"|(?P<quoted>\"[^\"\\]*\")"
+    r"|(?P<shown>`[^`]*`|[^\W\d][\w$]*|/(?!\*)|-(?!-)|[+*%^&|~!=<>(),.;:?@{}])",
+    re.DOTALL,
+)
+
+
+def redacted(text: str | bytes, limit: int = LIMIT) -> str:
+    """The statement `text` on one line, with a question mark for each literal and without comments.
+
+    Names and words of the language stay. The rest is cut off, with an ellipsis, at the first place that
+    servers could read in different ways, such as a quote that is never closed or a literal with a
+    backslash: behind it, nobody knows what is a value. It takes no longer for a long text than for one
+    that is a few times as long as what is shown.
+
+    Parameters:
+        text: the statement, with its values or with placeholders. Bytes are read as Latin-1.
+        limit: how many characters are shown at most.
+    """
+    start = text[: 20 * limit]
+    source = start if isinstance(start, str) else bytes(start).decode("latin1")
+    shown = ""
+    at, gap = 0, False
+    while len(shown) <= limit and (match := _PIECE.match(source, at)) is not None:
+        at = match.end()
+        part = match[0]
+        if match.lastgroup == "gap":
+            gap = True
+            continue
+        # Two servers in three take double quotes for a string; before or behind a dot it is a name to all.
+        name = match.lastgroup == "quoted" and (shown.endswith(".") or source[at : at + 1] == ".")
+        if match.lastgroup == "value" or (match.lastgroup == "quoted" and not name):
+            part = "" if shown.endswith("?") and not gap else "?"  # 'it''s' is one value
+        shown += " " + part if gap and shown else part
+        gap = False
+    if len(shown) > limit:
+        return shown[:limit] + _CUT
+    return shown if at == len(text) else shown + _CUT
