@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Task
 from typing import Any, Protocol
 
-from peewee import PeeweeException
 from playhouse.pwasyncio import await_
 
 from ..connections.opening import NodeOpening, TurnedAway
@@ -38,7 +37,6 @@ class TaskDatabase(UserDatabase, Protocol):
     def pools_here(self) -> list[Pool]: ...
     def take_from(self, pool: Pool, /) -> Connection | None: ...
     def is_outdated(self, conn: object, /) -> bool: ...
-    def _clear_commit_callbacks(self) -> None: ...
 
 
 def task_connection(conn: ServerConnection | None) -> Connection:
@@ -205,38 +203,14 @@ class TaskPrimaryConnection(PrimaryConnection):
     def commit(self) -> None:
         """As the synchronous form's."""
         self._settle_stream()
-        try:
-            super().commit()
-        except Exception:
-            raise
-        except BaseException:
-            self._cancelled(commits=True)
-            raise
+        super().commit()
 
     def rollback(self) -> None:
         """As the synchronous form's."""
         self._settle_stream()
-        try:
-            super().rollback()
-        except Exception:
-            raise
-        except BaseException:
-            self._cancelled(commits=False)
-            raise
+        super().rollback()
 
     def _settle_stream(self) -> None:
         conn = self.plain.state.conn
         if conn is not None and conn.streamed is not None:
             conn.streamed.wait()
-
-    def _cancelled(self, *, commits: bool) -> None:
-        """Where the end of a transaction is cancelled, peewee neither rolls back nor forgets callbacks."""
-        state = self.plain.state
-        conn = state.conn
-        if conn is not None and not state.transactions:
-            conn.abort()
-            self.plain.db._clear_commit_callbacks()
-            try:
-                self.try_end(conn, self.plain.commit, commits=commits)  # sends nothing any more
-            except PeeweeException as exc:
-                self.remember_lost_commit(exc)

@@ -17,11 +17,14 @@ class NamedLocks:
     """Counts the named locks of one connection, so that it is known when none is held any more.
 
     A lock may be taken several times, and is held until it was released as often.
+
+    Parameters:
+        uncertain: whether a lock may be held already, of which nothing else is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, uncertain: bool = False) -> None:
         self._held: dict[str, int] = {}
-        self._uncertain = False
+        self._uncertain = uncertain
 
     @property
     def any_held(self) -> bool:

@@ -191,12 +191,43 @@ class PrimaryConnection:
         error = getattr(self._lost_commits, "error", None)
         if error is not None:
             raise error[0](*error[1])
-        self._end(self.plain.commit, commits=True)
+        self._end_or_abandon(self.plain.commit, commits=True)
 
     def rollback(self) -> None:
         """Roll back, as peewee does; nothing to do where the primary was never needed, or is lost."""
         self.forget_lost_commit()
-        self._end(self.plain.rollback, commits=False)
+        self._end_or_abandon(self.plain.rollback, commits=False)
+
+    def _end_or_abandon(self, end: Callable[[], None], *, commits: bool) -> None:
+        try:
+            self._end(end, commits=commits)
+        except Exception:
+            raise
+        except BaseException:
+            self._interrupted(commits=commits)
+            raise
+
+    def _interrupted(self, *, commits: bool) -> None:
+        """The end of a transaction was broken off by a signal, a time limit or a cancellation.
+
+        peewee cleans up after an `Exception` only: it neither rolls back nor forgets callbacks here. Half an
+        answer may be on its way, so the connection is of no more use, and the server rolls back with it.
+        """
+        state = self.plain.state
+        conn = state.conn
+        if conn is None or state.transactions:
+            return  # another block is open on it, which peewee will leave in order
+        self.abandon(conn)
+        self.plain.db._clear_commit_callbacks()
+        try:
+            self.try_end(conn, self.plain.commit, commits=commits)  # sends nothing any more
+        except PeeweeException as exc:
+            self.remember_lost_commit(exc)
+        self.drop()
+
+    def abandon(self, conn: ServerConnection) -> None:
+        """Close a connection in the middle of a statement."""
+        conn.abort()
 
     def _end(self, end: Callable[[], None], *, commits: bool) -> None:
         conn = self.plain.conn

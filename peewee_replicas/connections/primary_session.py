@@ -109,7 +109,10 @@ class PrimarySession:
         """
         text = _text(conn.last_statement)
         conn.changes = [change for change in conn.changes if change != text]
-        locks = conn.named_locks = conn.named_locks or NamedLocks()
+        if conn.named_locks is None:
+            # A raw cursor may have taken one, of which nothing else is known.
+            conn.named_locks = NamedLocks(uncertain=conn.session_state == NAMED_LOCK)
+        locks = conn.named_locks
         locks.executed(text, takes, conn.single_value)
         if locks.any_held:
             self.mark(conn, NAMED_LOCK)

@@ -172,6 +172,10 @@ class _Writer(PrimaryConnection):
         self.plain.locate()
         return super().get()
 
+    def abandon(self, conn: Any) -> None:
+        """Close a connection whose transaction did not end; SQLite rolls back with it."""
+        self.plain.drop(conn)
+
 
 class _Readers(ReplicaConnections):
     """The readers' connections."""

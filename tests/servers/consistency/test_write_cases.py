@@ -114,7 +114,9 @@ def connected_by(connection: Any) -> Any:
     class Database(ReplicatedDatabase):
         def _connect(self) -> Any:
             parameters = self.connect_params
-            return connection(database=self.database, autocommit=True, guard=self._guarded, **parameters)
+            return connection(
+                database=self.database, autocommit=True, guard=self.opening.guarded, **parameters
+            )
 
     return Database
 
