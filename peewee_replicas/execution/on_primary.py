@@ -47,10 +47,8 @@ def on_writer(execution: Execution) -> Cursor:
         raise
     finally:
         conn.executing = conn.effect_known = False
-    if statement.kind == "session" or (
-        statement.kind == "transaction" and first_word(execution.sql) == "SET"
-    ):
-        conn.session_changed = True  # SET TRANSACTION holds for the next transaction, whoever begins that
+    if statement.kind in _MAY_SET and _sets_something(statement.kind, execution.sql):
+        conn.session_changed = True
     if NAMED_LOCK in (statement.effect, conn.session_state):
         parts.session.named_locks_changed(conn, statement.effect == NAMED_LOCK, had_changes)
     if statement.effect and statement.effect != NAMED_LOCK:
@@ -58,6 +56,17 @@ def on_writer(execution: Execution) -> Cursor:
     if parts.cluster.writes != "taken" and statement.kind == "write":
         parts.cluster.writes = "taken"
     return cursor
+
+
+_MAY_SET = ("session", "transaction")
+
+
+def _sets_something(kind: str, sql: str) -> bool:
+    """Whether a session that has run this differs from a new one, however harmless that is to reads."""
+    word = first_word(sql)
+    # SET TRANSACTION holds for the next transaction, whoever begins that. A SELECT of what the session
+    # knows, such as CONNECTION_ID(), sets nothing; where it does, its effect is marked.
+    return word == "SET" if kind == "transaction" else word != "SELECT"
 
 
 def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
