@@ -16,27 +16,11 @@ import ast
 import os
 import subprocess
 import sys
-import tarfile
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@contextmanager
-def tree(revision: str) -> Iterator[Path]:
-    """A folder with the files of a revision."""
-    if revision == ".":
-        yield ROOT
-        return
-    packed = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=BytesIO(packed)) as archive:
-        archive.extractall(folder)
-        yield Path(folder)
+from revisions import tree
 
 
 def is_assertion(node: ast.AST) -> bool:
