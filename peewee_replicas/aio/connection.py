@@ -18,7 +18,6 @@ from pymysql.constants import CLIENT, CR
 
 from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
-from ..servers.wire.packets import Result
 from ..servers.wire.sockets import end_when_vanished
 from .transport import Stream, close_with_loop
 
@@ -84,15 +83,6 @@ class _Opening(aiomysql.connection.Connection):
         return stream
 
 
-class _Result(Result):
-    """A result that, when collected before it was read to its end, takes its connection with it."""
-
-    def __del__(self) -> None:
-        unread, self.unbuffered_active = self.unbuffered_active, False
-        if unread and self.connection is not None:
-            self.connection._force_close()
-
-
 class Connection(wire.Connection):
     """A connection to one node, in one event loop. Used inside of greenlets, where waiting looks synchronous.
 
@@ -108,7 +98,6 @@ class Connection(wire.Connection):
         held: whether it is kept for longer than one statement.
     """
 
-    _result_class = _Result
     held = False
     cursorclass: Any
     streamed: Any = None
@@ -221,6 +210,11 @@ class Connection(wire.Connection):
             return super().ask(sql)
         finally:
             timer.cancel()
+
+    def leave_unread(self, result: Any) -> None:
+        """A collected result cannot wait for the server, so its connection ends with it."""
+        result.unbuffered_active = False
+        self._force_close()
 
     def stream(self, streams: bool) -> None:
         """Whether the results of the next statements are read row by row, on demand."""

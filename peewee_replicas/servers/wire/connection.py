@@ -38,7 +38,6 @@ class Connection(Heard, _Connection):
         kwargs: as PyMySQL's own.
     """
 
-    _result_class = Result
     _ahead = b""
     _unsent = b""
     _halfway = False  # a command was sent, and its answer has not been read to its end
@@ -192,7 +191,7 @@ class Connection(Heard, _Connection):
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None
         self._halfway = True  # a further result of the last command begins here
-        result = self._result_class(self)
+        result = Result(self)
         try:
             if self._ahead:
                 self._hear_ahead()
@@ -211,7 +210,7 @@ class Connection(Heard, _Connection):
     def _hear_ahead(self) -> None:
         """Read the answer to what `send_ahead` sent; the user's statement is answered after it."""
         self._ahead = b""
-        result = self._result_class(self)
+        result = Result(self)
         own, self.internal = self.internal, True
         sequence, self._next_seq_id = self._next_seq_id, 1
         try:
@@ -252,7 +251,7 @@ class Connection(Heard, _Connection):
 
     def _read_whole(self) -> Any:
         """The result of a query that nobody else reads."""
-        result = self._result_class(self)
+        result = Result(self)
         try:
             result.read()
         except err.MySQLError:
@@ -269,6 +268,10 @@ class Connection(Heard, _Connection):
         self.end_session()
 
     # For the owner of the connection
+
+    def leave_unread(self, result: Result) -> None:
+        """A result was collected before it was read to its end; the rest is read now, as PyMySQL does."""
+        result.finish()
 
     def drain(self) -> None:
         """Read the rest of the last statement's results, as the next command on this connection would."""

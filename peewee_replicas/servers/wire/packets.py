@@ -170,6 +170,14 @@ class Result(MySQLResult):
     connection: Any
     server_status: int | None
 
+    def __del__(self) -> None:
+        if self.unbuffered_active and self.connection is not None:
+            self.connection.leave_unread(self)
+
+    def finish(self) -> None:
+        """Read an unbuffered result to its end."""
+        self._finish_unbuffered_query()
+
     def read(self) -> None:
         """As PyMySQL's, at less cost where the first packet has arrived whole."""
         connection = self.connection
@@ -264,6 +272,6 @@ class Result(MySQLResult):
 def drain(connection: Any) -> None:
     """Read what is left of a connection's last result, and all results that follow it."""
     if connection._result.unbuffered_active:
-        connection._result._finish_unbuffered_query()
+        connection._result.finish()
     while connection._result is not None and connection._result.has_next:
         connection.next_result()

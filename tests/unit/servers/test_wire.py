@@ -274,3 +274,20 @@ def test_an_ok_packet_is_read_as_the_driver_reads_it(
     names = ("affected_rows", "insert_id", "server_status", "warning_count", "message", "has_next")
     assert [getattr(result, name) for name in names] == [getattr(theirs, name) for name in names]
     assert (result.connection, ours.told, ours.data) == (None, (status, message), behind)
+
+
+@pytest.mark.parametrize(("unread", "told"), [(True, 1), (False, 0)])
+def test_a_result_that_is_collected_tells_its_connection_only_of_what_is_unread(
+    unread: bool, told: int
+) -> None:
+    left = []
+
+    class Owner:
+        def leave_unread(self, result: Result) -> None:
+            result.unbuffered_active = False
+            left.append(result.field_count)
+
+    result = Result(Owner())
+    result.unbuffered_active = unread
+    del result
+    assert len(left) == told
