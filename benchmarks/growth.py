@@ -139,7 +139,7 @@ def by_length(lengths: tuple[int, ...], seconds: float) -> dict[str, Any]:
 
 _DISTINCT = """\
 import json, sys, time
-from peewee_replicas.statements import Classifier
+from peewee_replicas.statements.classifier import Classifier
 
 def kilobytes():
     with open("/proc/self/statm") as file:

@@ -1,14 +1,13 @@
 """What kind of statement an SQL text is, from the text alone.
 
-A text is a ``read`` only if it is proven to be one under every way a server could read its quotes.
-In doubt it is something else, and goes to the primary.
+A text is a ``read`` only if it is proven to be one, however the server reads its quotes. In doubt it is
+something else, and goes to the primary.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from hashlib import blake2b
 from itertools import chain
 from typing import Final
@@ -23,10 +22,13 @@ from .verbs import COMPOUND, examine, long_write
 __all__ = ["Classifier", "Dialect", "Kind", "Statement"]
 
 KEEP_LENGTH: Final = 8 * 1024
-"""Characters: longer texts are classified each time."""
+"""Characters: longer texts are classified each time, as few of them come twice."""
 KEEP_ENTRIES: Final = 4096
+"""So many texts are remembered at most."""
 KEEP_CHARACTERS: Final = 4 * 1024 * 1024
+"""So many characters the remembered texts have together at most."""
 KEEP_DEMOTED: Final = 4096
+"""So many texts are remembered at most that a server has refused as writes."""
 
 _DEMOTED = Statement("unknown", "a server has refused this text as a write")
 _NO_TEXT = Statement("unknown", "bytes, not text")
@@ -46,7 +48,7 @@ class Classifier:
             only if it is so in every release.
 
     Attributes:
-        rules: what texts are proven by now. A statement keeps those it was proven by.
+        rules: what is known of the servers now. Each statement has the rules it was classified by.
 
     Raises:
         ValueError: a dialect or a function's name that cannot be.
@@ -92,14 +94,14 @@ class Classifier:
                 self._recent, self._older, self._characters = {}, {}, 0
 
     def classify(self, sql: str) -> Statement:
-        """The statement `sql`, a template: its placeholders are not filled in yet."""
+        """What `sql` is, a template: its placeholders are not filled in yet."""
         found = self._recent.get(sql)
         if found is not None:
             return found
         return self._miss(sql)
 
     def classify_sent(self, sql: str) -> Statement:
-        """The statement `sql`, as it goes over the wire: a percent sign is an operator."""
+        """What `sql` is, as it goes over the wire: a percent sign is an operator."""
         return self._now_or_demoted(sql, long_write(sql) or _classify(sql, self.rules))
 
     def demote(self, sql: str) -> None:
@@ -129,6 +131,7 @@ class Classifier:
             if rules is not self.rules:
                 return found
             if len(self._recent) >= KEEP_ENTRIES // 2 or self._characters >= KEEP_CHARACTERS // 2:
+                # Two halves, of which the older is dropped: texts in use are in the newer one again by then.
                 self._older, self._recent, self._characters = self._recent, {}, 0
             self._recent[sql] = found
             self._characters += len(sql)
@@ -143,7 +146,7 @@ class Classifier:
         filled = fill_placeholders(sql)
         if filled is not None:
             return _classify(filled, rules)
-        # The driver may still send something, so what the words say is heard; never as a read.
+        # The driver may still be able to send it, so a write is called a write; but it is never a read.
         found = _classify(sql, rules)
         return _FORMAT if RANK[found.kind] < RANK["unknown"] else found
 
@@ -176,16 +179,13 @@ def _digest(sql: str) -> bytes:
 
 def _classify(text: str, rules: Rules) -> Statement:
     """The strictest of what `text` is under each quoting mode: the server's own mode is not known."""
-    modes = quoting_modes(text, rules.dialect)
-    each = [_under(text, rules, mode) for mode in modes]
-    if any((found.reason, found.effect) != (each[0].reason, each[0].effect) for found in each):
-        # What is a name under one mode can be a piece of a literal under the server's own.
-        discreet = replace(rules, shows_names=False)
-        each = [_under(text, discreet, mode) for mode in modes]
+    each = [_under(text, rules, mode) for mode in quoting_modes(text, rules.dialect)]
+    # What is a name under one mode can be a piece of a literal under the server's own.
+    agreed = all(found == each[0] for found in each)
     findings = each[0]
     for found in each[1:]:
         findings.merge(found)
-    return findings.statement(rules)
+    return findings.statement(rules, show_names=agreed)
 
 
 def _under(text: str, rules: Rules, mode: QuotingMode) -> Findings:
@@ -197,11 +197,12 @@ def _under(text: str, rules: Rules, mode: QuotingMode) -> Findings:
     follower = _next_statement(tokens)
     if follower is None:
         return findings
-    effect = findings.effect
+    whole = Findings("unknown", "several statements in one text", findings.effect, "", findings.effect_name)
     while follower is not None:
-        effect = effect or examine(chain((follower,), tokens), rules).effect
+        found = examine(chain((follower,), tokens), rules)
+        whole.note("unknown", whole.reason, found.effect, effect_name=found.effect_name)
         follower = _next_statement(tokens)
-    return Findings("unknown", "several statements in one text", effect)
+    return whole
 
 
 def _next_statement(tokens: Iterator[Token]) -> Token | None:

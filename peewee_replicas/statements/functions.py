@@ -7,7 +7,7 @@ the first stable one of its series are listed under that first stable one.
 
 How the lists were made: on MariaDB 10.5, 10.11 and 11.8 and on MySQL 9.7 every name in the server's
 program file was called, and error 1305 told which of them are not built in. Other releases follow the
-servers' manuals and sources.
+servers' manuals and sources. A release newer than all of these counts as having what the newest has.
 
 Some names look pure and are left out: ``EXTRACTVALUE`` and ``UPDATEXML``, whose paths can name user
 variables; MariaDB's ``DEFAULT``, which can advance a sequence; MariaDB's ``POINT`` and its kin, which
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from .tokens import OP, QUOTED, WORD, Dialect, Token
+from .tokens import Dialect
 from .versions import Span, Version, names_at, span_of
 
 # Built in on MySQL since 5.5 and on MariaDB since 10.3.
@@ -182,6 +182,8 @@ UNION USING VALUES WHEN WHERE
 SQLITE_PURE: Final = frozenset(_SQLITE.split())
 SQLITE_WORDS: Final = frozenset(_SQLITE_WORDS.split())
 
+# The functions below are never pure, on any release, and a list of `pure_functions` cannot make them so.
+
 # The server's read-only guard refuses none of these, and on a replica each is wrong.
 LOCKING: Final = frozenset(
     (
@@ -198,6 +200,7 @@ LOCKING: Final = frozenset(
         "VERSION_TOKENS_UNLOCK",
     )
 )
+# What these tell belongs to one session, so that another connection gives another answer.
 SESSION: Final = frozenset(
     (
         "CONNECTION_ID",
@@ -214,6 +217,7 @@ SESSION: Final = frozenset(
 )
 WRITING: Final = frozenset(("NEXTVAL", "SETVAL"))
 SQLITE_SESSION: Final = frozenset(("CHANGES", "LAST_INSERT_ROWID", "TOTAL_CHANGES"))
+# These reach outside the database: an editor, a file, a library.
 SQLITE_UNKNOWN: Final = frozenset(("EDIT", "FTS3_TOKENIZER", "LOAD_EXTENSION", "WRITEFILE"))
 
 # Families of loadable functions that change a server's settings, keys or replication.
@@ -241,15 +245,12 @@ class Rules:
         pure: the built-in functions that only read, in capitals.
         words: words of the grammar, in capitals, that never call a function.
         vouched: stored functions that the user calls pure, in small letters.
-        shows_names: whether a reason may show names of the text. Where quotes can be read in several
-            ways, a name under one reading is a piece of a literal under another.
     """
 
     dialect: Dialect | None
     pure: frozenset[str]
     words: frozenset[str]
     vouched: frozenset[str] = frozenset()
-    shows_names: bool = True
 
     @property
     def sqlite(self) -> bool:
@@ -263,10 +264,6 @@ class Rules:
             self.words & other.words,
             self.vouched & other.vouched,
         )
-
-    def shown(self, token: Token) -> str:
-        """How a reason shows `token`: a name or a sign as it is, a literal as a question mark."""
-        return ascii(token.text) if self.shows_names and token.kind in (WORD, QUOTED, OP) else "'?'"
 
 
 # Every release of a server that the lists cover, for when its version is not known.

@@ -1,7 +1,8 @@
-"""The scan that proves a query to be a read, or says what stands in the way.
+"""Proves that a query only reads, or says what stands in the way.
 
-One pass over the tokens with a constant amount of state per open parenthesis, no recursion. Every
-finding makes the verdict less permissive; nothing makes it more so.
+A query counts as a read until something in it is found that is not known to be harmless. One pass over the
+tokens, without recursion and with little state per open parenthesis, so that no text is too long or too
+deeply nested.
 """
 
 from __future__ import annotations
@@ -12,17 +13,22 @@ from typing import Final
 from . import functions
 from .functions import Rules
 from .kinds import NAMED_LOCK, USER_VARIABLE, Findings, Kind
-from .tokens import NUMBER, OP, PARAM, QUOTED, STRING, UNREADABLE, WORD, Token
+from .tokens import NUMBER, OP, PARAM, QUOTED, STRING, UNREADABLE, WORD, Token, shown
 
 QUERY_VERBS: Final = frozenset(("SELECT", "WITH", "VALUES", "TABLE"))
+"""The words that a query begins with."""
+
 _SERVER_SCHEMAS = frozenset(("INFORMATION_SCHEMA", "PERFORMANCE_SCHEMA", "MYSQL", "SYS"))
 _SESSION_VARIABLE_NAMES = """
 LAST_INSERT_ID IDENTITY INSERT_ID WARNING_COUNT ERROR_COUNT LAST_GTID GTID_SEQ_NO IN_TRANSACTION
 PSEUDO_THREAD_ID PROXY_USER EXTERNAL_USER RAND_SEED1 RAND_SEED2
 """
+# What these tell belongs to one session, so that another connection gives another answer.
 _SESSION_VARIABLES = frozenset(_SESSION_VARIABLE_NAMES.split())
+# These can be called without parentheses.
 _WHO = frozenset(("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER", "SYSTEM_USER"))
 _WRITERS = frozenset(("INSERT", "REPLACE", "UPDATE", "DELETE", "MERGE"))
+# The words that can make a query something else than a read, wherever they stand.
 _WATCHED = (
     frozenset(("FOR", "INTO", "LOCK", "PROCEDURE", "SQL_CALC_FOUND_ROWS", "ANY", "SOME"))
     | QUERY_VERBS
@@ -30,6 +36,7 @@ _WATCHED = (
     | _WHO
     | {"ROWCOUNT"}
 )
+# MariaDB's sequences: `s.nextval` needs no parentheses.
 _AFTER_DOT: dict[str, tuple[Kind, str]] = {
     "NEXTVAL": ("write", "a sequence is advanced"),
     "CURRVAL": ("session", "the last value of a sequence belongs to the session"),
@@ -41,16 +48,16 @@ _NOTHING = Token("", "", False)
 
 
 class Scan:
-    """One statement's pass. Feed tokens with :meth:`run`, read :attr:`findings`."""
+    """One pass over the tokens of a statement. :meth:`run` adds to :attr:`findings` what it meets."""
 
     __slots__ = (
-        "_before",
-        "_dotted",
-        "_expect",
+        "_begun",
         "_inside",
         "_last",
-        "_open",
+        "_last_but_one",
+        "_last_is_dotted",
         "_schema_name",
+        "_undecided",
         "findings",
         "rules",
     )
@@ -59,29 +66,34 @@ class Scan:
         self.rules = rules
         self.findings = findings
         self._last = _NOTHING
-        self._before = _NOTHING  # the token before the last one
-        self._dotted = False  # the last token is a name behind a dot
-        self._expect = ""  # a word whose meaning the next token decides
-        # Per open parenthesis what it is the inside of: WITH's list of names, a call of SUBSTRING, or "".
+        self._last_but_one = _NOTHING
+        self._last_is_dotted = False  # the last token is a name behind a dot
+        self._undecided = ""  # the last word, if the next token decides what it means
+        # For each open parenthesis: "WITH" in a list of WITH's names, "SUBSTRING" in a call of that, else "".
         self._inside: list[str] = [""]
         self._schema_name = ""
-        self._open = False  # past the leading parentheses
+        self._begun = False  # the first token behind the leading parentheses was met
 
     def run(self, tokens: Iterable[Token], query: bool = True) -> None:
-        """Scan `tokens` to their end; `query` demands that a query is what they begin."""
-        self._open = not query
+        """Look at all of `tokens`.
+
+        Parameters:
+            tokens: those of one statement.
+            query: whether they have to begin a query. Otherwise they are a part of a statement.
+        """
+        self._begun = not query
         last = self._last
         for token in tokens:
             kind, text, gap = token
-            if not self._open and text != "(":
+            if not self._begun and text != "(":
                 self._begin(token)
             dotted = last.text == "." and last.kind == OP
-            if self._expect:
+            if self._undecided:
                 self._decide(token)
             if kind == WORD:
                 upper = text.upper()
                 if dotted:
-                    self._behind_dot(upper)
+                    self._name_behind_dot(upper)
                 if upper in _WATCHED and not (dotted and not gap):
                     self._watched(upper)
                 elif self.rules.sqlite:
@@ -93,23 +105,23 @@ class Scan:
                 self._param()
             elif kind == QUOTED:
                 if dotted:
-                    self._behind_dot(text.upper())
+                    self._name_behind_dot(text.upper())
                 elif self.rules.sqlite:
                     self._sqlite_name(text.lower())
             elif kind == UNREADABLE:
                 self.findings.note("unknown", text)
-            self._before = last
+            self._last_but_one = last
             self._last = last = token
-            self._dotted = dotted
-        if self._expect not in ("", "@@.") or not self._open or len(self._inside) != 1:
+            self._last_is_dotted = dotted
+        if self._undecided not in ("", "@@.") or not self._begun or len(self._inside) != 1:
             self.findings.note("unknown", "the statement breaks off")
 
     def _begin(self, token: Token) -> None:
-        self._open = True
+        self._begun = True
         if token.kind != WORD or token.text.upper() not in QUERY_VERBS:
-            self.findings.note("unknown", f"no known query begins with {self.rules.shown(token)}")
+            self.findings.note("unknown", "no known query begins with …", name=shown(token))
 
-    def _behind_dot(self, upper: str) -> None:
+    def _name_behind_dot(self, upper: str) -> None:
         if upper in _AFTER_DOT and self.rules.dialect in (None, "mariadb"):
             self.findings.note(*_AFTER_DOT[upper])
 
@@ -120,7 +132,7 @@ class Scan:
             self._inside[-1] = "WITH" if upper == "WITH" and at_start else ""
         elif upper in _WRITERS:
             if upper in ("INSERT", "REPLACE"):
-                self._expect = upper
+                self._undecided = upper
             elif not (upper == "UPDATE" and last.kind == WORD and last.text.upper() == "FOR"):
                 note("write", f"{upper} writes")
         elif upper in _WHO:
@@ -132,14 +144,14 @@ class Scan:
             if not self.rules.sqlite:
                 note("locking", "LOCK IN SHARE MODE takes row locks")
         elif upper == "ROWCOUNT":
-            if last.text == "%" and self._before.text.upper() == "SQL":
+            if last.text == "%" and self._last_but_one.text.upper() == "SQL":
                 note("session", "SQL%ROWCOUNT belongs to the session")
         elif upper == "PROCEDURE":
             note("unknown", "PROCEDURE is not known to be harmless")
         else:  # FOR, INTO, ANY, SOME
-            self._expect = upper
+            self._undecided = upper
             if upper == "FOR" and last.kind == WORD and last.text.upper() == "VALUE":
-                self._sequence(self._before.text.upper())
+                self._sequence(self._last_but_one.text.upper())
 
     def _sequence(self, which: str) -> None:
         if which == "PREVIOUS":
@@ -148,38 +160,38 @@ class Scan:
             self.findings.note("write", "NEXT VALUE FOR advances a sequence")
 
     def _decide(self, token: Token) -> None:
-        """The token behind a word that means different things."""
-        expect, self._expect = self._expect, ""
+        """Note what the last word means, now that the token behind it is known."""
+        word, self._undecided = self._undecided, ""
         upper = token.text.upper() if token.kind in (WORD, QUOTED) else ""
         note = self.findings.note
-        if expect == "FOR":
+        if word == "FOR":
             self._decide_for(token, upper if token.kind == WORD else "")
-        elif expect == "INTO":
+        elif word == "INTO":
             if upper in ("OUTFILE", "DUMPFILE"):
                 note("write", f"INTO {upper} writes a file")
             else:
                 effect = USER_VARIABLE if token.text == "@" else ""
                 note("session", "INTO keeps its result in the session", effect)
-        elif expect in ("INSERT", "REPLACE"):
+        elif word in ("INSERT", "REPLACE"):
             if token.text != "(":
-                note("write", f"{expect} writes")
-        elif expect in ("ANY", "SOME"):
+                note("write", f"{word} writes")
+        elif word in ("ANY", "SOME"):
             if token.text == "(" and token.kind == OP:
-                self._expect = "ANY("
-        elif expect == "ANY(":
+                self._undecided = "ANY("
+        elif word == "ANY(":
             if token.kind != WORD or upper not in QUERY_VERBS:
                 note("query", "ANY or SOME of something other than a subquery")
-        elif expect == "@@":
+        elif word == "@@":
             self._system_variable(token, upper)
-        elif expect == "@@." and token.text == ".":
-            self._expect = "@@"
+        elif word == "@@." and token.text == ".":
+            self._undecided = "@@"
 
     def _decide_for(self, token: Token, upper: str) -> None:
         note = self.findings.note
         if upper in ("UPDATE", "SHARE"):
             note("locking", f"FOR {upper} takes row locks")
         elif upper in ("JOIN", "ORDER", "GROUP"):
-            if self._before.text.upper() not in ("INDEX", "KEY"):
+            if self._last_but_one.text.upper() not in ("INDEX", "KEY"):
                 note("unknown", f"FOR {upper} is not known")
         elif upper == "SYSTEM_TIME":
             if self.rules.dialect != "mariadb":
@@ -187,7 +199,7 @@ class Scan:
         elif self._inside[-1] == "SUBSTRING" and token.kind != UNREADABLE:
             pass  # SUBSTRING(text FROM start FOR length)
         elif token.kind not in (NUMBER, PARAM, STRING) and token.text not in ("(", "-"):
-            note("unknown", f"FOR before {self.rules.shown(token)} is not known")
+            note("unknown", "FOR before … is not known", name=shown(token))
 
     def _system_variable(self, token: Token, upper: str) -> None:
         if not upper:
@@ -195,10 +207,9 @@ class Scan:
         elif upper in _SESSION_VARIABLES:
             self.findings.note("session", f"@@{upper.lower()} belongs to the session")
         else:
-            name = token.text if self.rules.shows_names else "…"
-            self.findings.note("query", f"@@{name} can differ between nodes")
-        # Whatever name a dot leads to is looked at as well: @@session.last_insert_id.
-        self._expect = "@@."
+            self.findings.note("query", "@@… can differ between nodes", name=token.text)
+        # In @@session.last_insert_id the name behind the dot has to be looked at as well.
+        self._undecided = "@@."
 
     def _operator(self, token: Token) -> None:
         text = token.text
@@ -220,7 +231,7 @@ class Scan:
         elif text == "@":
             note("session", "user variables belong to the session")
         elif text == "@@":
-            self._expect = "@@"
+            self._undecided = "@@"
         elif text == ":=":
             note("session", ":= assigns a user variable", USER_VARIABLE)
         elif text in "{}":
@@ -245,17 +256,17 @@ class Scan:
             self.findings.note("query", f"{lower} is about the connection")
 
     def _param(self) -> None:
-        # A list parameter becomes (1,2): behind a name that would be a call.
+        # The driver sends a list as (1,2), and behind a name that would be a call.
         last = self._last
-        named = last.kind == QUOTED or (last.kind == WORD and not self._no_function(last.text.upper()))
+        named = last.kind == QUOTED or (last.kind == WORD and not self._calls_nothing(last.text.upper()))
         if named and not self.rules.sqlite:
-            self.findings.note("unknown", f"a placeholder right behind the name {self.rules.shown(last)}")
+            self.findings.note("unknown", "a placeholder right behind the name …", name=shown(last))
 
-    def _no_function(self, upper: str) -> bool:
-        """Whether the last word cannot be the name of a function that is called."""
-        if self._dotted:
+    def _calls_nothing(self, upper: str) -> bool:
+        """Whether the last word cannot be the name of a function, if a parenthesis follows it."""
+        if self._last_is_dotted:
             return False
-        before = self._before
+        before = self._last_but_one
         if upper in self.rules.words or before.kind in _OPERANDS:
             return True
         return (before.kind == OP and before.text == ")") or (
@@ -263,34 +274,43 @@ class Scan:
         )
 
     def _call(self, name: Token, gap: bool) -> None:
-        """Judge `name` before a parenthesis."""
+        """Look at `name` before a parenthesis, which may call a function.
+
+        Parameters:
+            name: a word or a quoted name.
+            gap: whether white space or a comment stands between the two.
+        """
         upper = name.text.upper()
         if self._dangerous(upper):
             return
         unquoted = name.kind == WORD
-        if unquoted and upper in self.rules.words and not self._dotted:
+        if unquoted and upper in self.rules.words and not self._last_is_dotted:
             return
-        if (unquoted and not self._dotted and upper in self.rules.pure) and (not gap or self.rules.sqlite):
+        # With a gap, in quotes or behind a schema, MySQL and MariaDB take a stored function of that name.
+        if (unquoted and not self._last_is_dotted and upper in self.rules.pure) and (
+            not gap or self.rules.sqlite
+        ):
             return
-        if upper == "JSON_TABLE" and unquoted and self._before.text.upper() in ("FROM", "JOIN"):
+        if upper == "JSON_TABLE" and unquoted and self._last_but_one.text.upper() in ("FROM", "JOIN"):
             return
-        if self._inside[-1] == "WITH" and not self._dotted:
-            return  # the columns of a WITH name
-        if self._no_function(upper if unquoted else ""):
-            return  # behind an operand or AS: an alias with its columns, a type, a clause
-        if upper in ("ANY", "SOME") and unquoted and not self._dotted:
-            return  # decided by what the parenthesis holds
-        schema = f"{self._schema_name}." if self._dotted else ""
+        if self._inside[-1] == "WITH" and not self._last_is_dotted:
+            return  # WITH name (columns)
+        if self._calls_nothing(upper if unquoted else ""):
+            return  # (SELECT 1) name (columns), CAST(a AS CHAR(3)), a word of the grammar
+        if upper in ("ANY", "SOME") and unquoted and not self._last_is_dotted:
+            return  # ANY (SELECT …): the token behind the parenthesis decides
+        schema = f"{self._schema_name}." if self._last_is_dotted else ""
         if f"{schema}{name.text}".lower() in self.rules.vouched:
             return
         if not name.text.isascii():
-            self.findings.note("unknown", f"the function name {self.rules.shown(name)} may be folded")
+            # Servers can take letters with accents for those without, and so the name for a built-in one.
+            self.findings.note("unknown", "the function name … may be folded", name=shown(name))
             return
         why = " (called with a space, by a quoted or a qualified name)" * (upper in self.rules.pure)
-        shown = name.text if self.rules.shows_names else "…"
-        self.findings.note("query", f"{shown}() is not known to be pure{why}")
+        self.findings.note("query", f"…() is not known to be pure{why}", name=name.text)
 
     def _dangerous(self, upper: str) -> bool:
+        """Whether a function is known to do more than read, in any spelling; notes it."""
         note = self.findings.note
         if self.rules.sqlite:
             if upper in functions.SQLITE_SESSION:
@@ -307,8 +327,7 @@ class Scan:
         elif upper in functions.WRITING:
             note("write", f"{upper}() changes a sequence")
         elif upper.startswith(functions.WRITING_PREFIXES):
-            name = upper if self.rules.shows_names else "…"
-            note("write", f"{name}() changes the server")
+            note("write", "…() changes the server", name=upper)
         else:
             return False
         return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from .functions import Rules
 from .kinds import USER_VARIABLE, Findings
 from .tokens import OP, QUOTED, WORD, Token
 
@@ -31,11 +30,11 @@ _GLOBAL = frozenset(("GLOBAL", "PERSIST", "PERSIST_ONLY"))
 _LOCAL = frozenset(("SESSION", "LOCAL"))
 
 
-def examine_set(tokens: Iterable[Token], rules: Rules) -> Findings:
+def examine_set(tokens: Iterable[Token]) -> Findings:
     """What the tokens behind the word SET say."""
     findings = Findings("session", "SET belongs to the session")
     for assignment in _assignments(tokens):
-        _examine_assignment(assignment, findings, rules)
+        _examine_assignment(assignment, findings)
     return findings
 
 
@@ -55,7 +54,7 @@ def _assignments(tokens: Iterable[Token]) -> Iterator[list[Token]]:
     yield assignment
 
 
-def _examine_assignment(assignment: list[Token], findings: Findings, rules: Rules) -> None:
+def _examine_assignment(assignment: list[Token], findings: Findings) -> None:
     words = [t.text.upper() if t.kind in (WORD, QUOTED) else t.text for t in assignment]
     if not words:
         findings.note("unknown", "a SET that sets nothing")
@@ -80,10 +79,10 @@ def _examine_assignment(assignment: list[Token], findings: Findings, rules: Rule
         else:
             findings.note("transaction", "SET TRANSACTION belongs to transactions")
     else:
-        _examine_variable(words, assignment, findings, rules)
+        _examine_variable(words, assignment, findings)
 
 
-def _examine_variable(words: list[str], assignment: list[Token], findings: Findings, rules: Rules) -> None:
+def _examine_variable(words: list[str], assignment: list[Token], findings: Findings) -> None:
     first, second = (*words, "", "")[:2]
     if first in ("NAMES", "CHARACTER", "CHARSET") and second not in ("=", ":="):
         effect = "SET NAMES" if first == "NAMES" else "SET CHARACTER SET"
@@ -99,6 +98,4 @@ def _examine_variable(words: list[str], assignment: list[Token], findings: Findi
     elif not assignment or assignment[0].kind not in (WORD, QUOTED):
         findings.note("session", "SET of an unknown form", "SET")
     elif first.lower() not in HARMLESS:
-        # Under a quoting mode that the server may not use, the name can be a piece of a value.
-        name = f" SESSION {first.lower()}" if rules.shows_names else ""
-        findings.note("session", "SET belongs to the session", f"SET{name}")
+        findings.note("session", "SET belongs to the session", "SET SESSION …", effect_name=first.lower())

@@ -43,6 +43,11 @@ class Token(NamedTuple):
     gap: bool
 
 
+def shown(token: Token) -> str:
+    """How a message shows `token`: a name or a sign as it is, a literal as a question mark."""
+    return ascii(token.text) if token.kind in (WORD, QUOTED, OP) else "'?'"
+
+
 class QuotingMode(NamedTuple):
     """How a server reads quotes. Its ``sql_mode`` decides that, which a text does not show."""
 

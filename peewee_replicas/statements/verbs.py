@@ -10,7 +10,7 @@ from .functions import Rules
 from .kinds import PREPARED, TEMPORARY_TABLE, USER_VARIABLE, Findings, Kind, Statement
 from .read_proof import QUERY_VERBS, Scan
 from .set_variables import examine_set
-from .tokens import EXECUTABLE, OP, QUOTED, UNREADABLE, WORD, Token, first_word
+from .tokens import EXECUTABLE, OP, QUOTED, UNREADABLE, WORD, Token, first_word, shown
 
 LONG_WRITE: Final = 8 * 1024
 """Characters: of writes longer than this only the first word is read."""
@@ -116,7 +116,7 @@ def _by_verb(first: Token, stream: Iterator[Token], rules: Rules) -> Findings:
         return Findings("session", f"{verb} belongs to the session", _SESSION[verb])
     if verb in _COMPOUND:
         return Findings("unknown", COMPOUND)
-    return Findings("unknown", f"no known statement begins with {rules.shown(first)}")
+    return Findings("unknown", "no known statement begins with …", name=shown(first))
 
 
 def _query(tokens: Iterable[Token], rules: Rules, kind: Kind = "read", reason: str = "") -> Findings:
@@ -212,7 +212,7 @@ def _set(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
                 findings.merge(examine(tokens[at + 1 :], rules))
                 break
         return findings
-    findings = examine_set(tokens, rules)
+    findings = examine_set(tokens)
     Scan(rules, findings).run(tokens, query=False)
     return findings
 
@@ -238,7 +238,7 @@ def _pragma(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
             name = token.text
         elif token.text in ("=", "("):
             if name.upper() not in _HARMLESS_PRAGMAS:
-                findings.effect = f"PRAGMA {name.lower()}" if rules.shows_names else "PRAGMA"
+                findings.effect, findings.effect_name = "PRAGMA …", name.lower()
             break
     return findings
 
