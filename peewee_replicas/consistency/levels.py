@@ -227,7 +227,10 @@ class Consistency:
             return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
         session = self.shared if level == "process" else self.session()
         if session.owed:
-            self._settle(session)
+            try:
+                self._settle(session)
+            except Exception as exc:
+                return self._untold(exc)
         if session.lost:
             return Needs(None, "the bookmark is of a history that the primary does not have")
         if session.sticky_until and session.sticks(Clock.monotonic()):
@@ -253,6 +256,16 @@ class Consistency:
     def _sticky_reason(self, why: str) -> str:
         return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
 
+    def _untold(self, exc: Exception) -> Needs:
+        """What a read needs where the primary answers, and refuses to tell its position: the primary itself."""
+        self.counters.add("unasked")
+        if "refused" not in self._said:
+            self._said.add("refused")
+            logger.warning(
+                "the primary does not tell its position, so reads stay on it after a write: %s", exc
+            )
+        return Needs(None, "the primary does not tell its position", excused=True)
+
     def _settle(self, session: Session) -> None:
         """Ask for what is owed; where the primary cannot be asked, it stays owed, and reads go on without."""
         if not self.primary.may_ask():
@@ -262,7 +275,7 @@ class Consistency:
             now = self.primary.current()
         except BaseException as exc:
             self.primary.asked(False)  # also where it was cancelled, or nobody would ask again
-            if not isinstance(exc, Exception):
+            if not (isinstance(exc, Exception) and self.primary.is_unreachable(exc)):
                 raise
             self.counters.add("unasked")
             if "away" not in self._said:

@@ -203,13 +203,15 @@ def test_a_primary_that_cannot_be_asked_is_said_once_and_stays_owed(
     assert not found.own_session().owed
 
 
-def test_any_other_failure_to_ask_is_raised_and_stays_owed() -> None:
+def test_where_the_primary_refuses_to_tell_its_position_reads_stay_on_it_and_a_bookmark_is_an_error() -> None:
     found = consistency()
     primary: Any = found.primary
     statement(found, "INSERT", succeeded=False)
     primary.down = peewee.ProgrammingError(1193, "no such variable")
+    for _ in range(2):
+        assert "does not tell its position" in found.needs(None).primary
     with pytest.raises(peewee.ProgrammingError):
-        found.needs(None)
+        found.settled(found.session())
     primary.down = None
     assert found.needs(None).position == gtid("0-1-100")
 
