@@ -257,7 +257,7 @@ class Consistency:
         return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
 
     def _untold(self, exc: Exception) -> Needs:
-        """What a read needs where the primary answers, and refuses to tell its position: the primary itself."""
+        """What a read needs where the primary answers and refuses to tell its position: the primary."""
         self.counters.add("unasked")
         if "refused" not in self._said:
             self._said.add("refused")
