@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterable
 
 from peewee import OperationalError
 
 from ..nodes.replica import Replica
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, Meaning, explained, meaning, remedy
+from ..servers.wire.system_errors import behind
+from .failures import ejects
 
 CONNECTING = "_peewee_replicas_connecting"
 """The attribute that marks an error which was met while connecting."""
 
 
-def mysql_meaning(exc: BaseException) -> Meaning:
-    """What an error of MySQL or MariaDB says about the node it came from."""
+def mysql_meaning(exc: BaseException, server: str | None = None) -> Meaning:
+    """What an error of MySQL or MariaDB says about the node it came from.
+
+    Parameters:
+        server: which of the two it is, where that is known: some numbers mean different things on them.
+    """
     # peewee turns the driver's errors into its own, which keep the first as `orig`.
     cause = getattr(exc, "orig", exc)
     return meaning(
         type(exc).__name__,
         exc.args,
         connecting=getattr(cause, CONNECTING, False),
-        tls=isinstance(getattr(cause, "original_exception", None), ssl.SSLError),
+        behind=behind(exc),
+        server=server,
     )
 
 
@@ -44,9 +50,13 @@ class Diagnosis:
         """Whether the error says that a connection could not be opened."""
         return self.meaning(exc) in NOT_OPENED
 
+    def ejects(self, node: Replica, exc: BaseException) -> bool:
+        """Whether a node leaves the rotation because connecting to it failed with this error."""
+        return ejects(self.meaning(exc), in_use=node.has_connections())
+
     def remedy(self, exc: BaseException) -> str:
         """What to look at, in words; ``""`` where the error's own words say it."""
-        return remedy(exc.args[0] if exc.args else None, self.meaning(exc))
+        return remedy(exc.args[0] if exc.args else None, self.meaning(exc), behind(exc))
 
     def cause(self, exc: BaseException) -> str:
         """The error in words, with what to do about it."""

@@ -19,14 +19,16 @@ class Treatment(NamedTuple):
         write: whether a write that failed so may have been executed; writes are never sent again.
     """
 
-    read: Literal["next", "again", "once more", "primary", "raise"]
-    node: Literal["eject", "drop", "back off", "keep"]
+    read: Literal["next", "again", "once more", "primary", "elsewhere", "raise"]
+    node: Literal["eject", "eject if idle", "drop", "back off", "suspect", "keep"]
     write: Literal["not executed", "unknown"]
 
 
 TREATMENTS: dict[Meaning, Treatment] = {
     # It could not be had at all.
     "unreachable": Treatment("next", "eject", "not executed"),
+    # This process or its machine has run out of something, so no connection can be opened from here.
+    "exhausted": Treatment("next", "back off", "not executed"),
     # This connection is of no more use, and the statement did not go out on it whole.
     "not sent": Treatment("again", "drop", "not executed"),
     # The statement went out and the connection went away: by a crash, a kill, a timeout of the client's.
@@ -39,15 +41,30 @@ TREATMENTS: dict[Meaning, Treatment] = {
     "leaving": Treatment("next", "eject", "unknown"),
     # It does not serve yet.
     "not ready": Treatment("next", "eject", "not executed"),
-    # It will not let this client in until somebody changes a setting.
-    "misconfigured": Treatment("next", "eject", "not executed"),
+    # It lets no further connection of this client in until somebody changes a setting; those it has go on.
+    "misconfigured": Treatment("next", "eject if idle", "not executed"),
     # It took the statement for a write and did not execute it.
     "refused": Treatment("primary", "keep", "not executed"),
     # A table, schema, column or function that may not have arrived on the replica yet.
     "missing": Treatment("primary", "keep", "not executed"),
+    # What the node keeps on its disk, or needs of memory, is not to be had there.
+    "unreadable": Treatment("elsewhere", "suspect", "not executed"),
     # All else is the statement's own.
     "statement": Treatment("raise", "keep", "not executed"),
 }
+
+
+def ejects(found: Meaning, *, in_use: bool) -> bool:
+    """Whether a node leaves the rotation because connecting to it has failed.
+
+    Parameters:
+        found: what the failure means.
+        in_use: whether this process has connections to the node that work.
+    """
+    node = TREATMENTS[found].node
+    # A connection that was lost while it was being opened says as much as one that could not be had.
+    return node in ("eject", "drop") or (node == "eject if idle" and not in_use)
+
 
 # After these words a lost connection leaves nothing behind that a transaction's end does not take back.
 _TAKEN_BACK = frozenset(

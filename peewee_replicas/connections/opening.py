@@ -11,10 +11,11 @@ from ..concurrency import track_connection
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..nodes.replica import Replica
-from ..servers.error_meanings import NO_CONNECTION
 from ..servers.protocols import ServerConnection
 from ..servers.wire import driver
+from ..servers.wire.system_errors import tls_not_prepared
 from .diagnosis import CONNECTING, mysql_meaning
+from .failures import ejects
 from .peewee_types import ThreadState
 
 _UNREACHABLE = 2003  # CR_CONN_HOST_ERROR
@@ -113,8 +114,7 @@ class NodeOpening(Opening):
     def failed(self, exc: BaseException) -> None:
         """Note that the node could not be reached."""
         super().failed(exc)
-        found = mysql_meaning(exc)
-        if found in NO_CONNECTION and found != "busy":
+        if ejects(mysql_meaning(exc), in_use=self.node.has_connections()):
             self.node.unreached += 1
 
 
@@ -137,5 +137,10 @@ def open_connection(opening: Opening, state: ThreadState, new_connection: Callab
         track_connection(conn)
         return conn
     except Exception as exc:
+        if opening.guarded and isinstance(exc, OSError):
+            # For the primary's own connection a program may expect the plain error; a read goes elsewhere.
+            failure = tls_not_prepared(exc)
+            opening.failed(failure)
+            raise failure from exc
         opening.failed(exc)
         raise

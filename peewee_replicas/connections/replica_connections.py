@@ -128,11 +128,11 @@ class ReplicaConnections:
             return
         found = self.diagnosis.meaning(exc)
         cause = self.diagnosis.cause(exc)
-        if found == "busy" and not node.breaker.open:
-            node.back_off(cause)
-        elif node.breaker.open or found in NO_CONNECTION:
-            # A node that is out already stays out, whatever a try on it has met.
+        # A node that is out already stays out, whatever a try on it has met.
+        if node.breaker.open or self.diagnosis.ejects(node, exc):
             node.failed(cause)
+        elif found in NO_CONNECTION:
+            node.back_off(cause)
         else:
             node.breaker.let_go()
             if len(exc.args) == 2 and found not in NOT_OPENED:

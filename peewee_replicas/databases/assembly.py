@@ -135,7 +135,7 @@ class Assembly:
         )
         router = Router(settings, cluster, consistency, self.here)
         session = PrimarySession(router, consistency, cluster.counters)
-        diagnosis = self.make_diagnosis()
+        diagnosis = self.make_diagnosis(router)
         checks = self.make_checks(cluster, router)
         primary = self.make_primary(cluster, session, consistency, diagnosis, checks)
         replicas = self.make_replicas(cluster, session, diagnosis, checks, primary)
@@ -151,9 +151,9 @@ class Assembly:
         timed = bool(getattr(settings.policy, "uses_latency", True))
         return Cluster(ReplicaSet(nodes), reader, settings, timed=timed)
 
-    def make_diagnosis(self) -> Diagnosis:
+    def make_diagnosis(self, router: Router) -> Diagnosis:
         """What reads errors."""
-        return Diagnosis(mysql_meaning)
+        return Diagnosis(lambda exc: mysql_meaning(exc, router.dialect))
 
     def make_checks(self, cluster: Cluster, router: Router) -> ConnectionChecks:
         """What looks at new connections."""

@@ -229,7 +229,7 @@ class _SqliteAssembly(Assembly):
         parts.session.carried = _carried(self.plain.db)
         return parts
 
-    def make_diagnosis(self) -> Diagnosis:
+    def make_diagnosis(self, router: Router) -> Diagnosis:
         return Diagnosis(lambda exc: sqlite.meaning(getattr(exc, "orig", exc)))
 
     def make_checks(self, cluster: Cluster, router: Router) -> ConnectionChecks:

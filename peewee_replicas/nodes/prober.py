@@ -90,8 +90,8 @@ class ProbedCluster(Protocol):
 class ErrorReader(Protocol):
     """What explains the errors of a connection."""
 
-    def meaning(self, exc: BaseException) -> str:
-        """What an error says about the node."""
+    def ejects(self, node: Replica, exc: BaseException) -> bool:
+        """Whether a node leaves the rotation because connecting to it failed with this error."""
 
     def has_no_connection(self, exc: BaseException) -> bool:
         """Whether an error says that the node cannot be reached, or has hung up."""
@@ -393,8 +393,7 @@ class Prober:
         if replica is cluster.reader:
             with self._lock:
                 self._samples.miss()
-        found = database.diagnosis.meaning(exc)
-        unreachable = database.diagnosis.has_no_connection(exc) and found != "busy"
+        unreachable = database.diagnosis.ejects(replica, exc)
         cause = database.diagnosis.cause(exc)
         if replica not in cluster.replicas.all:
             self._not_told(replica, target, exc)

@@ -1,86 +1,122 @@
-"""What an error means, by its class and number, never by its message. Pure.
-
-Each row holds for both servers; where only one of them has the number, the row says so.
-"""
+"""What an error means, by its class and number, never by its message. Pure."""
 
 from __future__ import annotations
 
-from typing import Literal
+import errno
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, get_args
 
-Meaning = Literal[
-    "unreachable",
-    "not sent",
-    "lost",
-    "killed",
-    "busy",
-    "leaving",
-    "not ready",
-    "misconfigured",
-    "refused",
-    "missing",
-    "statement",
+from .error_table import NAME_ONLY_OBJECTS, NOT_LET_IN, TABLE, Meaning, Row, Server
+
+__all__ = [
+    "NOT_LET_IN",
+    "NOT_OPENED",
+    "NO_CONNECTION",
+    "TABLE",
+    "Meaning",
+    "explained",
+    "lacking",
+    "meaning",
+    "remedy",
 ]
 
+# The system's errors that say nothing about the node: this process, or its machine, has none left.
+_SHORTAGES = {
+    errno.EMFILE: "this process has as many files and sockets open as it may: raise its limit (ulimit -n), "
+    "or hold fewer connections",
+    errno.ENFILE: "this machine has as many files and sockets open as it may",
+    errno.EADDRNOTAVAIL: "this machine has no free port left to connect from, or lacks bind_address",
+    errno.EADDRINUSE: "this machine has no free port left to connect from",
+    errno.EAGAIN: "this machine has no free port or no room for another connection",
+    errno.ENOMEM: "this machine is out of memory",
+    errno.ENOBUFS: "this machine is out of memory for sockets",
+}
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM})
 
-# The rows; 2xxx are the client's own numbers.
-TABLE: tuple[tuple[Meaning, tuple[int, ...]], ...] = (
-    ("unreachable", (2002, 2003, 2005)),
-    ("not sent", (2006, 2014, 2027, 2055)),
-    ("lost", (2013,)),
-    ("killed", (1927, 3169, 4031)),  # MariaDB; MySQL; MySQL
-    ("busy", (1040, 1203, 1226)),
-    ("leaving", (1053, 1077, 1079, 3032)),  # 3032: MySQL, offline_mode
-    # Galera's. "Unknown command" has the same number and SQLSTATE, but answers no statement.
-    ("not ready", (1047,)),
-    ("misconfigured", (2012, 2026, 1129, 1130)),
-    ("refused", (1290, 1792, 1836, 1874)),
-    ("missing", (1146, 1049, 1054, 1305)),
-    # Said here because a reader looks for them: no node is at fault, and nothing is sent again.
-    ("statement", (1205, 1213, 1020, 1317, 1969, 3024)),  # 1969: MariaDB; 3024: MySQL
-)
 
-# What refuses this client as such, where it is met while connecting; later it is a statement's.
-_NOT_LET_IN = frozenset({1044, 1045, 1251, 1698, 1862, 2059, 2061, 3159})
+class SystemFailure(NamedTuple):
+    """What the operating system said when a connection could not be opened.
 
-_MEANINGS: dict[object, Meaning] = {number: found for found, numbers in TABLE for number in numbers}
+    Attributes:
+        about: TLS, the look-up of the host's name, or anything else.
+        errno: its number, where it is about something else.
+    """
+
+    about: Literal["tls", "name", "other"]
+    errno: int | None
+
+
+def _by_number(rows: Iterable[tuple[Meaning, Row]], server: Server | None) -> dict[int, Meaning]:
+    found: dict[int, Meaning] = {}
+    for means, row in rows:
+        if row.server is None or row.server == server:
+            found[row.number] = means
+    return found
+
+
+_ROWS = [(means, row) for means, rows in TABLE.items() for row in rows]
+# Which server it is may not be known yet. Then a number that only one of them has is taken for that one's.
+_ANY_SERVER: dict[int, Meaning] = {row.number: means for means, row in _ROWS}
+_MEANINGS: dict[str | None, dict[int, Meaning]] = {
+    server: _by_number(_ROWS, server) for server in get_args(Server)
+}
+_NOT_LET_IN = frozenset(row.number for row in NOT_LET_IN)
+_DRIVERS_CLASSES = frozenset({"OperationalError", "InternalError"})
 
 NO_CONNECTION: frozenset[Meaning] = frozenset(
-    {"unreachable", "not sent", "lost", "killed", "busy", "leaving", "not ready", "misconfigured"}
-)
+    {
+        "unreachable", "exhausted", "not sent", "lost", "killed", "busy", "leaving", "not ready",
+        "misconfigured",
+    }
+)  # fmt: skip
 """What says, of a failure to *connect*, that the node cannot be had now."""
 NOT_OPENED: frozenset[Meaning] = NO_CONNECTION | {"missing"}
 """What lets a read go elsewhere when it could not connect: the schema too may not have arrived yet."""
 
+_CHECK_TLS = "check the ssl_* arguments and the node's certificate"
 _REMEDIES = {
-    2002: "check that it runs, and that unix_socket leads to it",
-    2003: "check that it runs, and that host and port lead to it",
-    2005: "check the host's name",
-    2012: "check the ssl_* arguments and the node's certificate",
-    2026: "check the ssl_* arguments and the node's certificate",
-    3159: "the node wants TLS: check the ssl_* arguments",
-    2059: "check the user's authentication plugin there",
-    2061: "check the user's authentication plugin there",
+    1040: "raise max_connections there, or hold fewer connections here",
+    1042: "end its look-up of host names with skip_name_resolve, or mend that",
+    1047: "it serves again when it has joined its cluster; check wsrep_ready there",
     1129: "the node blocks this host after failed connects: end them, then TRUNCATE TABLE "
     "performance_schema.host_cache there (MariaDB: FLUSH HOSTS), or raise max_connect_errors",
     1130: "check the host part of the user's account there",
-    1040: "raise max_connections there, or hold fewer connections here",
+    1135: "raise the server's limits of threads and memory, or hold fewer connections here",
     1203: "raise max_user_connections there, or hold fewer connections here",
     1226: "raise the user's limit there, or hold fewer connections here",
-    1047: "it serves again when it has joined its cluster; check wsrep_ready there",
+    1820: "the password has expired: set a new one there",
+    1862: "the password has expired: set a new one there",
+    2002: "check that it runs, and that unix_socket leads to it",
+    2003: "check that it runs, and that host and port lead to it",
+    2005: "check the host's name",
+    2012: _CHECK_TLS,
+    2026: _CHECK_TLS,
+    2059: "check the user's authentication plugin there",
+    2061: "check the user's authentication plugin there",
     3032: "end offline_mode there",
+    3118: "unlock the account there",
+    3159: "the node wants TLS: check the ssl_* arguments",
+    4151: "unlock the account there",
+    6400: "end offline_mode there",
 }
 
 
 def meaning(
-    class_name: str, arguments: tuple[object, ...], *, connecting: bool = False, tls: bool = False
+    class_name: str,
+    arguments: tuple[object, ...],
+    *,
+    connecting: bool = False,
+    behind: SystemFailure | None = None,
+    server: str | None = None,
 ) -> Meaning:
     """What an exception of a statement, or of connecting, means.
 
     Parameters:
         class_name: the DB-API class, such as ``"OperationalError"``.
         arguments: the exception's arguments; the first is the error's number.
-        connecting: it was met while connecting, so that a refused user is the node's configuration.
-        tls: what is behind it is an error of TLS, for which the driver has no number of its own.
+        connecting: it was met while connecting, so that a refused user is a matter of configuration.
+        behind: what the system said of a connection that could not be opened, if anything.
+        server: ``"mariadb"`` or ``"mysql"``, where it is known which one has answered.
     """
     number = arguments[0] if arguments else None
     if class_name == "InterfaceError" and number == 0:
@@ -88,18 +124,58 @@ def meaning(
     if not isinstance(number, int):
         # An InternalError without a number is the driver's own: its packets are out of step.
         return "lost" if class_name == "InternalError" else "statement"
-    if connecting and (number in _NOT_LET_IN or (tls and number == 2003)):
+    if connecting:
+        if number in _NOT_LET_IN:
+            return "misconfigured"
+        if behind is not None and behind.errno in _SHORTAGES:
+            return "exhausted"
+        if behind is not None and number == 2003:
+            return _failed_to_reach(behind)
+    if number < 1000 and class_name not in _DRIVERS_CLASSES:
+        return "statement"  # an OSError or a KeyError, whose first argument is no number of the server's
+    return _MEANINGS.get(server, _ANY_SERVER).get(number, "statement")
+
+
+def _failed_to_reach(behind: SystemFailure) -> Meaning:
+    if behind.about != "other" or behind.errno in _NOT_ALLOWED:
         return "misconfigured"
-    return _MEANINGS.get(number, "statement")
+    return "unreachable"
 
 
-def remedy(number: object, found: Meaning) -> str:
-    """What to look at after a failure to connect, in words; ``""`` where its own words say it."""
+def remedy(number: object, found: Meaning, behind: SystemFailure | None = None) -> str:
+    """What to look at after a failure to connect, in words; ``""`` where its own words say it.
+
+    Parameters:
+        number: the error's number.
+        found: what it means.
+        behind: what the system said, if anything.
+    """
+    said = behind.errno if behind is not None else None
+    if found == "exhausted":
+        return f"no fault of the node: {_SHORTAGES.get(said or 0, 'this machine has run out of something')}"
     words = _REMEDIES.get(number, "") if isinstance(number, int) else ""
-    if found == "misconfigured":
-        words = words if number != 2003 else _REMEDIES[2026]
-        return f"configuration: {words or 'check user, password and grants on it'}"
-    return words
+    if found != "misconfigured":
+        return words
+    if number == 2003:
+        words = _CHECK_TLS
+        if said in _NOT_ALLOWED:
+            words = "this process may not connect there: check the firewall, or the socket's permissions"
+        elif behind is not None and behind.about == "name":
+            words = _REMEDIES[2005]
+    return f"configuration: {words or 'check user, password and grants on it'}"
+
+
+def lacking(arguments: tuple[object, ...]) -> str:
+    """What a replica lacks, in words and without any value of a statement's.
+
+    Parameters:
+        arguments: those of an error that means "missing".
+    """
+    number, text = arguments[0], str(arguments[-1])
+    if not isinstance(number, int):
+        return text  # SQLite's errors have no number
+    says = next((row.says for row in TABLE["missing"] if row.number == number), "something")
+    return f"{says} ({number}: {text})" if number in NAME_ONLY_OBJECTS else f"{says} ({number})"
 
 
 def explained(arguments: tuple[object, ...], node: str, *words: str) -> tuple[object, ...]:

@@ -95,7 +95,13 @@ class Saboteur(Listener):
         super().__init__()
         self._target = ("127.0.0.1", port)
         self._plans: list[tuple[bytes, str, bytes]] = []
+        self._refusal = b""
         self.spoiled = 0
+        self.refused = 0
+
+    def refuse(self, number: int, text: str = "not you") -> None:
+        """Refuse each further client before the handshake with this error; 0: none any more."""
+        self._refusal = error_packet(number, text, sequence=0) if number else b""
 
     def answer(self, marker: str, number: int, text: str = "spoiled", *, state: str = "HY000") -> None:
         """Answer the next statement that contains `marker` with this error; the server never sees it."""
@@ -116,6 +122,13 @@ class Saboteur(Listener):
 
     def serve(self, client: socket.socket) -> None:
         """Connect the client to the server."""
+        if self._refusal:
+            self.refused += 1
+            with suppress(OSError):
+                client.sendall(self._refusal)
+                client.recv(1)  # until it has gone
+            self.end(client)
+            return
         try:
             server = socket.create_connection(self._target)
         except OSError:

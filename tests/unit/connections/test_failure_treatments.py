@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from peewee_replicas.connections.failures import TREATMENTS, may_have_happened
+from peewee_replicas.connections.failures import TREATMENTS, ejects, may_have_happened
 from peewee_replicas.servers.error_meanings import Meaning, meaning
 
 # What facts are known of each number: a read in autocommit, the node, and a write that failed so.
@@ -15,15 +15,17 @@ ROWS = {
     (2006,): ("again", "drop", "not executed"),
     (2013,): ("once more", "drop", "unknown"),
     (2014, 2027, 2055): ("again", "drop", "not executed"),
-    (2012, 2026, 1129, 1130): ("next", "eject", "not executed"),
+    (2012, 2026, 1129, 1130, 1820): ("next", "eject if idle", "not executed"),
     (1040, 1203, 1226): ("next", "back off", "not executed"),
     (1053, 1077, 1079, 3032): ("next", "eject", "unknown"),
     (1927, 3169, 4031): ("once more", "drop", "unknown"),
     (1047,): ("next", "eject", "not executed"),
     (1290, 1836, 1874, 1792): ("primary", "keep", "not executed"),
-    (1146, 1049, 1054, 1305): ("primary", "keep", "not executed"),
-    (1205, 1213, 1020, 1317, 1969, 3024): ("raise", "keep", "not executed"),
-    (1064, 1062, 1048, 1451, 1452, 1044, 1045, 1142, 1227, 1, 9999): ("raise", "keep", "not executed"),
+    (1146, 1049, 1054, 1305, 1191, 1176): ("primary", "keep", "not executed"),
+    (1044, 1045, 1142, 1143, 1227, 1370): ("primary", "keep", "not executed"),
+    (1814, 1812, 1030, 1034, 1194, 1038): ("elsewhere", "suspect", "not executed"),
+    (1205, 1213, 1020, 1317, 1969, 3024, 1153): ("raise", "keep", "not executed"),
+    (1064, 1062, 1048, 1451, 1452, 6, 9999): ("raise", "keep", "not executed"),
 }
 CASES = [(number, row) for numbers, row in ROWS.items() for number in numbers]
 
@@ -36,6 +38,24 @@ def test_the_number_decides_whatever_the_class(name: str, number: int, row: tupl
 
 def test_each_meaning_has_a_treatment() -> None:
     assert set(TREATMENTS) == set(get_args(Meaning))
+
+
+EJECTED = {
+    "unreachable": (True, True),
+    "lost": (True, True),
+    "leaving": (True, True),
+    "misconfigured": (True, False),
+    "busy": (False, False),
+    "exhausted": (False, False),
+    "missing": (False, False),
+    "statement": (False, False),
+}
+
+
+@pytest.mark.parametrize("found", EJECTED)
+def test_a_node_that_cannot_be_connected_to_leaves_the_rotation(found: Meaning) -> None:
+    """Not where the failure says nothing about it, and open connections go on."""
+    assert (ejects(found, in_use=False), ejects(found, in_use=True)) == EJECTED[found]
 
 
 # found, kind, text, in a transaction: may it have happened?

@@ -1,24 +1,48 @@
-"""What an error means, by its class and number."""
+"""What an error means, by its class and number.
+
+That no number was forgotten is held by `test_error_catalogue`, which goes through the servers' catalogues.
+"""
 
 from __future__ import annotations
 
-from typing import get_args
+import errno
+import socket
+import ssl
+from typing import Any, get_args
 
+import peewee
+import pymysql
 import pytest
 
-from peewee_replicas.servers.error_meanings import (
-    NO_CONNECTION,
-    TABLE,
-    Meaning,
-    explained,
-    meaning,
-    remedy,
+from peewee_replicas.servers.error_meanings import NO_CONNECTION, SystemFailure, explained, meaning, remedy
+from peewee_replicas.servers.error_table import NOT_LET_IN, TABLE, Meaning, Row, Server
+from peewee_replicas.servers.wire.system_errors import behind as of_the_system
+
+
+def test_each_number_has_one_meaning_on_each_server() -> None:
+    assert set(TABLE) == set(get_args(Meaning))
+    for server in get_args(Server):
+        numbers = [row.number for rows in TABLE.values() for row in rows if row.server in (None, server)]
+        assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("number", "server", "expected"),
+    [
+        (4031, "mysql", "killed"),
+        (4031, "mariadb", "statement"),  # there it is about a trigger
+        (4031, None, "killed"),
+        (4002, "mariadb", "missing"),
+        (4002, "mysql", "statement"),
+        (1969, "mariadb", "statement"),
+        (4089, "mysql", "statement"),
+        (1146, "mysql", "missing"),
+        (1146, "mariadb", "missing"),
+        (1146, "sqlite", "missing"),
+    ],
 )
-
-
-def test_each_number_has_one_row() -> None:
-    numbers = [number for _, row in TABLE for number in row]
-    assert len(numbers) == len(set(numbers))
+def test_a_number_that_two_servers_use_differently(number: int, server: str | None, expected: str) -> None:
+    assert meaning("OperationalError", (number, ""), server=server) == expected
 
 
 @pytest.mark.parametrize("number", [2013, 1290, 1064, 1040])
@@ -39,19 +63,68 @@ def test_errors_without_a_number_are_the_statements(name: str) -> None:
     assert meaning(name, ()) == "statement"
 
 
-@pytest.mark.parametrize("number", [1044, 1045, 1251, 1698, 2059, 3159])
-def test_a_refused_user_is_configuration_only_while_connecting(number: int) -> None:
-    assert meaning("OperationalError", (number, "denied"), connecting=True) == "misconfigured"
-    assert meaning("OperationalError", (number, "denied")) == "statement"
+@pytest.mark.parametrize("name", ["OSError", "KeyError", "ProgrammingError"])
+def test_the_numbers_of_the_system_count_only_where_the_driver_raises_them(name: str) -> None:
+    assert meaning("InternalError", (126, "crashed")) == "unreadable"
+    assert meaning(name, (126, "crashed")) == "statement"
 
 
-def test_tls_behind_a_failure_to_connect_is_configuration() -> None:
-    assert meaning("OperationalError", (2003, "refused"), connecting=True, tls=True) == "misconfigured"
-    assert meaning("OperationalError", (2003, "refused"), connecting=True) == "unreachable"
+@pytest.mark.parametrize("row", NOT_LET_IN, ids=lambda row: str(row.number))
+def test_a_refused_user_is_configuration_only_while_connecting(row: Row) -> None:
+    arguments = (row.number, "denied")
+    assert meaning("OperationalError", arguments, connecting=True, server=row.server) == "misconfigured"
+    assert meaning("OperationalError", arguments, server=row.server) in ("statement", "missing", "unreadable")
+
+
+SHORTAGES = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOBUFS,
+    errno.EADDRNOTAVAIL,
+    errno.EADDRINUSE,
+    errno.EAGAIN,
+)
+BEHIND = [
+    *((OSError(number, "words"), "exhausted") for number in SHORTAGES),
+    (socket.gaierror(socket.EAI_AGAIN, "words"), "misconfigured"),
+    (socket.gaierror(socket.EAI_NONAME, "words"), "misconfigured"),
+    (ssl.SSLError(1, "words"), "misconfigured"),
+    (ssl.SSLCertVerificationError(1, "words"), "misconfigured"),
+    (PermissionError(errno.EACCES, "words"), "misconfigured"),
+    (PermissionError(errno.EPERM, "words"), "misconfigured"),
+    (ConnectionRefusedError(errno.ECONNREFUSED, "words"), "unreachable"),
+    (OSError(errno.EHOSTUNREACH, "words"), "unreachable"),
+    (OSError(errno.ENETUNREACH, "words"), "unreachable"),
+    (FileNotFoundError(errno.ENOENT, "words"), "unreachable"),  # a socket's path
+    (TimeoutError("words"), "unreachable"),
+    (None, "unreachable"),
+]
+
+
+@pytest.mark.parametrize(("behind", "expected"), BEHIND, ids=lambda one: repr(one)[:40])
+def test_what_the_system_said_while_connecting_tells_whose_fault_it_is(behind: Any, expected: str) -> None:
+    driver = pymysql.err.OperationalError(2003, "refused")
+    driver.original_exception = behind
+    said = of_the_system(peewee.OperationalError(driver, *driver.args))
+    found = meaning("OperationalError", (2003, "refused"), connecting=True, behind=said)
+    assert found == expected
+    words = remedy(2003, found, said)
+    assert words.startswith("no fault of the node: ") == (expected == "exhausted")
+    assert words.startswith("configuration: ") == (expected == "misconfigured")
+    assert ("host and port" in words) == (expected == "unreachable")
+
+
+def test_each_fault_of_configuration_says_what_to_check() -> None:
+    assert "certificate" in remedy(2003, "misconfigured", SystemFailure("tls", None))
+    assert "host's name" in remedy(2003, "misconfigured", SystemFailure("name", None))
+    assert "firewall" in remedy(2003, "misconfigured", SystemFailure("other", errno.EPERM))
+    assert "ulimit" in remedy(2003, "exhausted", SystemFailure("other", errno.EMFILE))
+    assert "port" in remedy(2003, "exhausted", SystemFailure("other", errno.EADDRNOTAVAIL))
 
 
 def test_only_what_is_said_of_connections_counts_against_a_node_that_is_being_opened() -> None:
-    others = {"refused", "missing", "statement"}
+    others = {"refused", "missing", "unreadable", "statement"}
     assert set(get_args(Meaning)) - others == NO_CONNECTION
 
 
@@ -60,11 +133,6 @@ def test_configuration_is_called_so_and_says_what_to_check(number: int) -> None:
     words = remedy(number, "misconfigured")
     assert words.startswith("configuration: ")
     assert "check" in words or "raise" in words
-
-
-def test_a_certificate_that_fails_is_no_matter_of_host_and_port() -> None:
-    assert "certificate" in remedy(2003, "misconfigured")
-    assert "port" in remedy(2003, "unreachable")
 
 
 @pytest.mark.parametrize(
