@@ -35,6 +35,7 @@ class Execution:
         unsent: the replicas to which it could not be sent once, and which were given a second try.
         lost: the error of the attempt that was sent and lost its connection.
         lost_at: the node of that attempt, if it still answers.
+        unreadable: the error of the first node that could not read its own data for it.
         returned: the read went back to that node, as no other could serve it.
         resent: it could not be sent to the primary once, and was tried there again.
         sends: False where only its node is looked for, for a raw cursor.
@@ -49,6 +50,7 @@ class Execution:
     catch_up: CatchUp | None = None
     lost: Exception | None = None
     lost_at: Replica | None = None
+    unreadable: Exception | None = None
     returned = False
     resent = False
     sends = True

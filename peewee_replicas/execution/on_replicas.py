@@ -13,11 +13,12 @@ from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
 from ..connections.snapshot import Snapshot
 from ..consistency.catch_up import CatchUp
+from ..errors import NoReplicaAvailable
 from ..nodes.replica import Replica
 from ..positions import Position
 from ..routing.plan import REPLICA
 from ..scopes.frames import any_here, pinning, snapshotting
-from ..servers.error_meanings import Meaning, explained
+from ..servers.error_meanings import Meaning, explained, lacking
 from ..statements.redaction import redacted
 from .attempt import Behind, attempt, attempt_caught_up, violation
 from .execution import Execution
@@ -113,6 +114,8 @@ def _on_replicas(execution: Execution, replica: Replica | None) -> Cursor:
                 raise
             if found in ("refused", "missing"):
                 return _rerun(execution, replica, exc, found)
+            if found == "unreadable":
+                return _on_another(execution, replica, exc)
             replica = _after_failure(execution, replica, database, exc, found)
             parts.counters.add("retries")
     return _fall_back(execution)
@@ -156,13 +159,13 @@ def _after_failure(
 ) -> Replica | None:
     """Where a read goes whose connection failed it; raises where it may not be sent again."""
     treatment = TREATMENTS[found]
-    if treatment.node == "back off":
-        replica.back_off(str(exc))
-    else:
+    if treatment.node != "back off":
         database.discard()
-    if treatment.node == "eject":
+    if treatment.node == "eject" or (treatment.node == "eject if idle" and not replica.has_connections()):
         replica.unready = found == "not ready"
         replica.failed(execution.parts.diagnosis.cause(exc))
+    elif treatment.node in ("back off", "eject if idle"):
+        replica.back_off(execution.parts.diagnosis.cause(exc))
     alive = False
     if treatment.read == "once more":
         if execution.lost is not None:
@@ -192,6 +195,25 @@ def _answers(execution: Execution, replica: Replica) -> bool:
     return True
 
 
+def _on_another(execution: Execution, replica: Replica, exc: Exception) -> Cursor:
+    """One more node for a read whose node could not read its own data; raises where that is the second."""
+    parts = execution.parts
+    if execution.unreadable is not None:
+        raise exc from execution.unreadable  # two nodes say so: it is the statement that asks too much
+    execution.unreadable = exc
+    execution.tried[replica] = exc
+    parts.counters.add("retries")
+    try:
+        cursor = _on_replicas(execution, _elsewhere(execution))
+    except PeeweeException as other:
+        # Where no other node could be asked, what this one said is the answer.
+        if isinstance(other, NoReplicaAvailable) or parts.diagnosis.has_no_connection(other):
+            raise exc from other
+        raise
+    replica.cannot_read(parts.diagnosis.cause(exc))
+    return cursor
+
+
 def _rerun(execution: Execution, replica: Replica, exc: Exception, found: Meaning) -> Cursor:
     """A replica executed nothing: it took the read for a write, or lacks what it names."""
     parts = execution.parts
@@ -204,12 +226,15 @@ def _rerun(execution: Execution, replica: Replica, exc: Exception, found: Meanin
     parts.counters.add("reruns")
     execution.reason = f"{replica.name} could not run it ({exc.args[0]}), rerun on the primary"
     try:
-        return on_primary(execution)
+        cursor = on_primary(execution)
     except PeeweeException as again:
         # Without a primary, what the replica said is the answer.
         if found == "missing" and parts.diagnosis.has_no_connection(again):
             raise exc from again
         raise
+    if found == "missing":
+        replica.lacks(lacking(exc.args))
+    return cursor
 
 
 def _fall_back(execution: Execution) -> Cursor:

@@ -37,12 +37,13 @@ class Breaker:
         self.longest: float | None = None
         """The longest pause, in seconds, where nobody who reads has to pay for a try; None: the usual."""
 
-    def fail(self, now: float, cause: str) -> bool:
+    def fail(self, now: float, cause: str, absence: float | None = None) -> bool:
         """Take the node out of rotation until a pause has passed; True if it was in.
 
         Parameters:
             now: a monotonic clock's reading, in seconds.
             cause: why, in words.
+            absence: the length of the pause, in seconds; None: it grows with each try that fails.
         """
         with self._lock:
             was_in = not self.open
@@ -51,7 +52,7 @@ class Breaker:
                 # Only the failure of a try lengthens the pause; late failures of old connections do not.
                 longest = LONGEST_PAUSE if self.longest is None else min(LONGEST_PAUSE, self.longest)
                 self._pause = min(longest, max(FIRST_PAUSE, self._pause * 2))
-                self._until = now + self._pause * (0.5 + self._jitter() / 2)
+                self._until = now + (absence or self._pause) * (0.5 + self._jitter() / 2)
             if mine:
                 self._trying = None
             self.open = True

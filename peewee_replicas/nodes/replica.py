@@ -13,9 +13,13 @@ from ..consistency.progress import Progress
 from .breaker import Backoff, Breaker
 from .fitness import Fitness
 from .latency import Latency
+from .read_faults import ReadFaults
 from .spec import NodeSpec
 
 logger = logging.getLogger("peewee.replicas")
+
+# Of so many things that a replica lacks, each is said once; more would be noise, and grow without end.
+_LACKING_NOTED = 100
 
 
 class Replica:
@@ -76,6 +80,8 @@ class Replica:
         self.unreached = 0
         self.ejections = 0
         self.restorations = 0
+        self._read_faults = ReadFaults()
+        self._lacking: set[str] = set()
         self._lock = new_lock()
         self._make = make
         self._database: Any = None
@@ -195,9 +201,13 @@ class Replica:
             return any(conn.open for conn in self._opened)
 
     def back_off(self, cause: str) -> None:
-        """Try no new connection for a moment, because the node takes none; it stays in rotation."""
+        """Try no new connection for a moment, because none can be opened now; the node stays in rotation."""
         if self.backoff.begin(Clock.monotonic(), cause):
-            logger.warning("%s is busy, and is left alone for moments: %s", self.title, cause)
+            logger.warning(
+                "%s gets no new connections for moments, those that are open stay in use: %s",
+                self.title,
+                cause,
+            )
 
     def is_resting(self) -> bool:
         """Whether no new connection is to be tried now."""
@@ -205,7 +215,46 @@ class Replica:
 
     def failed(self, cause: str) -> None:
         """Take the node out of rotation for a while, because it could not be had."""
-        if self.breaker.fail(Clock.monotonic(), cause):
+        self._leave(cause, None)
+
+    def cannot_read(self, cause: str) -> None:
+        """Note that a read failed here for the node's own disk or memory, and that another node served it.
+
+        That may happen once. When it happens again, the node leaves the rotation.
+        """
+        if self.breaker.open:
+            return
+        absence = self._read_faults.note(Clock.monotonic())
+        if absence is None:
+            logger.warning(
+                "%s could not serve a read that another node could serve; when it happens again, it gets no "
+                "reads: %s",
+                self.title,
+                cause,
+            )
+        else:
+            self._leave(f"{cause}; other nodes can serve what it cannot", absence)
+
+    def lacks(self, what: str) -> None:
+        """Note that a read failed here, and not on the primary, for what has not arrived here; said once.
+
+        Parameters:
+            what: what has not arrived, in words.
+        """
+        with self._lock:
+            known = what in self._lacking or len(self._lacking) >= _LACKING_NOTED
+            if not known:
+                self._lacking.add(what)
+        if not known:
+            logger.warning(
+                "%s is behind the primary or differs from it: %s. Reads that meet this run twice, "
+                "there and on the primary",
+                self.title,
+                what,
+            )
+
+    def _leave(self, cause: str, absence: float | None) -> None:
+        if self.breaker.fail(Clock.monotonic(), cause, absence):
             self.ejections += 1
             logger.warning("%s ejected: %s", self.title, cause)
             self.on_change()
