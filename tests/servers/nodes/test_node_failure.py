@@ -234,7 +234,7 @@ def test_exactly_one_caller_tries_an_ejected_node(fragile: Any, monkeypatch: pyt
     for _ in range(4):
         read(database)
     (ejected,) = [replica for replica in database.replicas if replica.state == "ejected"]
-    node = ejected.database
+    node = ejected.database.db
     original = type(node)._connect
 
     def slow(self: Any) -> Any:
