@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from support.clusters import SERVERS, own_cluster
-from support.clusters.lagging import clear, frozen, held_back
+from support.clusters.lagging import MODELS, clear, frozen, held_back
+from support.clusters.repaired import repaired, stop_all
 from support.databases.models import Item, Note
 from support.forms.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
 
@@ -36,6 +37,7 @@ def _pair(server: str) -> LocalCluster:
 def _stop_clusters() -> Iterator[None]:
     with _running:
         yield
+        stop_all()
 
 
 @pytest.fixture(params=["threads", pytest.param("asyncio", marks=pytest.mark.once)])
@@ -81,15 +83,24 @@ def lagging(pair: LocalCluster) -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def own_pair(server: str) -> Iterator[LocalCluster]:
-    """The same as `pair`, for a test that does worse."""
-    with held_back(server) as found:
+    """Like `pair`, for a test that kills, pauses or stops nodes."""
+    with repaired(server, 1, MODELS) as found:
+        clear(found, ("a", 1))
         yield found
 
 
 @pytest.fixture
 def own_three(server: str) -> Iterator[LocalCluster]:
-    """The same with two replicas."""
-    with held_back(server, replicas=2) as found:
+    """Like `own_pair`, with two replicas."""
+    with repaired(server, 2, MODELS) as found:
+        clear(found, ("a", 1))
+        yield found
+
+
+@pytest.fixture
+def disposable_pair(server: str) -> Iterator[LocalCluster]:
+    """Like `own_pair`, for a test that replaces a server."""
+    with held_back(server) as found:
         yield found
 
 

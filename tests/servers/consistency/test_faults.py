@@ -202,15 +202,15 @@ def rebuild(cluster: Any, node: Any, *rows: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("level", ["session", "process"])
-def test_a_replica_replaced_by_one_with_older_data(own_pair: Any, level: str) -> None:
-    replica = own_pair.replicas[0]
-    with bound(own_pair, catch_up_timeout=SHORT, consistency=level) as db:
+def test_a_replica_replaced_by_one_with_older_data(disposable_pair: Any, level: str) -> None:
+    replica = disposable_pair.replicas[0]
+    with bound(disposable_pair, catch_up_timeout=SHORT, consistency=level) as db:
         Slot.update(n=2).execute()
-        own_pair.sync()
+        disposable_pair.sync()
         with watched(db) as events:
             assert n_of() == 2
         assert events[-1].role == "replica"
-        rebuild(own_pair, replica, ("a", 1))
+        rebuild(disposable_pair, replica, ("a", 1))
         with db.readonly(consistency="eventual"), watched(db) as events:
             until(lambda: n_of() == 1)  # once it is in rotation again: the old data is there
         assert events[-1].role == "replica"
@@ -251,19 +251,19 @@ def test_one_address_that_leads_to_two_servers(own_three: Any, level: str) -> No
     second.thaw()
 
 
-def test_a_primary_that_was_rebuilt(own_pair: Any) -> None:
+def test_a_primary_that_was_rebuilt(disposable_pair: Any) -> None:
     """What was written to the lost history cannot be waited for; its reads are the primary's to answer."""
-    replica = own_pair.replicas[0]
-    with bound(own_pair, catch_up_timeout=0.2) as db:
+    replica = disposable_pair.replicas[0]
+    with bound(disposable_pair, catch_up_timeout=0.2) as db:
         for n in range(20):
             Slot.update(n=n).execute()
-        own_pair.sync()
+        disposable_pair.sync()
         mark = db.bookmark()
-        rebuild(own_pair, own_pair.primary, ("a", 50))
-        rebuild(own_pair, replica, ("a", 50))
-        replica.follow(own_pair.primary)
-        elsewhere(own_pair, "UPDATE slot SET n = 51")
-        own_pair.sync()
+        rebuild(disposable_pair, disposable_pair.primary, ("a", 50))
+        rebuild(disposable_pair, replica, ("a", 50))
+        replica.follow(disposable_pair.primary)
+        elsewhere(disposable_pair, "UPDATE slot SET n = 51")
+        disposable_pair.sync()
         db.close()
         with waits_asked_for() as asked:
             assert n_of() == 51

@@ -27,7 +27,7 @@ from support.waiting import until
 from peewee_replicas import (
     PooledReplicatedDatabase,
 )
-from peewee_replicas.consistency import progress
+from peewee_replicas.consistency import catch_up
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
@@ -107,7 +107,7 @@ def test_a_replica_that_moves_again_is_used_again(pair: Any) -> None:
 
 @threads_only("starts threads or an event loop itself")
 def test_only_so_many_wait_on_one_replica(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "WAITERS", 2)
+    monkeypatch.setattr(catch_up, "WAITERS", 2)
     timeout = 60.0
     with (
         waits_asked_for() as asked,

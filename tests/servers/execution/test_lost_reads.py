@@ -16,6 +16,7 @@ from support.waiting import until
 from peewee_replicas import (
     PooledReplicatedDatabase,
 )
+from peewee_replicas.databases import mysql
 
 pytestmark = pytest.mark.once
 
@@ -97,15 +98,15 @@ def test_a_read_whose_connection_was_killed_returns_where_no_other_serves_it(ser
 
 def test_a_full_pool_is_no_reason_to_lose_a_read(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     database = cluster.database(PooledReplicatedDatabase, consistency="eventual", max_connections=3)
-    original = PooledReplicatedDatabase._drop
+    original = mysql._PooledNode.drop
 
     def drop(self: Any, conn: Any) -> None:
         original(self, conn)
-        if self.opening.node is database.replicas[0]:
-            self._max_connections = -1  # others have taken them all
+        if self.node is database.replicas[0]:
+            self.db._max_connections = -1  # others have taken them all
 
     with killing(cluster.replicas[0], database):
-        monkeypatch.setattr(PooledReplicatedDatabase, "_drop", drop)
+        monkeypatch.setattr(mysql._PooledNode, "drop", drop)
         assert database.execute_sql(LONG).fetchone() == (200**3,)
     assert database.stats()["primary"] == 0
     database.close_all()

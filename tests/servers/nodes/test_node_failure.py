@@ -9,7 +9,7 @@ from typing import Any
 
 import peewee
 import pytest
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 from support.databases.models import Item
 from support.forms import threads_only
 from support.waiting import until
@@ -22,11 +22,10 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
 
 @pytest.fixture
 def fragile(server: str) -> Iterator[Any]:
-    """A cluster of this test's own, with one row in `item`."""
-    with own_cluster(server) as cluster:
+    """A cluster whose nodes may be killed, with one row in `item`."""
+    with repaired(server, 2, [Item]) as cluster:
         database = cluster.database(consistency="eventual")
         with database.bind_ctx([Item]):
-            database.create_tables([Item])
             Item.create(id=1, name="one")
             database.close()
             cluster.sync()
@@ -235,7 +234,7 @@ def test_exactly_one_caller_tries_an_ejected_node(fragile: Any, monkeypatch: pyt
     for _ in range(4):
         read(database)
     (ejected,) = [replica for replica in database.replicas if replica.state == "ejected"]
-    node = ejected.database
+    node = ejected.database.db
     original = type(node)._connect
 
     def slow(self: Any) -> Any:
