@@ -343,7 +343,7 @@ def test_dispose_forgets_without_closing(one: Any, cluster: LocalCluster) -> Non
     assert len(kept) == 3
     one.dispose()
     assert one.is_closed()
-    assert one._open_nodes() == []
+    assert one._parts.replicas.opened() == []
     assert all(conn.open for conn in kept)
     for conn in kept:
         conn.close()
