@@ -32,7 +32,7 @@ def make(cluster: LocalCluster) -> Iterator[Callable[..., Any]]:
 
 def _pools(database: Any) -> dict[str, Any]:
     """The databases that hold connections, by the node's name; a replica's is made at first need."""
-    return {"primary": database, **{replica.name: replica.database for replica in database.replicas}}
+    return {"primary": database, **{replica.name: replica.database.db for replica in database.replicas}}
 
 
 def _idle(database: Any) -> dict[str, int]:
@@ -94,9 +94,7 @@ def test_two_threads_never_share_a_connection(make: Any) -> None:
     def use() -> set[int]:
         with database.connection_context():
             _use_all(database)
-            held = {id(node._state.conn) for node in database._parts.replicas.opened()} | {
-                id(database._state.conn)
-            }
+            held = {id(node.conn) for node in database._parts.replicas.opened()} | {id(database._state.conn)}
             both_open.wait(10)
             return held
 

@@ -66,8 +66,9 @@ def test_initialize_connection_runs_on_every_node(make: Any, base: Any) -> None:
     database = make(Initialised)
     assert _use_all(database) == ["ada", "grace"]
     assert len(set(initialised)) == len(initialised) == 3
-    for node in (database, *database._parts.replicas.opened()):
-        assert node.conn.ask("SELECT @who, @@group_concat_max_len") == (("me", 2345),)
+    conns = [database._state.conn, *(node.conn for node in database._parts.replicas.opened())]
+    for conn in conns:
+        assert conn.ask("SELECT @who, @@group_concat_max_len") == (("me", 2345),)
     # Set while connecting, it is how the user wants every connection to be, and no state of this one.
     assert database.explain_route(Person.select()).role == "replica"
 
@@ -90,13 +91,13 @@ def test_init_overridden_is_not_called_for_replicas(make: Any) -> None:
 
     class Defaults(ReplicatedDatabase):
         def init(self, database: str | None, **kwargs: Any) -> None:
-            calls.append(self.opening.node)
+            calls.append(getattr(getattr(self, "opening", None), "node", None))
             kwargs.setdefault("connect_timeout", 9)
             super().init(database, **kwargs)
 
     database = make(Defaults)
     assert _use_all(database) == ["ada", "grace"]
-    assert {node.connect_params["connect_timeout"] for node in database._parts.replicas.opened()} == {9}
+    assert {node.db.connect_params["connect_timeout"] for node in database._parts.replicas.opened()} == {9}
     assert calls[0] is None
 
 
