@@ -404,7 +404,7 @@ def test_an_owed_position_is_asked_for_in_a_thread_that_keeps_no_connection(lagg
     for database in (one, other):
         core = database._parts.cluster
         nodes = (*core.replicas.all, core.reader)
-        pools = [database, *(node.made for node in nodes if node.made is not None)]
+        pools = [database, *(node.made.db for node in nodes if node.made is not None)]
         assert [pool._in_use for pool in pools] == [{}] * len(pools)
         database.close_all()
 

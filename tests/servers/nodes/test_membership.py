@@ -187,8 +187,8 @@ def test_a_pool_closes_its_idle_connections_at_once(cluster: Any, make: Callable
     assert len(mine) == 4
     database.set_replicas(specs(cluster, 2))
     until(gone(cluster.replicas[0], mine))
-    assert replica.made._connections == []
-    assert replica.made._in_use == {}
+    assert replica.made.db._connections == []
+    assert replica.made.db._in_use == {}
 
 
 @CLASSES
