@@ -67,7 +67,7 @@ def test_a_statement_that_escapes_is_refused_before_it_is_sent(cluster: Any) -> 
                 escaped = in_copied_context(db, work)
                 assert isinstance(escaped, TransactionEscapeError), work
                 assert isinstance(escaped, ProgrammingError)
-                assert f"{__file__}:{opened_at} in test_what" in str(escaped)
+                assert f"{__file__}:{opened_at} in test_a_statement" in str(escaped)
                 assert str(escaped).count(__file__) == 2  # where it was opened, and where it was escaped
             with db.on_primary.atomic(), db.primary():
                 assert count() == 1  # the transaction's own savepoints and scopes are no escape
