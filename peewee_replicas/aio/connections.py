@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Task
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from playhouse.pwasyncio import await_
@@ -200,15 +201,10 @@ class TaskPrimaryConnection(PrimaryConnection):
             conn.stream(True)
         return conn
 
-    def commit(self) -> None:
-        """As the synchronous form's."""
+    def _end(self, end: Callable[[], None], *, commits: bool) -> None:
+        # Within what cleans up after a cancellation: waiting for a stream may be cancelled, too.
         self._settle_stream()
-        super().commit()
-
-    def rollback(self) -> None:
-        """As the synchronous form's."""
-        self._settle_stream()
-        super().rollback()
+        super()._end(end, commits=commits)
 
     def _settle_stream(self) -> None:
         conn = self.plain.state.conn
