@@ -267,6 +267,9 @@ def test_a_read_that_was_none_is_rerun_once_on_the_primary_and_remembered(
     writable: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = writable.database(user=writable.admin_user, pure_functions=["writes_f"])
+    with database.primary():
+        database.execute_sql("DELETE FROM t WHERE n = 700")  # the other form's, on the same cluster
+    writable.sync()
     events: list[Any] = []
     database.route_hooks.append(events.append)
     text = "SELECT writes_f(%s) + 1"
