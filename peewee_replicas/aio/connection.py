@@ -16,6 +16,7 @@ from playhouse.pwasyncio import await_
 from pymysql import cursors, err
 from pymysql.constants import CLIENT, CR
 
+from ..concurrency import Clock
 from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
 from ..servers.wire.sockets import end_when_vanished
@@ -150,24 +151,27 @@ class Connection(wire.Connection):
         return opening
 
     def connect(self, sock: Any = None) -> None:
-        """Open the session; the greeting and the setting up may take ``connect_timeout`` seconds each."""
+        """Open the session; all of it together may take ``connect_timeout`` seconds.
+
+        Raises:
+            OperationalError: the server cannot be reached, took too long, or refuses this client.
+        """
         self._ready = self._closed = False
         self._later = ""
+        self._ahead = self._unsent = b""
         self.begin_anew()
+        deadline = Clock.monotonic() + self._connect_seconds
         try:
             self._sock = self._rfile = stream = await_(_open(self._opening(), self._connect_seconds, self))
             self._current_timeout = None
             self._next_seq_id = 0
-            self._agree()
+            self._learn_greeting()
             self._poll = stream.readable
             if self.guarded:
                 end_when_vanished(stream)
-            await_(close_with_loop(stream))
-            timer = asyncio.get_running_loop().call_later(self._connect_seconds, stream.time_out)
-            try:
+            with stream.within(deadline - Clock.monotonic()):
+                await_(close_with_loop(stream))
                 self._set_up()
-            finally:
-                timer.cancel()
         except BaseException as exc:
             self._force_close()
             if isinstance(exc, OSError):
@@ -192,6 +196,11 @@ class Connection(wire.Connection):
             self._set_session(settings, least)
         self._settings = ""
 
+    def leave_unread(self, result: Any) -> None:
+        """A collected result cannot wait for the server, so its connection ends with it."""
+        result.unbuffered_active = False
+        self._force_close()
+
     def _write_bytes(self, data: bytes) -> None:
         try:
             super()._write_bytes(data)
@@ -200,21 +209,6 @@ class Connection(wire.Connection):
         except BaseException:
             self._force_close()  # interrupted: half a statement may be under way
             raise
-
-    def ask(self, sql: str, timeout: float | None = None) -> tuple[Any, ...]:
-        """As the synchronous form's, whose socket has timeouts of its own."""
-        if not timeout or self._sock is None:
-            return super().ask(sql)
-        timer = asyncio.get_running_loop().call_later(timeout, self._sock.time_out)
-        try:
-            return super().ask(sql)
-        finally:
-            timer.cancel()
-
-    def leave_unread(self, result: Any) -> None:
-        """A collected result cannot wait for the server, so its connection ends with it."""
-        result.unbuffered_active = False
-        self._force_close()
 
     def stream(self, streams: bool) -> None:
         """Whether the results of the next statements are read row by row, on demand."""
@@ -237,7 +231,13 @@ async def _open(opening: Any, seconds: float, conn: Connection) -> Stream:
             if isinstance(exc.__cause__, OSError):
                 exc.original_exception = exc.__cause__  # as PyMySQL names it
                 exc.args = (exc.args[0], f"{conn._unreached()} ({exc.__cause__})")
+            if exc.args and not isinstance(exc.args[0], int):  # aiomysql has no number for it
+                raise conn.malformed(exc) from exc
             raise
+        except OSError:
+            raise  # among them a certificate that is not accepted, which is a ValueError, too
+        except wire.STUMBLES as exc:
+            raise conn.malformed(exc) from exc
         for name in _LEARNED:
             setattr(conn, name, getattr(opening, name, None))
         stream: Stream = opening.hand_over()

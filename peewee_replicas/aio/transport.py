@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from peewee import InterfaceError
@@ -34,8 +34,8 @@ class Stream(asyncio.Protocol):
         self._transport: Any = writer.transport
         self._pid = os.getpid()
         # What came before this took over, be it the end, is not told again.
-        self._data = bytes(getattr(reader, "_buffer", b""))
-        self._at = 0
+        self.data = bytes(getattr(reader, "_buffer", b""))
+        self.at = 0
         self._later: list[bytes] = []
         self._waiting = 0  # bytes in `_later`
         self._reader: asyncio.Future[None] | None = None
@@ -52,8 +52,8 @@ class Stream(asyncio.Protocol):
     # What the transport calls
 
     def data_received(self, data: bytes) -> None:
-        if self._at == len(self._data) and not self._later:
-            self._data, self._at = data, 0
+        if self.at == len(self.data) and not self._later:
+            self.data, self.at = data, 0
         else:
             self._later.append(data)
             self._waiting += len(data)
@@ -89,23 +89,39 @@ class Stream(asyncio.Protocol):
 
     # What PyMySQL calls
 
-    def peek(self, _size: int) -> bytes:
+    def unread(self) -> bool:
+        """Whether something has arrived that was not read."""
+        return self.at < len(self.data) or bool(self._later)
+
+    @contextlib.contextmanager
+    def within(self, seconds: float | None) -> Iterator[None]:
+        """What is sent and read in this block may take so many seconds in all; None: no limit."""
+        if seconds is None:
+            yield
+            return
+        timer = self._loop.call_later(max(seconds, 0), self.time_out)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def peek(self, _size: int = 1) -> bytes:
         """Some of the bytes that have arrived and were not read; waits until there are any."""
-        if self._at == len(self._data):
+        if self.at == len(self.data):
             self._await_bytes(1)
             self._join()
-        return self._data[self._at : self._at + _PEEKED]
+        return self.data[self.at : self.at + _PEEKED]
 
     def read(self, size: int) -> bytes:
         """So many bytes; fewer where the connection ends before."""
-        if len(self._data) - self._at < size:
+        if len(self.data) - self.at < size:
             self._await_bytes(size)
             self._join()
-        start, self._at = self._at, min(self._at + size, len(self._data))
-        return self._data[start : self._at]
+        start, self.at = self.at, min(self.at + size, len(self.data))
+        return self.data[start : self.at]
 
     def _await_bytes(self, size: int) -> None:
-        while len(self._data) - self._at + self._waiting < size and not self._ended:
+        while len(self.data) - self.at + self._waiting < size and not self._ended:
             if self._held_back:
                 self._transport.resume_reading()
                 self._held_back = False
@@ -116,14 +132,14 @@ class Stream(asyncio.Protocol):
                 await_(self._reader)
             finally:
                 self._reader = None
-        if self._error is not None and len(self._data) - self._at + self._waiting < size:
+        if self._error is not None and len(self.data) - self.at + self._waiting < size:
             raise self._error
 
     def _join(self) -> None:
         if self._later:
-            self._data, self._at = b"".join([self._data[self._at :], *self._later]), 0
+            self.data, self.at = b"".join([self.data[self.at :], *self._later]), 0
             self._later, self._waiting = [], 0
-        if self._held_back and len(self._data) < _LOW:
+        if self._held_back and len(self.data) < _LOW:
             self._transport.resume_reading()
             self._held_back = False
 
@@ -186,13 +202,7 @@ class Stream(asyncio.Protocol):
 
     def readable(self, _milliseconds: int = 0) -> bool:
         """Whether something can be read now, be it the end; the loop itself may not have looked yet."""
-        return (
-            self._ended
-            or self._at < len(self._data)
-            or bool(self._later)
-            or self._transport.is_closing()
-            or bool(self._poll(0))
-        )
+        return self._ended or self.unread() or self._transport.is_closing() or bool(self._poll(0))
 
 
 # Loops end without telling those who use them, except to asynchronous generators.

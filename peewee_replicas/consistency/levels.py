@@ -130,7 +130,7 @@ class Consistency:
 
     def statement_ended(self, conn: ServerConnection, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
-        position = conn.dialect.position(conn.gtid) if succeeded and conn.gtid else None
+        position = conn.position if succeeded else None
         if position is not None and not conn.transaction_has_read:
             owes = False  # as `ended` would say of most writes
         else:

@@ -224,7 +224,8 @@ class ServerConnection(Connection, Protocol):
             whether it succeeded, and whether a transaction was open when it was sent.
         internal: True while a statement of the library's own runs.
         server_identity: the server's identity, once it was asked for.
-        gtid: the position that the last statement reported as its own, or None.
+        gtid: the GTID that the last statement reported as its own, or None.
+        position: the same as a position; None also where the text is empty.
         transaction_has_read: whether the open transaction has read or failed at something.
         named_locks: the named locks it holds, as its owner counts them; None: it never had any.
         answer_ahead: the answer to `send_ahead`: its first row, the error it ended in, or None.
@@ -235,6 +236,7 @@ class ServerConnection(Connection, Protocol):
     internal: bool
     server_identity: str | None
     gtid: str | None
+    position: Position | None
     transaction_has_read: bool
     answer_ahead: Any
     named_locks: Any

@@ -1,36 +1,56 @@
-"""A PyMySQL connection that hears what the server says about its session.
+"""A PyMySQL connection that keeps account of its session, and of whether it can still be used.
 
 Every OK, EOF and error packet passes through here, whoever sent the command: ``execute_sql``, peewee's
-own ``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Nothing but this and `packets`
+own ``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Nothing but this and `results`
 reads packets, and nothing here knows about routing.
 """
 
 from __future__ import annotations
 
+import logging
+import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+import struct
+import traceback
+import warnings
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as _Connection
-from pymysql.constants import CLIENT, COMMAND, ER
-from pymysql.protocol import MysqlPacket
+from pymysql.constants import CLIENT, COMMAND, CR, ER
+from pymysql.protocol import MysqlPacket, OKPacketWrapper
 
+from ...concurrency import Clock
 from .. import protocols
 from ..dialects import dialect_of
-from .packets import Columns, Result, drain
-from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, Heard, goes_unreported
-from .sockets import end_when_vanished, hang_up, poll_for
+from .results import Columns, Result, UndecodableText, drain
+from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, SessionState, goes_unreported
+from .sockets import end_when_vanished, poll_for
 from .tls import shared_context
+from .trackers import MalformedPacket
+from .transport import SocketTransport, TlsUpgrade, Transport, open_tcp, open_unix
 
-__all__ = ["AUTOCOMMIT", "Connection"]
+__all__ = ["ASKED_FOR", "AUTOCOMMIT", "STUMBLES", "Connection"]
 
 # What of the protocol is asked for beside what PyMySQL asks for, where the server offers it.
 ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
-_UNKNOWN = object()
+
+logger = logging.getLogger("peewee.replicas")
+
+# Servers whose reports could not be read; each is complained of once.
+_complained: set[tuple[Any, ...]] = set()
+_MOST_COMPLAINED = 256
+
+_FULL_PACKET = 0xFFFFFF
+_SERVER_LOST = "Lost connection to MySQL server during query"
+_LARGE = 1 << 20  # bytes of a statement before which the server's limit is worth a question
+_LAST_WORDS_SECONDS = 0.05  # what the server said before it hung up is here already, or will not come
+_LONGEST_WORDS = 1 << 12
 
 
-class Connection(Heard, _Connection):
+class Connection(SessionState, _Connection):
     """A connection to one node.
 
     Parameters:
@@ -41,21 +61,27 @@ class Connection(Heard, _Connection):
     _ahead = b""
     _unsent = b""
     _halfway = False  # a command was sent, and its answer has not been read to its end
-    _broken_off: Any = ""
+    _broken_off: str | bytes = ""
     without_eof = False
     _settings = ""
     _poll: Any = None
     _later = ""
+    _limit: int | None = None  # max_allowed_packet in bytes; 0: it was asked for in vain
     _read_timeout: float | None
+    _write_timeout: float | None
+    _current_timeout: Any = "unknown"
     _next_seq_id: int
     _sock: Any
+    _rfile: Any
+    ctx: Any
+    encoding: str
     dialect: protocols.ServerDialect
     server_version: str
     connect_timeout: float | None
 
     def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
         self.changes = []
-        self._told = {}
+        self._seen_tails = {}
         self.columns = Columns()
         self.guarded = guard
         super().__init__(**kwargs)
@@ -63,34 +89,90 @@ class Connection(Heard, _Connection):
     # Opening
 
     def connect(self, sock: Any = None) -> None:
-        """Open the socket and the session; the handshake is bounded by ``connect_timeout`` seconds."""
+        """Open the socket and the session.
+
+        All of it together may take ``connect_timeout`` seconds: TCP, the greeting, TLS, authentication, the
+        user's ``init_command`` and our own settings.
+
+        Parameters:
+            sock: a socket that is connected already, as PyMySQL takes it.
+
+        Raises:
+            OperationalError: the server cannot be reached, took too long, or refuses this client.
+        """
         self._ready = False
         self._later = self._broken_off = ""
+        self._ahead = self._unsent = b""
         self.begin_anew()
-        limit, own = self.connect_timeout, self._read_timeout
-        # PyMySQL bounds the TCP connect only: a host that accepts and never greets would hang for ever.
-        self._read_timeout = limit if own is None or (limit and limit < own) else own
-        self._own_read_timeout = own
+        started = Clock.monotonic()
+        transport = self._open_transport() if sock is None else SocketTransport(sock)
+        seconds = self.connect_timeout
+        if seconds is not None:
+            seconds -= Clock.monotonic() - started
         try:
-            super().connect(sock)
-        finally:
-            self._read_timeout = own
-        if self._settings:
-            self._set_session(self._settings)
+            with transport.within(seconds):
+                super().connect(transport)
+                if self._settings:
+                    self._set_session(self._settings)
+        except BaseException:
+            self._force_close()
+            transport.close()
+            raise
         self.changes.clear()
         self._poll = poll_for(self._sock)
         if self.guarded:
             end_when_vanished(self._sock)
         self._ready = True
 
+    def _open_transport(self) -> SocketTransport:
+        try:
+            if self.unix_socket:
+                transport = open_unix(self.unix_socket, self.connect_timeout)
+                self.host_info = "Localhost via UNIX socket"
+                self._secure = True
+            else:
+                transport = open_tcp(self.host, self.port, self.connect_timeout, self.bind_address)
+                self.host_info = f"socket {self.host}:{self.port}"
+            return transport
+        except OSError as exc:
+            failure: Any = err.OperationalError(
+                CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {self.host!r} ({exc})"
+            )
+            failure.original_exception = exc  # both as PyMySQL names them
+            failure.traceback = traceback.format_exc()
+            raise failure from exc
+
+    def _get_server_information(self) -> None:
+        try:
+            super()._get_server_information()
+            int(self.server_version.split(".", 1)[0])  # or PyMySQL stumbles over it
+        except (err.MySQLError, OSError):
+            raise
+        except STUMBLES as exc:
+            raise self.malformed(exc) from exc
+
     def _request_authentication(self) -> None:
         self.client_flag |= self.server_capabilities & ASKED_FOR
-        self._agree()
-        super()._request_authentication()
-        self._read_timeout = self._own_read_timeout
+        self._learn_greeting()
+        context = getattr(self, "ctx", None)
+        self.ctx = TlsUpgrade(context)
+        try:
+            super()._request_authentication()
+        except err.MySQLError as exc:
+            if exc.args and not isinstance(exc.args[0], int):  # the driver has no number for it
+                raise self.malformed(exc) from exc
+            raise
+        except OSError:
+            raise  # among them a certificate that is not accepted, which is a ValueError, too
+        except STUMBLES as exc:
+            if self._auth_plugin_map or self.user is None:
+                raise  # the user's own code, or argument
+            raise self.malformed(exc) from exc
+        finally:
+            self.ctx = context
 
-    def _agree(self) -> None:
-        """Know from the server's greeting what it is, and what it is to be asked for."""
+    def _learn_greeting(self) -> None:
+        """Take in from the greeting what the server is, and what it can be asked for."""
         offered = self.server_capabilities
         self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
         self.tracks = bool(offered & CLIENT.SESSION_TRACK)
@@ -135,6 +217,30 @@ class Connection(Heard, _Connection):
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         return shared_context(sslp, super()._create_ssl_ctx)
 
+    def _complain(self) -> None:
+        """Say in the log, once for each server, that its reports cannot be read."""
+        server = (self.host, self.port, self.unix_socket)
+        if self.busy:
+            return  # a handler that used this connection would take its rows for an answer
+        complaint, self.complaint = self.complaint, ""
+        if server in _complained:
+            return
+        if len(_complained) >= _MOST_COMPLAINED:
+            _complained.clear()
+        _complained.add(server)
+        result, self._result = self._result, None  # a handler may use this connection
+        try:
+            logger.warning(
+                "%s reports of the session what cannot be read (%s), and is taken to have reported nothing; "
+                "a proxy may have changed it",
+                self.unix_socket or f"{self.host}:{self.port}",
+                complaint,
+            )
+        finally:
+            self._result = result
+
+    # Sending
+
     def query(self, sql: Any, unbuffered: bool = False) -> Any:
         """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
         if not self.executing and self._ready:
@@ -142,51 +248,242 @@ class Connection(Heard, _Connection):
                 self.raw_statement_check(self, sql)
             if len(sql) < OVERHEARD_LIMIT and goes_unreported(sql):
                 self._changed(sql)
-        return super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
+        if len(sql) >= _LARGE // 4 and self._ready:  # a character may take four bytes
+            self._check_size(sql)
+        rows = super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
+        if self.complaint:
+            self._complain()
+        return rows
+
+    def _check_size(self, sql: str | bytes) -> None:
+        """Refuse a large statement that the server would refuse, and end the session for.
+
+        Raises:
+            OperationalError: 1153, as the server's own; the connection goes on.
+        """
+        size = self._size(sql)
+        if size < _LARGE:
+            return
+        if self._limit is None and not (self._ahead or self.busy or self.suspect_statement):
+            try:
+                answer = self.ask("SHOW VARIABLES LIKE 'max_allowed_packet'", self.connect_timeout)
+                self._limit = int(answer[0][1])
+            except (err.MySQLError, IndexError, ValueError):
+                self._limit = 0  # not known: the server will say so itself
+        if self._limit and size > self._limit:
+            raise self._too_large(sql, "nothing was sent")
+
+    def _size(self, sql: str | bytes) -> int:
+        """The length of the packets of a statement in bytes."""
+        return 1 + len(sql.encode(self.encoding) if isinstance(sql, str) else sql)
+
+    def _too_large(self, sql: str | bytes, outcome: str) -> err.OperationalError:
+        limit = f"the limit is {self._limit:,}" if self._limit else "the server's limit is lower"
+        return err.OperationalError(
+            ER.NET_PACKET_TOO_LARGE,
+            "Got a packet bigger than 'max_allowed_packet' bytes: "
+            f"the statement has {self._size(sql):,} bytes, {limit}; {outcome}",
+        )
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        if self._halfway:
+            # The last command was broken off: the answer still to come would be taken for this one's.
+            self._force_close()
+        if self._later:
+            later, self._later = self._later, ""
+            self.run_setting(later)
+        if self._sock is not None:
+            if self._result is not None:
+                self._finish_result()
+            if self._rfile.unread():
+                self._found_goodbye()
+        if command == COMMAND.COM_QUERY:
+            self.last_statement = sql
+        else:  # neither a ping nor a change of schema reads anything
+            self.last_statement = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
+        super()._execute_command(command, sql)
+
+    def _finish_result(self) -> None:
+        """Read what is left of the last result, with the warning that PyMySQL gives."""
+        if self._result.unbuffered_active:
+            warnings.warn("Previous unbuffered result was left incomplete", stacklevel=4)
+        drain(self)
+        self._result = None
+
+    def _found_goodbye(self) -> None:
+        """There is an answer to nothing: the server has ended the session and would read no more.
+
+        Raises:
+            OperationalError: 2006, with which nothing was sent.
+        """
+        said = self._last_words()
+        self._force_close()
+        raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away{said.text}")
+
+    def _last_words(self) -> _Error:
+        """The error that the server has sent out of turn, before it hung up, if there is one."""
+        try:
+            with self._rfile.within(_LAST_WORDS_SECONDS):
+                header = self._rfile.read(4)
+                return _error_in(self._rfile.read(min(int.from_bytes(header[:3], "little"), _LONGEST_WORDS)))
+        except (OSError, ValueError):
+            return _Error(0, "")
+
+    def _write_bytes(self, data: bytes) -> None:
+        if self._unsent:  # a statement longer than a packet goes out in several writes
+            data, self._unsent = self._unsent + data, b""
+        self._halfway = self._ready
+        if self._current_timeout != self._write_timeout:
+            self._sock.settimeout(self._write_timeout)
+            self._current_timeout = self._write_timeout
+        try:
+            self._sock.sendall(data)
+        except OSError as exc:
+            said = self._last_words()
+            self._halfway = False  # what did not leave whole was not executed
+            self._force_close()
+            if said.number == ER.NET_PACKET_TOO_LARGE:
+                raise self._too_large(self.last_statement, "nothing was executed") from exc
+            raise err.OperationalError(
+                CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({exc!r}){said.text}"
+            ) from exc
+
+    # Reading
 
     def _read_ok_packet(self) -> Any:
         try:
-            ok = super()._read_ok_packet()
+            packet = self._read_packet()
+            try:
+                ok = OKPacketWrapper(packet)
+            except Exception as exc:
+                raise self.malformed(exc) from exc
         except BaseException as exc:
             self._halfway = not isinstance(exc, err.MySQLError)
             self._failed()
             raise
         self._halfway = False
-        self.heard(ok.server_status, ok.message)
+        self.statement_ended(ok.server_status, ok.message)
+        if self.complaint:
+            self._complain()
         return ok
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         """As PyMySQL's, at less cost for a packet that is no error and has arrived whole."""
-        ahead = self.arrived()
-        if len(ahead) > 4:
-            end = 4 + (ahead[0] | ahead[1] << 8 | ahead[2] << 16)
-            if 4 < end <= len(ahead) and ahead[3] == self._next_seq_id and ahead[4] != 0xFF:
-                self.skip(end, 1)
-                return packet_type(ahead[4:end], self.encoding)
-        streaming = self._result is not None and self._result.unbuffered_active
+        result = self._result
+        streaming = result is not None and result.unbuffered_active
         try:
-            return super()._read_packet(packet_type)
+            data, at = self.arrived()
+            size = data[at] | data[at + 1] << 8 | data[at + 2] << 16 if len(data) - at > 4 else 0
+            if 0 < size <= len(data) - at - 4 and size < _FULL_PACKET and data[at + 3] == self._next_seq_id:
+                self.skip(size + 4, 1)
+                payload = data[at + 4 : at + 4 + size]
+            else:
+                payload = self._read_payload()
+            try:
+                if payload[0] != 0xFF:
+                    return packet_type(payload, self.encoding)
+            except Exception as exc:
+                raise self.malformed(exc) from exc
+            if streaming:
+                result.unbuffered_active = False
+            self._raise_error(payload)
         except BaseException:
             if streaming:
                 self._failed()
             raise
 
-    def arrived(self) -> bytes:
-        """What can be read next without waiting for more; where nothing has come yet, waits for something."""
-        if self._rfile is None or getattr(self, "_current_timeout", _UNKNOWN) != self._read_timeout:
-            return b""
+    def arrived(self) -> tuple[bytes, int]:
+        """What has arrived, and where in it what was not read begins; waits where nothing has."""
+        transport = self._rfile
+        if transport is None:
+            return b"", 0
+        if transport.at < len(transport.data):
+            return transport.data, transport.at
+        if self._current_timeout != self._read_timeout:
+            self._sock.settimeout(self._read_timeout)
+            self._current_timeout = self._read_timeout
         try:
-            return self._rfile.peek(4)  # type: ignore[no-any-return]  # the driver has no types
-        except (OSError, ValueError):
-            return b""  # PyMySQL finds out for itself what is wrong
+            transport.peek()
+        except OSError as exc:
+            self._lost(exc)
         except BaseException:
             self._force_close()  # interrupted: the answer still to come is not the next statement's
             raise
+        return transport.data, transport.at
 
     def skip(self, size: int, packets: int) -> None:
         """Take so many bytes, which are so many packets, of what has arrived as read."""
         self._next_seq_id = (self._next_seq_id + packets) % 256
-        self._rfile.read(size)
+        self._rfile.at += size
+
+    def _read_payload(self) -> bytes:
+        """The payload of the next packet, or of several where it did not fit into one."""
+        found = []
+        while True:
+            header = self._read_bytes(4)
+            size = int.from_bytes(header[:3], "little")
+            if header[3] != self._next_seq_id:
+                self._out_of_step(header[3], size)
+            self._next_seq_id = (self._next_seq_id + 1) % 256
+            found.append(self._read_bytes(size))
+            if size < _FULL_PACKET:
+                return b"".join(found)
+
+    def _out_of_step(self, number: int, size: int) -> NoReturn:
+        said = _Error(0, "")
+        if size < _LONGEST_WORDS:
+            said = _error_in(self._read_bytes(size))
+        self._force_close()
+        if said.number == ER.NET_PACKET_TOO_LARGE:
+            # The server stopped at the first packet of several, so it counts them differently.
+            self._broken_off = ""
+            raise self._too_large(self.last_statement, "nothing was executed")
+        if number == 0:  # a goodbye
+            raise err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST}{said.text}")
+        raise err.InternalError(f"Packet sequence number wrong - got {number} expected {self._next_seq_id}")
+
+    def _read_bytes(self, num_bytes: int) -> bytes:
+        if self._rfile is None:
+            raise err.InterfaceError(0, "")
+        if self._current_timeout != self._read_timeout:
+            self._sock.settimeout(self._read_timeout)
+            self._current_timeout = self._read_timeout
+        try:
+            data: bytes = self._rfile.read(num_bytes)
+        except OSError as exc:
+            self._lost(exc)
+        except BaseException:
+            self._force_close()
+            raise
+        if len(data) < num_bytes:
+            self._force_close()
+            raise err.OperationalError(CR.CR_SERVER_LOST, _SERVER_LOST)
+        return data
+
+    def _lost(self, exc: OSError) -> NoReturn:
+        self._force_close()
+        raise err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST} ({exc})") from exc
+
+    def _raise_error(self, payload: bytes) -> NoReturn:
+        """Raise the error that the server has sent."""
+        if _error_in(payload).number == ER.NET_PACKET_TOO_LARGE:
+            self._halfway = False
+            self._force_close()  # as the server does
+            raise self._too_large(self.last_statement, "nothing was executed")
+        try:
+            if not payload[4:9].isascii():
+                payload = payload[:3] + payload[9:]  # a state that is no text hides neither number nor words
+            err.raise_mysql_exception(payload)
+        except err.MySQLError:
+            raise
+        except Exception as exc:
+            raise self.malformed(exc) from exc
+        raise self.malformed(MalformedPacket("an error that is none"))
+
+    def malformed(self, exc: Exception) -> err.OperationalError:
+        """Close the connection, whose answer cannot be understood; returns the error to raise."""
+        self._force_close()
+        return err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST} (malformed answer: {exc})")
 
     def _read_query_result(self, unbuffered: bool = False) -> Any:
         self._result = None
@@ -194,20 +491,20 @@ class Connection(Heard, _Connection):
         result = Result(self)
         try:
             if self._ahead:
-                self._hear_ahead()
+                self._read_ahead()
             if unbuffered:
                 result.init_unbuffered_query()
             else:
                 result.read()
         except BaseException as exc:
-            self._halfway = not isinstance(exc, err.MySQLError)
+            self._halfway = isinstance(exc, UndecodableText) or not isinstance(exc, err.MySQLError)
             self._failed()
             raise
         self._result = result
         self._halfway = False
         return result.affected_rows
 
-    def _hear_ahead(self) -> None:
+    def _read_ahead(self) -> None:
         """Read the answer to what `send_ahead` sent; the user's statement is answered after it."""
         self._ahead = b""
         result = Result(self)
@@ -238,12 +535,6 @@ class Connection(Heard, _Connection):
         """Take back what `send_ahead` was given, if nothing was sent after all."""
         self._ahead = self._unsent = b""
 
-    def _write_bytes(self, data: bytes) -> None:
-        if self._unsent:  # a statement longer than a packet goes out in several writes
-            data, self._unsent = self._unsent + data, b""
-        self._halfway = self._ready
-        super()._write_bytes(data)
-
     def show_warnings(self) -> Any:
         """``SHOW WARNINGS``, as PyMySQL does."""
         self._execute_command(COMMAND.COM_QUERY, "SHOW WARNINGS")
@@ -271,7 +562,8 @@ class Connection(Heard, _Connection):
 
     def leave_unread(self, result: Result) -> None:
         """A result was collected before it was read to its end; the rest is read now, as PyMySQL does."""
-        result.finish()
+        if self._sock is not None:
+            result.finish()
 
     def drain(self) -> None:
         """Read the rest of the last statement's results, as the next command on this connection would."""
@@ -283,13 +575,20 @@ class Connection(Heard, _Connection):
         return text if isinstance(text, str) else bytes(text).decode("latin1")
 
     @property
-    def socket(self) -> Any:
+    def socket(self) -> Transport | None:
         """The socket, or None while the connection is closed."""
-        return self._sock
+        return self._sock  # type: ignore[no-any-return]  # the driver has no types
 
     def hang_up(self) -> bool:
         """End the connection and wake the thread that waits for it; returns whether it was open."""
-        return hang_up(self._sock)
+        sock = self._sock
+        if sock is None:
+            return False
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return False  # closed meanwhile, or not connected yet
+        return True
 
     def abort(self) -> None:
         """Close the connection without telling the server; may be called more than once."""
@@ -312,7 +611,7 @@ class Connection(Heard, _Connection):
         """
         if self._sock is None or self._halfway:
             return True
-        return bool(self._poll(0)) and not self.busy
+        return (self._rfile.unread() or bool(self._poll(0))) and not self.busy
 
     @property
     def single_value(self) -> object:
@@ -321,9 +620,10 @@ class Connection(Heard, _Connection):
         return rows[0][0] if rows and len(rows) == 1 and len(rows[0]) == 1 else None
 
     def is_alive(self) -> bool:
-        """Whether the server answers a ping on this connection; one round trip."""
+        """Whether the server answers a ping on this connection within ``connect_timeout``; one round trip."""
         try:
-            self.ping(False)
+            with self._within(self.connect_timeout):
+                self.ping(False)
         except Exception:
             return False
         return True
@@ -332,18 +632,20 @@ class Connection(Heard, _Connection):
         """Run a query of the library's own; returns rows as tuples whatever the user's ``cursorclass`` is.
 
         Parameters:
-            timeout: seconds after which a server that has not answered counts as lost (2013), where the
-                user's ``read_timeout`` is not shorter.
+            timeout: seconds after which a server that has not answered in full counts as lost (2013); the
+                user's ``read_timeout`` may end it sooner.
         """
-        usual, own = self._read_timeout, self.internal
-        if timeout and (usual is None or timeout < usual):
-            self._read_timeout = timeout
-        self.internal = True
+        own, self.internal = self.internal, True
         try:
-            self._execute_command(COMMAND.COM_QUERY, sql)
-            return tuple(self._read_whole().rows or ())
+            with self._within(timeout):
+                self._execute_command(COMMAND.COM_QUERY, sql)
+                return tuple(self._read_whole().rows or ())
         finally:
-            self._read_timeout, self.internal = usual, own
+            self.internal = own
+
+    def _within(self, seconds: float | None) -> Any:
+        """A context manager: what is sent and read in it may take so many seconds in all."""
+        return nullcontext() if self._rfile is None else self._rfile.within(seconds)
 
     def start_query(self, sql: str) -> None:
         """Send a query of the library's own without waiting; `finish_query` has to follow."""
@@ -381,22 +683,30 @@ class Connection(Heard, _Connection):
         else:
             self.run_setting(sql)
 
-    def _execute_command(self, command: int, sql: Any) -> None:
-        if self._halfway:
-            # The last command was broken off: the answer still to come would be taken for this one's.
-            self._force_close()
-        if self._later:
-            later, self._later = self._later, ""
-            self.run_setting(later)
-        if command == COMMAND.COM_QUERY:
-            self.last_statement = sql
-        else:  # neither a ping nor a change of schema reads anything
-            self.last_statement = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
-        super()._execute_command(command, sql)
-
 
 if TYPE_CHECKING:
     _MEETS: type[protocols.ServerConnection] = Connection
+
+
+class _Error(NamedTuple):
+    """An error that the server has sent: its number, 0 for none, and its text in brackets."""
+
+    number: int
+    text: str
+
+
+def _error_in(payload: bytes) -> _Error:
+    if len(payload) < 4 or payload[0] != 0xFF:
+        return _Error(0, "")
+    number = payload[1] | payload[2] << 8
+    words = payload[9:] if payload[3:4] == b"#" else payload[3:]
+    return _Error(number, f" ({number}: {words.decode('utf8', 'replace')})")
+
+
+# What the driver raises when it stumbles over bytes that it does not expect.
+STUMBLES = (
+    AssertionError, AttributeError, IndexError, KeyError, NameError, TypeError, ValueError, struct.error,
+)  # fmt: skip
 
 _NO_SUCH_SETTING = frozenset(
     {ER.UNKNOWN_SYSTEM_VARIABLE, ER.WRONG_VALUE_FOR_VAR, ER.PARSE_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR}

@@ -10,14 +10,16 @@ from pymysql.protocol import MysqlPacket
 
 _BUILT_UPON = {
     Connection: (
-        "_create_ssl_ctx", "_execute_command", "_force_close", "_read_ok_packet", "_read_packet",
-        "_read_query_result", "_request_authentication", "_write_bytes", "autocommit", "connect", "ping",
-        "query", "set_character_set",
+        "_create_ssl_ctx", "_execute_command", "_force_close", "_get_server_information", "_read_bytes",
+        "_read_ok_packet", "_read_packet", "_read_query_result", "_request_authentication", "_write_bytes",
+        "autocommit", "connect", "next_result", "ping", "query", "set_character_set",
     ),
     MySQLResult: (
-        "_check_packet_is_eof", "_get_descriptions", "_read_ok_packet", "init_unbuffered_query", "read",
+        "_check_packet_is_eof", "_finish_unbuffered_query", "_get_descriptions", "_read_load_local_packet",
+        "_read_ok_packet", "_read_rowdata_packet", "_read_rowdata_packet_unbuffered", "init_unbuffered_query",
+        "read",
     ),
-    MysqlPacket: ("read_struct",),
+    MysqlPacket: ("is_load_local_packet", "is_ok_packet"),
 }  # fmt: skip
 
 

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from pymysql.constants import SERVER_STATUS
 
 from ...statements.tokens import first_word
-from .packets import TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION, TRACK_VARIABLE, session_trackers, take
+from ..position import Position
+from ..protocols import ServerDialect
+from .trackers import TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION, TRACK_VARIABLE, session_trackers, take
 
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
@@ -18,11 +20,11 @@ _SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session track
 NO_QUERY = "SET"  # stands for a command that has no text
 OVERHEARD_LIMIT = 1 << 16
 _CHANGES_KEPT = 8
-_TOLD_KEPT = 16
+_TAILS_KEPT = 16
 
 
-class _Told(NamedTuple):
-    """Trackers that came before: what stands before and after the GTID, and what they said."""
+class _Tail(NamedTuple):
+    """A tail that came before: what stands before and after its GTID, and what it said."""
 
     head: bytes
     rest: bytes
@@ -30,7 +32,7 @@ class _Told(NamedTuple):
     gtid: slice | None
 
 
-class Heard:
+class SessionState:
     """The session behind a connection, as far as the server has told.
 
     Attributes:
@@ -40,7 +42,9 @@ class Heard:
         executing: True while the owner runs a statement, which is then nobody's raw cursor.
         effect_known: True while that statement's text tells its effect, so that no report is needed.
         initialized: True once its owner has finished setting it up; what changes later is state of its own.
-        gtid: the position that the last statement reported as its own, or None.
+        gtid: the GTID that the last statement reported as its own, or None.
+        position: the same as a position; None also where the text is empty.
+        complaint: why a report of the server's could not be read, until it was logged; or ``""``.
         listener: told of each statement that ended: the connection, whether it succeeded, and whether a
             transaction was open when it was sent. Not told of the library's own statements.
         internal: True while a statement of the library's own runs.
@@ -59,6 +63,9 @@ class Heard:
     suspect_statement: str | bytes = ""
     effect_known = executing = initialized = session_changed = False
     gtid: str | None = None
+    position: Position | None = None
+    complaint = ""
+    dialect: ServerDialect
     listener: Callable[[Any, bool, bool], None] | None = None
     internal = False
     generation = 0
@@ -71,7 +78,7 @@ class Heard:
     guarded = False
     _ready = False
     last_statement: Any = ""
-    _told: dict[int, _Told]
+    _seen_tails: dict[int, _Tail]
     _tables_locked = False
     _bereft = _broken = False
     server_status: int
@@ -84,7 +91,7 @@ class Heard:
         self._tables_locked = self.transaction_has_read = self.session_changed = self._bereft = (
             self._broken
         ) = False
-        self.server_identity = self.gtid = self.named_locks = None
+        self.server_identity = self.gtid = self.position = self.named_locks = None
 
     def end_session(self) -> None:
         """The session is gone, with all that it carried."""
@@ -93,13 +100,13 @@ class Heard:
         self._tables_locked = False
         self.changes.clear()
 
-    def heard(self, status: int, tail: bytes) -> None:
+    def statement_ended(self, status: int, tail: bytes) -> None:
         """Take in the status word and the tail of a packet that ends a statement."""
         self.server_status = status
         was_open = self.transaction
-        self.gtid = None
+        self.gtid = self.position = None
         if tail and self.tracks and status & _SESSION_STATE_CHANGED:
-            self._hear_trackers(tail)
+            self._read_tail(tail)
         if status & _STATUS_MASK == AUTOCOMMIT and not self._tables_locked:
             self.transaction = ""
         elif self._tables_locked:
@@ -111,52 +118,71 @@ class Heard:
         if self.listener is not None and not self.internal:
             self.listener(self, True, bool(was_open))
 
-    def _hear_trackers(self, tail: bytes) -> None:
-        told = self._told.get(len(tail))
-        if told is not None and tail.startswith(told.head) and tail.endswith(told.rest):
+    def _read_tail(self, tail: bytes) -> None:
+        seen = self._seen_tails.get(len(tail))
+        if seen is not None and tail.startswith(seen.head) and tail.endswith(seen.rest):
             # As one before it, every length included, so what differs is the GTID alone.
-            if told.locked is not None:
-                self._tables_locked = told.locked
-            if told.gtid is not None:
-                self.gtid = tail[told.gtid].decode("ascii")
+            if seen.locked is not None:
+                self._tables_locked = seen.locked
+            if seen.gtid is not None:
+                self._reported(tail[seen.gtid])
             return
         locked, changed = self._parse_trackers(tail)
         if locked is not None:
             self._tables_locked = locked
         if changed:
             self._changed(self.last_statement)
-        else:
+        elif not self.complaint:
             self._keep(tail, locked)
 
     def _keep(self, tail: bytes, locked: bool | None) -> None:
-        if len(self._told) >= _TOLD_KEPT:
-            self._told.clear()
+        if len(self._seen_tails) >= _TAILS_KEPT:
+            self._seen_tails.clear()
         if self.gtid is None:
-            self._told[len(tail)] = _Told(tail, b"", locked, None)
+            self._seen_tails[len(tail)] = _Tail(tail, b"", locked, None)
             return
         gtid = self.gtid.encode()
         if gtid and tail.count(gtid) == 1:
             start = tail.index(gtid)
             end = start + len(gtid)
-            self._told[len(tail)] = _Told(tail[:start], tail[end:], locked, slice(start, end))
+            self._seen_tails[len(tail)] = _Tail(tail[:start], tail[end:], locked, slice(start, end))
 
     def _parse_trackers(self, tail: bytes) -> tuple[bool | None, bool]:
         locked, changed = None, False
-        for kind, payload in session_trackers(tail):
-            if kind == TRACK_CHANGE:
-                changed = True
-            elif kind == TRACK_TRANSACTION:
-                state, _ = take(payload, 0)
-                locked = state[7:8] == b"L"
-            elif kind == TRACK_GTIDS:
-                text, _ = take(payload, 1)
-                self.gtid = text.decode("ascii")
-            elif kind == TRACK_VARIABLE:
-                name, at = take(payload, 0)
-                value, _ = take(payload, at)
-                if name == b"last_gtid":
-                    self.gtid = value.decode("ascii")
+        gtid = None
+        try:
+            for kind, payload in session_trackers(tail):
+                if kind == TRACK_CHANGE:
+                    changed = True
+                elif kind == TRACK_TRANSACTION:
+                    state, _ = take(payload, 0)
+                    locked = state[7:8] == b"L"
+                elif kind == TRACK_GTIDS:
+                    gtid, _ = take(payload, 1)
+                elif kind == TRACK_VARIABLE:
+                    name, at = take(payload, 0)
+                    value, _ = take(payload, at)
+                    if name == b"last_gtid":
+                        gtid = value
+        except ValueError as exc:
+            self._unreadable(exc)
+        else:
+            if gtid is not None:
+                self._reported(gtid)
         return locked, changed
+
+    def _reported(self, gtid: bytes) -> None:
+        """The statement was reported to be at a GTID."""
+        try:
+            text = gtid.decode("ascii")
+            self.position = self.dialect.position(text) if text else None
+            self.gtid = text
+        except ValueError as exc:
+            self._unreadable(exc)
+
+    def _unreadable(self, exc: ValueError) -> None:
+        # The statement has been executed: what cannot be read besides counts as not reported.
+        self.complaint = str(exc)
 
     def _changed(self, text: Any) -> None:
         self.session_changed = self.session_changed or (self.initialized and not self.internal)

@@ -1,10 +1,9 @@
-"""Sockets beyond what the driver does with them: polling, waking a reader, noticing a vanished host."""
+"""Sockets beyond what the driver does with them: polling, and noticing a vanished host."""
 
 from __future__ import annotations
 
 import select
 import socket
-import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,16 +51,3 @@ def readable(sockets: Sequence[Any], seconds: float) -> list[Any]:
     for number in by_number:
         poll.register(number, select.POLLIN)
     return [by_number[number] for number, _ in poll.poll(seconds * 1000)]
-
-
-def hang_up(sock: Any) -> bool:
-    """End a connection and wake whoever waits for it, in whatever thread; returns whether it was open."""
-    if sock is None:
-        return False
-    # SSLSocket.shutdown() drops the TLS layer, and a thread that is reading would go on in plain text.
-    shutdown = super(ssl.SSLSocket, sock).shutdown if isinstance(sock, ssl.SSLSocket) else sock.shutdown
-    try:
-        shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return False  # closed meanwhile, or not connected yet
-    return True

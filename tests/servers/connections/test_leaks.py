@@ -25,7 +25,7 @@ from support.load.programs import Program, connections, settles
 from peewee_replicas import (
     PooledReplicatedDatabase,
 )
-from peewee_replicas.servers.wire import packets
+from peewee_replicas.servers.wire import results
 
 CLASSES = pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
 MARK = "SELECT %s"
@@ -148,7 +148,7 @@ def test_a_statement_broken_off_before_its_answer_is_read_leaves_no_answer_behin
 
     # As a signal's handler or a killed greenlet would, when the statement has just gone out.
     with pytest.raises(Interrupted), in_place(database, place) as target, monkeypatch.context() as patch:
-        patch.setattr(packets.Result, "init_unbuffered_query" if unbuffered else "read", stop)
+        patch.setattr(results.Result, "init_unbuffered_query" if unbuffered else "read", stop)
         target.execute_sql(MARK, (next(_numbers),))
     if place == "primary":
         with suppress(peewee.PeeweeException):
@@ -168,7 +168,7 @@ def test_a_commit_broken_off_before_its_answer_is_read_leaves_no_answer_behind(
         raise Interrupted
 
     def interrupted_commit() -> None:
-        monkeypatch.setattr(packets.Result, "read", stop)
+        monkeypatch.setattr(results.Result, "read", stop)
         commit()
 
     monkeypatch.setattr(db, "commit", interrupted_commit)

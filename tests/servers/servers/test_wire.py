@@ -283,12 +283,12 @@ def test_opening_costs_no_more_statements_than_pymysql(
 
 def test_opening_sends_as_many_packets_as_pymysql(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []  # by whom: others of this process may write meanwhile
-    write = pymysql.connections.Connection._write_bytes
-    monkeypatch.setattr(
-        pymysql.connections.Connection,
-        "_write_bytes",
-        lambda self, data: (sent.append(self), write(self, data))[1],
-    )
+
+    def counted(write: Any) -> Any:
+        return lambda self, data: (sent.append(self), write(self, data))[1]
+
+    for owner in (pymysql.connections.Connection, wire.Connection):
+        monkeypatch.setattr(owner, "_write_bytes", counted(owner._write_bytes))
     counts = []
     for connection_class, options in (
         (pymysql.connections.Connection, {}),

@@ -65,6 +65,7 @@ def statement(found: Consistency, text: str, gtid: str | None = None, **values: 
     conn = SimpleNamespace(
         last_statement=text,
         gtid=gtid,
+        position=MariaDBPosition.parse(gtid) if gtid else None,
         transaction="",
         transaction_has_read=False,
         dialect=mariadb,

@@ -1,0 +1,413 @@
+"""Results that tell their connection how the statement ended, and read rows where they lie."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, NoReturn
+
+from pymysql import converters, err
+from pymysql.connections import MySQLResult
+from pymysql.constants import SERVER_STATUS
+
+from .trackers import NO_NUMBER, MalformedPacket, read_length
+
+_MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
+
+_FULL_PACKET = 0xFFFFFF
+_SHORTEST_OK = 11  # the header's four bytes, one that names it, two lengths and two words
+_SHORTEST_END = 7  # the same without the header; an EOF packet of before DEPRECATE_EOF has five bytes
+_MOST_COLUMNS = 0xFFFF  # servers take 4,096 in a table
+_COLUMNS_KEPT = 512
+_HEADERS_KEPT = 128
+_MOST_KEPT_TOGETHER = 64  # columns of a result whose descriptions are remembered as a whole
+
+
+# Whatever the driver's own converters stumble over, the server has sent it.
+_DRIVERS_OWN = frozenset(converters.conversions.values())
+
+
+class UndecodableText(err.DataError, UnicodeDecodeError):
+    """A value is not in the connection's character set: PyMySQL's error, and one of the driver's classes."""
+
+
+class _Header(NamedTuple):
+    """The descriptions of all columns of a result, as they came, and what was made of them."""
+
+    data: bytes
+    settings: tuple[Any, ...]
+    types: tuple[int, ...]
+    decoders: tuple[Any, ...]
+    fields: list[Any]
+    converters: list[Any]
+    description: tuple[Any, ...]
+
+
+class Columns:
+    """What a result reads its column descriptions from where no EOF packet follows them."""
+
+    __slots__ = ("_connection", "_headers", "_known", "decoders", "encoding", "use_unicode")
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+        self._known: dict[Any, Any] = {}
+        self._headers: dict[Any, _Header] = {}
+
+    def recall(self, result: Any, connection: Any) -> Any:
+        """Describe the columns of `result` by what arrived, if a result before it had just the same.
+
+        Returns None if that was done, else what `keep` is to be given.
+        """
+        data, at = connection.arrived()
+        if len(data) - at < 4 or data[at + 3] != connection._next_seq_id:
+            return ()
+        # Results with the same first column and as many columns are mostly the same.
+        key = (
+            result.field_count,
+            data[at : at + 4 + (data[at] | data[at + 1] << 8 | data[at + 2] << 16)],
+        )
+        header = self._headers.get(key)
+        if (
+            header is None
+            or not data.startswith(header.data, at)
+            or header.settings != (connection.encoding, connection.use_unicode)
+            or header.decoders != tuple(map(connection.decoders.get, header.types))
+        ):
+            return key
+        connection.skip(len(header.data), result.field_count)
+        result.fields, result.converters = header.fields, header.converters
+        result.description = header.description
+        return None
+
+    def keep(self, key: Any, result: Any, connection: Any) -> None:
+        """Remember the columns of `result` for others of the same."""
+        if not key or result.field_count > _MOST_KEPT_TOGETHER:
+            return
+        if len(self._headers) >= _HEADERS_KEPT:
+            self._headers.clear()
+        first = key[1][3]
+        data = b"".join(
+            len(field._data).to_bytes(3, "little") + bytes([(first + place) % 256]) + field._data
+            for place, field in enumerate(result.fields)
+        )
+        types = tuple(field.type_code for field in result.fields)
+        self._headers[key] = _Header(
+            data,
+            (connection.encoding, connection.use_unicode),
+            types,
+            tuple(map(connection.decoders.get, types)),
+            result.fields,
+            result.converters,
+            result.description,
+        )
+
+    def of(self, connection: Any) -> Columns:
+        """Read from `connection` until `release`; it is not kept longer, so that nothing keeps it open."""
+        self._connection = connection
+        self.decoders = connection.decoders
+        self.encoding = connection.encoding
+        self.use_unicode = connection.use_unicode
+        return self
+
+    def release(self) -> None:
+        """Read from no connection any more."""
+        self._connection = None
+
+    def _read_packet(self, packet_type: Any = None) -> Any:
+        if packet_type is None:
+            return _EOF_PACKET
+        data = self._connection._read_packet()._data
+        # A query that is sent again describes its columns in the same bytes; parsing them is what costs.
+        key = (data, self.encoding)
+        column = self._known.get(key)
+        if column is None:
+            if len(self._known) >= _COLUMNS_KEPT:
+                self._known.clear()
+            column = self._known[key] = packet_type(data, self.encoding)
+        return column
+
+
+class _EofPacket:
+    """The packet that DEPRECATE_EOF leaves out, for PyMySQL's check that it came."""
+
+    def is_eof_packet(self) -> bool:
+        return True
+
+
+_EOF_PACKET = _EofPacket()
+
+
+class Result(MySQLResult):
+    """A PyMySQL result that reports the packets it ends with to its connection.
+
+    What is malformed in it becomes the driver's error for a lost connection. What a user's own converters
+    raise is left as it is.
+    """
+
+    connection: Any
+    field_count: int
+    server_status: int | None
+    converters: list[Any]
+    rows: tuple[tuple[Any, ...], ...] | None
+    _at_first_row = False
+    _was_old_eof = False
+
+    def __del__(self) -> None:
+        if self.unbuffered_active and self.connection is not None:
+            self.connection.leave_unread(self)
+
+    def finish(self) -> None:
+        """Read an unbuffered result to its end."""
+        self._finish_unbuffered_query()
+
+    def read(self) -> None:
+        """As PyMySQL's, at less cost where the first packet has arrived whole."""
+        connection = self.connection
+        try:
+            try:
+                self._read_first(connection)
+            except err.MySQLError:
+                raise
+            except Exception as exc:
+                raise connection.malformed(exc) from exc
+            if self.field_count:
+                self._read_rowdata_packet()
+            elif self.server_status is not None:
+                connection.statement_ended(self.server_status, self.message)
+        finally:
+            self.connection = None
+
+    def _read_first(self, connection: Any) -> None:
+        data, at = connection.arrived()
+        if len(data) - at > 4 and data[at + 3] == connection._next_seq_id:
+            size = 4 + (data[at] | data[at + 1] << 8 | data[at + 2] << 16)
+            first = data[at + 4]
+            if size == 5 and 0 < first < NO_NUMBER:
+                connection.skip(5, 1)
+                self.field_count = first
+                self._get_descriptions()
+                return
+            if first == 0 and _SHORTEST_OK <= size <= len(data) - at:
+                connection.skip(size, 1)
+                self._take_ok(data[at + 4 : at + size])
+                return
+        packet = connection._read_packet()
+        if packet.is_ok_packet():
+            self._take_ok(packet._data)
+        elif packet.is_load_local_packet():
+            self._read_load_local_packet(packet)
+        else:
+            self._read_columns(packet)
+
+    def _take_ok(self, data: bytes) -> None:
+        self.affected_rows, at = (data[1], 2) if data[1] < NO_NUMBER else read_length(data, 1)
+        self.insert_id, at = (data[at], at + 1) if data[at] < NO_NUMBER else read_length(data, at)
+        status = data[at] | data[at + 1] << 8
+        self.warning_count = data[at + 2] | data[at + 3] << 8
+        self.message = data[at + 4 :]
+        self.has_next = status & _MORE_RESULTS
+        self.server_status = status
+
+    def _read_ok_packet(self, packet: Any) -> None:
+        self._take_ok(packet._data)
+
+    def _read_columns(self, packet: Any) -> None:
+        count, _ = read_length(packet._data, 0)
+        if not 0 < count <= _MOST_COLUMNS:
+            raise MalformedPacket(f"a result of {count} columns")
+        self.field_count = count
+        self._get_descriptions()
+
+    def init_unbuffered_query(self) -> None:
+        """Read as far as to the first row; the rows are read when they are asked for."""
+        connection = self.connection
+        try:
+            packet = connection._read_packet()
+            if packet.is_ok_packet():
+                self.connection = None
+                self._take_ok(packet._data)
+            elif packet.is_load_local_packet():
+                self._read_load_local_packet(packet)
+                self.connection = None
+            else:
+                self._read_columns(packet)
+                self.affected_rows = 2**64 - 1  # as MySQLdb and PyMySQL say
+                self.unbuffered_active = True
+        except BaseException as exc:
+            # In old drivers a result is unfinished from the start, and when deleted waits for its rows.
+            self.unbuffered_active = False
+            self.connection = None
+            if isinstance(exc, err.MySQLError) or not isinstance(exc, Exception):
+                raise
+            raise connection.malformed(exc) from exc
+        if self.server_status is not None:
+            connection.statement_ended(self.server_status, self.message)
+
+    def _get_descriptions(self) -> None:
+        connection = self.connection
+        if not connection.without_eof:
+            super()._get_descriptions()
+            return
+        self._at_first_row = True
+        columns = connection.columns
+        key = columns.recall(self, connection)
+        if key is None:
+            return
+        self.connection = columns.of(connection)
+        try:
+            super()._get_descriptions()
+        finally:
+            columns.release()
+            self.connection = connection
+        columns.keep(key, self, connection)
+
+    def _read_rowdata_packet(self) -> None:
+        """Read all rows."""
+        connection = self.connection
+        transport = connection._rfile
+        convert = self.converters
+        rows = []
+        try:
+            while True:
+                data, at = transport.data, transport.at
+                # A row that has arrived whole is read where it lies.
+                if len(data) - at > 4:
+                    end = at + 4 + (data[at] | data[at + 1] << 8 | data[at + 2] << 16)
+                    if (
+                        at + 4 < end <= len(data)
+                        and data[at + 3] == connection._next_seq_id
+                        and data[at + 4] < 0xFE
+                        and end - at < _FULL_PACKET
+                    ):
+                        connection._next_seq_id = (data[at + 3] + 1) % 256
+                        transport.at = end
+                        self._at_first_row = False
+                        rows.append(_read_row(data, at + 4, end, convert))
+                        continue
+                packet = connection._read_packet()
+                if self._check_packet_is_eof(packet):
+                    break
+                if not self._was_old_eof:
+                    rows.append(_read_row(packet._data, 0, len(packet._data), convert))
+        except err.MySQLError:
+            raise
+        except Exception as exc:
+            self._fail(exc, connection)
+        self.connection = None
+        self.affected_rows = len(rows)
+        self.rows = tuple(rows)
+
+    def _read_rowdata_packet_unbuffered(self) -> Any:
+        """Read one row; None after the last."""
+        if not self.unbuffered_active:
+            return None
+        connection = self.connection
+        try:
+            while True:
+                packet = connection._read_packet()
+                if self._check_packet_is_eof(packet):
+                    self.unbuffered_active = False
+                    self.connection = None
+                    self.rows = None
+                    return None
+                if not self._was_old_eof:
+                    row = _read_row(packet._data, 0, len(packet._data), self.converters)
+                    break
+        except err.MySQLError:
+            raise
+        except Exception as exc:
+            self._fail(exc, connection)
+        self.affected_rows = 1
+        self.rows = (row,)
+        return row
+
+    def _fail(self, exc: Exception, connection: Any) -> NoReturn:
+        """Raise what an exception that came of reading a row stands for."""
+        if not isinstance(exc, MalformedPacket):
+            if not all(each is None or each in _DRIVERS_OWN for _, each in self.converters):
+                raise exc
+            if isinstance(exc, UnicodeDecodeError):
+                raise UndecodableText(*exc.args) from exc
+        self.unbuffered_active = False
+        raise connection.malformed(exc) from exc
+
+    def _finish_unbuffered_query(self) -> None:
+        connection = self.connection
+        try:
+            super()._finish_unbuffered_query()
+        except MalformedPacket as exc:
+            self.unbuffered_active = False
+            raise connection.malformed(exc) from exc
+
+    def _check_packet_is_eof(self, packet: Any) -> bool:
+        """Whether a packet ends the result, and what it says then.
+
+        Where `_was_old_eof` is set afterwards, it only ended the column descriptions.
+        """
+        data = packet._data
+        first, self._at_first_row, self._was_old_eof = self._at_first_row, False, False
+        if data[0] != 0xFE:
+            return False
+        connection = self.connection
+        if connection.without_eof and len(data) < _SHORTEST_END:
+            # It offered DEPRECATE_EOF, as some proxies do for their servers, and answers the old way.
+            connection.without_eof = False
+            self._was_old_eof = first
+            if first:
+                return False
+        try:
+            if connection.without_eof:
+                # A row can begin with 0xFE too, but then its first column alone fills a packet.
+                if len(data) >= _FULL_PACKET:
+                    return False
+                at = read_length(data, read_length(data, 1)[1])[1] if data[1] or data[2] else 3
+                status = data[at] | data[at + 1] << 8
+                self.warning_count = data[at + 2] | data[at + 3] << 8
+                tail = data[at + 4 :]
+            else:
+                if len(data) >= 9:
+                    return False
+                self.warning_count = data[1] | data[2] << 8
+                status = data[3] | data[4] << 8
+                tail = b""
+        except IndexError as exc:
+            raise MalformedPacket("a result's last packet ends early") from exc
+        self.has_next = status & _MORE_RESULTS
+        self.server_status = status
+        connection.statement_ended(status, tail)
+        return True
+
+
+def _read_row(data: bytes, at: int, end: int, convert: list[Any]) -> tuple[Any, ...]:
+    """The values of a row whose packet is ``data[at:end]``.
+
+    Raises:
+        MalformedPacket: a value would end behind the packet.
+    """
+    row: list[Any] = []
+    for encoding, converter in convert:
+        if at >= end:
+            break  # as PyMySQL: some statements give fewer values than columns
+        size = data[at]
+        at += 1
+        if size >= NO_NUMBER:
+            if size == NO_NUMBER:
+                row.append(None)
+                continue
+            size, at = read_length(data, at - 1)
+        start, at = at, at + size
+        if at > end:
+            raise MalformedPacket("a value is longer than its row")
+        value: Any = data[start:at]
+        if encoding is not None:
+            value = value.decode(encoding)
+        if converter is not None:
+            value = converter(value)
+        row.append(value)
+    return tuple(row)
+
+
+def drain(connection: Any) -> None:
+    """Read what is left of a connection's last result, and all results that follow it."""
+    if connection._result.unbuffered_active:
+        connection._result.finish()
+    while connection._result is not None and connection._result.has_next:
+        connection.next_result()

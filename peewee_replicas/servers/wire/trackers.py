@@ -1,0 +1,54 @@
+"""Session trackers: what a server reports of a session behind the status of an OK packet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+# Numbers of the session trackers; MySQL and MariaDB agree on them.
+TRACK_VARIABLE, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 2, 3, 5
+
+NO_NUMBER = 0xFB  # bytes below it are lengths and counts by themselves
+
+
+class MalformedPacket(ValueError):
+    """A packet, or a part of one, that is not built as the protocol says."""
+
+
+def read_length(data: bytes, at: int) -> tuple[int, int]:
+    """Read one length-encoded integer of `data` at `at`; returns the value and the place after it.
+
+    Raises:
+        MalformedPacket: the bytes end early or are no length.
+    """
+    first = data[at] if at < len(data) else NO_NUMBER
+    if first < NO_NUMBER:
+        return first, at + 1
+    size = {0xFC: 2, 0xFD: 3, 0xFE: 8}.get(first, 0)
+    end = at + 1 + size
+    if not size or end > len(data):
+        raise MalformedPacket("malformed length")
+    return int.from_bytes(data[at + 1 : end], "little"), end
+
+
+def take(data: bytes, at: int) -> tuple[bytes, int]:
+    """Read one length-encoded string of `data` at `at`; as `read_length`."""
+    length, start = read_length(data, at)
+    end = start + length
+    if end > len(data):
+        raise MalformedPacket("a length-encoded string ends early")
+    return data[start:end], end
+
+
+def session_trackers(tail: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(type, payload)`` of each tracker in the tail of an OK packet (after its status words).
+
+    Raises:
+        MalformedPacket: the tail is malformed.
+    """
+    _info, at = take(tail, 0)
+    block, _ = take(tail, at)
+    at = 0
+    while at < len(block):
+        payload, end = take(block, at + 1)
+        yield block[at], payload
+        at = end

@@ -1,0 +1,242 @@
+"""The socket under a connection, with a buffer that can be looked into and one deadline for many steps."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ...concurrency import Clock
+
+# Most answers are shorter, and larger ones take fewer system calls than with the 8 KiB of a file object.
+_CHUNK = 1 << 16
+
+
+class Transport(Protocol):
+    """What a connection needs of the bytes under it; the asyncio form has its own.
+
+    Attributes:
+        data, at: what has arrived, and the place in it up to which it was read.
+    """
+
+    data: bytes
+    at: int
+
+    def peek(self, size: int = 1) -> bytes:
+        """What has arrived and was not read; waits until there is something, or the end."""
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes; fewer where the connection ends before."""
+
+    def unread(self) -> bool:
+        """Whether something has arrived that was not read, without looking at the network."""
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of `data`."""
+
+    def within(self, seconds: float | None) -> Any:
+        """A context manager: what is sent and read in it may take so many seconds in all; None: no limit."""
+
+    def settimeout(self, seconds: float | None) -> None:
+        """The longest that one step may take."""
+
+    def shutdown(self, how: int) -> None:
+        """End the connection and wake whoever waits for it; may be called from any thread."""
+
+    def fileno(self) -> int:
+        """The number of the socket."""
+
+    def close(self) -> None:
+        """Close the socket; may be called again."""
+
+
+class SocketTransport:
+    """The transport of the synchronous form. PyMySQL takes it for a socket, and for the file it reads from.
+
+    Members that are not defined here are the socket's.
+    """
+
+    __slots__ = ("_deadline", "_sock", "_timeout", "at", "data")
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._timeout: float | None = sock.gettimeout()
+        self._deadline: float | None = None
+        self.data = b""
+        self.at = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def peek(self, size: int = 1) -> bytes:
+        """What has arrived and was not read; waits until there is something, or the end."""
+        if self.at == len(self.data):
+            self.data, self.at = self._receive(), 0
+        return self.data[self.at :] if self.at else self.data
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes; fewer where the connection ends before."""
+        start = self.at
+        end = start + size
+        if end <= len(self.data):
+            self.at = end
+            return self.data[start:end]
+        found = [self.data[start:]]
+        missing = size - len(found[0])
+        self.data, self.at = b"", 0
+        while missing > 0:
+            data = self._receive()
+            if not data:
+                break
+            if len(data) > missing:
+                self.data, self.at = data, missing
+                data = data[:missing]
+            found.append(data)
+            missing -= len(data)
+        return b"".join(found)
+
+    def _receive(self) -> bytes:
+        if self._deadline is not None:
+            self._sock.settimeout(self._left())
+        return self._sock.recv(_CHUNK)  # type: ignore[no-any-return]  # a socket, or one of TLS
+
+    def unread(self) -> bool:
+        """Whether something has arrived that was not read, without looking at the network."""
+        if self.at < len(self.data):
+            return True
+        pending = getattr(self._sock, "pending", None)  # what TLS has decrypted already
+        return pending is not None and bool(pending())
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of `data`."""
+        if self._deadline is not None:
+            self._sock.settimeout(self._left())
+        self._sock.sendall(data)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """The longest that one step may take, where no deadline is nearer."""
+        self._timeout = seconds
+        self._sock.settimeout(seconds)
+
+    def _left(self) -> float:
+        """Seconds that the next step may take."""
+        assert self._deadline is not None
+        left = self._deadline - Clock.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left if self._timeout is None else min(left, self._timeout)
+
+    @contextmanager
+    def within(self, seconds: float | None) -> Iterator[None]:
+        """What is sent and read in this block may take so many seconds in all; None: no limit."""
+        if seconds is None:
+            yield
+            return
+        outer = self._deadline
+        deadline = Clock.monotonic() + seconds
+        self._deadline = deadline if outer is None else min(deadline, outer)
+        try:
+            yield
+        finally:
+            self._deadline = outer
+            if outer is None and self._sock.fileno() >= 0:
+                self._sock.settimeout(self._timeout)
+
+    def secure(self, context: Any, server_hostname: str | None) -> None:
+        """Go on under TLS.
+
+        Raises:
+            OSError: the handshake failed, or took too long.
+        """
+        if self.unread():
+            # Bytes of before must not pass for the server's word afterwards: anybody could have sent them.
+            raise ssl.SSLError("the server sent more than its greeting before TLS began")
+        if self._deadline is not None:
+            self._sock.settimeout(self._left())
+        self._sock = context.wrap_socket(self._sock, server_hostname=server_hostname)
+
+    def makefile(self, _mode: str) -> SocketTransport:
+        """This is its own file."""
+        return self
+
+    def shutdown(self, how: int) -> None:
+        """End the connection and wake whoever waits for it; may be called from any thread."""
+        sock = self._sock
+        # SSLSocket.shutdown() drops the TLS layer, and a thread that is reading would go on in plain text.
+        (super(ssl.SSLSocket, sock).shutdown if isinstance(sock, ssl.SSLSocket) else sock.shutdown)(how)
+
+    def fileno(self) -> int:
+        """The number of the socket."""
+        return int(self._sock.fileno())
+
+    def close(self) -> None:
+        """Close the socket; may be called again."""
+        self._sock.close()
+
+
+class TlsUpgrade:
+    """Stands for a TLS context where PyMySQL wraps its socket, so that the transport stays the same one."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def wrap_socket(self, transport: SocketTransport, server_hostname: str | None = None) -> SocketTransport:
+        """As of a TLS context."""
+        transport.secure(self._context, server_hostname)
+        return transport
+
+
+def open_tcp(host: str, port: int, seconds: float | None, bind_address: str | None) -> SocketTransport:
+    """Connect over TCP.
+
+    Parameters:
+        seconds: for all addresses of the host together; None: no limit.
+        bind_address: the address to connect from, if not any.
+
+    Raises:
+        OSError: no address could be connected to.
+    """
+    deadline = None if seconds is None else Clock.monotonic() + seconds
+    addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    failure: OSError = OSError("the host has no address")
+    for number, (*kind, _name, address) in enumerate(addresses):
+        sock = None
+        try:
+            sock = socket.socket(*kind)
+            if deadline is not None:
+                # An address that does not answer must leave time for those after it.
+                left = deadline - Clock.monotonic()
+                sock.settimeout(max(left / (len(addresses) - number), 0.001))
+            if bind_address is not None:
+                sock.bind((bind_address, 0))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return SocketTransport(sock)
+        except OSError as exc:
+            failure = exc
+            if sock is not None:
+                sock.close()
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+    raise failure
+
+
+def open_unix(path: str, seconds: float | None) -> SocketTransport:
+    """Connect to a socket of this machine; `seconds` as of `open_tcp`.
+
+    Raises:
+        OSError: it could not be connected to.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(path)
+        return SocketTransport(sock)
+    except BaseException:
+        sock.close()
+        raise
