@@ -220,11 +220,13 @@ SQLITE_SESSION: Final = frozenset(("CHANGES", "LAST_INSERT_ROWID", "TOTAL_CHANGE
 # These reach outside the database: an editor, a file, a library.
 SQLITE_UNKNOWN: Final = frozenset(("EDIT", "FTS3_TOKENIZER", "LOAD_EXTENSION", "WRITEFILE"))
 
-# Families of loadable functions that change a server's settings, keys or replication.
+# Functions, most of them loadable, that change a server's settings, files, keys or replication.
 WRITING_PREFIXES: Final = (
     "ASYNCHRONOUS_CONNECTION_FAILOVER_",
     "AUDIT_LOG_",
     "GROUP_REPLICATION_",
+    "INNODB_REDO_LOG_",
+    "INNODB_SET_",
     "KEYRING_KEY_",
     "MASKING_DICTIONARY_",
     "MYSQL_FIREWALL_",

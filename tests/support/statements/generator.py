@@ -18,7 +18,9 @@ SUBSTRING({s} FROM 1 FOR 2) TRIM(LEADING 'x' FROM {s}) CAST({e} AS CHAR(10)) IF(
 DATE_FORMAT(NOW(), '%Y-%m') NOW() CURDATE() RAND() UUID() ROUND({e}, 1) MOD({e}, 3) LEFT({s}, 1)
 GREATEST({e}, {e}) JSON_OBJECT('a', {e}) JSON_EXTRACT('[1]', '$[0]') EXTRACT(YEAR FROM NOW())
 GROUP_CONCAT(name ORDER BY id SEPARATOR ';') SLEEP(0) INSERT({s}, 1, 1, 'x') CHAR(65 USING utf8mb4)
-CONVERT({s} USING utf8mb4) FIELD({e}, 1, 2) REGEXP_REPLACE({s}, 'a', 'b') DATABASE()
+CONVERT({s} USING utf8mb4) SUBSTRING({s} FROM 1 FOR {e}) (ROW({e},1)=ROW(1,{e})) CHARACTER(65)
+CONVERT('2020-01-01',DATETIME(3)) TRIM(BOTH('x')FROM{s}) FIELD({e}, 1, 2) REGEXP_REPLACE({s}, 'a', 'b')
+DATABASE()
 """
 CALLS = {
     "mysql": ["ANY_VALUE({e})", "REGEXP_LIKE({s}, 'a')", "JSON_STORAGE_SIZE('[1]')"],
@@ -26,6 +28,7 @@ CALLS = {
 }
 NASTY_CALLS = [
     "writes_f({e})",
+    "SUBSTRING('a' FROM 1 FOR writes_f({e}))",
     "writes_f ({e})",
     "`writes_f`({e})",
     "/*!50000 writes_f({e}) */",
