@@ -10,7 +10,7 @@ import hmac
 import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -20,16 +20,16 @@ from peewee_replicas.errors import BookmarkError, BookmarkExpired
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition, Position
 
 __all__ = [
-    "MAX_HISTORY", "MAX_LENGTH", "Bookmark", "BookmarkError", "BookmarkExpired", "decode", "encode", "sign",
-    "unsign",
+    "MAX_HISTORY", "MAX_LENGTH", "Bookmark", "BookmarkError", "BookmarkExpired", "decode", "encode",
+    "encode_within_limit", "sign", "unsign",
 ]  # fmt: skip
 
 MAX_LENGTH: Final = 4000
 """Characters of the longest bookmark, without its signature: what a cookie can hold."""
-MAX_HISTORY: Final = 64
-"""Bytes of the longest name of a history."""
+MAX_HISTORY: Final = 256
+"""Bytes of the longest name of a history: of the 64 characters that a schema's name may have."""
 
-_MARIADB, _MYSQL = 0x11, 0x12  # version 1, and the kind of position
+_MARIADB, _MYSQL, _PRESENT = 0x11, 0x12, 0x13  # version 1, and the kind of position
 _CHECKSUM = 4  # bytes
 _SIGNATURE = 16  # bytes
 _MIN_KEY = 16  # bytes
@@ -43,23 +43,23 @@ class Bookmark(NamedTuple):
     """What a bookmark says.
 
     Attributes:
-        position: what its reader must see at least.
+        position: what its reader must see at least; None: what the primary has when it is read.
         history: names the history that the position belongs to.
         issued: when it was made, in seconds since the epoch, to the millisecond.
     """
 
-    position: Position
+    position: Position | None
     history: str
     issued: float
 
 
-def encode(position: Position, history: str, issued: float) -> str:
+def encode(position: Position | None, history: str, issued: float) -> str:
     """The bookmark for a position.
 
     Parameters:
-        position: of either kind of server.
+        position: of either kind of server; None: what the primary has when the bookmark is used.
         history: names what the position belongs to, such as the primary's ``server_uuid``; at most
-            64 bytes as UTF-8. A UUID is the shortest.
+            `MAX_HISTORY` bytes as UTF-8. A UUID is the shortest.
         issued: the time now, in seconds since the epoch; kept to the millisecond.
 
     Raises:
@@ -71,6 +71,8 @@ def encode(position: Position, history: str, issued: float) -> str:
         writer.append(_MARIADB)
     elif isinstance(position, MySQLPosition):
         writer.append(_MYSQL)
+    elif position is None:
+        writer.append(_PRESENT)
     else:
         raise TypeError(f"there are no bookmarks for a {type(position).__name__}")
     if not (math.isfinite(issued) and 0 <= round(issued * 1000) < _MAX_MILLISECONDS):
@@ -79,15 +81,29 @@ def encode(position: Position, history: str, issued: float) -> str:
     _put_history(writer, history)
     if isinstance(position, MariaDBPosition):
         _put_mariadb(writer, position)
-    else:
+    elif isinstance(position, MySQLPosition):
         _put_mysql(writer, position, history)
     text = _letters(bytes(writer) + crc32(writer).to_bytes(_CHECKSUM, "big"))
-    if len(text) > MAX_LENGTH:
+    if position is not None and len(text) > MAX_LENGTH:
         raise ValueError(
             f"a position of {position.size} intervals makes a bookmark of {len(text)} characters, of "
             f"which {MAX_LENGTH} are allowed: compact() it with what the primary has executed"
         )
     return text
+
+
+def encode_within_limit(position: Position, history: str, issued: float) -> str:
+    """The bookmark for a position of any size.
+
+    Where it would be too long, its reader sees more: also what others wrote between the position's own
+    intervals, or if that is not short enough either, all that the primary has when the bookmark is used.
+    """
+    for shorter in (position, position.filled()):
+        try:
+            return encode(shorter, history, issued)
+        except ValueError:
+            continue
+    return encode(None, history, issued)
 
 
 def decode(text: str, now: float, max_age: float) -> Bookmark:
@@ -109,13 +125,12 @@ def decode(text: str, now: float, max_age: float) -> Bookmark:
         raise BookmarkError("not a bookmark: the text is damaged, or something else")
     reader = _Reader(body)
     kind = reader.number()
-    if kind not in (_MARIADB, _MYSQL):
+    if kind not in (_MARIADB, _MYSQL, _PRESENT):
         raise BookmarkError(f"a bookmark of another version of this package (its mark is {kind:#04x})")
     issued = reader.number() / 1000
     history = _take_history(reader)
     try:
-        take = _take_mariadb if kind == _MARIADB else _take_mysql
-        found = Bookmark(take(reader, history), history, issued)
+        found = Bookmark(_TAKE[kind](reader, history), history, issued)
         sound = encode(*found) == text
     except BookmarkError:
         raise
@@ -299,3 +314,15 @@ def _mysql_intervals(reader: _Reader, history: str) -> Iterator[tuple[str, str, 
             first = last + reader.number()
             last = first + reader.number()
             yield uuid, tag, first, last
+
+
+def _take_present(reader: _Reader, history: str) -> None:
+    if reader.more:
+        raise BookmarkError("not a bookmark: something follows its end")
+
+
+_TAKE: Final[Mapping[int, Callable[[_Reader, str], Position | None]]] = {
+    _MARIADB: _take_mariadb,
+    _MYSQL: _take_mysql,
+    _PRESENT: _take_present,
+}

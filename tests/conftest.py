@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from support.clusters import SERVERS, own_cluster
@@ -14,6 +15,7 @@ from support.clusters.repaired import repaired, stop_all
 from support.databases.models import Item, Note
 from support.forms.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
 
+from peewee_replicas.consistency import process_history
 from peewee_replicas.testing import LocalCluster
 
 __all__ = ["pytest_pyfunc_call", "pytest_runtest_protocol"]
@@ -38,6 +40,12 @@ def _stop_clusters() -> Iterator[None]:
     with _running:
         yield
         stop_all()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_written_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database object begins as in a new process, whatever other tests wrote to the same servers."""
+    monkeypatch.setattr(process_history, "_by_endpoint", WeakValueDictionary())
 
 
 @pytest.fixture(params=["threads", pytest.param("asyncio", marks=pytest.mark.once)])

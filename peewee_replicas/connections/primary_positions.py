@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from peewee import PeeweeException, __exception_wrapper__
@@ -66,14 +67,14 @@ class PrimaryPositions:
         position: Position | None = dialect.now(row)
         return position
 
-    def has(self, position: Position) -> bool:
-        """Whether the primary's history contains a position, as far as it can tell.
+    def missing(self, positions: Sequence[Position]) -> list[Position | None]:
+        """What of each position the primary's history does not have, as far as it can tell; None: nothing.
 
         Raises:
             PeeweeException: there was no answer.
         """
         row, dialect = self._ask("HISTORY")
-        return bool(dialect.in_history(row, position))
+        return [dialect.missing(row, position) for position in positions]
 
     def is_unreachable(self, exc: BaseException) -> bool:
         """Whether an error of these questions means that the primary cannot be reached."""

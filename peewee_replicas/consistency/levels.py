@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
+from .. import bookmarks
 from ..concurrency import THREADS, Clock, Here
 from ..events import Counters
 from ..positions import Position
 from ..scopes.frames import Frame, causal, pinning
 from ..servers.protocols import ServerConnection
-from .sessions import SHORT, Session, ended
+from .debts import PLAIN_WRITES, left_by
+from .process_history import ProcessHistory, process_history
+from .sessions import SHORT, Session
 
 logger = logging.getLogger("peewee.replicas")
+
+RECHECK_SECONDS = 1.0
+"""Seconds after which the primary may be asked again whether it has what a context waits for in vain."""
 
 
 class Needs(NamedTuple):
@@ -59,8 +65,8 @@ class PrimaryPositions(Protocol):
             PeeweeException: there was no answer.
         """
 
-    def has(self, position: Position) -> bool:
-        """Whether the primary's history contains a position, as far as it can tell.
+    def missing(self, positions: Sequence[Position]) -> list[Position | None]:
+        """What of each position the primary's history does not have; None: nothing.
 
         Raises:
             PeeweeException: there was no answer.
@@ -80,10 +86,11 @@ def _both(one: Any, other: Any) -> Position | None:
 
 
 class Consistency:
-    """The obligations of a database's contexts.
+    """What the reads of each context must see, at each level.
 
     Attributes:
         primary: answers questions about the primary's position; set once there is a database to ask.
+        history: what this process has written to the same servers; set like `primary`.
 
     Parameters:
         owner: whose scopes these are, as frames name it; its ``known_positions()`` are what nodes are known
@@ -96,6 +103,7 @@ class Consistency:
     """
 
     primary: PrimaryPositions
+    history: ProcessHistory
 
     def __init__(
         self,
@@ -111,9 +119,30 @@ class Consistency:
         self.catch_up_timeout = catch_up_timeout
         self.sticky_seconds = sticky_seconds
         self.counters = counters
-        self.shared = Session()
         self._local = here.local()
         self._said: set[str] = set()
+
+    def attach(self, primary: PrimaryPositions, endpoint: str) -> None:
+        """Know which primary this is about.
+
+        Parameters:
+            primary: answers questions about its position.
+            endpoint: where it is; what was written there through other database objects counts, too.
+        """
+        self.primary = primary
+        self.history = process_history(endpoint)
+
+    def continue_from(self, before: Consistency) -> None:
+        """Take the place of another one, when a database is initialised once more."""
+        self._local = before._local
+        if before.history is not self.history:
+            self.history.session.take_over(before.history.session)
+
+    def primary_answered(self, server: str, position: Position | None) -> None:
+        """Take in who the primary is and how far it has come, as the prober was just told."""
+        self.history.primary_told(position, Clock.monotonic(), server)
+
+    # Sessions
 
     def own_session(self) -> Session:
         """The session of this thread or task."""
@@ -128,178 +157,100 @@ class Consistency:
         frame = causal(self._owner)
         return self.own_session() if frame is None else cast(Session, frame.session)
 
+    def inner_session(self, positions: Iterable[Position | None], *, apart: bool = False) -> Session:
+        """The session of a ``causal_session()`` that is entered now.
+
+        Parameters:
+            positions: what it begins with; None stands for the primary's present position.
+            apart: it is a unit of work of its own, such as a request, and not part of this thread's.
+        """
+        outer = None if apart and causal(self._owner) is None else self.session()
+        session = Session(outer=outer, begun=outer is not None and outer.begun)
+        if outer is not None:
+            session.take_over(outer)
+        for position in positions:
+            if position is None:
+                session.owe()
+            else:
+                session.start_from(position)
+        return session
+
+    def unit_ended(self) -> None:
+        """This thread or task has closed the database: its next statement begins another unit of work."""
+        session = getattr(self._local, "session", None)
+        if session is not None:
+            session.end_unit()
+
+    def _concerned(self) -> Iterator[Session]:
+        """The sessions in which what this context does counts: its own, those around it, the process's."""
+        session: Session | None = self.session()
+        while session is not None:
+            yield session
+            session = session.outer
+        yield self.history.session
+
+    # What was done on the primary
+
     def statement_ended(self, conn: ServerConnection, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
         position = conn.position if succeeded else None
-        if position is not None and not conn.transaction_has_read:
-            owes = False  # as `ended` would say of most writes
+        if position is not None and self._leaves_nothing(conn):
+            owes = False  # as `left_by` would say of most writes
         else:
-            after = ended(
+            left = left_by(
                 conn.last_statement,
                 succeeded=succeeded,
-                reported=conn.gtid is not None and succeeded,
+                reported=position is not None,
                 was_open=was_open,
                 is_open=bool(conn.transaction),
-                transaction_read=conn.transaction_has_read,
-                commit_covers_reads=conn.dialect.COMMIT_COVERS_READS,
+                transaction_has_read=conn.transaction_has_read,
+                commit_covers_reads=self._commit_covers_reads(conn),
+                more_results=conn.more_results,
             )
-            conn.transaction_has_read = after.transaction_read
-            owes = after.owes
+            conn.transaction_has_read = left.transaction_has_read
+            owes = left.owes
             if position is None and not owes:
                 return
         if position is not None:
-            self._saw(position)
+            self._wrote(position)
         if owes and not getattr(self._local, "excused", False):
             for session in self._concerned():
                 session.owe()
 
-    def _saw(self, position: Position) -> None:
+    def _leaves_nothing(self, conn: ServerConnection) -> bool:
+        plain = conn.last_statement[:7] in PLAIN_WRITES
+        return plain and not (conn.transaction_has_read or conn.more_results)
+
+    def _commit_covers_reads(self, conn: ServerConnection) -> bool:
+        if not (conn.dialect.COMMIT_COVERS_READS and conn.transaction_has_read):
+            return False
+        return self.history.has_one_domain(Clock.monotonic())
+
+    def _wrote(self, position: Position) -> None:
+        shared = self.history.session
         if causal(self._owner) is not None:
             for session in self._concerned():
                 session.saw(position)
-                if session.grown >= SHORT:
-                    session.shorten(self._owner)
+                if session.merges >= SHORT:
+                    session.shorten(self._owner.known_positions())
             return
         own = self.own_session()
         before = own.seen
         own.saw(position)
         # With one thread both have seen the same, and adding to both is the dearest part of a write.
-        self.shared.saw_too(position, before, own.seen)
-        if own.grown >= SHORT:
+        shared.saw_too(position, before, own.seen)
+        if own.merges >= SHORT:
             before = own.seen
-            own.shorten(self._owner)
+            own.shorten(self._owner.known_positions())
             if own.seen is not None:
-                self.shared.shortened_too(before, own.seen)
-        if self.shared.grown >= SHORT:
-            self.shared.shorten(self._owner)
+                shared.shortened_too(before, own.seen)
+        if shared.merges >= SHORT:
+            shared.shorten(self._owner.known_positions())
 
     def abandoned(self) -> None:
         """Take in that a connection was closed with a transaction open: what it read there was read."""
         for session in self._concerned():
             session.owe()
-
-    def _concerned(self) -> Iterator[Session]:
-        """Whose obligations grow with what this context does: its own, those around it, the process's."""
-        session: Session | None = self.session()
-        while session is not None:
-            yield session
-            session = session.outer
-        yield self.shared
-
-    def look_for_lost_history(self) -> None:
-        """After replicas were behind a bookmark: find out whether its writes exist at all any more."""
-        session = self.session()
-        if not session.bookmarked or session.lost or session.seen is None:
-            return
-        try:
-            exists = self.primary.has(session.seen)
-        except Exception:
-            return  # the read itself will say that the primary cannot be had
-        if not exists:
-            session.lost = True
-            logger.warning("a bookmark is of a history that the primary does not have: %s", session.seen)
-
-    def at_hand(self) -> Position | Literal[_Unknown.ASK] | None:
-        """What a read outside all scopes must see, where that is known as it is; else `ASK`, for `needs`."""
-        if self.level == "session":
-            session = self.own_session()
-            if session.debts > session.paid or session.sticky_until or session.lost:
-                return ASK
-            return session.seen
-        return None if self.level == "eventual" else ASK
-
-    def needs(self, frame: Frame | None) -> Needs:
-        """What a read in this context must see; asks the primary where that is owed.
-
-        Raises:
-            OperationalError: the level is ``"strong"``, or the scope has to move, and the primary cannot
-                be asked.
-        """
-        level = self.level_of(frame)
-        pin = pinning(self._owner)
-        moved = None if pin is None else cast("Position | None", pin.must_reach)
-        if level == "eventual" and (frame is None or frame.level is None) and causal(self._owner) is not None:
-            level = "session"  # what a causal_session() promises, it promises at any level of the database
-        if level == "eventual":
-            return NOTHING if moved is None else Needs(moved, "")
-        if level == "strong":
-            now = self.primary.current()
-            return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
-        session = self.shared if level == "process" else self.session()
-        if session.owed:
-            try:
-                self._settle(session)
-            except Exception as exc:
-                return self._untold(exc)
-        if session.lost:
-            return Needs(None, "the bookmark is of a history that the primary does not have")
-        if session.sticky_until and session.sticks(Clock.monotonic()):
-            why = self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
-            # In a scope that must not go backwards, what was read on the primary counts as well.
-            return Needs(None, why, excused=pin is None)
-        position = session.seen
-        if level == "process":
-            position = _both(position, self.session().seen)  # which may have come with a bookmark
-        position = _both(position, moved)
-        return NOTHING if position is None else Needs(position, "")
-
-    def stays(self, frame: Frame | None) -> str:
-        """Why a read in this context stays on the primary, as far as is known without asking; or ``""``."""
-        level = self.level_of(frame)
-        if level not in ("session", "process"):
-            return ""
-        session = self.shared if level == "process" else self.session()
-        if session.sticky_until and session.sticks(Clock.monotonic()):
-            return self._sticky_reason(f"after a write, for {self.sticky_seconds} s")
-        return ""
-
-    def _sticky_reason(self, why: str) -> str:
-        return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
-
-    def _untold(self, exc: Exception) -> Needs:
-        """What a read needs where the primary answers and refuses to tell its position: the primary."""
-        self.counters.add("unasked")
-        if "refused" not in self._said:
-            self._said.add("refused")
-            logger.warning(
-                "the primary does not tell its position, so reads stay on it after a write: %s", exc
-            )
-        return Needs(None, "the primary does not tell its position", excused=True)
-
-    def _settle(self, session: Session) -> None:
-        """Ask for what is owed; where the primary cannot be asked, it stays owed, and reads go on without."""
-        if not self.primary.may_ask():
-            return  # one caller at a time finds out whether it is back
-        debts = session.debts  # before asking: what ends meanwhile is owed anew
-        try:
-            now = self.primary.current()
-        except BaseException as exc:
-            self.primary.asked(False)  # also where it was cancelled, or nobody would ask again
-            if not (isinstance(exc, Exception) and self.primary.is_unreachable(exc)):
-                raise
-            self.counters.add("unasked")
-            if "away" not in self._said:
-                self._said.add("away")
-                logger.warning(
-                    "the primary cannot be asked how far it has come, so until it can be, reads do not wait "
-                    "for statements that reported no position: %s",
-                    exc,
-                )
-            return
-        self.primary.asked(True)
-        self._said.discard("away")
-        if now is not None:
-            session.saw(now)
-            session.pay(debts)  # not before: another thread of this context would not wait for the answer
-            return
-        session.stick(Clock.monotonic() + self.sticky_seconds)
-        session.pay(debts)
-        if "sticky" not in self._said:
-            self._said.add("sticky")
-            logger.warning(
-                "%s; consistency is kept by that alone",
-                self._sticky_reason(f"for {self.sticky_seconds} s after each write"),
-            )
 
     @contextmanager
     def excusing(self, excused: bool) -> Iterator[None]:
@@ -310,12 +261,238 @@ class Consistency:
         finally:
             self._local.excused = False
 
-    def settled(self, session: Session) -> Position | None:
-        """What a session must see, once all that is owed was asked for."""
-        if session.owed:
-            self._settle(session)
-        return session.seen
+    # What a read must see
 
     def level_of(self, frame: Frame | None) -> str:
         """The level that holds in a scope."""
-        return self.level if frame is None or frame.level is None else frame.level
+        level = self.level if frame is None or frame.level is None else frame.level
+        if level == "eventual" and (frame is None or frame.level is None) and causal(self._owner) is not None:
+            return "session"  # a causal_session() keeps its promise at any level of the database
+        return level
+
+    def need_outside_scopes(self) -> Position | Literal[_Unknown.ASK] | None:
+        """What a read outside all scopes must see, if that is known as it is; else `ASK`, for `needs`."""
+        if self.level == "session":
+            try:
+                session = self._local.session
+            except AttributeError:
+                return ASK
+            return session.seen if session.settled else ASK
+        return None if self.level == "eventual" else ASK
+
+    def needs(self, frame: Frame | None) -> Needs:
+        """What a read in this context must see; asks the primary if that is owed.
+
+        Raises:
+            OperationalError: the level is ``"strong"``, and the primary cannot be asked.
+        """
+        level = self.level_of(frame)
+        pin = pinning(self._owner)
+        moved = None if pin is None else cast("Position | None", pin.must_reach)
+        if level == "eventual":
+            return NOTHING if moved is None else Needs(moved, "")
+        if level == "strong":
+            now = self.primary.current()
+            return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
+        sessions = self._sessions(level)
+        try:
+            self._make_ready(sessions)
+        except Exception as exc:
+            return self._untold(exc)
+        if self._stick(sessions):
+            # In a scope that must not go backwards, what was read on the primary counts as well.
+            return Needs(None, self._sticky_reason(self._after_a_write()), excused=pin is None)
+        position = moved
+        for session in sessions:
+            position = _both(session.seen, position)
+        if position is None:
+            return NOTHING
+        if self.history.may_be_lost(position):
+            given_up = self._give_up_lost(frame)
+            if given_up:
+                return self.needs(frame)
+            if given_up is not None:
+                self.history.not_lost()
+        return Needs(position, "")
+
+    def stays(self, frame: Frame | None) -> str:
+        """Why a read in this context stays on the primary, as far as is known without asking; or ``""``."""
+        level = self.level_of(frame)
+        if level in ("session", "process") and self._stick(self._sessions(level)):
+            return self._sticky_reason(self._after_a_write())
+        return ""
+
+    def _sessions(self, level: str) -> tuple[Session, ...]:
+        """Whose writes a read must see at a level."""
+        session = self.session()
+        if level == "process":
+            return (*self.history.sessions(), session)  # its own may have begun with a bookmark
+        return (session,)
+
+    def _make_ready(self, sessions: tuple[Session, ...]) -> None:
+        """Have sessions begin, and ask for what they owe."""
+        earlier = () if all(session.begun for session in sessions) else self.history.sessions()
+        owing = [session for session in dict.fromkeys((*sessions, *earlier)) if session.owes]
+        if owing:
+            self._pay(owing)
+        for session in sessions:
+            if not session.begun:
+                session.begin(earlier)
+
+    def _stick(self, sessions: tuple[Session, ...]) -> bool:
+        now = Clock.monotonic()
+        # Not any(): each is to notice that its time is over.
+        return True in [session.sticks(now) for session in sessions]
+
+    def _after_a_write(self) -> str:
+        return f"after a write, for {self.sticky_seconds} s"
+
+    def _sticky_reason(self, why: str) -> str:
+        return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
+
+    # Asking the primary
+
+    def _untold(self, exc: Exception) -> Needs:
+        """What a read needs if the primary answers and refuses to tell its position: the primary itself."""
+        self.counters.add("unasked")
+        if "refused" not in self._said:
+            self._said.add("refused")
+            logger.warning(
+                "the primary does not tell its position, so reads stay on it after a write: %s", exc
+            )
+        return Needs(None, "the primary does not tell its position", excused=True)
+
+    def pay(self, session: Session) -> None:
+        """Ask for what a session owes. If the primary cannot be asked, it stays owed."""
+        if session.owes:
+            self._pay([session])
+
+    def _pay(self, owing: list[Session]) -> None:
+        """Ask once for what several sessions owe; if the primary cannot be asked, reads go on without."""
+        if not self.primary.may_ask():
+            return  # one caller at a time finds out whether it is back
+        debts = [session.debts for session in owing]  # before asking: what ends meanwhile is owed anew
+        try:
+            now = self.primary.current()
+        except BaseException as exc:
+            self.primary.asked(False)  # also where it was cancelled, or nobody would ask again
+            if not (isinstance(exc, Exception) and self.primary.is_unreachable(exc)):
+                raise
+            self.counters.add("unasked")
+            self._say_away(exc)
+            return
+        self.primary.asked(True)
+        self._said.discard("away")
+        self.history.primary_told(now, Clock.monotonic())
+        if now is None:
+            self._say_sticky()
+        until = Clock.monotonic() + self.sticky_seconds
+        for session, count in zip(owing, debts, strict=True):
+            if now is None:
+                session.stick(until)
+            else:
+                session.saw(now)
+            session.pay(count)  # not before: another thread of this context would not wait for the answer
+
+    def _say_away(self, exc: Exception) -> None:
+        if "away" not in self._said:
+            self._said.add("away")
+            logger.warning(
+                "the primary cannot be asked how far it has come, so until it can be, reads do not wait "
+                "for statements that reported no position: %s",
+                exc,
+            )
+
+    def _say_sticky(self) -> None:
+        if "sticky" not in self._said:
+            self._said.add("sticky")
+            logger.warning(
+                "%s; consistency is kept by that alone",
+                self._sticky_reason(f"for {self.sticky_seconds} s after each write"),
+            )
+
+    # Bookmarks
+
+    def bookmark(self, session: Session, history: str, issued: float) -> str | None:
+        """What a session must see, as a string; None if that is nothing.
+
+        Parameters:
+            session: the session; it begins, and pays what it owes, if it has not yet.
+            history: names the database.
+            issued: the time now, in seconds since the epoch.
+        """
+        try:
+            self._make_ready((session,))
+        except Exception as exc:
+            self._untold(exc)
+        if session.owes:  # the primary has not told
+            return bookmarks.encode(None, history, issued)
+        return None if session.seen is None else bookmarks.encode_within_limit(session.seen, history, issued)
+
+    # Lost histories
+
+    def forget_lost_history(self, frame: Frame | None) -> bool:
+        """After replicas were behind: give up what they cannot reach because it exists no more.
+
+        After a failover that lost writes, for one. The primary is asked for it at most once in
+        `RECHECK_SECONDS` for each context.
+
+        Returns:
+            Whether anything was given up, so that the read has other `needs` now.
+        """
+        return bool(self._give_up_lost(frame))
+
+    def _give_up_lost(self, frame: Frame | None) -> bool | None:
+        """The same; None if the primary was not asked."""
+        level = self.level_of(frame)
+        session, now = self.session(), Clock.monotonic()
+        pin = pinning(self._owner)
+        moved = None if pin is None else cast("Position | None", pin.must_reach)
+        if now - session.checked_at < RECHECK_SECONDS or (level in ("eventual", "strong") and moved is None):
+            return None
+        session.checked_at = now
+        sessions = [one for one in (*self._concerned(), *self.history.sessions()) if one.seen is not None]
+        held = [cast(Position, one.seen) for one in sessions] + ([] if moved is None else [moved])
+        missing = self._missing(held)
+        if missing is None:
+            return None
+        for one, lost in zip(sessions, missing, strict=False):
+            if lost is not None:
+                one.forget()
+        if pin is not None and moved is not None and missing[-1] is not None:
+            self._move_anew(pin)
+        found = [lost for lost in missing if lost is not None]
+        if found:
+            self.counters.add("positions_lost")
+        for lost in found:
+            if self.history.lost(lost, now):
+                logger.warning(
+                    "the primary's history does not have %s: it was lost, in a failover for one, so reads no "
+                    "longer wait for it",
+                    lost.text(),
+                )
+        return bool(found)
+
+    def _move_anew(self, pin: Frame) -> None:
+        try:
+            now = self.primary.current()
+        except Exception as exc:
+            logger.debug("the primary cannot be asked how far it has come: %s", exc)
+        else:
+            pin.must_reach = now
+
+    def _missing(self, positions: list[Position]) -> list[Position | None] | None:
+        """What of each position is lost; None if the primary cannot tell."""
+        if not positions or not self.primary.may_ask():
+            return None
+        answered = False
+        try:
+            found = self.primary.missing(positions)
+            answered = True
+        except Exception as exc:
+            # The read goes on without; if the primary is down, falling back there will say so.
+            logger.debug("the primary cannot be asked for its history: %s", exc)
+            return None
+        finally:
+            self.primary.asked(answered)
+        return found

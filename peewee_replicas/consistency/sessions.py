@@ -1,185 +1,198 @@
-"""What a context must see: its obligations, and how each statement on the primary adds to them. Pure."""
+"""What one context must see. Pure: the time is passed in."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 from ..concurrency import new_lock
 from ..positions import Position
-from ..statements.tokens import first_word
-
-# First words of statements that read nothing and change nothing a replica has to catch up with.
-_SILENT = frozenset({"BEGIN", "START", "SET", "SAVEPOINT", "RELEASE", "USE", "LOCK", "UNLOCK", "DEALLOCATE"})
-# First words of statements whose transaction's COMMIT reports for them.
-_REPORTED_LATER = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 
 SHORT = 64
 """A position of fewer intervals than this is left as it is."""
-LONGEST = 4096
-"""A position is given up for the primary's present one when it has so many intervals."""
+LONGEST = 512
+"""A position of this many intervals gets its gaps closed, so that it cannot grow without end."""
 
 
 class Session:
-    """The obligations of one context: a thread, a task, or a ``causal_session()``.
+    """What the reads of one context must see: of a thread, a task, a ``causal_session()``, or the process.
+
+    A thread's session begins anew with each unit of work. Until `begin` has been called, it lacks what the
+    process had written before.
 
     Attributes:
-        seen: the position its reads must have reached, or None.
-        debts: how many statements on the primary reported no position of their own.
-        paid: to how many of these the primary's position has been asked for since.
+        settled: nothing but `seen` has to be considered for the next read. The only attribute that a plain
+            read looks at, so everything that changes what it depends on has to keep it right.
+        seen: the position that its reads must have reached, or None.
+        debts: how many statements on the primary reported no position, or not all of it.
+        paid: for how many of them the primary's position has been asked since.
+        begun: `seen` includes what the process had written before.
         sticky_until: on a monotonic clock, until when reads stay on the primary; for servers without GTIDs.
-        outer: the obligations of the context around a ``causal_session()``; what happens inside counts
-            there too, what it began with (a bookmark) does not.
-        bookmarked: `seen` has a bookmark in it, which may be of a history that was lost.
-        lost: it is of such a history, as the primary has told.
-        grown: how often something was added to `seen` since its size was last looked at.
+        outer: the session around a ``causal_session()``. What is done inside counts there at once, and what
+            was seen inside counts there from the end on.
+        additions: how often what this context did itself has added to `seen`.
+        restarts: how often `seen` was given up because its history is lost.
+        merges: how often something was added to `seen` since its size was last looked at.
+        checked_at: on a monotonic clock, when the primary was last asked whether it has `seen`.
     """
 
     __slots__ = (
-        "_shorten_at", "bookmarked", "debts", "grown", "lock", "lost", "outer", "paid", "seen",
-        "sticky_until",
+        "_shorten_at", "additions", "begun", "checked_at", "debts", "lock", "merges", "outer", "paid",
+        "restarts", "seen", "settled", "sticky_until",
     )  # fmt: skip
 
-    def __init__(self, seen: Position | None = None, outer: Session | None = None) -> None:
+    def __init__(
+        self, seen: Position | None = None, outer: Session | None = None, *, begun: bool = False
+    ) -> None:
         self.seen = seen
         self.outer = outer
-        self.lost = False
-        self.debts = self.paid = self.grown = 0
+        self.begun = self.settled = begun
+        self.debts = self.paid = self.merges = self.additions = self.restarts = 0
         self.sticky_until = 0.0
-        self.bookmarked = False
+        self.checked_at = float("-inf")
         self._shorten_at = SHORT
         self.lock = new_lock()
 
     @property
-    def owed(self) -> bool:
+    def owes(self) -> bool:
         """Whether the primary's present position has to be asked for before the next read on a replica."""
         return self.debts > self.paid
 
+    def _settle(self) -> None:
+        self.settled = self.begun and self.paid >= self.debts and not self.sticky_until
+
+    # Units of work
+
+    def begin(self, earlier: Iterable[Session]) -> None:
+        """Take over what the process must see, unless that was done in this unit of work already."""
+        for session in earlier:
+            self.take_over(session)
+        with self.lock:
+            self.begun = True  # not before: another thread of this context would read without it
+            self._settle()
+
+    def end_unit(self) -> None:
+        """Forget everything; the next unit of work has a `begin` of its own."""
+        with self.lock:
+            self.seen = None
+            self.paid = self.debts  # counting goes on: somebody may be asking for an earlier debt
+            self.sticky_until = 0.0
+            self.merges, self._shorten_at = 0, SHORT
+            self.begun = self.settled = False
+
+    def end(self) -> None:
+        """A ``causal_session()`` ends: what it has seen, the session around it must see from now on."""
+        if self.outer is not None:
+            self.outer.take_over(self)
+
+    def start_from(self, position: Position) -> None:
+        """Later reads must see at least `position`, which came from elsewhere, as with a bookmark."""
+        with self.lock:
+            self._add(position)
+
+    # What was done
+
     def owe(self) -> None:
-        """A statement on the primary has reported no position of its own."""
+        """A statement on the primary has reported no position, or not all of it."""
         with self.lock:
             self.debts += 1
+            self.settled = False
 
     def pay(self, debts: int) -> None:
-        """What was owed when there were so many debts is owed no more; what came after still is."""
+        """Settle the debts up to this count; later ones stay."""
         with self.lock:
+            self.additions += 1
             self.paid = max(self.paid, debts)
+            self._settle()
 
     def saw(self, position: Position) -> None:
-        """Oblige later reads to see at least `position`."""
+        """Later reads must see at least `position`, because of what this context did."""
         with self.lock:
-            seen: Any = self.seen
-            if seen is None or type(seen) is not type(position):
-                self.seen = position
-            else:
-                self.seen = seen.merge(position)
-                self.grown += 1
+            self.additions += 1
+            self._add(position)
 
     def saw_too(self, position: Position, before: Position | None, after: Position | None) -> None:
-        """As `saw`. Where this had seen just `before`, it has now seen `after`, as another session has."""
+        """As `saw`. If this session had seen exactly `before`, it has now seen `after`, like another one."""
         with self.lock:
+            self.additions += 1
             if self.seen is before:
                 self.seen = after
-                self.grown += 1
-                return
-        self.saw(position)
+                self.merges += 1
+            else:
+                self._add(position)
 
-    def shortened_too(self, before: Position | None, after: Position) -> None:
-        """Where this had seen just `before`, which another session has shortened to `after`, so has this."""
-        with self.lock:
-            if self.seen is before:
-                self.seen, self.grown = after, 0
-                self._shorten_at = max(SHORT, 2 * after.size)
-
-    def begin_anew(self, position: Position) -> None:
-        """Forget what was seen in a history that is lost: from here on reads see at least `position`."""
-        with self.lock:
+    def _add(self, position: Position) -> None:
+        seen = self.seen
+        if seen is None or type(seen) is not type(position):
             self.seen = position
-            self.lost = self.bookmarked = False
+        else:
+            self.seen = seen.merge(position)
+            self.merges += 1
 
-    def shorten(self, owner: Any) -> None:
+    def take_over(self, other: Session) -> None:
+        """Later reads must see everything that those of `other` must see."""
+        if other.owes:  # looked at first: once a debt is paid, its position is in `seen`
+            self.owe()
+        position = other.seen
+        if position is not None:
+            with self.lock:
+                self._add(position)
+        self.stick(other.sticky_until)
+
+    def forget(self) -> None:
+        """Give up `seen`, whose history is lost; the next read asks for the primary's present position.
+
+        That includes everything that is in the present history, also what is added while this runs.
+        """
+        with self.lock:
+            self.seen = None
+            self.debts += 1
+            self.restarts += 1
+            self.settled = False
+
+    # Size
+
+    def shorten(self, known: Iterable[Position | None]) -> None:
         """Keep the position short where the writes of others leave gaps between this context's own.
 
         Parameters:
-            owner: whose ``known_positions()`` tells what nodes are known to have executed.
+            known: what nodes are known to have executed.
         """
         with self.lock:
-            seen: Any = self.seen
-            self.grown = 0
+            seen = self.seen
+            self.merges = 0
             if seen is None or seen.size < self._shorten_at:
                 return
-            for known in owner.known_positions():
-                if type(known) is type(seen):
-                    seen = seen.compact(known)
+            for position in known:
+                if position is not None and type(position) is type(seen):
+                    seen = seen.compact(position)
             if seen.size >= LONGEST:
-                # The primary's present position, asked for before the next read, has all of it.
-                seen = None
-                self.debts += 1
+                seen = seen.filled()
             self.seen = seen
-            self._shorten_at = SHORT if seen is None else max(SHORT, 2 * seen.size)
+            self._shorten_at = min(LONGEST, max(SHORT, 2 * seen.size))
 
-    def take_over(self, other: Session) -> None:
-        """Oblige later reads to what `other` is obliged to."""
-        if other.owed:  # looked at first: once a debt is paid, its position is there
-            self.owe()
-        if other.seen is not None:
-            self.saw(other.seen)
-        self.stick(other.sticky_until)
+    def shortened_too(self, before: Position | None, after: Position) -> None:
+        """If this session had seen exactly `before`, which another has shortened to `after`, so has this."""
+        with self.lock:
+            if self.seen is before:
+                self.seen, self.merges = after, 0
+                self._shorten_at = min(LONGEST, max(SHORT, 2 * after.size))
+
+    # Servers without GTIDs
 
     def stick(self, until: float) -> None:
         """Keep reads on the primary until then."""
-        with self.lock:
-            self.sticky_until = max(self.sticky_until, until)
+        if until:
+            with self.lock:
+                self.sticky_until = max(self.sticky_until, until)
+                self.settled = False
 
     def sticks(self, now: float) -> bool:
         """Whether reads stay on the primary at `now`."""
+        if not self.sticky_until:
+            return False
         with self.lock:
             if now < self.sticky_until:
                 return True
             self.sticky_until = 0.0
+            self._settle()
             return False
-
-
-class Ended:
-    """What one statement on the primary leaves to a context that it has ended in.
-
-    Attributes:
-        owes: the primary's present position is owed.
-        transaction_read: the transaction that is open has read or failed at something.
-    """
-
-    __slots__ = ("owes", "transaction_read")
-
-    def __init__(self, owes: bool, transaction_read: bool) -> None:
-        self.owes = owes
-        self.transaction_read = transaction_read
-
-
-def ended(
-    text: str | bytes,
-    *,
-    succeeded: bool,
-    reported: bool,
-    was_open: bool,
-    is_open: bool,
-    transaction_read: bool,
-    commit_covers_reads: bool,
-) -> Ended:
-    """What a statement on the primary that has ended obliges its context to.
-
-    Parameters:
-        text: the statement.
-        succeeded: whether it ended without an error.
-        reported: whether the server reported a position for it.
-        was_open, is_open: whether a transaction was open before it, and is open after it.
-        transaction_read: whether the transaction had read or failed at something before.
-        commit_covers_reads: whether a commit's own position covers all that its transaction had read.
-    """
-    if reported:
-        return Ended(transaction_read and not commit_covers_reads, False)
-    word = first_word(text)
-    if is_open:
-        harmless = succeeded and (word in _SILENT or word in _REPORTED_LATER)
-        return Ended(False, transaction_read or not harmless)
-    if was_open:
-        return Ended(True, False)  # a COMMIT without a write, or a ROLLBACK: what it read was read
-    return Ended(not (succeeded and word in _SILENT), False)

@@ -103,6 +103,10 @@ class Assembly:
         parts: Parts = vars(self.plain.db)["_parts"]
         return parts.replicas.make(node)
 
+    def primary_endpoint(self) -> str:
+        """Where the primary is; equal for database objects that lead to the same one."""
+        return endpoint(self.plain.db.connect_params)
+
     def change_nodes(self, specs: tuple[NodeSpec, ...], cluster: Cluster) -> None:
         """Put these nodes in the place of the present ones; those that are alike stay as they are."""
         own = self.plain.db.connect_params
@@ -139,7 +143,8 @@ class Assembly:
         checks = self.make_checks(cluster, router)
         primary = self.make_primary(cluster, session, consistency, diagnosis, checks)
         replicas = self.make_replicas(cluster, session, diagnosis, checks, primary)
-        consistency.primary = PrimaryPositions(primary, replicas)
+        consistency.attach(PrimaryPositions(primary, replicas), self.primary_endpoint())
+        cluster.on_primary_answer = consistency.primary_answered
         cluster.prober = self.make_prober(settings, cluster)
         return Parts(router, cluster, consistency, session, primary, replicas, diagnosis, self.here)
 

@@ -84,6 +84,7 @@ class RoutedMembers:
         self.escapes = None if action == "ignore" else Escapes(parts.cluster, action)
         parts.cluster.news.database = str(database)
         if before is not None:
+            parts.consistency.continue_from(before.consistency)
             parts.cluster.news.hooks = before.cluster.news.hooks
             if before.cluster.prober is not None:
                 before.cluster.prober.retire()
@@ -235,6 +236,7 @@ class RoutedMembers:
         was_open = self.plain.is_open
         failures = self.parts.replicas.close()
         self.parts.primary.close()
+        self.parts.consistency.unit_ended()
         if failures:
             raise failures[0]
         return was_open

@@ -14,7 +14,7 @@ from ..errors import BookmarkError, ReadOnlyViolation
 from ..nodes.replica import Replica
 from ..nodes.replica_set import within
 from ..positions import MySQLPosition, Position
-from ..scopes.frames import Frame, causal, pinning
+from ..scopes.frames import Frame, pinning
 
 BOOKMARK_SECONDS = 24 * 3600.0
 """Seconds after which a bookmark is refused."""
@@ -76,24 +76,14 @@ class ScopeEntry:
         """Begin a ``causal_session()``, from a bookmark if there is one."""
         return self.causal_frame([] if bookmark is None else [self.position_of(bookmark)])
 
-    def causal_frame(self, positions: list[Position], *, apart: bool = False) -> Frame:
-        """A ``causal_session()`` that begins with `positions`.
-
-        Parameters:
-            apart: what this thread did outside of such sessions is none of its business, nor the other way.
-        """
+    def causal_frame(self, positions: list[Position | None], *, apart: bool = False) -> Frame:
+        """A ``causal_session()`` that begins with `positions`; `apart`: it is a unit of work of its own."""
         parts = self._parts
-        outer = None if apart and causal(parts.cluster) is None else parts.consistency.session()
-        session = Session(outer=outer)
-        if outer is not None:
-            session.take_over(outer)
-        for position in positions:
-            session.saw(position)
-            session.bookmarked = True
+        session = parts.consistency.inner_session(positions, apart=apart)
         return Frame(parts.cluster, "causal", session=session)
 
-    def position_of(self, bookmark: str, max_age: float = BOOKMARK_SECONDS) -> Position:
-        """The position that a bookmark holds.
+    def position_of(self, bookmark: str, max_age: float = BOOKMARK_SECONDS) -> Position | None:
+        """The position that a bookmark holds; None: what the primary has when it is read.
 
         Raises:
             BookmarkError: it is malformed, of another database or kind of server, or older than `max_age`.
@@ -102,6 +92,8 @@ class ScopeEntry:
         name, dialect = self._plain.db.database, self._parts.router.dialect
         if mark.history != name:
             raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {name!r}")
+        if mark.position is None:
+            return None
         kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
         if dialect not in (None, kind):
             raise BookmarkError(f"the bookmark is of a {kind} server, and this is {dialect}")
@@ -109,9 +101,4 @@ class ScopeEntry:
 
     def bookmark_of(self, session: Session) -> str | None:
         """What a session must see, as a string; None where that is nothing."""
-        position = self._parts.consistency.settled(session)
-        return (
-            None
-            if position is None
-            else bookmarks.encode(position, str(self._plain.db.database), Clock.wall())
-        )
+        return self._parts.consistency.bookmark(session, str(self._plain.db.database), Clock.wall())

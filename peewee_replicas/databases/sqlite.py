@@ -215,6 +215,9 @@ class _SqliteAssembly(Assembly):
             raise ConfigurationError(f"readers={readers!r}: wanted is a whole number, 0 to {_MOST_READERS}")
         return tuple(NodeSpec(f"reader-{number}", 1, {}) for number in range(1, readers + 1))
 
+    def primary_endpoint(self) -> str:
+        return f"sqlite:{self.plain.db.database}"
+
     def make_cluster(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Cluster:
         place = str(self.plain.db.database)
         nodes = [Replica(spec, place, self._database_of) for spec in specs]

@@ -37,6 +37,7 @@ class Execution:
         lost_at: the node of that attempt, if it still answers.
         unreadable: the error of the first node that could not read its own data for it.
         returned: the read went back to that node, as no other could serve it.
+        restarted: it has begun anew, because what it waited for on replicas was lost.
         resent: it could not be sent to the primary once, and was tried there again.
         sends: False where only its node is looked for, for a raw cursor.
         found: the database of the node it was handed to last.
@@ -53,6 +54,7 @@ class Execution:
     unreadable: Exception | None = None
     returned = False
     resent = False
+    restarted = False
     sends = True
     found: PlainDatabase | None = None
 

@@ -9,7 +9,25 @@ from ..connections.diagnosis import nobody_answers
 from ..errors import NoReplicaAvailable
 from ..nodes.replica import Replica
 from ..routing.plan import REPLICA
+from .attempt import Behind
 from .execution import Execution
+
+
+def starts_over(execution: Execution) -> bool:
+    """Whether replicas were waited for in vain because of a lost history, and the read is to begin anew.
+
+    Where the primary may serve it, it does so at once instead; only the next reads are on replicas.
+    """
+    parts = execution.parts
+    behind = any(isinstance(exc, Behind) for exc in execution.tried.values())
+    if not behind or execution.restarted or not parts.consistency.forget_lost_history(execution.frame):
+        return False
+    if execution.plan.places != (REPLICA,) and parts.router.settings.max_fallback_share is None:
+        return False
+    execution.restarted, execution.catch_up = True, None
+    execution.plan = execution.plan._replace(must_see=None)
+    execution.tried.clear()
+    return True
 
 
 def refuse_fallback(execution: Execution) -> None:

@@ -6,10 +6,11 @@ from peewee import PeeweeException
 
 from ..connections.peewee_types import Cursor
 from ..connections.snapshot import Snapshot
+from ..consistency.catch_up import CatchUp
 from ..servers.error_meanings import NO_CONNECTION
 from .attempt import attempt, behind, violation
 from .execution import Execution
-from .fallback import follow_fallback, refuse_fallback, say_nobody_answers
+from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, starts_over
 
 
 def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
@@ -50,6 +51,12 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
                 raise
             execution.tried[replica] = exc
         replica = parts.router.choice.another(set(execution.tried))
+    if starts_over(execution):
+        needed = parts.consistency.needs(execution.frame).position
+        if needed is not None:
+            execution.catch_up = CatchUp(needed, parts.router.settings.catch_up_timeout)
+        _begin(execution, snapshot)
+        return
     refuse_fallback(execution)
     reader = parts.cluster.reader
     try:

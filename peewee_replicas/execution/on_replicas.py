@@ -22,7 +22,7 @@ from ..servers.error_meanings import Meaning, explained, lacking
 from ..statements.redaction import redacted
 from .attempt import Behind, attempt, attempt_caught_up, violation
 from .execution import Execution
-from .fallback import follow_fallback, refuse_fallback, say_nobody_answers
+from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, starts_over
 from .in_snapshot import in_snapshot
 from .on_primary import on_primary
 
@@ -248,8 +248,8 @@ def _fall_back(execution: Execution) -> Cursor:
         execution.returned = True
         parts.router.choice.stay_with(back)
         return _on_replicas(execution, back)
-    if any(isinstance(exc, Behind) for exc in execution.tried.values()):
-        parts.consistency.look_for_lost_history()
+    if starts_over(execution):
+        return read(execution)
     refuse_fallback(execution)
     try:
         return on_primary(execution)

@@ -41,38 +41,28 @@ class Visit:
         failed: the primary was asked and failed to answer, and is not asked again.
     """
 
-    __slots__ = ("_began", "_stuck", "database", "failed", "label", "session")
+    __slots__ = ("_began", "_counts", "_stuck", "database", "failed", "label", "session")
 
     def __init__(self, label: str, database: Any, frame: Frame) -> None:
         self.label = label
         self.database = database
         self.session = cast(Session, frame.session)
         self.failed = False
-        self._began: Any = self.session.seen
-        self._stuck = self.session.sticky_until
+        session = self.session
+        self._began = session.seen
+        self._stuck = session.sticky_until
+        self._counts = session.additions, session.restarts
 
     @property
     def owes(self) -> bool:
         """Whether the primary has to be asked before the bookmark is known."""
-        session = self.session
-        if self.failed:
-            return False
-        seen = session.seen
-        return session.owed or session.lost or (seen is not None and seen.size > _GAPS and self._moved())
+        return self.session.owes and not self.failed
 
     def ask(self) -> None:
         """Ask the primary; on a thread or task that has no connection, none is left."""
-        session, consistency = self.session, members_of(self.database).parts.consistency
         was_closed = self.database.is_closed()
         try:
-            if session.lost:
-                now = consistency.primary.current()
-                if now is not None:
-                    session.begin_anew(now)  # what no primary has is never reached, and not handed out again
-                    self._began = None
-            else:
-                session.owe()
-                consistency.settled(session)
+            members_of(self.database).parts.consistency.pay(self.session)
         finally:
             if was_closed and not self.database.is_closed():
                 self.database.close()
@@ -81,20 +71,23 @@ class Visit:
         """What the visitor must see from now on, as far as it is known; None where that is nothing new.
 
         Where the servers keep no GTIDs: until when the visitor's reads stay on the primary.
-
-        Raises:
-            ValueError: it does not fit into a bookmark.
         """
-        seen, sticky_until = self.session.seen, self.session.sticky_until
-        if seen is not None and self._moved():
-            return bookmarks.encode(seen, self.database.database, Clock.wall())
-        if sticky_until > self._stuck:
-            return until_text(Clock.wall() + sticky_until - Clock.monotonic())
+        session, (additions, restarts) = self.session, self._counts
+        if session.owes:  # the primary could not say where it is
+            return bookmarks.encode(None, str(self.database.database), Clock.wall())
+        seen: Any = session.seen
+        began: Any = self._began
+        # What the session took over from this process is not the visitor's own.
+        if session.additions == additions and session.restarts == restarts:
+            return None
+        # A position that was lost must not come back with the next request, whatever its numbers say.
+        comparable = session.restarts == restarts and began is not None and type(began) is type(seen)
+        if seen is not None and not (comparable and began.covers(seen)):
+            short = seen if seen.size <= _GAPS else seen.filled()
+            return bookmarks.encode_within_limit(short, str(self.database.database), Clock.wall())
+        if session.sticky_until > self._stuck:
+            return until_text(Clock.wall() + session.sticky_until - Clock.monotonic())
         return None
-
-    def _moved(self) -> bool:
-        began, seen = self._began, self.session.seen
-        return seen is not None and not (type(began) is type(seen) and began.covers(seen))
 
 
 class Request:
@@ -205,16 +198,17 @@ class Carrier:
         except Exception as exc:
             self.failed(visit, exc)
             return
-        if visit.session.owed:
+        if visit.session.owes:
             visit.failed = True
             self.counters.add("unsent")
 
     def failed(self, visit: Visit, exc: Exception) -> None:
-        """Say that a response goes out without its bookmark: what it tells of may have been committed."""
+        """Say that the position of a response is not known: what it tells of may have been committed."""
         visit.failed = True
         self.counters.add("unsent")
         logger.warning(
-            "a response goes out without a bookmark of %r, so the visitor's next request may see less: %s",
+            "the position in %r is not known for a response, so the visitor's next request reads what the "
+            "primary has then: %s",
             visit.database.database,
             exc,
             exc_info=exc,
@@ -223,11 +217,7 @@ class Carrier:
     def added(self, request: Request, headers: list[tuple[str, str]], https: bool) -> list[tuple[str, str]]:
         """The headers of a response, with the bookmarks that are known."""
         for visit in request.visits:
-            try:
-                text = visit.bookmark()
-            except ValueError as exc:
-                self.failed(visit, exc)
-                continue
+            text = visit.bookmark()
             if text is not None:
                 self.counters.add("sent")
                 sealed = self.terms.seal(visit.label, text, https)

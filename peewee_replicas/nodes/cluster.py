@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from ..concurrency import new_lock
@@ -18,7 +18,7 @@ PRIMARY: Literal["primary"] = "primary"
 
 COUNTED = (
     "primary", "fallbacks", "fallbacks_refused", "retries", "reruns", "refused", "observed", "asked",
-    "unasked", "waits", "behind", "snapshots_lost", "hung_up",
+    "unasked", "waits", "behind", "snapshots_lost", "hung_up", "positions_lost",
 )  # fmt: skip
 """The counters of every database, in the order of ``db.stats()``."""
 
@@ -41,6 +41,7 @@ class Cluster:
             are not used again.
         writes: what was seen of writes to the primary: ``"unseen"``: nothing; ``"taken"``; ``"lost"``: it has
             taken some and is read-only now; ``"refused"``: it is read-only, and was never seen to take any.
+        on_primary_answer: called with the primary's identity and position each time the prober was told them.
         membership_lock: held while the list of replicas is exchanged.
     """
 
@@ -56,6 +57,7 @@ class Cluster:
         self.settings_met = Comparison()
         self.generation = 0
         self.writes: WriteState = "unseen"
+        self.on_primary_answer: Callable[[str, Position | None], None] = lambda *_: None
         self.membership_lock = new_lock()
         self._timed = timed
         self._take_in(replicas.all)

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 from ..concurrency import Clock, new_lock
 from ..events import Counters, NodeNews
+from ..positions import Position
 from ..servers.wire.sockets import readable
 from .fitness import role_change
 from .interview import Facts, Questionnaire, facts
@@ -70,6 +71,7 @@ class ProbedCluster(Protocol):
         counters: where it counts the connections under which it has hung up.
         news: tells the user's hooks of what happens to the primary.
         settings: the database's.
+        on_primary_answer: called with the primary's identity and position each time it has told them.
     """
 
     @property
@@ -82,6 +84,8 @@ class ProbedCluster(Protocol):
     def news(self) -> NodeNews: ...
     @property
     def settings(self) -> ProbeSettings: ...
+    @property
+    def on_primary_answer(self) -> Callable[[str, Position | None], None]: ...
 
     generation: int
     writes: WriteState
@@ -436,6 +440,7 @@ class Prober:
             if replica is cluster.reader:
                 self._samples.add(probe.asked_at, probe.answered_at, told)
                 changed = self._note_changed_role(target, told)
+                cluster.on_primary_answer(told.server.text if told.server.server_id else "", told.sample)
             fitness = target.history.assess(
                 told, probe.answered_at, around, serves=replica in cluster.replicas.all,
                 listed=replica.is_primary, max_lag=cluster.settings.max_lag,

@@ -89,7 +89,7 @@ class Router:
         Raises:
             OperationalError: the primary has to be asked, and cannot be.
         """
-        position = ASK if scoped else self.consistency.at_hand()
+        position = ASK if scoped else self.consistency.need_outside_scopes()
         if position is ASK:
             needs = self.consistency.needs(frame)
             if needs.primary:

@@ -16,6 +16,13 @@ from typing import Literal, Protocol
 Place = Literal["readonly", "primary", "causal"]
 
 
+class Session(Protocol):
+    """What a scope has to know of the session of a ``causal_session()``."""
+
+    def end(self) -> None:
+        """Hand what was seen on to the session around it."""
+
+
 class Snapshot(Protocol):
     """What a scope has to know of the snapshot it reads from."""
 
@@ -34,7 +41,7 @@ class Frame:
         place: what the scope is.
         ended: True once it was left; it is then in force nowhere.
         level: the consistency it asks for, or None for the database's own.
-        session: what reads in a ``causal_session()`` must see; None for other scopes.
+        session: what reads in a ``causal_session()`` must see; None for other scopes. Told of the end.
         node: the node that a ``readonly()`` or ``causal_session()`` has picked, kept for its whole life.
         served: whether that node has served a read.
         snapshot: what ``readonly(snapshot=True)`` reads from; None for other scopes.
@@ -49,7 +56,7 @@ class Frame:
     )  # fmt: skip
 
     def __init__(
-        self, owner: object, place: Place, *, level: str | None = None, session: object = None
+        self, owner: object, place: Place, *, level: str | None = None, session: Session | None = None
     ) -> None:
         self.owner = owner
         self.place = place
@@ -66,6 +73,8 @@ class Frame:
     def end(self) -> None:
         """Be in force nowhere any more."""
         self.ended = True
+        if self.session is not None:
+            self.session.end()
         if self.snapshot is not None:
             self.snapshot.end()
 

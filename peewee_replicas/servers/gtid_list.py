@@ -111,18 +111,32 @@ class MariaDBPosition(Position):
             raise mixed(self, known)
         return self
 
-    def recorded_in(self, binlog_state: str) -> bool:
-        """Whether the history of a primary has every GTID of this position.
+    def filled(self) -> MariaDBPosition:
+        """This position: a list has no gaps."""
+        return self
 
-        False means that it was lost, by a failover for one. A rebuilt server that took the same
-        numbers again cannot be told apart.
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Of each domain and server, its number, twice."""
+        return {f"{domain}-{server}": (n, n) for domain, (n, server) in self._last.items()}
+
+    def recorded_in(self, binlog_state: str) -> bool:
+        """Whether the history of a primary has every GTID of this position; see `unrecorded_in`."""
+        return self.unrecorded_in(binlog_state).is_empty
+
+    def unrecorded_in(self, binlog_state: str) -> MariaDBPosition:
+        """The GTIDs that the history of a primary does not have.
+
+        They were lost, by a failover for one. A rebuilt server that took the same numbers again cannot
+        be told apart.
 
         Parameters:
             binlog_state: the primary's ``@@gtid_binlog_state``, with what it has applied and not logged.
                 Raises ``ValueError`` if malformed.
         """
         state = last_by_server(binlog_state)
-        return all(state.get((d, server), 0) >= n for d, (n, server) in self._last.items())
+        return self._made(
+            {d: (n, server) for d, (n, server) in self._last.items() if state.get((d, server), 0) < n}
+        )
 
     @property
     def size(self) -> int:

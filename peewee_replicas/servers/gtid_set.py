@@ -155,6 +155,12 @@ class MySQLPosition(Position):
                     closed[source] = fewer
         return self if closed is None else self._made(closed)
 
+    def filled(self) -> MySQLPosition:
+        """One interval for each source and tag, from its first number to its last."""
+        if all(len(bounds) == 2 for bounds in self._sources.values()):
+            return self
+        return self._made({source: (bounds[0], bounds[-1]) for source, bounds in self._sources.items()})
+
     def without(self, other: MySQLPosition) -> MySQLPosition:
         """The transactions that are not in `other`."""
         if type(other) is not type(self):
@@ -164,6 +170,10 @@ class MySQLPosition(Position):
             for source, bounds in self._sources.items()
         }
         return self._made({source: bounds for source, bounds in left.items() if bounds})
+
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Of each source and tag, the first and the last number."""
+        return {source: (bounds[0], bounds[-1] - 1) for source, bounds in self._sources.items()}
 
     @property
     def size(self) -> int:

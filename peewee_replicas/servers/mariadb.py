@@ -54,13 +54,15 @@ def now(row: tuple[Any, ...]) -> MariaDBPosition | None:
 HISTORY = "SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos, @@GLOBAL.log_bin"
 
 
-def in_history(row: tuple[Any, ...], wanted: Position) -> bool:
-    """Whether the primary that gave `row` as answer to `HISTORY` has all of a position."""
+def missing(row: tuple[Any, ...], wanted: Position) -> Position | None:
+    """What of a position the primary that answered `HISTORY` with `row` does not have; None: nothing."""
     logged, applied, logs = row
     if not int(logs):
-        return True
-    known = ",".join(text for text in (logged, applied) if text)
-    return isinstance(wanted, MariaDBPosition) and wanted.recorded_in(known)
+        return None
+    if not isinstance(wanted, MariaDBPosition):
+        return wanted
+    lost = wanted.unrecorded_in(",".join(text for text in (logged, applied) if text))
+    return None if lost.is_empty else lost
 
 
 def position(text: str) -> MariaDBPosition:

@@ -51,10 +51,15 @@ def now(row: tuple[Any, ...]) -> MySQLPosition | None:
 HISTORY = NOW
 
 
-def in_history(row: tuple[Any, ...], wanted: Position) -> bool:
-    """Whether the primary that gave `row` as answer to `HISTORY` has all of a position."""
+def missing(row: tuple[Any, ...], wanted: Position) -> Position | None:
+    """What of a position the primary that answered `HISTORY` with `row` does not have; None: nothing."""
     own = now(row)
-    return own is None or (isinstance(wanted, MySQLPosition) and own.covers(wanted))
+    if own is None:
+        return None
+    if not isinstance(wanted, MySQLPosition):
+        return wanted
+    lost = wanted.without(own)
+    return None if lost.is_empty else lost
 
 
 def position(text: str) -> MySQLPosition:

@@ -47,6 +47,14 @@ class Position(ABC):
         result covers this position and asks for nothing that is neither in it nor in `known`.
         """
 
+    @abstractmethod
+    def filled(self: P) -> P:
+        """This position with all its gaps closed: it covers this one, and asks for what others wrote too."""
+
+    @abstractmethod
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Of everybody who wrote what is in it, the first and the last number; by the server's own names."""
+
     @property
     @abstractmethod
     def size(self) -> int:

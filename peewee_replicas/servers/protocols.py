@@ -68,7 +68,7 @@ class ServerDialect(Dialect, Protocol):
 
     @property
     def HISTORY(self) -> str:
-        """A query for all that the primary ever had, whose row goes to `in_history`."""
+        """A query for all that the primary ever had, whose row goes to `missing`."""
 
     @property
     def COMMIT_COVERS_READS(self) -> bool:
@@ -97,8 +97,8 @@ class ServerDialect(Dialect, Protocol):
     def now(self, row: tuple[Any, ...]) -> Position | None:
         """The position in a row of `NOW`; None where the server keeps no GTIDs."""
 
-    def in_history(self, row: tuple[Any, ...], wanted: Position) -> bool:
-        """Whether the primary that answered `HISTORY` with `row` has everything in `wanted`."""
+    def missing(self, row: tuple[Any, ...], wanted: Position) -> Position | None:
+        """What of `wanted` the primary that answered `HISTORY` with `row` does not have; None: nothing."""
 
     def position(self, text: str) -> Position:
         """A position from the server's text. Raises ``ValueError`` if malformed."""
@@ -260,6 +260,10 @@ class ServerConnection(Connection, Protocol):
     @property
     def has_more_results(self) -> bool:
         """Whether another result of the last statement is still to be read."""
+
+    @property
+    def more_results(self) -> bool:
+        """Whether the server has just said, with a result, that further ones follow it."""
 
     @property
     def connect_timeout(self) -> float | None:

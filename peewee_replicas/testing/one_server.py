@@ -142,7 +142,7 @@ class _AlwaysThere:
     def __init__(self, consistency: Consistency) -> None:
         self._consistency = consistency
 
-    def at_hand(self) -> None:
+    def need_outside_scopes(self) -> None:
         return None
 
     def needs(self, _frame: Frame | None) -> Needs:

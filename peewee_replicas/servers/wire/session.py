@@ -196,6 +196,11 @@ class SessionState:
             self.listener(self, False, bool(self.transaction))
 
     @property
+    def more_results(self) -> bool:
+        """Whether the last packet that ended a statement said that further results follow."""
+        return bool(self.server_status & SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS)
+
+    @property
     def in_transaction(self) -> bool:
         """Whether the server counts this session as inside a transaction (also read by playhouse's pool)."""
         return bool(self.transaction)

@@ -53,7 +53,7 @@ def test_a_primary_that_hangs_costs_a_question_a_bounded_time(server: Any) -> No
             with pytest.raises(asyncio.CancelledError):
                 await database.aexecute_sql("SELECT 4")
             cluster.primary.resume()
-            while session.owed:  # others ask then
+            while session.owes:  # others ask then
                 await database.aexecute_sql("SELECT 5")
                 await asyncio.sleep(0.05)
 

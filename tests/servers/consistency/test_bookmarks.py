@@ -66,7 +66,7 @@ def test_a_bookmark_of_what_reported_no_position(lagging: Any) -> None:
         Slot.update(n=9).where(Slot.n == 0).execute()
         mark = db.bookmark()
         assert db.stats()["asked"] == 1
-        with impatient(lagging) as other, other.causal_session(mark):
+        with impatient(lagging, apart=True) as other, other.causal_session(mark):
             assert in_thread(lambda: read_and_close(other)) == 1  # a plain thread has no part in it
             assert n_of() == 2
 

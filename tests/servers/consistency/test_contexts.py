@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +21,8 @@ from support.clusters.lagging import (
 )
 from support.forms import threads_only
 from support.forms.threads import in_thread
+from support.proxies.relay import Relay
+from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase
 
@@ -28,11 +31,22 @@ pytestmark = pytest.mark.usefixtures("form")
 # Threads and tasks
 
 
-def test_another_thread_is_another_context_at_level_session(lagging: Any) -> None:
+def test_a_new_thread_sees_what_was_written_before(lagging: Any) -> None:
     with impatient(lagging) as db:
+        assert n_of() == 1
+        Slot.update(n=2).execute()
+        assert in_thread(lambda: read_and_close(db)) == 2
+
+
+@threads_only("starts threads or an event loop itself")
+def test_a_unit_of_work_sees_nothing_that_others_write_after_it_has_begun(lagging: Any) -> None:
+    with impatient(lagging) as db, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(n_of).result() == 1
         Slot.update(n=2).execute()
         assert n_of() == 2
-        assert in_thread(lambda: read_and_close(db)) == 1
+        assert pool.submit(n_of).result() == 1  # as it would at a server that is late
+        pool.submit(db.close).result()
+        assert pool.submit(read_and_close, db).result() == 2  # another unit of work
 
 
 @threads_only("starts threads or an event loop itself")
@@ -101,20 +115,20 @@ def test_a_causal_session_follows_to_thread(lagging: Any) -> None:
 @threads_only("starts threads or an event loop itself")
 def test_a_causal_session_does_not_see_what_others_write(lagging: Any) -> None:
     with impatient(lagging) as db:
+        assert n_of() == 1
         in_thread(lambda: (Slot.update(n=2).execute(), db.close()))
         with db.causal_session():
             assert n_of() == 1
 
 
 @threads_only("starts threads or an event loop itself")
-def test_to_thread_without_a_causal_session_needs_level_process(lagging: Any) -> None:
+@pytest.mark.parametrize("level", ["session", "process"])
+def test_to_thread_sees_what_was_written_before(lagging: Any, level: str) -> None:
     async def main(db: Any) -> int | None:
         Slot.update(n=2).execute()
         return await asyncio.to_thread(read_and_close, db)
 
-    with impatient(lagging) as db:
-        assert asyncio.run(main(db)) == 1
-    with impatient(lagging, consistency="process") as db:
+    with impatient(lagging, consistency=level) as db:
         assert asyncio.run(main(db)) == 2
 
 
@@ -177,22 +191,70 @@ def test_a_scope_stays_with_the_node_that_has_served_it(lagging: Any) -> None:
 # Databases and pools
 
 
-def test_two_databases_of_one_process_owe_each_other_nothing(lagging: Any) -> None:
-    with impatient(lagging) as one, impatient(lagging, consistency="process") as two:
-
-        def through(db: Any) -> Any:
-            with db.bind_ctx(MODELS):
-                return n_of()
-
+@pytest.mark.parametrize("level", ["session", "process"])
+def test_two_databases_over_the_same_servers_share_what_was_written(lagging: Any, level: str) -> None:
+    with impatient(lagging) as one, impatient(lagging, consistency=level, user="admin") as two:
+        with two.bind_ctx(MODELS):
+            assert n_of() == 1
+            two.close()
         with one.bind_ctx(MODELS):
             Slot.update(n=2).execute()
-        assert (through(one), through(two)) == (2, 1)
-        with one.causal_session():
-            assert (through(one), through(two)) == (2, 1)
+        with two.bind_ctx(MODELS):
+            assert n_of() == 2
+        elsewhere(lagging, "UPDATE slot SET n = 3")
+        with one.bind_ctx(MODELS):
+            Slot.update(n=9).where(Slot.n == 0).execute()  # has seen that there is no 0
+        two.close()
+        with two.bind_ctx(MODELS):
+            assert n_of() == 3
+
+
+@pytest.fixture
+def another_address(lagging: Any) -> Iterator[dict[str, Any]]:
+    """Another address of the primary."""
+    with Relay(lagging.primary.port) as relay:
+        yield {"port": relay.port}
+
+
+def test_databases_of_other_servers_owe_each_other_nothing(lagging: Any, another_address: Any) -> None:
+    """Here at another address of the primary, where nobody has asked who it is."""
+    with impatient(lagging) as one, impatient(lagging, consistency="process", **another_address) as two:
+        with one.bind_ctx(MODELS):
+            Slot.update(n=2).execute()
+        with two.bind_ctx(MODELS):
+            assert n_of() == 1
         assert two.bookmark() is None
         assert two.stats()["asked"] == two.stats()["waits"] == 0
-        with two.causal_session(one.bookmark()):
-            assert through(two) == 2
+        with two.causal_session(one.bookmark()), two.bind_ctx(MODELS):
+            assert n_of() == 2
+
+
+@threads_only("the prober is the same for both forms")
+def test_one_server_behind_two_addresses_is_known_by_its_identity(lagging: Any, another_address: Any) -> None:
+    options = {"probe_interval": 0.1, "max_lag": None}
+    with impatient(lagging, **options) as one, impatient(lagging, **options, **another_address) as two:
+        for db in (one, two):
+            with db.bind_ctx(MODELS):
+                assert n_of() == 1  # from now on somebody looks
+        until(lambda: two._parts.consistency.history.others)
+        two.close()
+        with one.bind_ctx(MODELS):
+            Slot.update(n=2).execute()
+        with two.bind_ctx(MODELS):
+            assert n_of() == 2
+
+
+def test_a_database_that_is_initialised_again_goes_on_with_what_was_written(
+    lagging: Any, another_address: Any
+) -> None:
+    with impatient(lagging) as db:
+        assert n_of() == 1
+        Slot.update(n=2).execute()
+        db.close()
+        db.init(db.database, **another_address)
+        assert n_of() == 2
+        db.init(db.database, policy="random")
+        assert n_of() == 2
 
 
 def test_a_pooled_connection_carries_no_obligations_to_its_next_user(lagging: Any) -> None:
@@ -207,15 +269,15 @@ def test_a_pooled_connection_carries_no_obligations_to_its_next_user(lagging: An
                 used.append(conn)
             return read_and_close(db)
 
-        def second() -> tuple[int | None, Any]:
+        def second() -> tuple[int | None, bool]:
             with db.connection_context():
                 with db.primary():
                     assert db.connection() is used[0]
                     assert not used[0].transaction_has_read
-                return n_of(), db.bookmark()
+                return n_of(), db.bookmark() is not None
 
         used: list[Any] = []
         with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
             assert one.submit(first).result() == 2
-            assert other.submit(second).result() == (1, None)
+            assert other.submit(second).result() == (2, True)  # what the process wrote before
             assert one.submit(read_and_close, db).result() == 2

@@ -31,7 +31,7 @@ def test_an_obligation_stays_while_the_primary_is_down(
         own_pair.primary.start()
         until(lambda: n_of() == 2, 60)
         assert n_of() == 2
-        assert not db._parts.consistency.own_session().owed or db.stats()["fallbacks"]
+        assert not db._parts.consistency.own_session().owes or db.stats()["fallbacks"]
 
 
 BODY = (

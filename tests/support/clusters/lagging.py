@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from peewee import CharField, IntegerField, Model
 from support.clusters import own_cluster
 
 from peewee_replicas import RouteEvent
+from peewee_replicas.consistency import process_history
 from peewee_replicas.servers import mariadb, mysql
 from peewee_replicas.testing import LocalCluster
 
@@ -112,9 +114,22 @@ def read_and_close(db: Any) -> int | None:
 
 
 @contextmanager
-def bound(cluster: LocalCluster, kind: Any = None, **options: Any) -> Iterator[Any]:
-    """A database over the cluster with the models bound to it. It is closed afterwards."""
-    db = cluster.database(kind, **options)
+def as_in_another_process() -> Iterator[None]:
+    """A database object that is made meanwhile knows nothing of what others wrote to the same servers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process_history, "_by_endpoint", WeakValueDictionary())
+        yield
+
+
+@contextmanager
+def bound(cluster: LocalCluster, kind: Any = None, *, apart: bool = False, **options: Any) -> Iterator[Any]:
+    """A database over the cluster, with the models bound to it; closed afterwards.
+
+    Parameters:
+        apart: it is as if in another process.
+    """
+    with as_in_another_process() if apart else nullcontext():
+        db = cluster.database(kind, **options)
     with db.bind_ctx(MODELS):
         yield db
     db.close()

@@ -165,7 +165,7 @@ SOME = number(int(NOW * 1000)) + b"\x00"  # a time and a history without a name
         (b"\x11" + number(2**69) + b"\x00", "issued must be"),
         (b"\x11" + number(1) + b"\x02\xff", "is no text"),
         (b"\x11" + number(1) + number(2**60), "ends too early"),
-        (b"\x11" + number(1) + number((MAX_HISTORY + 1) * 2) + b"a" * (MAX_HISTORY + 1), "at most 64 bytes"),
+        (b"\x11" + number(1) + number((MAX_HISTORY + 1) * 2) + b"a" * (MAX_HISTORY + 1), "at most 256 bytes"),
         (b"\x11" + number(1) + b"\x48" + A.encode(), "not as this package writes it"),
         (b"\x11" + SOME + b"\x00\x01", "ends too early"),
         (b"\x11" + SOME + b"\x00\x01\x88\x00", "not as this package writes it"),  # 8 in two bytes
@@ -257,7 +257,7 @@ def test_a_text_that_is_too_long_is_not_looked_at() -> None:
 
 def test_a_history_that_is_too_long() -> None:
     encode(MariaDBPosition(), "é" * (MAX_HISTORY // 2), NOW)
-    with pytest.raises(ValueError, match="at most 64 bytes, not 66"):
+    with pytest.raises(ValueError, match="at most 256 bytes, not 258"):
         encode(MariaDBPosition(), "é" * (MAX_HISTORY // 2 + 1), NOW)
 
 

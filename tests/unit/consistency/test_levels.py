@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import peewee
 import pytest
 
+from peewee_replicas import bookmarks
 from peewee_replicas.consistency.levels import ASK, NOTHING, Consistency
 from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.events import Counters
@@ -30,6 +34,7 @@ class Primary:
     def __init__(self) -> None:
         self.position: str | None = "0-1-100"
         self.down: Exception | None = None
+        self.lost: MariaDBPosition | None = None
         self.questions = 0
 
     def may_ask(self) -> bool:
@@ -44,8 +49,10 @@ class Primary:
             raise self.down
         return None if self.position is None else gtid(self.position)
 
-    def has(self, position: Position) -> bool:
-        return True
+    def missing(self, positions: Sequence[Position]) -> list[Position | None]:
+        if self.down is not None:
+            raise self.down
+        return [self.lost if self.lost is not None and one.covers(self.lost) else None for one in positions]
 
     def is_unreachable(self, exc: BaseException) -> bool:
         return meaning(type(exc).__name__, exc.args) in NO_CONNECTION
@@ -54,9 +61,12 @@ class Primary:
 OWNER: Any = object()
 
 
-def consistency(level: str = "session", sticky_seconds: float = 60.0) -> Consistency:
+_ports = itertools.count()
+
+
+def consistency(level: str = "session", sticky_seconds: float = 60.0, endpoint: str = "") -> Consistency:
     found = Consistency(OWNER, level, 0.5, sticky_seconds, Counters("asked", "unasked"))
-    found.primary = Primary()
+    found.attach(Primary(), endpoint or str(next(_ports)))
     return found
 
 
@@ -69,7 +79,7 @@ def statement(found: Consistency, text: str, gtid: str | None = None, **values: 
         transaction="",
         transaction_has_read=False,
         dialect=mariadb,
-        is_lost=False,
+        more_results=False,
     )
     vars(conn).update({name: value for name, value in values.items() if hasattr(conn, name)})
     found.statement_ended(conn, values.get("succeeded", True), values.get("was_open", False))
@@ -90,16 +100,17 @@ def asked(found: Consistency) -> int:
 def test_without_writes_a_read_needs_nothing() -> None:
     found = consistency()
     assert found.needs(None) == NOTHING
-    assert found.at_hand() is None
+    assert found.need_outside_scopes() is None
     assert asked(found) == 0
 
 
 def test_a_read_needs_the_position_that_a_write_reported() -> None:
     found = consistency()
-    statement(found, "INSERT", "0-1-5")
-    assert found.at_hand() == gtid("0-1-5")
+    statement(found, "INSERT INTO t", "0-1-5")
+    assert found.need_outside_scopes() is ASK  # the first read of a unit of work
     assert found.needs(None).position == gtid("0-1-5")
-    statement(found, "INSERT", "0-1-7")
+    assert found.need_outside_scopes() == gtid("0-1-5")
+    statement(found, "INSERT INTO t", "0-1-7")
     assert found.needs(None).position == gtid("0-1-7")
     assert asked(found) == 0
 
@@ -107,7 +118,7 @@ def test_a_read_needs_the_position_that_a_write_reported() -> None:
 def test_a_position_that_was_not_reported_is_asked_for_once() -> None:
     found = consistency()
     statement(found, "INSERT")
-    assert found.at_hand() is ASK
+    assert found.need_outside_scopes() is ASK
     for _ in range(3):
         assert found.needs(None).position == gtid("0-1-100")
     assert asked(found) == 1
@@ -117,14 +128,36 @@ def test_a_position_that_was_not_reported_is_asked_for_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "own", "other"), [("session", True, False), ("process", True, True), ("eventual", False, False)]
+    ("level", "own", "later", "earlier"),
+    [
+        ("session", True, True, False),
+        ("process", True, True, True),
+        ("eventual", False, False, False),
+    ],
 )
-def test_whose_writes_each_level_covers(level: str, own: bool, other: bool) -> None:
+def test_whose_writes_each_level_covers(level: str, own: bool, later: bool, earlier: bool) -> None:
+    """Those of this context; of others, those from before it began, or at level process all."""
     found = consistency(level)
-    statement(found, "INSERT", "0-1-5")
-    expected = {True: gtid("0-1-5"), False: None}
+    begun, written = threading.Event(), threading.Event()
+
+    def read_before_and_after() -> Position | None:
+        found.needs(None)
+        begun.set()
+        written.wait(10)
+        return found.needs(None).position
+
+    def write() -> None:
+        begun.wait(10)
+        statement(found, "INSERT INTO t", "0-1-5")
+        written.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(read_before_and_after)
+        write()
+        expected = {True: gtid("0-1-5"), False: None}
+        assert before.result(10) == expected[earlier]
     assert found.needs(None).position == expected[own]
-    assert in_thread(lambda: found.needs(None).position) == expected[other]
+    assert in_thread(lambda: found.needs(None).position) == expected[later]
 
 
 def test_strong_asks_for_every_read() -> None:
@@ -155,8 +188,9 @@ def causal(session: Session) -> Any:
 @pytest.mark.parametrize("level", ["session", "process"])
 def test_a_bookmark_counts_at_every_level_that_promises_something(level: str) -> None:
     found = consistency(level)
-    statement(found, "INSERT", "1-1-5")
     with causal(Session(gtid("0-1-9"))):
+        found.needs(None)
+        in_thread(lambda: statement(found, "INSERT INTO t", "1-1-5"))
         position: Any = found.needs(None).position
         assert position.covers(gtid("0-1-9"))
         assert position.covers(gtid("1-1-5")) is (level == "process")
@@ -164,12 +198,13 @@ def test_a_bookmark_counts_at_every_level_that_promises_something(level: str) ->
 
 def test_the_writes_of_a_causal_session_are_its_own() -> None:
     found = consistency()
+    found.needs(None)
     session = Session()
     with causal(session):
         statement(found, "INSERT", "0-1-5")
         assert found.needs(None).position == gtid("0-1-5")
     assert session.seen == gtid("0-1-5")
-    assert found.needs(None) == NOTHING
+    assert found.needs(None) == NOTHING  # it was not entered from this thread's own session
 
 
 def test_a_scope_that_had_to_move_needs_where_it_moved_to() -> None:
@@ -201,18 +236,19 @@ def test_a_primary_that_cannot_be_asked_is_said_once_and_stays_owed(
     assert len([record for record in caplog.records if "refused by 127.0.0.1" in record.message]) == 1
     primary.down = None
     assert found.needs(None).position == gtid("0-1-100")
-    assert not found.own_session().owed
+    assert not found.own_session().owes
 
 
-def test_where_the_primary_refuses_to_tell_its_position_reads_stay_on_it_and_a_bookmark_is_an_error() -> None:
+def test_where_the_primary_refuses_to_tell_its_position_reads_stay_on_it() -> None:
     found = consistency()
     primary: Any = found.primary
     statement(found, "INSERT", succeeded=False)
     primary.down = peewee.ProgrammingError(1193, "no such variable")
     for _ in range(2):
         assert "does not tell its position" in found.needs(None).primary
-    with pytest.raises(peewee.ProgrammingError):
-        found.settled(found.session())
+    mark = found.bookmark(found.session(), "app", 0.0)
+    assert mark is not None
+    assert bookmarks.decode(mark, 0.0, 1.0).position is None  # whatever the primary has when it is read
     primary.down = None
     assert found.needs(None).position == gtid("0-1-100")
 
@@ -243,9 +279,9 @@ def test_without_gtids_the_read_that_waits_so_does_not_make_it_longer() -> None:
     assert needs.excused
     with found.excusing(needs.excused):
         statement(found, "SELECT")
-    assert not found.own_session().owed
+    assert not found.own_session().owes
     statement(found, "SELECT")  # a read that the program sent there
-    assert found.own_session().owed
+    assert found.own_session().owes
     with causal(Session()):
         statement(found, "INSERT")
         assert not found.needs(None).excused

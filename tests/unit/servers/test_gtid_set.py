@@ -73,6 +73,21 @@ def test_mysql_sets_close_their_gaps() -> None:
     assert own.compact(MySQLPosition()) is own
 
 
+def test_mysql_with_all_gaps_closed() -> None:
+    own = MySQLPosition.parse(f"{A}:3:5:9:t:1:3,{B}:7")
+    assert own.filled().text() == f"{A}:3-9:t:1-3,{B}:7"
+    whole = MySQLPosition.parse(f"{A}:3-9,{B}:7")
+    assert whole.filled() is whole
+
+
+def test_mysql_without_what_another_has() -> None:
+    own = MySQLPosition.parse(f"{A}:1-9:t:1,{B}:7")
+    assert own.without(MySQLPosition.parse(f"{A}:2-3:8-12,{B}:7")).text() == f"{A}:1:4-7:t:1"
+    assert own.without(MySQLPosition()) == own
+    assert own.without(own).is_empty
+    assert own.spans() == {A: (1, 9), f"{A}:t": (1, 1), B: (7, 7)}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

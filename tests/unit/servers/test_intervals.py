@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peewee_replicas.servers.intervals import contains, join, union, without_gaps
+from peewee_replicas.servers.intervals import contains, difference, join, union, without_gaps
 
 A = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 B = "beb0008b-e4ca-11f1-9f01-02fc00000001"
@@ -27,6 +27,8 @@ def test_long_rows_of_intervals(seed: int, many: int, few: int, highest: int) ->
         assert list(both) == sorted(set(both))
         assert contains(both, left)
         assert contains(both, right)
+        numbers = (plain_row - plain_other) if left is one else (plain_other - plain_row)
+        assert difference(left, right) == join((n, n + 1) for n in numbers)
     assert contains(one, two) == (plain_other <= plain_row)
     assert contains(two, one) == (plain_row <= plain_other)
     assert without_gaps(one, union(one, two)) == without_gaps(one, two)

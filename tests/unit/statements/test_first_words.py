@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peewee_replicas.connections.failures import may_have_happened
-from peewee_replicas.consistency.sessions import ended
+from peewee_replicas.consistency.debts import left_by
 from peewee_replicas.statements.classifier import Classifier
 from peewee_replicas.statements.tokens import WORD, QuotingMode, first_word, lex
 from peewee_replicas.statements.verbs import LONG_WRITE, long_write
@@ -94,13 +94,13 @@ def test_a_lost_insert_behind_a_comment_ends_with_its_transaction() -> None:
 
 def test_a_setting_behind_a_comment_owes_nothing() -> None:
     for text in ("SET NAMES utf8mb4", "/* tag */ SET NAMES utf8mb4"):
-        left = ended(
+        left = left_by(
             text,
             succeeded=True,
             reported=False,
             was_open=False,
             is_open=False,
-            transaction_read=False,
+            transaction_has_read=False,
             commit_covers_reads=False,
         )
         assert not left.owes

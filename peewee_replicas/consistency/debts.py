@@ -1,0 +1,94 @@
+"""What a statement that has ended on the primary leaves unknown: what its context must see besides. Pure."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final, NamedTuple
+
+from ..statements.tokens import QuotingMode, first_word, lex
+
+# Statements that commit at most one transaction, whose position the server then reports. Whatever else
+# they call (triggers, functions) runs inside that transaction.
+_ONE_COMMIT = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
+_ENDS = frozenset({"COMMIT", "ROLLBACK"})
+# Statements that read what others wrote. They commit nothing besides their own transaction.
+_READS = frozenset({"SELECT", "WITH", "TABLE", "VALUES", "SHOW", "DESCRIBE", "DESC", "EXPLAIN"})
+# Statements that neither read nor change what a replica has to show.
+_SILENT = frozenset({"SAVEPOINT", "RELEASE", "USE", "LOCK", "UNLOCK", "DEALLOCATE"})
+_BEGINS = ("BEGIN", b"BEGIN", "START TRANSACTION", b"START TRANSACTION")
+
+PLAIN_WRITES: Final = frozenset(
+    start
+    for word in ("INSERT ", "UPDATE ", "DELETE ", "REPLACE", "COMMIT")
+    for case in (word, word.lower())
+    for start in (case, case.encode())
+)
+"""The first seven characters of nearly all writes. One that reported its position leaves nothing unknown."""
+
+
+class Left(NamedTuple):
+    """What a statement has left.
+
+    Attributes:
+        owes: the context must see the primary's present position.
+        transaction_has_read: the transaction that is now open has read, or failed at, something.
+    """
+
+    owes: bool
+    transaction_has_read: bool
+
+
+def left_by(
+    text: str | bytes,
+    *,
+    succeeded: bool,
+    reported: bool,
+    was_open: bool,
+    is_open: bool,
+    transaction_has_read: bool,
+    commit_covers_reads: bool,
+    more_results: bool = False,
+) -> Left:
+    """What a statement on the primary has left to find out when it ended.
+
+    Parameters:
+        text: the statement.
+        succeeded: whether it ended without an error.
+        reported: whether the server reported a position for it. That is the last one, where several
+            transactions were committed, and with several GTID domains says nothing of the others.
+        was_open, is_open: whether a transaction was open before it, and is open after it.
+        transaction_has_read: whether the transaction had read, or failed at, something before.
+        commit_covers_reads: whether a commit's own position covers everything its transaction has read.
+        more_results: whether results of further statements follow, or of a procedure.
+    """
+    word = first_word(text)
+    silent = succeeded and not more_results and _is_silent(word, text)
+    plain = word in _ONE_COMMIT and not more_results
+    ends = silent or (word in _ENDS and not more_results)
+    owes_for_reads = transaction_has_read and not commit_covers_reads
+    if not is_open:
+        if reported:
+            return Left(owes_for_reads or not (plain or ends), False)
+        # After a COMMIT without a write, or a ROLLBACK, what the transaction had read was read.
+        return Left(was_open or not silent, False)
+    harmless = succeeded and (plain or silent)
+    if reported and ends:  # the transaction before this one has been committed
+        return Left(owes_for_reads, False)
+    # What a transaction reads is owed for when it ends. Procedures and the like may commit on the way.
+    inside = plain or ends or (word in _READS and not more_results)
+    return Left(not inside, transaction_has_read or not harmless)
+
+
+def _is_silent(word: str, text: str | bytes) -> bool:
+    if word in _SILENT or text in _BEGINS:
+        return True
+    if word not in ("SET", "START", "BEGIN"):
+        return False
+    whole = text if isinstance(text, str) else bytes(text).decode("latin1")
+    second = next((token.text.upper() for token in islice(lex(whole, None, QuotingMode()), 1, 2)), "")
+    if word == "START":
+        return second == "TRANSACTION"
+    if word == "BEGIN":
+        return second in ("", ";", "WORK")  # BEGIN NOT ATOMIC is a block of statements
+    # An assignment can call a function that writes, and SET STATEMENT runs any statement.
+    return second != "STATEMENT" and not any(sign in whole for sign in ("(", "/*!", "/*M!"))
