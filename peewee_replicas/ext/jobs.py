@@ -23,8 +23,8 @@ def in_session(database: Any) -> Callable[[F], F]:
     """Decorate a job so that it takes ``bookmark=`` and runs in a ``causal_session()`` that begins with it.
 
     Stands below the queue's own decorator. A bookmark that is no good any more, as of a job that was queued
-    for more than a day, makes the job read on the primary. What earlier jobs of the same thread did does not
-    count; what the job itself writes does.
+    for more than a day, makes the job read on the primary. The job also sees what this process had written
+    before it began, and what it writes itself.
 
     Parameters:
         database: a database, or a proxy that stands for one when the job runs.
