@@ -34,7 +34,7 @@ def database(replicas: int, policy: str = "round-robin") -> Any:
 
 def busy(db: Any) -> Any:
     """The same database with a read under way on every replica, and a latency of each."""
-    for replica in db.replicas:
+    for replica in db._parts.cluster.replicas.all:
         for _ in range(10):
             replica.start()
             replica.finish(time.monotonic() - 0.001)

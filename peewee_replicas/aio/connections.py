@@ -13,7 +13,7 @@ from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.replica_connections import ReplicaConnections
 from ..connections.user_database import UserDatabase
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..servers.protocols import ServerConnection
 from .connection import Connection
 from .pool import Pool
@@ -103,7 +103,7 @@ class TaskReplicas(ReplicaConnections):
 
     primary: TaskPrimary
 
-    def reach(self, node: Replica) -> NodeDatabase:
+    def reach(self, node: Node) -> NodeDatabase:
         """The node's database with a connection that is this task's until it is given back."""
         state = self.primary.state
         database: TaskNode = node.database
@@ -124,7 +124,7 @@ class TaskReplicas(ReplicaConnections):
             task_connection(database.conn).stream(True)
         return database
 
-    def _lease(self, node: Replica, database: TaskNode, state: TaskState) -> bool:
+    def _lease(self, node: Node, database: TaskNode, state: TaskState) -> bool:
         """Take a connection out of the node's pool; False: there is a place for a new one."""
         db = database.db
         pool = db.pool_here()
@@ -177,7 +177,7 @@ class TaskReplicas(ReplicaConnections):
         """The databases of the nodes of which this task has a connection."""
         return [database for database in self.primary.state.leases if database.is_open]
 
-    def holds_above(self, node: Replica) -> bool:
+    def holds_above(self, node: Node) -> bool:
         """Whether this task keeps a connection beyond a statement, for which others may be waiting."""
         return self.primary.state.keeps
 

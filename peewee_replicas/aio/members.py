@@ -20,7 +20,7 @@ from ..consistency.levels import Consistency
 from ..databases.assembly import Assembly
 from ..databases.routed_members import RoutedMembers
 from ..nodes.cluster import Cluster
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..nodes.spec import NodeSpec
 from ..statements.redaction import redacted
 from .connections import TaskNode, TaskPrimary, TaskPrimaryConnection, TaskReplicas, task_connection
@@ -36,7 +36,7 @@ class TaskAssembly(Assembly):
     node_database = TaskNode
     driver_parameters = AIOMYSQL_PARAMETERS | POOL_ARGUMENTS
 
-    def make_node(self, spec: NodeSpec) -> Replica:
+    def make_node(self, spec: NodeSpec) -> Node:
         """A node that serves reads; it may have pool arguments of its own."""
         check_pool_arguments(spec.overrides, f"replica {spec.name}: ")
         return super().make_node(spec)

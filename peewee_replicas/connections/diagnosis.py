@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from peewee import OperationalError
 
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, Meaning, explained, meaning, remedy
 from ..servers.wire.system_errors import behind
 from .failures import ejects
@@ -50,7 +50,7 @@ class Diagnosis:
         """Whether the error says that a connection could not be opened."""
         return self.meaning(exc) in NOT_OPENED
 
-    def ejects(self, node: Replica, exc: BaseException) -> bool:
+    def ejects(self, node: Node, exc: BaseException) -> bool:
         """Whether a node leaves the rotation because connecting to it failed with this error."""
         return ejects(self.meaning(exc), in_use=node.has_connections())
 
@@ -68,7 +68,7 @@ class Diagnosis:
         if self.has_no_connection(exc):
             exc.args = explained(exc.args, label, self.remedy(exc))
 
-    def reasons(self, tried: dict[Replica, BaseException], others: str) -> str:
+    def reasons(self, tried: dict[Node, BaseException], others: str) -> str:
         """Why no replica can serve a read.
 
         Parameters:
@@ -77,7 +77,7 @@ class Diagnosis:
         """
         return "; ".join(text for text in (*self._each(tried), others) if text)
 
-    def _each(self, tried: dict[Replica, BaseException]) -> Iterable[str]:
+    def _each(self, tried: dict[Node, BaseException]) -> Iterable[str]:
         for replica, exc in tried.items():
             words = self.remedy(exc)
             yield f"{replica.label}: {exc}" + (f"; {words}" if words else "")

@@ -10,7 +10,7 @@ from peewee import OperationalError
 from ..concurrency import track_connection
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..servers.protocols import ServerConnection
 from ..servers.wire import driver
 from ..servers.wire.system_errors import tls_not_prepared
@@ -42,7 +42,7 @@ class Opening:
     """
 
     guarded = False
-    node: Replica | None = None
+    node: Node | None = None
     watch: Callable[[ServerConnection], None] | None = None
 
     @property
@@ -78,10 +78,10 @@ class NodeOpening(Opening):
     """
 
     guarded = True
-    node: Replica
+    node: Node
 
     def __init__(
-        self, cluster: Cluster, node: Replica, watch: Callable[[ServerConnection], None] | None = None
+        self, cluster: Cluster, node: Node, watch: Callable[[ServerConnection], None] | None = None
     ) -> None:
         super().__init__(cluster)
         self.node = node

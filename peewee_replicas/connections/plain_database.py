@@ -11,7 +11,7 @@ from typing import Any
 
 from peewee import __exception_wrapper__
 
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..nodes.spec import overlay
 from ..servers.protocols import ServerConnection
 from .opening import NodeOpening
@@ -166,7 +166,7 @@ class NodeDatabase(PlainDatabase):
     def __init__(self, primary: UserDatabase, beneath: Any, opening: NodeOpening) -> None:
         db: Any = object.__new__(type(primary))
         super().__init__(db, beneath)
-        self.node: Replica = opening.node
+        self.node: Node = opening.node
         db.opening = opening
         db._members = self
         args, kwargs = primary.plain_arguments

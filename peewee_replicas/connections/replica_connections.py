@@ -9,7 +9,7 @@ from playhouse.pool import MaxConnectionsExceeded
 
 from ..concurrency import Clock
 from ..nodes.cluster import Cluster
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, explained
 from ..servers.protocols import ServerConnection
 from .checks import ConnectionChecks
@@ -49,7 +49,7 @@ class ReplicaConnections:
         self.diagnosis = diagnosis
         self.checks = checks
 
-    def make(self, node: Replica, watch: Callable[[ServerConnection], None] | None = None) -> NodeDatabase:
+    def make(self, node: Node, watch: Callable[[ServerConnection], None] | None = None) -> NodeDatabase:
         """The peewee database of one node.
 
         Parameters:
@@ -60,7 +60,7 @@ class ReplicaConnections:
 
     # Finding and opening
 
-    def reach(self, node: Replica) -> NodeDatabase:
+    def reach(self, node: Node) -> NodeDatabase:
         """The node's database with a connection of this thread that is not known to be dead."""
         database: NodeDatabase = node.database
         if database.is_open:
@@ -79,7 +79,7 @@ class ReplicaConnections:
         self.open(node, database)
         return database
 
-    def open(self, node: Replica, database: NodeDatabase) -> None:
+    def open(self, node: Node, database: NodeDatabase) -> None:
         """Open a connection to a node, and take in what that says about the node.
 
         Parameters:
@@ -109,7 +109,7 @@ class ReplicaConnections:
             self.cluster.replicas.linger(node)
         self.primary.state.closed = False
 
-    def _check_ready(self, node: Replica, conn: ServerConnection) -> None:
+    def _check_ready(self, node: Node, conn: ServerConnection) -> None:
         question = conn.dialect.READY
         with __exception_wrapper__:
             ready, rejects = conn.ask(question, QUESTION_SECONDS)[0] if question else ("ON", "NONE")
@@ -119,7 +119,7 @@ class ReplicaConnections:
             )
         node.unready = False
 
-    def _not_opened(self, node: Replica, exc: BaseException) -> None:
+    def _not_opened(self, node: Node, exc: BaseException) -> None:
         """Take in that a node could not be connected to; the caller raises the error."""
         # peewee turns an error that it does not know into its base class, which keeps the first as `orig`.
         turned_away = isinstance(getattr(exc, "orig", exc), TurnedAway)
@@ -138,7 +138,7 @@ class ReplicaConnections:
             if len(exc.args) == 2 and found not in NOT_OPENED:
                 exc.args = explained(exc.args, node.label)  # the server does not name itself
 
-    def holds_above(self, node: Replica) -> bool:
+    def holds_above(self, node: Node) -> bool:
         """Whether this thread holds a connection for which others that hold one of this node may wait.
 
         Threads that hold one pool's connection and wait for another's must all do so in one order, or they
@@ -149,7 +149,7 @@ class ReplicaConnections:
         return node is not self.cluster.reader and bool(self.opened())
 
     def open_probe(
-        self, node: Replica, seconds: float, watch: Callable[[ServerConnection], None]
+        self, node: Node, seconds: float, watch: Callable[[ServerConnection], None]
     ) -> ServerConnection:
         """A connection for the prober alone, as the user's class opens them, but with time-outs of its own.
 

@@ -8,7 +8,7 @@ from peewee import OperationalError, PeeweeException, __exception_wrapper__
 
 from ..concurrency import Clock, Here, new_lock
 from ..consistency.catch_up import CatchUp
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..servers.protocols import ServerConnection
 from .plain_database import NodeDatabase
 from .replica_connections import ReplicaConnections
@@ -28,7 +28,7 @@ class Snapshot:
 
     def __init__(self, here: Here) -> None:
         self._here = here
-        self._replica: Replica | None = None
+        self._replica: Node | None = None
         self._database: NodeDatabase | None = None
         self._lock = new_lock()
         self._conn: ServerConnection | None = None
@@ -47,7 +47,7 @@ class Snapshot:
         """It could not be begun; another may."""
         self._owner = None
 
-    def begin(self, connections: ReplicaConnections, replica: Replica, catch_up: CatchUp | None) -> bool:
+    def begin(self, connections: ReplicaConnections, replica: Node, catch_up: CatchUp | None) -> bool:
         """Begin on one node; False if that does not show yet what the read must see."""
         database = connections.make(replica)
         connections.open(replica, database)
@@ -69,7 +69,7 @@ class Snapshot:
         self._ends = Clock.monotonic() + SNAPSHOT_SECONDS
         return True
 
-    def place(self) -> tuple[Replica, NodeDatabase]:
+    def place(self) -> tuple[Node, NodeDatabase]:
         """The node of the snapshot, and the database of the snapshot's own connection to it.
 
         Raises:

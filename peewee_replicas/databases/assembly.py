@@ -21,8 +21,8 @@ from ..connections.replica_connections import ReplicaConnections
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
 from ..nodes.cluster import PRIMARY, Cluster
+from ..nodes.node import Node
 from ..nodes.prober import Prober
-from ..nodes.replica import Replica
 from ..nodes.replica_set import ReplicaSet
 from ..nodes.spec import NodeSpec, address, endpoint, node_specs, overlay, same_connection
 from ..routing.router import Router
@@ -86,20 +86,20 @@ class Assembly:
         """Whether no subclass connects by itself."""
         return type(self.plain.db)._connect is self.plain.beneath._connect
 
-    def make_node(self, spec: NodeSpec) -> Replica:
+    def make_node(self, spec: NodeSpec) -> Node:
         """A node that serves reads."""
         own = self.plain.db.connect_params
         merged = overlay(own, spec.overrides)
         primary = endpoint(merged) == endpoint(own)
-        return Replica(spec, address(merged), self._database_of, is_primary=primary, here=self.here)
+        return Node(spec, address(merged), self._database_of, is_primary=primary, here=self.here)
 
-    def make_reader(self) -> Replica:
+    def make_reader(self) -> Node:
         """The primary, as a node for reading that is not listed among the replicas."""
         where = address(self.plain.db.connect_params)
         spec = NodeSpec(PRIMARY, 1, {})
-        return Replica(spec, where, self._database_of, is_primary=True, here=self.here)
+        return Node(spec, where, self._database_of, is_primary=True, here=self.here)
 
-    def _database_of(self, node: Replica) -> NodeDatabase:
+    def _database_of(self, node: Node) -> NodeDatabase:
         parts: Parts = vars(self.plain.db)["_parts"]
         return parts.replicas.make(node)
 

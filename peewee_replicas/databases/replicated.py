@@ -265,7 +265,7 @@ class Replicated(peewee.Database):
     @property
     def replicas(self) -> tuple[Replica, ...]:
         """The nodes that serve reads, in the order they were given."""
-        return self._parts.cluster.replicas.all
+        return tuple(node.handle for node in self._parts.cluster.replicas.all)
 
     @property
     def route_hooks(self) -> list[RouteHook]:

@@ -25,7 +25,7 @@ from ..events import Route, RouteHook
 from ..execution.execution import Execution
 from ..execution.run import find_node, run
 from ..nodes.cluster import Cluster
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..routing.plan import REPLICA, WRITER, Plan
 from ..routing.settings import checked
 from ..scopes.frames import Frame, innermost
@@ -191,7 +191,7 @@ class RoutedMembers:
                 return False
             raise OperationalError("Connection already opened.")
         state.reset()
-        tried: dict[Replica, BaseException] = {}
+        tried: dict[Node, BaseException] = {}
         if not self._open_for_reading(tried, at_primary):
             try:
                 self.parts.primary.get()
@@ -200,14 +200,14 @@ class RoutedMembers:
                 raise
         return True
 
-    def _name_all(self, tried: dict[Replica, BaseException], exc: PeeweeException) -> None:
+    def _name_all(self, tried: dict[Node, BaseException], exc: PeeweeException) -> None:
         """Raise an error that names every node, where none can be had."""
         parts = self.parts
         reasons = parts.diagnosis.reasons(tried, parts.router.reasons(set(tried)))
         if reasons and parts.diagnosis.has_no_connection(exc):
             raise nobody_answers(reasons, exc, OperationalError) from exc
 
-    def _open_for_reading(self, tried: dict[Replica, BaseException], at_primary: bool) -> bool:
+    def _open_for_reading(self, tried: dict[Node, BaseException], at_primary: bool) -> bool:
         parts = self.parts
         statement = parts.router.classifier.classify("SELECT 1")
         frame = innermost(parts.cluster)

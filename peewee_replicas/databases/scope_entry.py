@@ -11,7 +11,7 @@ from ..connections.plain_database import PlainDatabase
 from ..connections.snapshot import Snapshot
 from ..consistency.sessions import Session
 from ..errors import BookmarkError, ReadOnlyViolation
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..nodes.replica_set import within
 from ..positions import MySQLPosition, Position
 from ..scopes.frames import Frame, pinning
@@ -65,7 +65,7 @@ class ScopeEntry:
         pin = pinning(cluster)
         if pin is not None:
             with pin.lock:
-                if pin.node is not None and not within((cast(Replica, pin.node),), max_lag):
+                if pin.node is not None and not within((cast(Node, pin.node),), max_lag):
                     pin.node = None
 
     def enter_primary(self) -> Frame:

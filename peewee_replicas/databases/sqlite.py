@@ -19,7 +19,7 @@ from ..connections.replica_connections import ReplicaConnections
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
 from ..nodes.cluster import PRIMARY, Cluster
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..nodes.replica_set import ReplicaSet
 from ..nodes.spec import NodeSpec
 from ..routing.router import Router
@@ -183,7 +183,7 @@ class _Readers(ReplicaConnections):
     primary: _SqlitePrimary
     writer: PrimaryConnection
 
-    def reach(self, node: Replica) -> NodeDatabase:
+    def reach(self, node: Node) -> NodeDatabase:
         database = super().reach(node)
         conn: Any = database.conn
         if conn.busy:
@@ -194,7 +194,7 @@ class _Readers(ReplicaConnections):
             replaced.set_aside(conn)
         return database
 
-    def open(self, node: Replica, database: NodeDatabase) -> None:
+    def open(self, node: Node, database: NodeDatabase) -> None:
         if not self.primary.locate().exists():
             self.writer.get()  # creates the file
         super().open(node, database)
@@ -220,10 +220,10 @@ class _SqliteAssembly(Assembly):
 
     def make_cluster(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Cluster:
         place = str(self.plain.db.database)
-        nodes = [Replica(spec, place, self._database_of) for spec in specs]
+        nodes = [Node(spec, place, self._database_of) for spec in specs]
         for node in nodes:
             node.lag, node.role = 0.0, "replica"  # it is one file
-        reader = Replica(NodeSpec(PRIMARY, 1, {}), place, self._database_of, is_primary=True)
+        reader = Node(NodeSpec(PRIMARY, 1, {}), place, self._database_of, is_primary=True)
         return Cluster(ReplicaSet(nodes), reader, settings, timed=True)
 
     def assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Parts:

@@ -13,7 +13,7 @@ from ..consistency.catch_up import CatchUp
 from ..consistency.progress import Progress
 from ..errors import ReadOnlyViolation
 from ..nodes.cluster import PRIMARY
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..scopes.frames import pinning
 from ..servers.protocols import ServerConnection
 from .execution import Execution
@@ -26,7 +26,7 @@ class Behind(Exception):
     """A replica does not show yet what a read must see."""
 
 
-def attempt(execution: Execution, node: Replica, database: PlainDatabase, *, final: bool = True) -> Cursor:
+def attempt(execution: Execution, node: Node, database: PlainDatabase, *, final: bool = True) -> Cursor:
     """Send the statement to one node; returns the driver's cursor.
 
     Parameters:
@@ -49,7 +49,7 @@ def _note_served(execution: Execution) -> None:
         pin.served = True
 
 
-def _send(execution: Execution, node: Replica, database: PlainDatabase) -> Cursor:
+def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
     conn = database.open_conn
     if conn.guarded:
         conn.suspect_statement = "" if execution.statement.kind == "read" else execution.sql
@@ -64,9 +64,7 @@ def _send(execution: Execution, node: Replica, database: PlainDatabase) -> Curso
         node.finish(started, failed=failed)
 
 
-def attempt_caught_up(
-    execution: Execution, node: Replica, database: PlainDatabase, catch_up: CatchUp
-) -> Cursor:
+def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase, catch_up: CatchUp) -> Cursor:
     """Send the read to a replica that may have to catch up first; raises `Behind` where it does not."""
     conn = database.open_conn
     if catch_up.known(node, conn.server_identity):
@@ -103,7 +101,7 @@ def _may_go_together(
 
 
 def _send_together(
-    execution: Execution, node: Replica, database: PlainDatabase, catch_up: CatchUp, query: str
+    execution: Execution, node: Node, database: PlainDatabase, catch_up: CatchUp, query: str
 ) -> Cursor:
     """Send the wait and the read at once, so that both together cost one round trip."""
     conn = database.open_conn

@@ -11,7 +11,7 @@ from ..connections.plain_database import PlainDatabase
 from ..consistency.catch_up import CatchUp
 from ..events import Role, RouteEvent, RouteHook
 from ..nodes.cluster import PRIMARY
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..routing.plan import Plan
 from ..scopes.frames import Frame
 from ..statements.classifier import Statement
@@ -50,7 +50,7 @@ class Execution:
     scoped = True
     catch_up: CatchUp | None = None
     lost: Exception | None = None
-    lost_at: Replica | None = None
+    lost_at: Node | None = None
     unreadable: Exception | None = None
     returned = False
     resent = False
@@ -74,8 +74,8 @@ class Execution:
         self.sql = sql
         self.params = params
         self.reason = plan.reason
-        self.tried: dict[Replica, BaseException] = {}
-        self.unsent: set[Replica] = set()
+        self.tried: dict[Node, BaseException] = {}
+        self.unsent: set[Node] = set()
 
     @property
     def in_readonly(self) -> bool:

@@ -7,7 +7,7 @@ from peewee import PeeweeException
 from ..concurrency import Clock
 from ..connections.diagnosis import nobody_answers
 from ..errors import NoReplicaAvailable
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..routing.plan import REPLICA
 from .attempt import Behind
 from .execution import Execution
@@ -60,7 +60,7 @@ def _spend_fallback(execution: Execution, reasons: str, cause: BaseException | N
         ) from cause
 
 
-def follow_fallback(execution: Execution, replica: Replica) -> None:
+def follow_fallback(execution: Execution, replica: Node) -> None:
     """Count a read of a scope that has fallen back: its first read was allowed to, so its others are."""
     cluster, router = execution.parts.cluster, execution.parts.router
     shared = router.settings.max_fallback_share is not None

@@ -14,7 +14,7 @@ from ..connections.plain_database import PlainDatabase
 from ..connections.snapshot import Snapshot
 from ..consistency.catch_up import CatchUp
 from ..errors import NoReplicaAvailable
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..positions import Position
 from ..routing.plan import REPLICA
 from ..scopes.frames import any_here, pinning, snapshotting
@@ -79,7 +79,7 @@ def _must_see_too(execution: Execution, position: Position) -> None:
         execution.catch_up.add(position)
 
 
-def _on_replicas(execution: Execution, replica: Replica | None) -> Cursor:
+def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
     parts = execution.parts
     while replica is not None:
         try:
@@ -131,7 +131,7 @@ def _is_still_a_read(execution: Execution) -> bool:
     return True
 
 
-def _elsewhere(execution: Execution) -> Replica | None:
+def _elsewhere(execution: Execution) -> Node | None:
     """The next replica for a read that could not be had where it was tried, or None."""
     parts = execution.parts
     tried = set(execution.tried)
@@ -155,8 +155,8 @@ def _elsewhere(execution: Execution) -> Replica | None:
 
 
 def _after_failure(
-    execution: Execution, replica: Replica, database: PlainDatabase, exc: Exception, found: Meaning
-) -> Replica | None:
+    execution: Execution, replica: Node, database: PlainDatabase, exc: Exception, found: Meaning
+) -> Node | None:
     """Where a read goes whose connection failed it; raises where it may not be sent again."""
     treatment = TREATMENTS[found]
     if treatment.node != "back off":
@@ -183,7 +183,7 @@ def _after_failure(
     return _elsewhere(execution)
 
 
-def _answers(execution: Execution, replica: Replica) -> bool:
+def _answers(execution: Execution, replica: Node) -> bool:
     if replica.breaker.open:
         return False  # found out already
     try:
@@ -195,7 +195,7 @@ def _answers(execution: Execution, replica: Replica) -> bool:
     return True
 
 
-def _on_another(execution: Execution, replica: Replica, exc: Exception) -> Cursor:
+def _on_another(execution: Execution, replica: Node, exc: Exception) -> Cursor:
     """One more node for a read whose node could not read its own data; raises where that is the second."""
     parts = execution.parts
     if execution.unreadable is not None:
@@ -214,7 +214,7 @@ def _on_another(execution: Execution, replica: Replica, exc: Exception) -> Curso
     return cursor
 
 
-def _rerun(execution: Execution, replica: Replica, exc: Exception, found: Meaning) -> Cursor:
+def _rerun(execution: Execution, replica: Node, exc: Exception, found: Meaning) -> Cursor:
     """A replica executed nothing: it took the read for a write, or lacks what it names."""
     parts = execution.parts
     if found == "refused":

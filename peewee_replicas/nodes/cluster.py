@@ -8,8 +8,8 @@ from typing import Any, Literal
 from ..concurrency import new_lock
 from ..events import Counters, NodeNews
 from ..positions import Position
+from .node import Node
 from .prober import Prober, ProbeSettings, WriteState
-from .replica import Replica
 from .replica_set import ReplicaSet
 from .setting_differences import Comparison
 
@@ -45,9 +45,7 @@ class Cluster:
         membership_lock: held while the list of replicas is exchanged.
     """
 
-    def __init__(
-        self, replicas: ReplicaSet, reader: Replica, settings: ProbeSettings, *, timed: bool
-    ) -> None:
+    def __init__(self, replicas: ReplicaSet, reader: Node, settings: ProbeSettings, *, timed: bool) -> None:
         self.settings = settings
         self.replicas = replicas
         self.reader = reader
@@ -62,7 +60,7 @@ class Cluster:
         self._timed = timed
         self._take_in(replicas.all)
 
-    def _take_in(self, replicas: Iterable[Replica]) -> None:
+    def _take_in(self, replicas: Iterable[Node]) -> None:
         for replica in replicas:
             replica.timed = self._timed
             replica.on_event = self.news.tell
@@ -72,11 +70,11 @@ class Cluster:
         """The primary's name and address, for messages."""
         return f"the primary ({self.reader.address})"
 
-    def nodes(self) -> list[Replica]:
+    def nodes(self) -> list[Node]:
         """Every node that a thread may have a connection to for reading."""
         return list(dict.fromkeys((*self.replicas.all, *self.replicas.leaving, self.reader)))
 
-    def change_replicas(self, nodes: Sequence[tuple[Replica, int]], reader: Replica) -> None:
+    def change_replicas(self, nodes: Sequence[tuple[Node, int]], reader: Node) -> None:
         """Put these nodes, with these weights, in the place of the present ones."""
         before, self.reader = self.reader, reader
         self._take_in(replica for replica, _ in nodes)

@@ -23,9 +23,9 @@ from ..servers.wire.sockets import readable
 from .fitness import role_change
 from .interview import Facts, Questionnaire, facts
 from .lag import Samples
+from .node import Node
 from .probe_history import Surroundings
 from .probe_run import Probe, ProbeTarget, Run, timed_out
-from .replica import Replica
 from .replica_set import ReplicaSet
 from .upstream import Peer
 
@@ -77,7 +77,7 @@ class ProbedCluster(Protocol):
     @property
     def replicas(self) -> ReplicaSet: ...
     @property
-    def reader(self) -> Replica: ...
+    def reader(self) -> Node: ...
     @property
     def counters(self) -> Counters: ...
     @property
@@ -94,7 +94,7 @@ class ProbedCluster(Protocol):
 class ErrorReader(Protocol):
     """What explains the errors of a connection."""
 
-    def ejects(self, node: Replica, exc: BaseException) -> bool:
+    def ejects(self, node: Node, exc: BaseException) -> bool:
         """Whether a node leaves the rotation because connecting to it failed with this error."""
 
     def has_no_connection(self, exc: BaseException) -> bool:
@@ -111,7 +111,7 @@ class Connector(Protocol):
     def diagnosis(self) -> ErrorReader:
         """What reads the errors of its connections."""
 
-    def open_probe(self, replica: Replica, seconds: float, watch: Callable[[Any], None]) -> Any:
+    def open_probe(self, replica: Node, seconds: float, watch: Callable[[Any], None]) -> Any:
         """A connection for the prober alone; `watch` is given it before it is opened."""
 
 
@@ -133,9 +133,7 @@ class Prober:
         self._run: Run | None = None
         self._retired = False
         # A new run may begin before the last one has ended, so each has targets of its own.
-        self._targets: weakref.WeakKeyDictionary[Run, dict[Replica, ProbeTarget]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._targets: weakref.WeakKeyDictionary[Run, dict[Node, ProbeTarget]] = weakref.WeakKeyDictionary()
         self._idle = 0.0
         self._said = ""
         self._forget()
@@ -245,7 +243,7 @@ class Prober:
             self._close(run, targets.pop(replica))
         for replica in nodes:  # all at once, or the first could be taken for all that there are
             targets.setdefault(replica, ProbeTarget())
-        probes: dict[Replica, Probe] = {}
+        probes: dict[Node, Probe] = {}
         for replica in nodes:
             target = targets[replica]
             if target.opener is not None and target.opener.is_alive():
@@ -270,10 +268,10 @@ class Prober:
     def _ask(
         self,
         database: Connector,
-        replica: Replica,
+        replica: Node,
         target: ProbeTarget,
         run: Run,
-        probes: dict[Replica, Probe],
+        probes: dict[Node, Probe],
         goal: Any,
     ) -> None:
         if replica is self._cluster.reader or replica.role != "replica" or not self._samples.answers:
@@ -293,7 +291,7 @@ class Prober:
     def _settle_seconds(self) -> float:
         return min(_SETTLE_SECONDS, self.interval / 4)
 
-    def _converse(self, database: Connector, run: Run, probes: dict[Replica, Probe], until: float) -> None:
+    def _converse(self, database: Connector, run: Run, probes: dict[Node, Probe], until: float) -> None:
         """Take answers as they come, and take what is over off the list; what came in time is never late."""
         while probes and not run.ended.is_set():
             left = until - Clock.monotonic()
@@ -315,7 +313,7 @@ class Prober:
                     self._lose(database, replica, target, run, exc)
 
     def _lose(
-        self, database: Connector, replica: Replica, target: ProbeTarget, run: Run, exc: Exception | None,
+        self, database: Connector, replica: Node, target: ProbeTarget, run: Run, exc: Exception | None,
         *, silent: bool = False,
     ) -> None:  # fmt: skip
         """A probe came to nothing. That may be the connection's fault, so a new one tells about the node."""
@@ -341,11 +339,11 @@ class Prober:
 
     # Connecting
 
-    def _open_aside(self, database: Connector, replica: Replica, target: ProbeTarget, run: Run) -> None:
+    def _open_aside(self, database: Connector, replica: Node, target: ProbeTarget, run: Run) -> None:
         name = f"prober of {self._cluster.news.database}, to {replica.name}"
         target.opener = run.begin(name, self._open, database, replica, target, run)
 
-    def _open(self, database: Connector, replica: Replica, target: ProbeTarget, run: Run) -> None:
+    def _open(self, database: Connector, replica: Node, target: ProbeTarget, run: Run) -> None:
         breaker = replica.breaker
         started = Clock.monotonic()
         tries = replica in self._cluster.replicas.all and breaker.may_try(Clock.monotonic())
@@ -391,7 +389,7 @@ class Prober:
             self.looked.set()
 
     def _not_opened(
-        self, database: Connector, replica: Replica, target: ProbeTarget, exc: Exception, silent: bool
+        self, database: Connector, replica: Node, target: ProbeTarget, exc: Exception, silent: bool
     ) -> None:
         cluster = self._cluster
         if replica is cluster.reader:
@@ -414,7 +412,7 @@ class Prober:
         else:
             self._not_told(replica, target, exc)
 
-    def _not_told(self, replica: Replica, target: ProbeTarget, exc: Exception) -> None:
+    def _not_told(self, replica: Node, target: ProbeTarget, exc: Exception) -> None:
         """Say once that a node cannot be looked at; of a replica that is no verdict."""
         cause = f"{type(exc).__name__}: {exc}"
         plain_primary = replica not in self._cluster.replicas.all
@@ -427,7 +425,7 @@ class Prober:
 
     # Taking in
 
-    def _take(self, replica: Replica, target: ProbeTarget, run: Run, probe: Probe) -> None:
+    def _take(self, replica: Node, target: ProbeTarget, run: Run, probe: Probe) -> None:
         """Take in what a node has answered."""
         cluster, conn = self._cluster, probe.conn
         assert probe.answers is not None
@@ -466,7 +464,7 @@ class Prober:
         replica.probed(fitness, None if reached is None else reached.text())
         target.looked = target.looked or compared
 
-    def _surroundings(self, replica: Replica, run: Run) -> Surroundings:
+    def _surroundings(self, replica: Node, run: Run) -> Surroundings:
         cluster, targets = self._cluster, self._targets[run]
         others = [other for other in cluster.replicas.all if other is not cluster.reader]
         peers = []

@@ -1,310 +1,134 @@
-"""A node: its connections, state and counters."""
+"""A replica, as users see it."""
 
 from __future__ import annotations
 
-import logging
-import random
-import weakref
-from collections.abc import Callable
-from typing import Any
+from typing import NoReturn, Protocol
 
-from ..concurrency import THREADS, Clock, Here, new_lock
-from ..consistency.progress import Progress
-from .breaker import Backoff, Breaker
-from .fitness import Fitness
-from .latency import Latency
-from .read_faults import ReadFaults
-from .spec import NodeSpec
 
-logger = logging.getLogger("peewee.replicas")
+class Shown(Protocol):
+    """What a node has that users may see."""
 
-# Of so many things that a replica lacks, each is said once; more would be noise, and grow without end.
-_LACKING_NOTED = 100
+    name: str
+    address: str
+    weight: int
+    current_weight: float
+    is_primary: bool
+    role: str | None
+    lag: float | None
+    position: str | None
+    in_flight: int
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def cause(self) -> str: ...
+    @property
+    def latency(self) -> float | None: ...
+    def eject(self, reason: str) -> None: ...
+    def restore(self) -> None: ...
 
 
 class Replica:
-    """A node that serves reads, as users see it.
+    """A node that serves reads: what can be asked of it, and the two things that can be done to it.
 
-    Attributes:
-        name: how it is called in events, errors and statistics.
-        address: ``host:port``, or the path of its socket.
-        weight: its share of the reads, relative to the others'; 0 keeps it out of rotation.
-        current_weight: the part of its weight that counts now; less while the node warms up.
-        in_flight: reads that this process has sent to it and not yet got back.
-        unreached: how often connecting to it has failed.
-        is_primary: whether it is the primary, in its role as a node for reading.
-        removed: whether `set_replicas` has taken it out.
-        unready: it has refused to serve, though it lets clients in; to be asked before it is used again.
-        timed: whether `latency` is kept; so it is with every policy that may look at it.
-        role: what it was found to be when it was last probed: ``"replica"``; ``"primary"``, be it by another
-            address; ``"member"`` of a cluster that replicates by other means; ``"detached"``, which
-            replicates from nobody or has writes of its own; None: it was not probed yet.
-        lag: by how many seconds, at most, it was behind when it was last probed; None: not known.
-        position: how far it had come then, in the server's notation; None: not known.
-        hindrance: why no reads go there though it answers, in words; or ``""``.
+    There is one for each node, so that they can be compared and kept; `db.replicas` has them, and a policy
+    of your own is given them. It shows the node as it is at the moment of asking.
     """
 
-    def __init__(
-        self,
-        spec: NodeSpec,
-        address: str,
-        make: Callable[[Replica], Any],
-        *,
-        is_primary: bool = False,
-        here: Here = THREADS,
-    ) -> None:
-        self.name = spec.name or address
-        self.address = address
-        self.weight = spec.weight
-        self.current_weight = float(spec.weight)
-        self.overrides = spec.overrides
-        self.is_primary = is_primary
-        self.in_flight = 0
-        self.breaker = Breaker(random.random, here.current)
-        self.backoff = Backoff(random.random)
-        self.unready = False
-        self.progress = Progress()
-        self.on_change: Callable[[], None] = lambda: None
-        self.on_event: Callable[[Replica, str, str], None] = lambda *_: None
-        self.role: str | None = "primary" if is_primary else None
-        self.lag: float | None = 0.0 if is_primary else None
-        self.position: str | None = None
-        self.hindrance = ""
-        self._fitness = "up"
-        self._remark = ""
-        self.removed = False
-        self.timed = False
-        self.reads = 0
-        self.booked_reads = 0
-        self.connections = 0
-        self.unreached = 0
-        self.ejections = 0
-        self.restorations = 0
-        self._read_faults = ReadFaults()
-        self._lacking: set[str] = set()
-        self._lock = new_lock()
-        self._make = make
-        self._database: Any = None
-        self._latency = Latency()
-        self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
+    __slots__ = ("__weakref__", "_node")
+
+    def __init__(self, node: Shown) -> None:
+        self._node = node
 
     def __repr__(self) -> str:
-        return f"<Replica {self.label} {self.state}>"
+        return f"<Replica {self._node.label} {self._node.state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} belongs to this process and cannot be pickled; pass its name on instead")
 
     @property
-    def label(self) -> str:
-        """Name and address, for messages."""
-        name = "the primary, for reading" if self.is_primary and self.name == "primary" else self.name
-        return self.name if self.name == self.address else f"{name} ({self.address})"
+    def name(self) -> str:
+        """What it is called in events, errors and statistics."""
+        return self._node.name
 
     @property
-    def title(self) -> str:
-        """The label as the beginning of a sentence of the log."""
-        return self.label if self.is_primary and self.name == "primary" else f"replica {self.label}"
+    def address(self) -> str:
+        """``host:port``, or the path of its socket."""
+        return self._node.address
+
+    @property
+    def weight(self) -> int:
+        """Its share of the reads, relative to the others'; 0 keeps it out of rotation."""
+        return self._node.weight
+
+    @property
+    def current_weight(self) -> float:
+        """The part of its weight that counts now: less while it warms up."""
+        return self._node.current_weight
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it is the primary, listed as a replica."""
+        return self._node.is_primary
 
     @property
     def state(self) -> str:
         """Whether reads go there, in one word.
 
-        ``"up"``: they do. ``"ejected"``: it cannot be had, or was taken out by hand. ``"lagging"``: it is
-        further behind than ``max_lag``. ``"unfit"``: it answers, but is no replica of the primary now, for it
-        does not replicate, was promoted, or is in offline mode. ``"removed"``: `set_replicas` took it out.
+        - ``"up"``: they do.
+        - ``"ejected"``: it cannot be reached, or was taken out by hand.
+        - ``"lagging"``: it is further behind than ``max_lag``.
+        - ``"unfit"``: it answers, but is no replica of the primary now: it does not replicate, or from
+          another server, was promoted, or is in offline mode.
+        - ``"removed"``: `set_replicas` took it out.
         """
-        if self.removed:
-            return "removed"
-        return "ejected" if self.breaker.open else self._fitness
-
-    @property
-    def serves(self) -> bool:
-        """Whether it is in rotation, but for its weight."""
-        return not (self.breaker.open or self.hindrance)
+        return self._node.state
 
     @property
     def cause(self) -> str:
-        """Why it is not in rotation, in words; or ``""``."""
-        return self.breaker.cause or self.hindrance
+        """Why no reads go there, in words; ``""`` while they do."""
+        return self._node.cause
+
+    @property
+    def role(self) -> str | None:
+        """What the last probe found it to be; None: it has not been probed yet.
+
+        ``"replica"``. ``"primary"``, be it under another address. ``"member"`` of a cluster that replicates
+        by other means. ``"detached"``: it replicates from nobody or from another primary, or takes writes of
+        its own.
+        """
+        return self._node.role
+
+    @property
+    def lag(self) -> float | None:
+        """At most how many seconds it was behind when it was last probed; None where that is not known."""
+        return self._node.lag
+
+    @property
+    def position(self) -> str | None:
+        """How far its data had come then, in the server's notation; None where that is not known."""
+        return self._node.position
+
+    @property
+    def in_flight(self) -> int:
+        """Reads that this process has sent there and that are not answered yet."""
+        return self._node.in_flight
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds that recent reads took there, where the policy looks at it; else None."""
+        return self._node.latency
 
     def eject(self, reason: str) -> None:
-        """Take the node out of rotation until `restore` is called.
+        """Take it out of rotation until `restore` is called.
 
         Parameters:
             reason: why, in words; it appears in the log and in errors.
         """
-        self.breaker.eject(reason)
-        logger.warning("%s ejected by hand: %s", self.title, reason)
-        self.on_change()
-        self.on_event(self, self.state, reason)
+        self._node.eject(reason)
 
     def restore(self) -> None:
-        """Put the node back into rotation now."""
-        self.breaker.restore()
-        logger.warning("%s restored by hand", self.title)
-        self.on_change()
-        self.on_event(self, self.state, self.cause)
-
-    def after_fork(self) -> None:
-        """In a forked child: have no connections, and none of the parent's other threads."""
-        self._database = None
-        self._opened = weakref.WeakSet()
-        self.in_flight = self.progress.waiting = 0
-        self.breaker.forget_try()
-
-    @property
-    def database(self) -> Any:
-        """The peewee database of this node alone; made at first need, when a subclass is complete."""
-        if self._database is None:
-            with self._lock:
-                if self._database is None:
-                    self._database = self._make(self)
-        return self._database
-
-    @property
-    def made(self) -> Any:
-        """The node's database if anything has needed it yet, else None."""
-        return self._database
-
-    @property
-    def latency(self) -> float | None:
-        """Seconds that reads took here lately, as this process saw them; None where that is not known.
-
-        It fades while the node is not read from, so that one that was slow is tried again.
-        """
-        return self._latency.at(Clock.monotonic())
-
-    def start(self) -> float:
-        """Count one read as sent; what is returned is for `finish`."""
-        with self._lock:
-            self.in_flight += 1
-            self.reads += 1
-        return Clock.monotonic() if self.timed else 0.0
-
-    def finish(self, started: float = 0.0, *, failed: bool = False) -> None:
-        """Count one read as over."""
-        now = Clock.monotonic() if started else 0.0
-        with self._lock:
-            self.in_flight -= 1
-            if started:
-                add = self._latency.add_failure if failed else self._latency.add
-                add(now - started, now)
-
-    def connected(self, conn: Any) -> None:
-        """Count one connection as opened; a node that was out of rotation is back."""
-        with self._lock:
-            self.connections += 1
-            self._opened.add(conn)
-        self.backoff.end()
-        self.works()
-
-    def has_connections(self) -> bool:
-        """Whether any thread, pool or snapshot has a connection to it."""
-        with self._lock:
-            return any(conn.open for conn in self._opened)
-
-    def back_off(self, cause: str) -> None:
-        """Try no new connection for a moment, because none can be opened now; the node stays in rotation."""
-        if self.backoff.begin(Clock.monotonic(), cause):
-            logger.warning(
-                "%s gets no new connections for moments, those that are open stay in use: %s",
-                self.title,
-                cause,
-            )
-
-    def is_resting(self) -> bool:
-        """Whether no new connection is to be tried now."""
-        return self.backoff.holds(Clock.monotonic())
-
-    def failed(self, cause: str) -> None:
-        """Take the node out of rotation for a while, because it could not be had."""
-        self._leave(cause, None)
-
-    def cannot_read(self, cause: str) -> None:
-        """Note that a read failed here for the node's own disk or memory, and that another node served it.
-
-        That may happen once. When it happens again, the node leaves the rotation.
-        """
-        if self.breaker.open:
-            return
-        absence = self._read_faults.note(Clock.monotonic())
-        if absence is None:
-            logger.warning(
-                "%s could not serve a read that another node could serve; when it happens again, it gets no "
-                "reads: %s",
-                self.title,
-                cause,
-            )
-        else:
-            self._leave(f"{cause}; other nodes can serve what it cannot", absence)
-
-    def lacks(self, what: str) -> None:
-        """Note that a read failed here, and not on the primary, for what has not arrived here; said once.
-
-        Parameters:
-            what: what has not arrived, in words.
-        """
-        with self._lock:
-            known = what in self._lacking or len(self._lacking) >= _LACKING_NOTED
-            if not known:
-                self._lacking.add(what)
-        if not known:
-            logger.warning(
-                "%s is behind the primary or differs from it: %s. Reads that meet this run twice, "
-                "there and on the primary",
-                self.title,
-                what,
-            )
-
-    def _leave(self, cause: str, absence: float | None) -> None:
-        if self.breaker.fail(Clock.monotonic(), cause, absence):
-            self.ejections += 1
-            logger.warning("%s ejected: %s", self.title, cause)
-            self.on_change()
-            self.on_event(self, self.state, cause)
-
-    def counters(self) -> dict[str, Any]:
-        """This node's part of ``db.stats()``."""
-        names = ("reads", "in_flight", "connections", "ejections", "restorations", "state", "role", "lag")
-        return {f"{self.name}.{name}": getattr(self, name) for name in names}
-
-    def works(self) -> None:
-        """Bring the node back, because a try on it worked."""
-        if self.breaker.succeed():
-            self.restorations += 1
-            logger.warning("%s restored", self.title)
-            self.on_change()
-            self.on_event(self, self.state, self.cause)
-
-    # What the prober finds
-
-    def probed(self, fitness: Fitness, position: str | None) -> None:
-        """Take in what a probe has found."""
-        self.lag, self.role, self.position = fitness.lag, fitness.role, position
-        self.hindrance = fitness.cause if fitness.state != "up" else ""
-        if self._fitness != fitness.state:
-            self.on_change()  # before the state shows it
-            self._fitness = fitness.state
-            if fitness.state == "up":
-                logger.warning("%s is fit for reads again", self.title)
-            else:
-                logger.warning("%s is %s, and gets no reads: %s", self.title, fitness.state, fitness.cause)
-            if not self.breaker.open:
-                self.on_event(self, self.state, fitness.cause)
-        if fitness.remark != self._remark:
-            self._remark = fitness.remark
-            if fitness.remark:
-                logger.warning("%s %s", self.title, fitness.remark)
-
-    def unwatched(self) -> None:
-        """Nobody probes it any more: what was found is not known to hold."""
-        if not self.is_primary:
-            self.lag = None
-
-    def opening(self, conn: Any) -> None:
-        """Take in that a connection is being opened."""
-        with self._lock:
-            self._opened.add(conn)
-
-    def hang_up(self) -> int:
-        """End all connections of this process to the node, under whoever waits for an answer there."""
-        with self._lock:
-            opened = list(self._opened)
-        return sum(conn.hang_up() for conn in opened)
+        """Put it back into rotation now."""
+        self._node.restore()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..concurrency import Clock, new_lock
-from .replica import Replica
+from .node import Node
 from .warm_up import WarmUp
 
 # How often a statement looks whether a node that has left has any connection left, in seconds.
@@ -27,11 +27,11 @@ class ReplicaSet:
         unsettled: whether a statement has anything to do for the set before it is run.
     """
 
-    def __init__(self, replicas: Sequence[Replica]) -> None:
+    def __init__(self, replicas: Sequence[Node]) -> None:
         self.all = tuple(replicas)
-        self.usable: tuple[Replica, ...] = ()
-        self.ejected: tuple[Replica, ...] = ()
-        self.leaving: tuple[Replica, ...] = ()
+        self.usable: tuple[Node, ...] = ()
+        self.ejected: tuple[Node, ...] = ()
+        self.leaving: tuple[Node, ...] = ()
         self.unwatched = False
         self.unsettled = False
         self._lock = new_lock()
@@ -68,7 +68,7 @@ class ReplicaSet:
             with self._lock:
                 self._arrange(now)
 
-    def replace(self, nodes: Iterable[tuple[Replica, int]], *, besides: Sequence[Replica] = ()) -> None:
+    def replace(self, nodes: Iterable[tuple[Node, int]], *, besides: Sequence[Node] = ()) -> None:
         """Make these the nodes of the set, with these weights; the others leave.
 
         Parameters:
@@ -96,21 +96,21 @@ class ReplicaSet:
             self.unwatched = unwatched
             self._note()
 
-    def linger(self, replica: Replica) -> None:
+    def linger(self, replica: Node) -> None:
         """A connection was opened to a node that has left: look after that too."""
         with self._lock:
             if replica not in self.leaving:
                 self.leaving = (*self.leaving, replica)
                 self._note()
 
-    def to_look_at(self, now: float, *, at_once: bool) -> tuple[Replica, ...]:
+    def to_look_at(self, now: float, *, at_once: bool) -> tuple[Node, ...]:
         """Those that have left, if it is time to see whether connections to them are open; else none."""
         if not at_once and now < self._look_at:
             return ()
         self._look_at = now + _LOOK_AGAIN
         return self.leaving
 
-    def part(self, replica: Replica) -> None:
+    def part(self, replica: Node) -> None:
         """Nothing holds a connection to it any more."""
         with self._lock:
             if replica in self.leaving and not replica.has_connections():
@@ -132,7 +132,7 @@ class ReplicaSet:
             known = (*self.all, *self.leaving)
             return self._past_reads + sum(replica.reads - replica.booked_reads for replica in known)
 
-    def reasons(self, besides: set[Replica], max_lag: float | None = None) -> str:
+    def reasons(self, besides: set[Node], max_lag: float | None = None) -> str:
         """Why each node that is not usable is not, except those in `besides`.
 
         Parameters:
@@ -148,14 +148,14 @@ class ReplicaSet:
         )
 
 
-def within(replicas: tuple[Replica, ...], max_lag: float | None) -> tuple[Replica, ...]:
+def within(replicas: tuple[Node, ...], max_lag: float | None) -> tuple[Node, ...]:
     """Those that are known to be no further behind."""
     if max_lag is None:
         return replicas
     return tuple(replica for replica in replicas if replica.lag is not None and replica.lag <= max_lag)
 
 
-def _too_far(replica: Replica, max_lag: float | None) -> str:
+def _too_far(replica: Node, max_lag: float | None) -> str:
     if not replica.weight:
         return "weight 0"
     if replica.lag is None:

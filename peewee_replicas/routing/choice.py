@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from ..concurrency import Here
 from ..consistency.catch_up import CatchUp
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
+from ..nodes.node import Node
 from ..nodes.replica import Replica
 from ..nodes.replica_set import within
 from ..scopes.frames import Frame, pinning, tightest_lag
@@ -25,13 +28,19 @@ class Choice:
 
     def __init__(self, cluster: Cluster, policy: Policy, here: Here) -> None:
         self._cluster = cluster
-        self._policy = policy
-        self._peek = getattr(policy, "peek", None)
-        # The built-in policies return one of what they were given; others are checked.
-        self._trusted = type(policy) in POLICIES.values()
+        peek = getattr(policy, "peek", None)
+        self._pick: Callable[[tuple[Node, ...]], Node]
+        self._peek: Callable[[tuple[Node, ...]], Node] | None
+        if type(policy) in POLICIES.values():
+            # The built-in ones know nothing but what a node has too, and need no handle in between.
+            self._pick, self._peek = cast(Any, policy), peek
+        else:
+            self._pick = partial(self._by_handles, policy)
+            self._peek = None if peek is None else partial(self._by_handles, peek)
+        self._handles: tuple[tuple[Node, ...], tuple[Replica, ...]] = ((), ())
         self._reserved: Any = here.local()
 
-    def choose(self, catch_up: CatchUp | None = None, *, scoped: bool = True) -> Replica | None:
+    def choose(self, catch_up: CatchUp | None = None, *, scoped: bool = True) -> Node | None:
         """The replica for a read, or None when none is usable; takes one turn of the policy.
 
         Parameters:
@@ -47,31 +56,36 @@ class Choice:
             chosen = catch_up.prefer(chosen, usable)
         return chosen
 
-    def _next(self, usable: tuple[Replica, ...]) -> Replica | None:
+    def _next(self, usable: tuple[Node, ...]) -> Node | None:
         if self._peek is None:
-            reserved: Replica | None = getattr(self._reserved, "replica", None)
+            reserved: Node | None = getattr(self._reserved, "replica", None)
             if reserved is not None:
                 self._reserved.replica = None
                 if reserved in usable:
                     return reserved
         return self._ask_policy(usable)
 
-    def _ask_policy(self, usable: tuple[Replica, ...]) -> Replica | None:
-        if not usable:
-            return None
-        chosen: Replica = self._policy(usable)
-        if not self._trusted and chosen not in usable:
-            raise ConfigurationError(
-                f"the policy returned {chosen!r}, which is none of the replicas it was given: "
-                + ", ".join(replica.name for replica in usable)
-            )
-        return chosen
+    def _ask_policy(self, usable: tuple[Node, ...]) -> Node | None:
+        return self._pick(usable) if usable else None
 
-    def _pinned(
-        self, pin: Frame, usable: tuple[Replica, ...], catch_up: CatchUp | None = None
-    ) -> Replica | None:
+    def _by_handles(self, policy: Policy, usable: tuple[Node, ...]) -> Node:
+        """Ask a policy of the user's own, which sees nodes as users do."""
+        nodes, handles = self._handles
+        if nodes is not usable:  # policies may tell by identity whether anything has changed
+            handles = tuple(node.handle for node in usable)
+            self._handles = (usable, handles)
+        chosen = policy(handles)
+        for node in usable:
+            if node.handle is chosen:
+                return node
+        raise ConfigurationError(
+            f"the policy returned {chosen!r}, which is none of the replicas it was given: "
+            + ", ".join(node.name for node in usable)
+        )
+
+    def _pinned(self, pin: Frame, usable: tuple[Node, ...], catch_up: CatchUp | None = None) -> Node | None:
         with pin.lock:
-            node = cast("Replica | None", pin.node)
+            node = cast("Node | None", pin.node)
             if node is None or (node not in usable and node is not self._cluster.reader):
                 if pin.served:
                     return None  # leaving a node that has served needs the primary's position first
@@ -82,7 +96,7 @@ class Choice:
                 pin.node = node
             return node
 
-    def next_for_connect(self) -> Replica | None:
+    def next_for_connect(self) -> Node | None:
         """Which replica the next plain read would use, without taking its turn."""
         usable = self._cluster.replicas.usable
         if not usable:
@@ -91,13 +105,12 @@ class Choice:
         if pin is not None:
             return self._pinned(pin, usable)
         if self._peek is not None:
-            peeked: Replica = self._peek(usable)
-            return peeked
+            return self._peek(usable)
         # A policy that cannot be peeked at is asked now, and its answer is kept for this thread's next read.
         self._reserved.replica = chosen = self._ask_policy(usable)
         return chosen
 
-    def another(self, tried: set[Replica]) -> Replica | None:
+    def another(self, tried: set[Node]) -> Node | None:
         """A usable replica that was not tried yet, for a read that failed on the others."""
         for replica in self.within_scope(self._cluster.replicas.usable):
             if replica not in tried:
@@ -105,18 +118,18 @@ class Choice:
                 return replica
         return None
 
-    def stay_with(self, replica: Replica) -> None:
+    def stay_with(self, replica: Node) -> None:
         """Let the scope in force, if one keeps to a node, keep to this one from now on."""
         pin = pinning(self._cluster)
         if pin is not None:
             with pin.lock:
                 pin.node = replica
 
-    def within_scope(self, usable: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    def within_scope(self, usable: tuple[Node, ...]) -> tuple[Node, ...]:
         """Those of `usable` that are within the tightest bound on lag of the scopes in force."""
         return within(usable, tightest_lag(self._cluster))
 
-    def foreseen(self) -> Replica | None:
+    def foreseen(self) -> Node | None:
         """The replica that a read would go to now, if that is certain without asking the policy."""
         usable = self.within_scope(self._cluster.replicas.usable)
         pin = pinning(self._cluster)

@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from ..nodes.replica import Replica
+
 
 class Candidate(Protocol):
     """What a policy may look at."""
@@ -219,7 +221,8 @@ def _least(rated: Sequence[tuple[C, float]]) -> C:
     return best
 
 
-Policy = Callable[[Sequence[Any]], Any]
+Policy = Callable[[Sequence[Replica]], Replica]
+"""Picks one of the replicas that may serve a read; a sequence that is the same object has not changed."""
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     RoundRobin.name: RoundRobin,

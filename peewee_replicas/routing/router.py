@@ -8,7 +8,7 @@ from ..concurrency import Here
 from ..consistency.levels import ASK, Consistency
 from ..events import Role, Route
 from ..nodes.cluster import PRIMARY, Cluster
-from ..nodes.replica import Replica
+from ..nodes.node import Node
 from ..scopes.frames import Frame, tightest_lag
 from ..statements.classifier import Classifier, Statement
 from .choice import Choice
@@ -119,6 +119,6 @@ class Router:
         role: Role = "primary" if replica.is_primary else "replica"
         return Route(role, replica.name, kind, plan.reason)
 
-    def reasons(self, tried: set[Replica]) -> str:
+    def reasons(self, tried: set[Node]) -> str:
         """Why each replica besides those tried cannot serve a read here, in words."""
         return self._cluster.replicas.reasons(tried, tightest_lag(self._cluster))

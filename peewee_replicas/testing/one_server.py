@@ -10,7 +10,7 @@ from peewee_replicas.connections.plain_database import PlainDatabase
 from peewee_replicas.connections.primary_connection import PrimaryConnection
 from peewee_replicas.connections.replica_connections import ReplicaConnections
 from peewee_replicas.consistency.levels import NOTHING, Consistency, Needs
-from peewee_replicas.nodes.replica import Replica
+from peewee_replicas.nodes.node import Node
 from peewee_replicas.scopes.frames import Frame
 
 # Inside a test's own transaction the program's transactions are savepoints of this name.
@@ -92,7 +92,7 @@ class _Undo:
         self._parts: Parts = database._parts
         self._kept = (self._parts.primary, self._parts.replicas, self._parts.router.consistency)
         self._prober = self._parts.cluster.prober
-        self._lags: list[tuple[Replica, float | None]] = []
+        self._lags: list[tuple[Node, float | None]] = []
         self._was_closed = True
 
     def pretend(self) -> None:
@@ -162,7 +162,7 @@ class _EverythingOnPrimary:
         self._parts = parts
         self._replicas: ReplicaConnections = parts.replicas
 
-    def reach(self, _node: Replica) -> _GuardedPrimary:
+    def reach(self, _node: Node) -> _GuardedPrimary:
         self._parts.primary.get()
         return _GuardedPrimary(self._parts)
 

@@ -57,7 +57,7 @@ ACT = {
     "nodes.cluster": "holds the nodes, which act",
     "nodes.probe_run": "the prober's threads and connections",
     "nodes.prober": "the prober's thread",
-    "nodes.replica": "counts time for a node's breaker, rest and latency",
+    "nodes.node": "counts time for a node's breaker, rest and latency",
     "nodes.replica_set": "reads the clock for nodes that warm up",
     "routing.choice": "asks the policy and holds scopes to nodes",
     "routing.router": "puts the rules to what is in force",

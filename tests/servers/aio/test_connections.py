@@ -12,6 +12,7 @@ import pytest
 from peewee import InterfaceError, OperationalError
 from support.databases.async_pools import SESSIONS, closed, count, end_sessions, making, sessions
 from support.databases.models import Item
+from support.databases.nodes import nodes_of
 from support.waiting import until
 
 from peewee_replicas.aio import AsyncReplicatedDatabase
@@ -40,7 +41,7 @@ def test_connections_to_a_node_that_was_taken_out_are_closed(cluster: Any, make:
         database.set_replicas(specs[1:])
         rows = database.iterate(Item.select(), buffer_size=10)
         await anext(rows)
-        gone = database.replicas[0]
+        gone = nodes_of(database)[0]
         database.set_replicas(specs[:1])
         await count(database)
         assert len([row async for row in rows]) == 99
@@ -54,7 +55,7 @@ def test_connections_to_a_node_that_was_taken_out_are_closed(cluster: Any, make:
 @pytest.mark.once
 def test_the_task_that_finds_a_node_back_does_not_keep_its_connection(cluster: Any, make: Any) -> None:
     database = make(pool_size=1)
-    back, _ = database.replicas
+    back, _ = nodes_of(database)
 
     async def main() -> None:
         back.failed("a test")

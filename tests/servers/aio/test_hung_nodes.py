@@ -10,6 +10,7 @@ import pytest
 from peewee import OperationalError
 from support.clusters import own_cluster
 from support.databases.async_pools import SESSIONS, making
+from support.databases.nodes import nodes_of
 from support.waiting import until
 
 from peewee_replicas.aio import AsyncReplicatedDatabase
@@ -94,7 +95,7 @@ def test_a_connection_is_ended_from_another_thread_without_its_loops_sockets(
             return [len(node.execute(slow, (cluster.user,))) for node in cluster.replicas]
 
         await asyncio.to_thread(until, lambda: any(running()))
-        replica = database.replicas[running().index(1)]
+        replica = nodes_of(database)[running().index(1)]
         replica.failed("a test")
         assert await asyncio.to_thread(replica.hang_up) == 1
         while not database.stats()["retries"]:

@@ -11,6 +11,7 @@ import pytest
 from peewee import OperationalError
 from pymysql.converters import conversions
 from pymysql.cursors import DictCursor, SSCursor, SSDictCursor
+from support.databases.nodes import nodes_of
 from support.databases.plain import PEOPLE, making, plain_database
 
 from peewee_replicas import ConfigurationError, ReadOnlyViolation, ReplicatedDatabase
@@ -324,7 +325,7 @@ def test_the_primary_listed_as_a_replica_takes_part(make: Any, cluster: LocalClu
         == [("primary", "too")] * 2 + [("replica", "one")] * 2
     )
     # As a reader it has a connection of its own, under the guard.
-    assert _refuses_writes(database.replicas[0].database.conn)
+    assert _refuses_writes(nodes_of(database)[0].database.conn)
     assert not isinstance(database._state.conn, Connection)
 
 

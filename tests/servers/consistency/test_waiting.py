@@ -21,6 +21,7 @@ from support.clusters.lagging import (
     waits_asked_for,
     watched,
 )
+from support.databases.nodes import nodes_of
 from support.forms import threads_only
 from support.waiting import until
 
@@ -114,7 +115,7 @@ def test_only_so_many_wait_on_one_replica(pair: Any, monkeypatch: pytest.MonkeyP
         bound(pair, catch_up_timeout=timeout, consistency="process") as db,
         ThreadPoolExecutor(6) as pool,
     ):
-        replica = db.replicas[0]
+        replica = nodes_of(db)[0]
         n_of()
         with frozen(pair):
             Slot.update(n=2).execute()

@@ -13,6 +13,7 @@ import pymysql
 import pytest
 from support.clusters import own_cluster
 from support.clusters.failing import LOGGER, opened, prepare, read
+from support.databases.nodes import nodes_of
 from support.load.faults import FAULTS
 from support.waiting import until
 
@@ -60,7 +61,7 @@ def test_a_node_without_room_for_a_connection_is_left_alone_for_a_moment(
                 assert read(late) == "one"
                 assert late.events[-1].node == "replica-2"
         assert late.replicas[0].state == "up"
-        assert late.replicas[0].unreached == 0
+        assert nodes_of(late)[0].unreached == 0
         assert len([record for record in caplog.records if "no new connections" in record.message]) == 1
         assert read(database) == "one"  # what is connected goes on
         assert database.events[-1].node == "replica-1"
@@ -79,10 +80,10 @@ def test_a_node_without_room_for_a_connection_is_left_alone_for_a_moment(
         assert "max_connections" in late.events[-1].reason  # what to do
         for conn in (*held, *crowd):
             conn.close()
-        for replica in late.replicas:
+        for replica in nodes_of(late):
             replica.backoff._until = 0.0  # the moment is over
         until(lambda: (late.close(), read(late), late.events[-1].node)[-1] == "replica-1")
-        assert not late.replicas[0].backoff.cause
+        assert not nodes_of(late)[0].backoff.cause
 
 
 def test_a_user_without_room_for_a_connection(breakable: Any) -> None:
@@ -97,7 +98,7 @@ def test_a_user_without_room_for_a_connection(breakable: Any) -> None:
         with opened(breakable) as database, pymysql.connect(**breakable.parameters(one)):
             assert read(database) == "one"
             assert database.events[-1].node == "replica-2"
-            assert str(number) in database.replicas[0].backoff.cause
+            assert str(number) in nodes_of(database)[0].backoff.cause
             assert database.replicas[0].state == "up"
         one.execute(unlimit)
 
@@ -115,8 +116,8 @@ def test_a_mysql_server_that_goes_offline_is_ejected_and_comes_back(monkeypatch:
                 assert read(database) == "one"
                 assert database.events[-1].node == "replica-2"
             assert database.replicas[0].state == "ejected"
-            assert "3032" in database.replicas[0].breaker.cause
-            assert "offline_mode" in database.replicas[0].breaker.cause
+            assert "3032" in nodes_of(database)[0].breaker.cause
+            assert "offline_mode" in nodes_of(database)[0].breaker.cause
             one.execute("SET GLOBAL offline_mode = OFF")
             until(lambda: read(database) and database.events[-1].node == "replica-1")
 
@@ -146,8 +147,8 @@ def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
             for _ in range(20):
                 assert read(database) == "one"
                 assert database.events[-1].node == "replica-2"
-            assert "1047" in database.replicas[0].breaker.cause
-            until(lambda: read(database) and "still not ready" in database.replicas[0].breaker.cause)
+            assert "1047" in nodes_of(database)[0].breaker.cause
+            until(lambda: read(database) and "still not ready" in nodes_of(database)[0].breaker.cause)
             assert database.stats()["replica-1.restorations"] == 0
             one.execute("SET GLOBAL wsrep_reject_queries = 'NONE'")
             until(lambda: read(database) and database.events[-1].node == "replica-1")

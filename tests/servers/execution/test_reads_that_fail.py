@@ -25,6 +25,7 @@ import pymysql
 import pytest
 from support.clusters import own_cluster
 from support.clusters.failing import LOGGER, READ, opened, prepare, read, where
+from support.databases.nodes import nodes_of
 from support.proxies.saboteur import Doorman, Saboteur
 from support.waiting import until
 
@@ -100,7 +101,7 @@ def test_what_a_read_does_about_an_answer(ready: Any, number: int) -> None:
         opened(ready, of_first={"port": saboteur.port}, ssl_disabled=True) as database,
     ):
         assert read(database) == "one"
-        conn = database.replicas[0].database.conn
+        conn = nodes_of(database)[0].database.conn
         saboteur.answer("FROM item", number)
         if treatment.read == "raise":
             with pytest.raises(peewee.PeeweeException) as caught:
@@ -117,7 +118,7 @@ def test_what_a_read_does_about_an_answer(ready: Any, number: int) -> None:
         assert saboteur.spoiled == 1
         assert database.replicas[0].state == ("ejected" if treatment.node == "eject" else "up")
         assert database.stats()["replica-1.ejections"] == (treatment.node == "eject")
-        kept = database.replicas[0].database.conn is conn
+        kept = nodes_of(database)[0].database.conn is conn
         assert kept == (treatment.node in ("keep", "back off"))
         assert read(database) == "one"
 
@@ -204,7 +205,7 @@ def test_a_replica_that_is_not_there_is_ejected_at_once(ready: Any, address: Any
     with opened(ready, of_first=address) as database:
         assert [read(database) for _ in range(3)] == ["one"] * 3
         assert database.replicas[0].state == "ejected"
-        assert database.replicas[0].unreached == 1
+        assert nodes_of(database)[0].unreached == 1
 
 
 # Connections that are lost
@@ -255,7 +256,7 @@ def test_a_statement_that_takes_too_long_is_the_statements_affair(ready: Any) ->
 def test_an_idle_connection_that_timed_out_is_noticed_before_it_is_used(ready: Any) -> None:
     with opened(ready, of_first={"init_command": "SET wait_timeout = 1"}) as database:
         read(database)
-        conn = database.replicas[0].database.conn
+        conn = nodes_of(database)[0].database.conn
         until(conn.dropped)
         assert read(database) == "one"
         assert (database.events[-1].node, database.events[-1].attempts) == ("replica-1", 1)
@@ -267,7 +268,7 @@ def test_a_connection_on_which_nothing_can_be_sent_is_replaced(
 ) -> None:
     with opened(ready) as database:
         read(database)
-        conn = database.replicas[0].database.conn
+        conn = nodes_of(database)[0].database.conn
         monkeypatch.setattr(conn, "_poll", lambda _: [])  # as if it broke just now
         conn._sock.shutdown(socket.SHUT_WR)
         assert read(database) == "one"
@@ -319,7 +320,7 @@ def test_no_read_is_lost_while_idle_connections_are_killed_under_threads(ready: 
 def test_only_connections_for_reading_end_when_their_host_has_vanished(ready: Any) -> None:
     with opened(ready) as database:
         read(database)
-        replica = database.replicas[0].database.conn
+        replica = nodes_of(database)[0].database.conn
         limits = [
             conn._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
             for conn in (replica, database.connection())

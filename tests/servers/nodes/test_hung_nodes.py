@@ -7,6 +7,7 @@ from typing import Any
 import peewee
 import pytest
 from support.clusters import own_cluster
+from support.databases.nodes import nodes_of
 from support.forms.threads import in_threads
 from support.load.faults import FAULTS
 
@@ -36,7 +37,7 @@ def test_a_hung_replica_costs_many_threads_one_timeout(
 
         assert in_threads(8, work) == [1] * 8
         cluster.replicas[0].resume()
-        assert database.replicas[0].unreached == 1  # one after the other they would have waited 8 times
+        assert nodes_of(database)[0].unreached == 1  # one after the other they would have waited 8 times
         assert database.stats()["replica-1.ejections"] == 1
 
 

@@ -19,6 +19,7 @@ from support.clusters.membership import (
     specs,
 )
 from support.databases.models import Item
+from support.databases.nodes import nodes_of
 from support.waiting import until
 
 from peewee_replicas import ConfigurationError, PooledReplicatedDatabase, ReplicatedSqliteDatabase
@@ -31,7 +32,7 @@ def test_the_next_read_goes_by_the_new_list_and_who_stays_keeps_all(
     cluster: Any, make: Callable[..., Any], cls: Any
 ) -> None:
     database = make(cls)
-    first = database.replicas[0]
+    first = nodes_of(database)[0]
     assert nodes_read(database, 3) == ["replica-1"] * 3
     mine = own_sessions(first)
 
@@ -170,7 +171,7 @@ def test_a_read_that_was_under_way_ends_well_and_its_connection_is_closed(
 @pytest.mark.once
 def test_a_pool_closes_its_idle_connections_at_once(cluster: Any, make: Callable[..., Any]) -> None:
     database = make(PooledReplicatedDatabase)
-    replica = database.replicas[0]
+    replica = nodes_of(database)[0]
     barrier = threading.Barrier(4)
 
     def read_and_return() -> None:
@@ -196,7 +197,7 @@ def test_a_thread_closes_its_own_connection_when_it_next_uses_or_closes_the_data
     cluster: Any, make: Callable[..., Any], cls: Any
 ) -> None:
     database = make(cls)
-    replica = database.replicas[0]
+    replica = nodes_of(database)[0]
     changed, read = threading.Event(), threading.Barrier(4)
     uses: list[Callable[[], object]] = [
         database.close,
@@ -239,7 +240,7 @@ def test_changing_the_list_under_8_threads_loses_no_read_and_no_connection(
     cluster: Any, make: Callable[..., Any], cls: Any
 ) -> None:
     database = make(cls, 1, 2)
-    ever = {id(replica): replica for replica in database.replicas}
+    ever = {id(replica): replica for replica in nodes_of(database)}
     stop = threading.Event()
     done, failures = [0] * 8, []
 
@@ -262,7 +263,7 @@ def test_changing_the_list_under_8_threads_loses_no_read_and_no_connection(
         seen = list(done)
         until(lambda seen=seen: bool(failures) or all(n > m for n, m in zip(done, seen, strict=True)))
         database.set_replicas(specs(cluster, *[(1,), (2,), (1, 2)][turn % 3]))
-        ever.update((id(replica), replica) for replica in database.replicas)
+        ever.update((id(replica), replica) for replica in nodes_of(database))
         totals.append(database.stats()["replicas"])
     stop.set()
     for thread in threads:

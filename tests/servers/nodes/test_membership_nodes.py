@@ -20,6 +20,7 @@ from support.clusters.membership import (
     spec,
     specs,
 )
+from support.databases.nodes import nodes_of
 from support.forms.threads import in_thread
 from support.waiting import until
 
@@ -60,7 +61,7 @@ def test_a_node_that_is_new_or_comes_back_is_warmed_up(
     replicas._warm_up = WarmUp(1e6)
     nodes_read(database, 3)
     database.set_replicas(specs(cluster, 1, 2))
-    first, second = database.replicas
+    first, second = nodes_of(database)
     exact = 0 if policy == "round-robin" else 18
 
     def share() -> int:
@@ -124,7 +125,7 @@ def test_reads_of_a_primary_that_ceases_to_take_part_are_counted_once(
     database.set_replicas([too])
     assert database.stats()["replicas"] == 0
     nodes_read(database, 5)
-    rows = database.replicas[0]
+    rows = nodes_of(database)[0]
     held = database._parts.replicas.reach(rows).conn.cursor(SSCursor)
     held.execute("SELECT 1 UNION SELECT 2")  # keeps its connection open
     database.set_replicas(specs(cluster, 1))

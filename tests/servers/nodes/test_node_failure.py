@@ -11,6 +11,7 @@ import peewee
 import pytest
 from support.clusters.repaired import repaired
 from support.databases.models import Item
+from support.databases.nodes import nodes_of
 from support.forms import threads_only
 from support.waiting import until
 
@@ -97,11 +98,11 @@ def test_a_readonly_scope_moves_when_its_replica_dies(fragile: Any) -> None:
     database = fragile.database(consistency="eventual")
     with database.readonly():
         read(database)
-        mine = next(replica for replica in database.replicas if replica.reads)
+        mine = next(replica for replica in nodes_of(database) if replica.reads)
         fragile.node(mine.name).kill()
         for _ in range(5):
             assert read(database) == "one"
-        other = next(replica for replica in database.replicas if replica is not mine)
+        other = next(replica for replica in nodes_of(database) if replica is not mine)
         assert other.reads == 5
     assert database.stats()["asked"] == 1  # how far the next node has to be, or reads would go backwards
     assert fragile.counts()["primary"].reads == 1
@@ -233,7 +234,7 @@ def test_exactly_one_caller_tries_an_ejected_node(fragile: Any, monkeypatch: pyt
     fragile.replicas[0].kill()
     for _ in range(4):
         read(database)
-    (ejected,) = [replica for replica in database.replicas if replica.state == "ejected"]
+    (ejected,) = [replica for replica in nodes_of(database) if replica.state == "ejected"]
     node = ejected.database.db
     original = type(node)._connect
 

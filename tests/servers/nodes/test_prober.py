@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from support import waiting
 from support.clusters import SERVERS, own_cluster
+from support.databases.nodes import nodes_of
 from support.proxies.relay import Relay
 
 from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReadOnlyViolation
@@ -88,7 +89,7 @@ class Found:
         self.database = database
         self.lags: list[list[float | None]] = [[] for _ in database.replicas]
         self._taking = threading.Lock()
-        for replica, lags in zip(database.replicas, self.lags, strict=True):
+        for replica, lags in zip(nodes_of(database), self.lags, strict=True):
             replica.probed = functools.partial(self._judged, replica.probed, lags)
 
     def _judged(self, judged: Callable[..., None], lags: list[float | None], *given: Any) -> None:
@@ -366,7 +367,7 @@ def test_a_session_waits_less_where_positions_are_known(nodes: Any, probed: Any)
     waits = database.stats()["waits"]
     database.execute_sql("INSERT INTO mark VALUES (4)")
     seen = database._parts.consistency.own_session().seen
-    keep = [replica.progress for replica in database.replicas]
+    keep = [replica.progress for replica in nodes_of(database)]
     until(lambda: all(progress.reached.covers(seen) for progress in keep))  # by the prober alone
     for _ in range(4):
         database.execute_sql(READ)

@@ -13,6 +13,7 @@ import pytest
 from peewee import OperationalError
 from support import waiting
 from support.clusters import SERVERS, own_cluster
+from support.databases.nodes import nodes_of
 
 from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.scopes.frames import innermost
@@ -116,7 +117,7 @@ def test_a_hung_node_delays_what_is_known_of_the_others(nodes: Any) -> None:
     database = nodes.database(probe_interval=0.1, consistency="eventual", max_lag=0.5)
     database.execute_sql(READ)
     assert database._parts.cluster.prober.looked.wait(30)
-    first, second = database.replicas
+    first, second = nodes_of(database)
     nodes.replicas[0].pause()
     until(lambda: first.state == "ejected")
     # One round after the other takes a moment, while the hung one is tried aside.
@@ -142,7 +143,7 @@ def test_a_primary_that_is_slow_at_first_is_waited_for(nodes: Any, monkeypatch: 
     database = nodes.database(probe_interval=2.0, consistency="eventual")
     found = database._parts.cluster.prober
     judged = threading.Semaphore(0)
-    for replica in database.replicas:
+    for replica in nodes_of(database):
         take = replica.probed
         replica.probed = lambda *given, take=take: (take(*given), judged.release())
     open_probe = database._parts.replicas.open_probe
@@ -156,7 +157,7 @@ def test_a_primary_that_is_slow_at_first_is_waited_for(nodes: Any, monkeypatch: 
     monkeypatch.setattr(database._parts.replicas, "open_probe", open_late)
     found.use(database)
     assert found.looked.wait(30)
-    assert None not in [replica.lag for replica in database.replicas]
+    assert None not in [replica.lag for replica in nodes_of(database)]
     database.dispose()
 
 

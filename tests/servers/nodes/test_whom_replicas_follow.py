@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from support import waiting
 from support.clusters import SERVERS, own_cluster
+from support.databases.nodes import nodes_of
 from support.proxies.relay import Relay
 
 from peewee_replicas import PrimaryReadOnly
@@ -85,7 +86,7 @@ def used(database: Any, condition: Any) -> None:
 
 def settled(database: Any, rounds: int = 3) -> None:
     """Wait until each node has been looked at a few times more."""
-    for node in database.replicas:
+    for node in nodes_of(database):
         seen: list[int] = []
         probed = node.probed
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.clusters import SERVERS, own_cluster
 from support.databases.models import Item
+from support.databases.nodes import nodes_of
 
 from peewee_replicas import NoReplicaAvailable
 from peewee_replicas.routing.fallback_budget import QUIET_SECONDS
@@ -173,14 +174,14 @@ def test_without_fallback_no_read_reaches_the_primary_from_any_scope(fragile: An
     database.close()
     for node in fragile.replicas:
         node.start()
-    for replica in database.replicas:
+    for replica in nodes_of(database):
         replica.restore()
     with database.readonly():
         assert try_reads(database, 3)[0] == 3
-        mine = next(replica for replica in database.replicas if replica.reads)
+        mine = next(replica for replica in nodes_of(database) if replica.reads)
         mine.eject("a test")  # a scope under way, whose node goes
         assert try_reads(database, 3)[0] == 3
-        for replica in database.replicas:
+        for replica in nodes_of(database):
             replica.eject("a test")
         with pytest.raises(NoReplicaAvailable, match="a test"):
             database.execute_sql(READ)

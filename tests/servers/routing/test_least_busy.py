@@ -8,6 +8,7 @@ from typing import Any
 
 import pymysql
 import pytest
+from support.databases.nodes import nodes_of
 from support.waiting import until
 
 from peewee_replicas.nodes import latency as latencies
@@ -49,7 +50,7 @@ def test_a_slow_replica_is_left_out_and_used_again_when_it_is_fast(
     monkeypatch.setattr(latencies, "MEMORY", 1e6)  # nothing fades yet
     slowed(0.5)
     database = cluster.database(consistency="eventual", policy="least-busy", probe_interval=None)
-    fast, slow = database.replicas
+    fast, slow = nodes_of(database)
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -89,7 +90,7 @@ def test_a_replica_on_which_reads_fail_at_once_is_not_taken_for_a_fast_one(clust
     slowed(0.01)
     on_this_node_alone(cluster, cluster.replicas[0], f"DROP VIEW {cluster.database_name}.seen")
     database = cluster.database(consistency="eventual", policy="least-busy", probe_interval=None)
-    failing, _ = database.replicas
+    failing, _ = nodes_of(database)
     for _ in range(40):  # as after a schema change that has not arrived there
         database.execute_sql("SELECT one FROM seen").fetchall()
     assert database.stats()["reruns"] == failing.reads <= 24

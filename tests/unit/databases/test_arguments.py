@@ -123,7 +123,7 @@ def test_init_that_is_refused_changes_nothing(wrong: dict[str, Any]) -> None:
     before = database.replicas
     with pytest.raises(ConfigurationError):
         database.init("other", **{"replicas": [{"host": "r9"}], "user": "someone", **wrong})
-    assert database.replicas is before
+    assert database.replicas == before
     assert database.database == "app"
     assert "user" not in database.connect_params
 

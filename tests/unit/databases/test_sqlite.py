@@ -8,6 +8,7 @@ import sqlite3
 from typing import Any
 
 import pytest
+from support.databases.nodes import nodes_of
 from support.databases.sqlite import Row, a_path, nodes, one_row, opened  # noqa: F401  # the fixtures `path` and `db`
 
 from peewee_replicas import ReadOnlyViolation, ReplicatedSqliteDatabase
@@ -162,7 +163,7 @@ def test_few_connections_are_set_aside_and_all_are_closed(db: Any) -> None:
     for cursor in cursors[:-2]:
         cursor.fetchall()
     aside = []
-    for replica in db.replicas:
+    for replica in nodes_of(db):
         for _ in range(3):
             db._parts.replicas.reach(replica)
         aside.append(len(replica.database.conn._aside))
@@ -198,7 +199,7 @@ def read_no_more(cursor: Any) -> None:
 def test_a_cursor_read_to_its_end_keeps_nothing_busy(path: str, finish: Any) -> None:
     db = opened(path, readers=1)
     cursor = db.execute_sql("SELECT 1 UNION SELECT 2 UNION SELECT 3")
-    conn = db.replicas[0].database.conn
+    conn = nodes_of(db)[0].database.conn
     assert conn.busy
     finish(cursor)
     assert not conn.busy

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from peewee import OperationalError
+from support.databases.nodes import nodes_of
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabase
@@ -332,7 +333,7 @@ def test_the_thread_is_not_started_where_there_can_be_none(
 
 
 def test_what_a_probe_finds_is_reported_once(database: Any, caplog: pytest.LogCaptureFixture) -> None:
-    replica = database.replicas[0]
+    replica = nodes_of(database)[0]
     events: list[Any] = []
     database.node_hooks.append(events.append)
     late = Fitness("lagging", "12.0 s behind", "replica", 12.0)

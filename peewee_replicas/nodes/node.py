@@ -1,0 +1,299 @@
+"""A node, as the library uses it: its connections, state and counters."""
+
+from __future__ import annotations
+
+import logging
+import random
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..concurrency import THREADS, Clock, Here, new_lock
+from ..consistency.progress import Progress
+from .breaker import Backoff, Breaker
+from .fitness import Fitness
+from .latency import Latency
+from .read_faults import ReadFaults
+from .replica import Replica
+from .spec import NodeSpec
+
+logger = logging.getLogger("peewee.replicas")
+
+# Of so many things that a replica lacks, each is said once; more would be noise, and grow without end.
+_LACKING_NOTED = 100
+
+
+class Node:
+    """A node that serves reads. Users see it as a `Replica`, its `handle`.
+
+    Attributes:
+        handle: what users are given of it.
+        name: how it is called in events, errors and statistics.
+        address, weight, current_weight, in_flight, is_primary, role, lag, position: as in `Replica`.
+        unreached: how often connecting to it has failed.
+        removed: whether `set_replicas` has taken it out.
+        unready: it has refused to serve, though it lets clients in; to be asked before it is used again.
+        timed: whether `latency` is kept; so it is with every policy that may look at it.
+        hindrance: why no reads go there though it answers, in words; or ``""``.
+    """
+
+    def __init__(
+        self,
+        spec: NodeSpec,
+        address: str,
+        make: Callable[[Node], Any],
+        *,
+        is_primary: bool = False,
+        here: Here = THREADS,
+    ) -> None:
+        self.handle = Replica(self)
+        self.name = spec.name or address
+        self.address = address
+        self.weight = spec.weight
+        self.current_weight = float(spec.weight)
+        self.overrides = spec.overrides
+        self.is_primary = is_primary
+        self.in_flight = 0
+        self.breaker = Breaker(random.random, here.current)
+        self.backoff = Backoff(random.random)
+        self.unready = False
+        self.progress = Progress()
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_event: Callable[[Node, str, str], None] = lambda *_: None
+        self.role: str | None = "primary" if is_primary else None
+        self.lag: float | None = 0.0 if is_primary else None
+        self.position: str | None = None
+        self.hindrance = ""
+        self._fitness = "up"
+        self._remark = ""
+        self.removed = False
+        self.timed = False
+        self.reads = 0
+        self.booked_reads = 0
+        self.connections = 0
+        self.unreached = 0
+        self.ejections = 0
+        self.restorations = 0
+        self._read_faults = ReadFaults()
+        self._lacking: set[str] = set()
+        self._lock = new_lock()
+        self._make = make
+        self._database: Any = None
+        self._latency = Latency()
+        self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.label} {self.state}>"
+
+    @property
+    def label(self) -> str:
+        """Name and address, for messages."""
+        name = "the primary, for reading" if self.is_primary and self.name == "primary" else self.name
+        return self.name if self.name == self.address else f"{name} ({self.address})"
+
+    @property
+    def title(self) -> str:
+        """The label as the beginning of a sentence of the log."""
+        return self.label if self.is_primary and self.name == "primary" else f"replica {self.label}"
+
+    @property
+    def state(self) -> str:
+        """Whether reads go there, in one word: see `Replica.state`."""
+        if self.removed:
+            return "removed"
+        return "ejected" if self.breaker.open else self._fitness
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is in rotation, but for its weight."""
+        return not (self.breaker.open or self.hindrance)
+
+    @property
+    def cause(self) -> str:
+        """Why it is not in rotation, in words; or ``""``."""
+        return self.breaker.cause or self.hindrance
+
+    def eject(self, reason: str) -> None:
+        """Take the node out of rotation until `restore` is called.
+
+        Parameters:
+            reason: why, in words; it appears in the log and in errors.
+        """
+        self.breaker.eject(reason)
+        logger.warning("%s ejected by hand: %s", self.title, reason)
+        self.on_change()
+        self.on_event(self, self.state, reason)
+
+    def restore(self) -> None:
+        """Put the node back into rotation now."""
+        self.breaker.restore()
+        logger.warning("%s restored by hand", self.title)
+        self.on_change()
+        self.on_event(self, self.state, self.cause)
+
+    def after_fork(self) -> None:
+        """In a forked child: have no connections, and none of the parent's other threads."""
+        self._database = None
+        self._opened = weakref.WeakSet()
+        self.in_flight = self.progress.waiting = 0
+        self.breaker.forget_try()
+
+    @property
+    def database(self) -> Any:
+        """The peewee database of this node alone; made at first need, when a subclass is complete."""
+        if self._database is None:
+            with self._lock:
+                if self._database is None:
+                    self._database = self._make(self)
+        return self._database
+
+    @property
+    def made(self) -> Any:
+        """The node's database if anything has needed it yet, else None."""
+        return self._database
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds that recent reads took here, as this process saw them; None where that is not known.
+
+        It fades while the node is not read from, so that one that was slow is tried again.
+        """
+        return self._latency.at(Clock.monotonic())
+
+    def start(self) -> float:
+        """Count one read as sent; what is returned is for `finish`."""
+        with self._lock:
+            self.in_flight += 1
+            self.reads += 1
+        return Clock.monotonic() if self.timed else 0.0
+
+    def finish(self, started: float = 0.0, *, failed: bool = False) -> None:
+        """Count one read as over."""
+        now = Clock.monotonic() if started else 0.0
+        with self._lock:
+            self.in_flight -= 1
+            if started:
+                add = self._latency.add_failure if failed else self._latency.add
+                add(now - started, now)
+
+    def connected(self, conn: Any) -> None:
+        """Count one connection as opened; a node that was out of rotation is back."""
+        with self._lock:
+            self.connections += 1
+            self._opened.add(conn)
+        self.backoff.end()
+        self.works()
+
+    def has_connections(self) -> bool:
+        """Whether any thread, pool or snapshot has a connection to it."""
+        with self._lock:
+            return any(conn.open for conn in self._opened)
+
+    def back_off(self, cause: str) -> None:
+        """Try no new connection for a moment, because none can be opened now; the node stays in rotation."""
+        if self.backoff.begin(Clock.monotonic(), cause):
+            logger.warning(
+                "%s gets no new connections for moments, those that are open stay in use: %s",
+                self.title,
+                cause,
+            )
+
+    def is_resting(self) -> bool:
+        """Whether no new connection is to be tried now."""
+        return self.backoff.holds(Clock.monotonic())
+
+    def failed(self, cause: str) -> None:
+        """Take the node out of rotation for a while, because it could not be had."""
+        self._leave(cause, None)
+
+    def cannot_read(self, cause: str) -> None:
+        """Note that a read failed here for the node's own disk or memory, and that another node served it.
+
+        That may happen once. When it happens again, the node leaves the rotation.
+        """
+        if self.breaker.open:
+            return
+        absence = self._read_faults.note(Clock.monotonic())
+        if absence is None:
+            logger.warning(
+                "%s could not serve a read that another node could serve; when it happens again, it gets no "
+                "reads: %s",
+                self.title,
+                cause,
+            )
+        else:
+            self._leave(f"{cause}; other nodes can serve what it cannot", absence)
+
+    def lacks(self, what: str) -> None:
+        """Note that a read failed here, and not on the primary, for what has not arrived here; said once.
+
+        Parameters:
+            what: what has not arrived, in words.
+        """
+        with self._lock:
+            known = what in self._lacking or len(self._lacking) >= _LACKING_NOTED
+            if not known:
+                self._lacking.add(what)
+        if not known:
+            logger.warning(
+                "%s is behind the primary or differs from it: %s. Reads that meet this run twice, "
+                "there and on the primary",
+                self.title,
+                what,
+            )
+
+    def _leave(self, cause: str, absence: float | None) -> None:
+        if self.breaker.fail(Clock.monotonic(), cause, absence):
+            self.ejections += 1
+            logger.warning("%s ejected: %s", self.title, cause)
+            self.on_change()
+            self.on_event(self, self.state, cause)
+
+    def counters(self) -> dict[str, Any]:
+        """This node's part of ``db.stats()``."""
+        names = ("reads", "in_flight", "connections", "ejections", "restorations", "state", "role", "lag")
+        return {f"{self.name}.{name}": getattr(self, name) for name in names}
+
+    def works(self) -> None:
+        """Bring the node back, because a try on it worked."""
+        if self.breaker.succeed():
+            self.restorations += 1
+            logger.warning("%s restored", self.title)
+            self.on_change()
+            self.on_event(self, self.state, self.cause)
+
+    # What the prober finds
+
+    def probed(self, fitness: Fitness, position: str | None) -> None:
+        """Take in what a probe has found."""
+        self.lag, self.role, self.position = fitness.lag, fitness.role, position
+        self.hindrance = fitness.cause if fitness.state != "up" else ""
+        if self._fitness != fitness.state:
+            self.on_change()  # before the state shows it
+            self._fitness = fitness.state
+            if fitness.state == "up":
+                logger.warning("%s is fit for reads again", self.title)
+            else:
+                logger.warning("%s is %s, and gets no reads: %s", self.title, fitness.state, fitness.cause)
+            if not self.breaker.open:
+                self.on_event(self, self.state, fitness.cause)
+        if fitness.remark != self._remark:
+            self._remark = fitness.remark
+            if fitness.remark:
+                logger.warning("%s %s", self.title, fitness.remark)
+
+    def unwatched(self) -> None:
+        """Nobody probes it any more: what was found is not known to hold."""
+        if not self.is_primary:
+            self.lag = None
+
+    def opening(self, conn: Any) -> None:
+        """Take in that a connection is being opened."""
+        with self._lock:
+            self._opened.add(conn)
+
+    def hang_up(self) -> int:
+        """End all connections of this process to the node, under whoever waits for an answer there."""
+        with self._lock:
+            opened = list(self._opened)
+        return sum(conn.hang_up() for conn in opened)
