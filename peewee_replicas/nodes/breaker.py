@@ -14,11 +14,11 @@ LONGEST_BACKOFF = 2.0
 
 
 class Breaker:
-    """Takes a failing node out of rotation, and lets exactly one caller at a time try it again.
+    """Takes a failing node out of rotation, and lets one caller at a time try it again.
 
     Parameters:
-        jitter: called without arguments, returns a number in [0, 1); spreads the pauses of many processes.
-        current: called without arguments, tells who runs now: the thread, or the task.
+        jitter: returns a number in [0, 1), so that many processes do not try a node at the same moment.
+        current: returns the thread or task that is running.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Breaker:
         self.by_hand = False
         self.cause = ""
         self.longest: float | None = None
-        """The longest pause, in seconds, where nobody who reads has to pay for a try; None: the usual."""
+        """The longest pause, in seconds, while the prober tries and no read waits; None: as usual."""
 
     def fail(self, now: float, cause: str, absence: float | None = None) -> bool:
         """Take the node out of rotation until a pause has passed; True if it was in.
@@ -61,11 +61,11 @@ class Breaker:
             return was_in
 
     def due(self, now: float) -> bool:
-        """Whether `may_try` would say so; nothing is begun."""
+        """Whether `may_try` would return True; begins no try."""
         return self.open and not self.by_hand and self._trying is None and now >= self._until
 
     def may_try(self, now: float) -> bool:
-        """Whether this caller, and it alone, may try the node now; it must then call `fail` or `succeed`."""
+        """Whether this caller may try the node now. Nobody else may until it calls `fail` or `succeed`."""
         with self._lock:
             if not self.open or self.by_hand or self._trying is not None or now < self._until:
                 return False
@@ -73,13 +73,13 @@ class Breaker:
             return True
 
     def let_go(self) -> None:
-        """Give up a try that said nothing about the node; the next caller may try."""
+        """End a try that told nothing about the node; the next caller may try."""
         with self._lock:
             if self._trying == self._current():
                 self._trying = None
 
     def forget_try(self) -> None:
-        """Give up the try of a thread that is not there any more; the next caller may try."""
+        """End the try of a thread that no longer exists, as in a forked child; the next caller may try."""
         with self._lock:
             self._trying = None
 
@@ -116,7 +116,7 @@ class Backoff:
     The node is not dead: open connections go on being used, and it stays in rotation for them.
 
     Parameters:
-        jitter: called without arguments, returns a number in [0, 1); spreads the pauses of many processes.
+        jitter: returns a number in [0, 1), so that many processes do not come back at the same moment.
     """
 
     def __init__(self, jitter: Callable[[], float]) -> None:

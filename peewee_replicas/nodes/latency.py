@@ -1,19 +1,19 @@
-"""How long reads take on a node, lately. Pure, told the time."""
+"""How long recent reads took on a node. Pure, told the time."""
 
 from __future__ import annotations
 
 import math
 
 MEMORY = 10.0
-"""Seconds over which a latency is averaged; it fades to a third in as many seconds without a read."""
+"""Seconds over which latencies are averaged. Without reads the average fades to a third in that time."""
 LEAST_PART = 1 / 16
-"""A new read counts for that much at least, so that few reads at once are followed too."""
+"""The least share of a new read in the average, so that a burst of reads is followed too."""
 OUTLIER = 8.0
-"""A read counts for at most so many times the average: one long report does not make a node slow."""
+"""A read counts as at most this many times the average: one long report does not make a node slow."""
 FIRST_READS = 8
-"""Of so many first reads the fastest counts: the others may have met cold caches or a new connection."""
+"""Of this many first reads the fastest counts: the others may have met cold caches or a new connection."""
 UNKNOWN_BELOW = 6
-"""With fewer reads than that, nothing is known."""
+"""With fewer reads than this, the latency is not known."""
 
 
 class Latency:
@@ -42,7 +42,7 @@ class Latency:
         self._at = now
 
     def add_failure(self, seconds: float, now: float) -> None:
-        """Take in a read that failed; to fail fast makes no node fast, but to time out makes it slow.
+        """Take in a read that failed. Failing fast does not make a node fast, but timing out makes it slow.
 
         Parameters:
             seconds, now: as for `add`.
@@ -50,10 +50,10 @@ class Latency:
         if self._reads >= FIRST_READS and seconds > self._seconds:
             self.add(seconds, now)
         else:
-            self._at = now  # what fades is taken for fast in the end
+            self._at = now  # it goes on fading from here
 
     def at(self, now: float) -> float | None:
-        """The average in seconds, or None where too few reads tell."""
+        """The average in seconds, or None after too few reads."""
         if self._reads < UNKNOWN_BELOW:
             return None
         return self._seconds * math.exp(-max(now - self._at, 0.0) / MEMORY)

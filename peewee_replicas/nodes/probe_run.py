@@ -1,4 +1,4 @@
-"""What the prober works with: threads and connections of its own that can be ended, and probes."""
+"""The prober's threads and connections, and one exchange of questions and answers with a node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from .probe_history import ProbeHistory
 
 
 class Run:
-    """One life of the thread. It holds nothing of the database, which may be collected meanwhile."""
+    """The threads and connections from one start of the prober to its stop.
+
+    It holds no reference to the database, so that an unused database can be collected.
+    """
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -37,19 +40,19 @@ class Run:
         return thread
 
     def alive(self) -> bool:
-        """Whether any of its threads is."""
+        """Whether any of its threads is alive."""
         return any(thread.is_alive() for thread in self._threads)
 
     def watch(self, conn: Any) -> None:
-        """A connection is about to be opened by this thread, whose own it is until `hand_over`."""
+        """Note that this thread is about to open a connection, which only it may close until `hand_over`."""
         with self._lock:
             self._lines.add(conn)
             self._openers[conn] = threading.get_ident()
         if self.ended.is_set():
-            raise OSError("the prober is to end")
+            raise OSError("the prober is stopping")
 
     def hand_over(self, kept: Any) -> None:
-        """What this thread has opened is anybody's from now on: that is `kept`; the rest is closed."""
+        """Let any thread use `kept` from now on, and close whatever else this thread has opened."""
         me = threading.get_ident()
         with self._lock:
             opened = [conn for conn, opener in self._openers.items() if opener == me]
@@ -60,7 +63,7 @@ class Run:
                 self.close(conn, in_order=False)
 
     def close(self, conn: Any, *, in_order: bool = True) -> None:
-        """Close one of the connections; another thread's is left to it, as it may be reading from it."""
+        """Close a connection, unless another thread is still opening it and may be reading from it."""
         me = threading.get_ident()
         with self._lock:
             if self._openers.get(conn, me) != me:
@@ -85,10 +88,13 @@ class Run:
             self.close(conn)
 
     def end(self, seconds: float) -> None:
-        """End all threads of this life; waits at most so long, for what cannot be interrupted."""
+        """End all threads. Waits at most this many seconds: a user's `_connect()` cannot be interrupted."""
         self.ended.set()
         deadline = Clock.monotonic() + seconds
-        for patience in (0.05, seconds):  # one that sleeps ends in order, one that waits is woken
+        for patience in (
+            0.05,
+            seconds,
+        ):  # first for threads that are between rounds, then for those woken below
             with self._lock:
                 threads = [thread for thread in self._threads if thread is not threading.current_thread()]
             for thread in threads:
@@ -142,7 +148,7 @@ class ProbeTarget:
 
 
 class Probe:
-    """One probe of one node, under way."""
+    """One probe of one node: its questions are sent one by one as the answers arrive."""
 
     def __init__(
         self, conn: Any, questionnaire: Questionnaire, goal: Any, seconds: float,
@@ -156,10 +162,10 @@ class Probe:
         conn.start_query(next(self._interview))
 
     def receive(self) -> bool:
-        """Take one answer and ask the next question; True if that was the last."""
+        """Read one answer and send the next question; True if that was the last answer."""
         answer = self.conn.finish_query()
         if isinstance(answer, Exception) and self._fails(answer):
-            raise answer  # the node takes leave
+            raise answer  # the node is shutting down, or the connection is gone
         try:
             self.conn.start_query(self._interview.send(answer))
         except StopIteration as last:
@@ -170,7 +176,7 @@ class Probe:
 
 
 def timed_out(exc: BaseException | None) -> bool:
-    """Whether a failure comes of waiting in vain."""
+    """Whether an error, or one of its causes, is a timeout."""
     while exc is not None:
         if isinstance(exc, TimeoutError) or isinstance(
             getattr(exc, "original_exception", None), TimeoutError

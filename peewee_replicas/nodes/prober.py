@@ -231,8 +231,8 @@ class Prober:
             self._say("")
         except Exception as exc:
             if not run.ended.is_set():
-                self._say(f"has failed and goes on: {type(exc).__name__}: {exc}")
-        spread = 0.9 + random.random() / 5  # many processes are not to ask in step
+                self._say(f"failed in this round and goes on: {type(exc).__name__}: {exc}")
+        spread = 0.9 + random.random() / 5  # so that many processes do not probe at the same moment
         return max(0.0, started + self.interval * spread - Clock.monotonic())
 
     def _look(self, database: Connector, run: Run, started: float) -> None:
@@ -241,7 +241,7 @@ class Prober:
         targets = self._targets[run]
         for replica in [replica for replica in targets if replica not in nodes]:
             self._close(run, targets.pop(replica))
-        for replica in nodes:  # all at once, or the first could be taken for all that there are
+        for replica in nodes:  # before any probe: the first to answer must not be taken for all there are
             targets.setdefault(replica, ProbeTarget())
         probes: dict[Node, Probe] = {}
         for replica in nodes:
@@ -257,7 +257,7 @@ class Prober:
                 self._open_aside(database, replica, target, run)
             elif replica is cluster.reader:
                 self._ask(database, replica, target, run, probes, None)
-                # The others are asked what the primary has just told, unless it takes its time.
+                # The replicas are then asked for the position that it reports, unless it is slow to answer.
                 self._converse(database, run, probes, started + self.limit / 10)
             else:
                 self._ask(database, replica, target, run, probes, self._samples.newest)
@@ -292,7 +292,7 @@ class Prober:
         return min(_SETTLE_SECONDS, self.interval / 4)
 
     def _converse(self, database: Connector, run: Run, probes: dict[Node, Probe], until: float) -> None:
-        """Take answers as they come, and take what is over off the list; what came in time is never late."""
+        """Read answers as they arrive until all probes are done or time is up; done ones leave `probes`."""
         while probes and not run.ended.is_set():
             left = until - Clock.monotonic()
             asked = {probe.conn.socket: replica for replica, probe in probes.items()}
@@ -316,7 +316,7 @@ class Prober:
         self, database: Connector, replica: Node, target: ProbeTarget, run: Run, exc: Exception | None,
         *, silent: bool = False,
     ) -> None:  # fmt: skip
-        """A probe came to nothing. That may be the connection's fault, so a new one tells about the node."""
+        """Handle a failed probe. It may be the connection's fault, so a new one is opened to find out."""
         if run.ended.is_set():
             return
         if replica is self._cluster.reader:
@@ -368,12 +368,12 @@ class Prober:
             target.looked = True
             self._close(run, target, in_order=False)
             if not run.ended.is_set():
-                # What reads on after a timeout says something else, so time itself is looked at too.
+                # A driver asked again after its timeout reports another error, so the time counts too.
                 silent = timed_out(exc) or Clock.monotonic() - started >= self.limit
                 try:
                     self._not_opened(database, replica, target, exc, silent)
                 except Exception as bug:
-                    self._say(f"has failed and goes on: {type(bug).__name__}: {bug}")
+                    self._say(f"failed in this round and goes on: {type(bug).__name__}: {bug}")
         finally:
             if tries:
                 breaker.let_go()
@@ -381,7 +381,7 @@ class Prober:
                 self._sampled.set()
             run.hand_over(target.conn)
             if run.ended.is_set() or self._targets[run].get(replica) is not target:
-                self._close(run, target)  # this life has ended, or the node has left, meanwhile
+                self._close(run, target)  # the prober was stopped, or the node removed, meanwhile
             self._note_looks(run)
 
     def _note_looks(self, run: Run) -> None:
@@ -413,14 +413,18 @@ class Prober:
             self._not_told(replica, target, exc)
 
     def _not_told(self, replica: Node, target: ProbeTarget, exc: Exception) -> None:
-        """Say once that a node cannot be looked at; of a replica that is no verdict."""
+        """Log once that a node cannot be probed. That alone takes no replica out of rotation."""
         cause = f"{type(exc).__name__}: {exc}"
         plain_primary = replica not in self._cluster.replicas.all
         if plain_primary and not target.said:
             self._cluster.news.tell(replica, "down", cause)
         if type(exc).__name__ + str(exc.args[:1]) != target.said:
             target.said = type(exc).__name__ + str(exc.args[:1])
-            what = "does not answer the prober" if plain_primary else "cannot be looked at by the prober"
+            what = (
+                "does not answer the prober"
+                if plain_primary
+                else "cannot be probed, so its state is not known"
+            )
             logger.warning("%s %s: %s", replica.title, what, cause)
 
     # Taking in
@@ -496,7 +500,7 @@ class Prober:
 
 
 def _work(reference: Any, round_reference: Any, run: Run) -> None:
-    """What the thread does; between rounds it holds nothing of the database."""
+    """The body of the thread. Between rounds it holds no reference to the database."""
     pause: float | None = 0.0
     try:
         while pause is not None and not run.ended.wait(min(pause, _SLICE)):

@@ -8,23 +8,23 @@ from ..concurrency import Clock, new_lock
 from .node import Node
 from .warm_up import WarmUp
 
-# How often a statement looks whether a node that has left has any connection left, in seconds.
+# Seconds between two checks whether connections to a node that was removed are still open.
 _LOOK_AGAIN = 1.0
 
 
 class ReplicaSet:
     """All nodes that serve reads.
 
-    The usable ones are an immutable tuple that is replaced in one assignment, so that readers of it need
-    no lock and policies can tell by its identity whether anything has changed, be it a weight.
+    `usable` is an immutable tuple that is replaced in one assignment, so that reading it needs no lock. A
+    policy can tell by its identity whether anything has changed, a weight included.
 
     Attributes:
         all: every replica, in the order given.
         usable: those in rotation now.
         ejected: those with a weight that are out of rotation.
-        leaving: those that were taken out of the set and to which connections are still open.
-        unwatched: whether a read is to see to it that the nodes are probed.
-        unsettled: whether a statement has anything to do for the set before it is run.
+        leaving: removed nodes to which connections are still open.
+        unwatched: whether the next read has to start the prober.
+        unsettled: whether the next statement has work to do for the set before it runs.
     """
 
     def __init__(self, replicas: Sequence[Node]) -> None:
@@ -62,18 +62,18 @@ class ReplicaSet:
         )
 
     def warm_up(self, now: float) -> None:
-        """Take the next step with the nodes that warm up, if it is due."""
+        """Raise the weights of the nodes that warm up, if the next step is due."""
         due = self._warm_up.next_step
         if due is not None and now >= due:
             with self._lock:
                 self._arrange(now)
 
     def replace(self, nodes: Iterable[tuple[Node, int]], *, besides: Sequence[Node] = ()) -> None:
-        """Make these the nodes of the set, with these weights; the others leave.
+        """Make these the nodes of the set, with these weights, and remove the others.
 
         Parameters:
             nodes: each with its weight.
-            besides: nodes outside the set that leave too.
+            besides: nodes outside the set that are removed too.
         """
         with self._lock:
             weights = dict(nodes)
@@ -91,27 +91,27 @@ class ReplicaSet:
             self._arrange(Clock.monotonic())
 
     def watch(self, unwatched: bool) -> None:
-        """Note whether the next read has to see to it that the nodes are probed."""
+        """Set whether the next read has to start the prober."""
         with self._lock:
             self.unwatched = unwatched
             self._note()
 
     def linger(self, replica: Node) -> None:
-        """A connection was opened to a node that has left: look after that too."""
+        """Note that a connection was opened to a removed node, so that it is closed later."""
         with self._lock:
             if replica not in self.leaving:
                 self.leaving = (*self.leaving, replica)
                 self._note()
 
     def to_look_at(self, now: float, *, at_once: bool) -> tuple[Node, ...]:
-        """Those that have left, if it is time to see whether connections to them are open; else none."""
+        """The removed nodes, if it is time to check whether connections to them are open; else none."""
         if not at_once and now < self._look_at:
             return ()
         self._look_at = now + _LOOK_AGAIN
         return self.leaving
 
     def part(self, replica: Node) -> None:
-        """Nothing holds a connection to it any more."""
+        """Forget a removed node once no connection to it is open."""
         with self._lock:
             if replica in self.leaving and not replica.has_connections():
                 self.leaving = tuple(other for other in self.leaving if other is not replica)
@@ -127,7 +127,7 @@ class ReplicaSet:
             self._note()
 
     def reads(self) -> int:
-        """How many reads were sent to replicas since the set was made, to those that have left too."""
+        """How many reads were sent to replicas since the set was made, including removed ones."""
         with self._lock:
             known = (*self.all, *self.leaving)
             return self._past_reads + sum(replica.reads - replica.booked_reads for replica in known)
@@ -149,7 +149,7 @@ class ReplicaSet:
 
 
 def within(replicas: tuple[Node, ...], max_lag: float | None) -> tuple[Node, ...]:
-    """Those that are known to be no further behind."""
+    """Those known to be at most `max_lag` seconds behind; all of them where it is None."""
     if max_lag is None:
         return replicas
     return tuple(replica for replica in replicas if replica.lag is not None and replica.lag <= max_lag)

@@ -1,4 +1,4 @@
-"""Settings that differ between nodes, and so make the same query return different rows, are said once."""
+"""Settings that differ between nodes, so that the same query may return different rows, are logged once."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ logger = logging.getLogger("peewee.replicas")
 
 
 class Comparison:
-    """The settings of one database's nodes, as their connections found them."""
+    """The settings of one database's nodes, as read from their first connections."""
 
     def __init__(self) -> None:
         self._compared: dict[str, dict[str, Any]] = {}
         self._lock = new_lock()
 
     def needed(self, name: str) -> bool:
-        """Whether this node's settings have not been looked at yet."""
+        """Whether this node's settings have not been read yet."""
         return name not in self._compared
 
     def add(self, name: str, settings: dict[str, Any]) -> None:
-        """Say once per node which of its settings differ from the first node's that was connected."""
+        """Log, once per node, which of its settings differ from those of the first node connected to."""
         with self._lock:
             if name in self._compared:
                 return

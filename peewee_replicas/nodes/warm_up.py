@@ -1,4 +1,4 @@
-"""How much of its weight counts for a node that has just come into rotation. Pure, told the time."""
+"""How much of its weight a node gets that has just come into rotation. Pure, told the time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ WARM_UP_STEPS = 10
 
 
 class WarmUp:
-    """Lets the share of a node that comes back, with cold caches, grow in equal steps instead of at once.
+    """Raises the share of a node that has come back in equal steps, because its caches are cold.
 
-    Where no node is warm, nobody could take the load meanwhile, so all of them count in full.
+    While no node is warm, all get their full weight: nobody else could take the load.
 
     Parameters:
-        seconds: how long it takes.
-        steps: in how many steps; the first is taken at once.
+        seconds: how long it takes to reach the full weight.
+        steps: the number of steps; the first is taken at once.
     """
 
     def __init__(self, seconds: float = WARM_UP_SECONDS, steps: int = WARM_UP_STEPS) -> None:
@@ -23,7 +23,7 @@ class WarmUp:
         self._steps = steps
         self._since: dict[Hashable, float] = {}
         self.next_step: float | None = None
-        """When the shares are to be worked out again; None while no node warms up."""
+        """When the shares have to be worked out again; None while no node warms up."""
 
     def shares(
         self, usable: Collection[Hashable], before: Collection[Hashable], now: float

@@ -231,7 +231,7 @@ def test_an_error_in_a_round_is_said_once_and_ends_nothing(
         use(database)
         until(lambda: len(turns) > 3)
     assert [text for text in caplog.messages if "a bug" in text] == [
-        "the prober of app has failed and goes on: ValueError: a bug"
+        "the prober of app failed in this round and goes on: ValueError: a bug"
     ]
     monkeypatch.undo()
     until(lambda: database.replicas[0].state == "ejected")
