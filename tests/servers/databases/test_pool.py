@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
+from support.databases.nodes import nodes_of
 from support.databases.plain import Person, making
 from support.forms.threads import in_thread, in_threads
 
@@ -32,7 +33,7 @@ def make(cluster: LocalCluster) -> Iterator[Callable[..., Any]]:
 
 def _pools(database: Any) -> dict[str, Any]:
     """The databases that hold connections, by the node's name; a replica's is made at first need."""
-    return {"primary": database, **{replica.name: replica.database.db for replica in database.replicas}}
+    return {"primary": database, **{replica.name: replica.database.db for replica in nodes_of(database)}}
 
 
 def _idle(database: Any) -> dict[str, int]:
