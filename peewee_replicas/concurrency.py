@@ -15,11 +15,36 @@ import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from types import BuiltinFunctionType
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-_locks: weakref.WeakSet[Any] = weakref.WeakSet()
-_connections: weakref.WeakSet[Any] = weakref.WeakSet()
-_databases: weakref.WeakSet[Any] = weakref.WeakSet()
+T = TypeVar("T", bound=Hashable)
+
+
+class Registry(Generic[T]):
+    """Objects that are known for as long as they live.
+
+    Unlike a `weakref.WeakSet` it may be added to while it is read, by another thread or by a signal handler.
+    """
+
+    def __init__(self) -> None:
+        # In a dict, because a copy of one is made in a single step.
+        self._references: dict[weakref.ref[T], None] = {}
+
+    def add(self, thing: T) -> None:
+        """Know this object too."""
+        self._references[weakref.ref(thing, self._forget)] = None
+
+    def _forget(self, reference: weakref.ref[T]) -> None:
+        self._references.pop(reference, None)
+
+    def all(self) -> list[T]:
+        """Those that live."""
+        return [thing for known in list(self._references) if (thing := known()) is not None]
+
+
+_locks: Registry[Any] = Registry()
+_connections: Registry[Any] = Registry()
+_databases: Registry[Any] = Registry()
 
 # What must not even be collected in a child: SQLite may then remove the parent's log.
 _abandoned: list[Any] = []
@@ -86,16 +111,24 @@ def current_task() -> Any:
 
 
 def new_lock() -> Any:
-    """A lock that is free in a forked child, whatever thread of the parent held it."""
-    lock = threading.Lock()
+    """A lock that is free in a forked child, whatever thread of the parent held it.
+
+    Hooks, logging handlers and policies of the user's are never called while one is held: they may wait for
+    another thread that needs it. Signal handlers and ``__del__`` methods are called by Python at any moment,
+    in a thread that may hold it, and may use the database as well. So a thread can take a lock again that it
+    holds, and what is done under it stays right if the same is done once more in the midst of it: values
+    that belong together are assigned with no call in between, since only there Python looks for signals.
+    """
+    lock = threading.RLock()
     _locks.add(lock)
     return lock
 
 
 def free(*locks: Any) -> None:
-    """Make locks free that a thread of the parent may have held."""
+    """Make locks free that another thread of the parent may have held."""
     for lock in locks:
-        if hasattr(lock, "_at_fork_reinit"):
+        # What this thread holds it will release: a signal handler may have forked in the midst of it.
+        if hasattr(lock, "_at_fork_reinit") and not (hasattr(lock, "_is_owned") and lock._is_owned()):
             lock._at_fork_reinit()
 
 
@@ -115,10 +148,10 @@ def abandon(*things: Any) -> None:
 
 
 def _in_child() -> None:
-    free(*_locks)
-    for database in list(_databases):
+    free(*_locks.all())
+    for database in _databases.all():
         database._after_fork()
-    for connection in list(_connections):
+    for connection in _connections.all():
         # A thread or greenlet of the parent may be reading from it, so that it cannot be closed in order.
         sock, connection._sock, connection._rfile = connection._sock, None, None
         if sock is not None:

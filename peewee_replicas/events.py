@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from .concurrency import new_lock
 
 logger = logging.getLogger("peewee.replicas")
+
+E = TypeVar("E")
 
 Role = Literal["primary", "replica"]
 
@@ -56,6 +59,8 @@ class RouteEvent(NamedTuple):
 
 RouteHook = Callable[[RouteEvent], object]
 
+_in_route_hook: ContextVar[bool] = ContextVar("peewee_replicas_in_route_hook", default=False)
+
 
 class NodeEvent(NamedTuple):
     """A node's state has changed, as given to each callable of ``db.node_hooks``.
@@ -76,6 +81,13 @@ class NodeEvent(NamedTuple):
 NodeHook = Callable[[NodeEvent], object]
 
 
+class Named(Protocol):
+    """What an event says of its node."""
+
+    @property
+    def name(self) -> str: ...
+
+
 class NodeNews:
     """Tells the hooks of one database of its nodes.
 
@@ -88,13 +100,31 @@ class NodeNews:
         self.database = ""
         self.hooks: list[NodeHook] = []
 
-    def tell(self, node: Any, state: str, cause: str) -> None:
-        """A node's state has changed. A hook that fails is logged: no statement is to fail for it."""
-        for hook in list(self.hooks):
-            try:
-                hook(NodeEvent(self.database, node.name, state, cause))
-            except Exception:
-                logger.exception("a callable of node_hooks has failed")
+    def tell(self, node: Named, state: str, cause: str) -> None:
+        """Tell the hooks that a node's state has changed."""
+        if self.hooks:
+            _tell(self.hooks, NodeEvent(self.database, node.name, state, cause), "node_hooks")
+
+
+def tell_of_route(hooks: Iterable[RouteHook], event: RouteEvent) -> None:
+    """Tell the hooks of an execution; of those that a hook makes itself it is not told."""
+    if _in_route_hook.get():
+        return  # or a hook that writes its events to the same database would do so for ever
+    token = _in_route_hook.set(True)
+    try:
+        _tell(hooks, event, "route_hooks")
+    finally:
+        _in_route_hook.reset(token)
+
+
+def _tell(hooks: Iterable[Callable[[E], object]], event: E, attribute: str) -> None:
+    for hook in list(hooks):
+        try:
+            hook(event)
+        except Exception:
+            # What is told of has happened, and the statement has its result or its error: neither may be
+            # replaced by an error of the hook's.
+            logger.exception("a callable of %s has failed", attribute)
 
 
 class Counters:
@@ -104,11 +134,10 @@ class Counters:
         self._lock = new_lock()
         self._values = dict.fromkeys(names, 0)
 
-    def add(self, name: str, amount: int = 1) -> int:
-        """Raise `name` by `amount` and return what it is then."""
+    def add(self, name: str, amount: int = 1) -> None:
+        """Raise `name`, one of the names given at first, by `amount`."""
         with self._lock:
-            value = self._values[name] = self._values.get(name, 0) + amount
-            return value
+            self._values[name] += amount  # no call in it, so that no signal handler counts in the midst of it
 
     def snapshot(self) -> dict[str, int]:
         """All numbers as they are now."""

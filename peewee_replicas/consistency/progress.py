@@ -47,7 +47,8 @@ class Progress:
             # A bookmark may hold a position of the other kind of server.
             if type(reached) is not type(position) or server != self.server or not reached.covers(position):
                 return False
-            self._shown = (position, server)
+            if self.reached is reached:  # else it was learned anew while this was compared
+                self._shown = (position, server)
             return True
 
     def learn(self, server: Any, position: Any, *, fresh: bool) -> None:
@@ -64,7 +65,10 @@ class Progress:
                 self.server, self.reached, self.stalled = server, position, None
                 self._shown = (None, None)
                 return
-            self.reached = known.merge(position)
+            merged = known.merge(position)
+            if self.reached is not known:
+                return  # a signal handler has asked it during merge(), and what that has learned is newer
+            self.reached = merged
             if self.stalled is not None and self.reached != self.stalled:
                 self.stalled = None
 

@@ -121,12 +121,14 @@ class Session:
                 self._add(position)
 
     def _add(self, position: Position) -> None:
-        seen = self.seen
-        if seen is None or type(seen) is not type(position):
-            self.seen = position
-        else:
-            self.seen = seen.merge(position)
-            self.merges += 1
+        while True:
+            seen = self.seen
+            grows = seen is not None and type(seen) is type(position)
+            after = seen.merge(position) if seen is not None and grows else position
+            if self.seen is seen:  # else a signal handler wrote during merge(): that must be seen too
+                self.seen = after
+                self.merges += grows
+                return
 
     def take_over(self, other: Session) -> None:
         """Later reads must see everything that those of `other` must see."""
@@ -158,7 +160,8 @@ class Session:
             known: what nodes are known to have executed.
         """
         with self.lock:
-            seen = self.seen
+            before = self.seen
+            seen = before
             self.merges = 0
             if seen is None or seen.size < self._shorten_at:
                 return
@@ -167,6 +170,8 @@ class Session:
                     seen = seen.compact(position)
             if seen.size >= LONGEST:
                 seen = seen.filled()
+            if self.seen is not before:
+                return  # a signal handler wrote in the meantime; a later write shortens both
             self.seen = seen
             self._shorten_at = min(LONGEST, max(SHORT, 2 * seen.size))
 
@@ -183,7 +188,8 @@ class Session:
         """Keep reads on the primary until then."""
         if until:
             with self.lock:
-                self.sticky_until = max(self.sticky_until, until)
+                if until > self.sticky_until:
+                    self.sticky_until = until
                 self.settled = False
 
     def sticks(self, now: float) -> bool:

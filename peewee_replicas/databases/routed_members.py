@@ -21,7 +21,7 @@ from ..connections.parts import Parts
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import NOT_INITIALIZED, check_open
 from ..errors import ConfigurationError, ReadOnlyViolation
-from ..events import Route, RouteHook
+from ..events import Route, RouteHook, tell_of_route
 from ..execution.execution import Execution
 from ..execution.run import find_node, run
 from ..nodes.cluster import Cluster
@@ -148,12 +148,13 @@ class RoutedMembers:
 
     def _report(self, execution: Execution, started: float, error: BaseException | None) -> None:
         db = self.db
-        if db.query_hooks:
-            # peewee takes the difference to its own clock, which a test may have stopped.
-            began = time.perf_counter() - (Clock.monotonic() - started)
-            db._notify_hooks(execution.sql, execution.params, began, error)
+        duration = Clock.monotonic() - started
         if self.route_hooks:
-            execution.report(self.route_hooks, str(db.database), started, error)
+            tell_of_route(self.route_hooks, execution.event(str(db.database), duration, error))
+        if db.query_hooks:
+            # Last, because what one of these raises is the caller's, as in peewee. And peewee takes the
+            # difference to its own clock, which a test may have stopped.
+            db._notify_hooks(execution.sql, execution.params, time.perf_counter() - duration, error)
 
     def _plan(self, statement: Statement, frame: Frame | None, state: Any, at_primary: bool) -> Plan:
         transaction, carried = self.parts.primary.situation(state)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..concurrency import Clock
 from ..connections.parts import Parts
 from ..connections.peewee_types import Parameters
 from ..connections.plain_database import PlainDatabase
 from ..consistency.catch_up import CatchUp
-from ..events import Role, RouteEvent, RouteHook
+from ..events import Role, RouteEvent
 from ..nodes.cluster import PRIMARY
 from ..nodes.node import Node
 from ..routing.plan import Plan
@@ -86,18 +83,15 @@ class Execution:
         """Why no replica can serve it: what those tried now have raised, and why the others are out."""
         return self.parts.diagnosis.reasons(self.tried, self.parts.router.reasons(set(self.tried)))
 
-    def report(
-        self, hooks: Sequence[RouteHook], database: str, started: float, error: BaseException | None
-    ) -> None:
-        """Tell the user's hooks what became of it.
+    def event(self, database: str, duration: float, error: BaseException | None) -> RouteEvent:
+        """What became of it, for the user's hooks.
 
         Parameters:
-            hooks: the callables of ``route_hooks``.
             database: the database's name.
-            started: when it began, as `Clock.monotonic` had it.
+            duration: seconds since it began.
             error: what it raised, or None.
         """
-        event = RouteEvent(
+        return RouteEvent(
             database=database,
             sql=self.sql,
             role=self.role,
@@ -106,8 +100,6 @@ class Execution:
             reason=self.reason,
             attempts=self.attempts,
             observed=self.observed,
-            duration=Clock.monotonic() - started,
+            duration=duration,
             error=None if error is None else f"{type(error).__name__}: {error}",
         )
-        for hook in hooks:
-            hook(event)

@@ -66,10 +66,11 @@ class Breaker:
 
     def may_try(self, now: float) -> bool:
         """Whether this caller may try the node now. Nobody else may until it calls `fail` or `succeed`."""
+        me = self._current()
         with self._lock:
             if not self.open or self.by_hand or self._trying is not None or now < self._until:
                 return False
-            self._trying = self._current()
+            self._trying = me
             return True
 
     def let_go(self) -> None:

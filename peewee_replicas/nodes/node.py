@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ..concurrency import THREADS, Clock, Here, new_lock
+from ..concurrency import THREADS, Clock, Here, Registry, new_lock
 from ..consistency.progress import Progress
 from .breaker import Backoff, Breaker
 from .fitness import Fitness
@@ -80,7 +79,7 @@ class Node:
         self._make = make
         self._database: Any = None
         self._latency = Latency()
-        self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._opened: Registry[Any] = Registry()
 
     def __repr__(self) -> str:
         return f"<Node {self.label} {self.state}>"
@@ -134,7 +133,7 @@ class Node:
     def after_fork(self) -> None:
         """In a forked child: have no connections, and none of the parent's other threads."""
         self._database = None
-        self._opened = weakref.WeakSet()
+        self._opened = Registry()
         self.in_flight = self.progress.waiting = 0
         self.breaker.forget_try()
 
@@ -142,9 +141,10 @@ class Node:
     def database(self) -> Any:
         """The peewee database of this node alone; made at first need, when a subclass is complete."""
         if self._database is None:
+            made = self._make(self)  # runs the constructors of a user's class, so not under the lock
             with self._lock:
                 if self._database is None:
-                    self._database = self._make(self)
+                    self._database = made
         return self._database
 
     @property
@@ -187,7 +187,7 @@ class Node:
     def has_connections(self) -> bool:
         """Whether any thread, pool or snapshot has a connection to it."""
         with self._lock:
-            return any(conn.open for conn in self._opened)
+            return any(conn.open for conn in self._opened.all())
 
     def back_off(self, cause: str) -> None:
         """Try no new connection for a moment, because none can be opened now; the node stays in rotation."""
@@ -295,5 +295,5 @@ class Node:
     def hang_up(self) -> int:
         """End all connections of this process to the node, under whoever waits for an answer there."""
         with self._lock:
-            opened = list(self._opened)
+            opened = self._opened.all()
         return sum(conn.hang_up() for conn in opened)

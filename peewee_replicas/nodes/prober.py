@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from ..concurrency import Clock, new_lock
+from ..concurrency import Clock, Registry, new_lock
 from ..events import Counters, NodeNews
 from ..positions import Position
 from ..servers.wire.sockets import readable
@@ -43,7 +43,7 @@ _STRIKES = 2
 _LONGEST_LIMIT = 10.0
 _SLICE = 1.0
 
-_probers: weakref.WeakSet[Prober] = weakref.WeakSet()
+_probers: Registry[Prober] = Registry()
 _forking = threading.Event()
 
 
@@ -518,12 +518,12 @@ def _work(reference: Any, round_reference: Any, run: Run) -> None:
 
 def _before_fork() -> None:
     _forking.set()
-    for prober in list(_probers):
+    for prober in _probers.all():
         prober.stop()
 
 
 def _at_exit() -> None:
-    for prober in list(_probers):
+    for prober in _probers.all():
         prober.stop()
 
 

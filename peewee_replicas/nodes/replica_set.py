@@ -38,6 +38,7 @@ class ReplicaSet:
         self._warm_up = WarmUp()
         self._past_reads = 0
         self._look_at = 0.0
+        self._arrangements = 0
         for replica in self.all:
             replica.on_change = self._refresh
         self._refresh()
@@ -47,19 +48,23 @@ class ReplicaSet:
             self._arrange(Clock.monotonic())
 
     def _arrange(self, now: float) -> None:
+        self._arrangements += 1
+        this = self._arrangements
         weighted = [replica for replica in self.all if replica.weight]
-        usable = [replica for replica in weighted if replica.serves]
+        usable = tuple([replica for replica in weighted if replica.serves])
+        ejected = tuple([replica for replica in weighted if replica.breaker.open])
         shares = self._warm_up.shares(usable, self.usable, now)
         for replica in usable:
-            replica.current_weight = replica.weight * shares[replica]
-        self.usable = tuple(usable)
-        self.ejected = tuple(replica for replica in weighted if replica.breaker.open)
+            if this == self._arrangements:
+                replica.current_weight = replica.weight * shares[replica]
+        if this == self._arrangements:  # else a signal handler has ejected or restored a node meanwhile
+            self.usable, self.ejected = usable, ejected
         self._note()
 
     def _note(self) -> None:
-        self.unsettled = bool(
-            self.unwatched or self.ejected or self.leaving or self._warm_up.next_step is not None
-        )
+        # No call in it: a signal handler may change any of these, and this must not undo what it has noted.
+        busy = self.unwatched or self.ejected or self.leaving or self._warm_up.next_step is not None
+        self.unsettled = True if busy else False  # noqa: SIM210  # bool() would be a call
 
     def warm_up(self, now: float) -> None:
         """Raise the weights of the nodes that warm up, if the next step is due."""

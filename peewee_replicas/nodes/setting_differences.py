@@ -26,9 +26,9 @@ class Comparison:
         with self._lock:
             if name in self._compared:
                 return
-            first = next(iter(self._compared), name)
+            first = next(iter(list(self._compared)), name)
             self._compared[name] = settings
-            known = self._compared[first]
+            known = self._compared.get(first, settings)
         for setting, mine in settings.items():
             theirs = known.get(setting)
             if mine != theirs:
@@ -42,4 +42,4 @@ class Comparison:
         """Forget all other nodes."""
         with self._lock:
             for name in set(self._compared) - names:
-                del self._compared[name]
+                self._compared.pop(name, None)

@@ -37,7 +37,7 @@ class WarmUp:
         """
         for node in list(self._since):
             if node not in usable:
-                del self._since[node]
+                self._since.pop(node, None)
         for node in usable:
             if node not in before:
                 self._since[node] = now
@@ -47,7 +47,7 @@ class WarmUp:
             if step < self._steps:
                 found[node] = step / self._steps
             else:
-                del self._since[node]
+                self._since.pop(node, None)
         if len(self._since) == len(found):
             self._since.clear()
             found = dict.fromkeys(found, 1.0)

@@ -83,18 +83,22 @@ class Choice:
             + ", ".join(node.name for node in usable)
         )
 
-    def _pinned(self, pin: Frame, usable: tuple[Node, ...], catch_up: CatchUp | None = None) -> Node | None:
+    def _pinned(
+        self, pin: Frame, usable: tuple[Node, ...], catch_up: CatchUp | None = None
+    ) -> Node | None:
+        before = cast("Node | None", pin.node)
+        if before is not None and (before in usable or before is self._cluster.reader):
+            return before
+        if pin.served:
+            return None  # leaving a node that has served needs the primary's position first
+        usable = self.within_scope(usable)
+        node = self._ask_policy(usable)  # not under the lock: the policy may be the user's
+        if catch_up is not None and node is not None:
+            node = catch_up.prefer(node, usable)
         with pin.lock:
-            node = cast("Node | None", pin.node)
-            if node is None or (node not in usable and node is not self._cluster.reader):
-                if pin.served:
-                    return None  # leaving a node that has served needs the primary's position first
-                usable = self.within_scope(usable)
-                node = self._ask_policy(usable)
-                if catch_up is not None and node is not None:
-                    node = catch_up.prefer(node, usable)
+            if pin.node is before or pin.node is None:
                 pin.node = node
-            return node
+            return cast("Node | None", pin.node)  # another thread's choice, if that was there first
 
     def next_for_connect(self) -> Node | None:
         """Which replica the next plain read would use, without taking its turn."""

@@ -62,8 +62,10 @@ class FallbackBudget:
             self._last = now
 
     def _earn(self, share: float, sent: int, wasted: int) -> None:
+        # A signal handler may read too, in the midst of this; with no call between them the numbers agree.
         self._asked += 1
         self._wasted += wasted
         reads = sent + self._asked - self._wasted
-        self._left = min(self._most, self._left + share * (reads - self._known))
+        left = self._left + share * (reads - self._known)
+        self._left = left if left < self._most else self._most
         self._known = reads

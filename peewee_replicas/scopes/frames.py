@@ -7,11 +7,12 @@ whichever contexts still list it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, Protocol
+
+from ..concurrency import new_lock
 
 Place = Literal["readonly", "primary", "causal"]
 
@@ -68,7 +69,7 @@ class Frame:
         self.must_reach: object = None
         self.max_lag: float | None = None
         self.snapshot: Snapshot | None = None
-        self.lock = threading.RLock()
+        self.lock = new_lock()
 
     def end(self) -> None:
         """Be in force nowhere any more."""
@@ -85,7 +86,10 @@ _frames: ContextVar[tuple[Frame, ...]] = ContextVar("peewee_replicas_scopes", de
 
 def put_in_force(frame: Frame) -> None:
     """Make `frame` the innermost of this context."""
-    _frames.set((frame, *_live(_frames.get())))
+    # Kept until set() has returned: CPython crashes where giving up the old value runs Python code, such as
+    # a signal handler, that reads the variable while it is being set.
+    before = _frames.get()
+    _frames.set((frame, *_live(before)))
 
 
 def take_off_ended() -> None:

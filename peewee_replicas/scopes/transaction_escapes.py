@@ -53,7 +53,8 @@ class Escapes:
 
     def enter(self, transaction: Any) -> None:
         """A transaction was opened in this context."""
-        opened = _Opened(self._owner, transaction, _place(), _live(_opened.get()))
+        before = _opened.get()  # kept until set() has returned, for the reason given in `put_in_force`
+        opened = _Opened(self._owner, transaction, _place(), _live(before))
         self._entered.setdefault(id(transaction), []).append(opened)
         _opened.set(opened)
 
@@ -64,7 +65,8 @@ class Escapes:
             entered.pop().ended = True
             if not entered:
                 del self._entered[id(transaction)]
-        _opened.set(_live(_opened.get()))
+        before = _opened.get()
+        _opened.set(_live(before))
 
     def check(self, transactions: list[Any], what: str) -> None:
         """Tell of a statement that takes no part in the transaction its context was copied from.

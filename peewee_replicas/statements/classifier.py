@@ -110,7 +110,8 @@ class Classifier:
             key = _digest(sql)
             self._demoted.pop(key, None)
             while len(self._demoted) >= KEEP_DEMOTED:
-                del self._demoted[next(iter(self._demoted))]
+                # Of a copy, since a signal handler's statement may be demoted at the same time.
+                self._demoted.pop(next(iter(list(self._demoted))), None)
             self._demoted[key] = None
             self._older.pop(sql, None)
             self._recent.pop(sql, None)
