@@ -9,6 +9,7 @@ from ..connections.failures import TREATMENTS
 from ..connections.peewee_types import Cursor
 from ..connections.primary_session import SELF_EXPLANATORY
 from ..nodes.cluster import PRIMARY
+from ..nodes.probe_run import timed_out
 from ..routing.plan import READER, REPLICA
 from ..servers.error_meanings import NO_CONNECTION
 from ..servers.protocols import ServerConnection
@@ -70,11 +71,17 @@ def _sets_something(kind: str, sql: str) -> bool:
 
 
 def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
-    """Whether a read goes to the primary again, because it could not be sent on the old connection."""
-    found = execution.parts.diagnosis.meaning(exc)
-    if execution.statement.kind != "read" or TREATMENTS[found].read != "again" or execution.resent:
+    """Whether a read goes to the primary again on a new connection: it was not sent, or was lost once."""
+    treatment = TREATMENTS[execution.parts.diagnosis.meaning(exc)]
+    if execution.statement.kind != "read":
         return False
-    execution.resent = True
+    if treatment.read == "again" and not execution.resent:
+        execution.resent = True
+    elif treatment.read == "once more" and execution.lost is None and not timed_out(exc):
+        # One that outlasts its read_timeout would do so again, and the primary would work on both.
+        execution.lost = exc
+    else:
+        return False
     execution.parts.counters.add("retries")
     return True
 

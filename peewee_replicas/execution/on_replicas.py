@@ -168,11 +168,14 @@ def _after_failure(
         replica.back_off(execution.parts.diagnosis.cause(exc))
     alive = False
     if treatment.read == "once more":
+        alive = _answers(execution, replica)
         if execution.lost is not None:
+            if not alive and execution.lost_at is None and _primary_is_gone_too(execution):
+                execution.tried[replica] = exc
+                return None
             # A query that kills its server, or that is killed, must not walk over every node.
             exc.args = explained(exc.args, replica.label, _LOST_TWICE)
             raise exc from execution.lost
-        alive = _answers(execution, replica)
         execution.lost, execution.lost_at = exc, replica if alive else None
     elif treatment.read == "again" and replica not in execution.unsent:
         execution.unsent.add(replica)
@@ -181,6 +184,15 @@ def _after_failure(
         return replica  # the node is well, so the scope stays with it
     execution.tried[replica] = exc
     return _elsewhere(execution)
+
+
+def _primary_is_gone_too(execution: Execution) -> bool:
+    """Whether all servers go at this moment, so that this read, which two have lost, is no killer of nodes.
+
+    The primary alone tells: this read was never sent there. Another replica may have been killed by the
+    same query of another thread.
+    """
+    return not _answers(execution, execution.parts.cluster.reader)
 
 
 def _answers(execution: Execution, replica: Node) -> bool:

@@ -83,9 +83,7 @@ class Choice:
             + ", ".join(node.name for node in usable)
         )
 
-    def _pinned(
-        self, pin: Frame, usable: tuple[Node, ...], catch_up: CatchUp | None = None
-    ) -> Node | None:
+    def _pinned(self, pin: Frame, usable: tuple[Node, ...], catch_up: CatchUp | None = None) -> Node | None:
         before = cast("Node | None", pin.node)
         if before is not None and (before in usable or before is self._cluster.reader):
             return before

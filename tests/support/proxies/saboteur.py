@@ -96,6 +96,7 @@ class Saboteur(Listener):
         self._target = ("127.0.0.1", port)
         self._plans: list[tuple[bytes, str, bytes]] = []
         self._refusal = b""
+        self.die_after_cut = False  # whether the server seems to have died with a connection that was cut
         self.spoiled = 0
         self.refused = 0
 
@@ -144,6 +145,8 @@ class Saboteur(Listener):
                 break
             plan = self._plan_for(data) if data else None
             if not data or (plan is not None and plan[0] == "before"):
+                if data and self.die_after_cut:
+                    self.refuse(1053)
                 break
             if plan is not None and plan[0] == "answer":
                 client.sendall(plan[1])
