@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from support.clusters.lagging import (
     LONG,
-    MODELS,
     SHORT,
     Slot,
     elsewhere,
     impatient,
     n_of,
     read_and_close,
+    read_in_another_process,
     soon,
     waits_asked_for,
     watched,
@@ -25,7 +25,7 @@ from support.clusters.lagging import (
 from support.forms import threads_only
 from support.forms.threads import in_thread
 
-from peewee_replicas import ReplicatedDatabase, bookmarks
+from peewee_replicas import bookmarks
 from peewee_replicas.errors import BookmarkError
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 
@@ -71,13 +71,6 @@ def test_a_bookmark_of_what_reported_no_position(lagging: Any) -> None:
             assert n_of() == 2
 
 
-def _read_in_a_process(parameters: dict[str, Any], mark: str, answer: Any) -> None:
-    db = ReplicatedDatabase(**parameters)
-    with db.bind_ctx(MODELS), db.causal_session(mark):
-        answer.put(n_of())
-    db.close()
-
-
 def test_a_bookmark_given_to_another_process(lagging: Any) -> None:
     with impatient(lagging) as db:
         Slot.update(n=2).execute()
@@ -89,7 +82,7 @@ def test_a_bookmark_given_to_another_process(lagging: Any) -> None:
         }
         spawning = multiprocessing.get_context("spawn")
         answer = spawning.Queue()
-        process = spawning.Process(target=_read_in_a_process, args=(parameters, db.bookmark(), answer))
+        process = spawning.Process(target=read_in_another_process, args=(parameters, db.bookmark(), answer))
         process.start()
         try:
             assert answer.get(timeout=60) == 2

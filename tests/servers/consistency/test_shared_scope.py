@@ -80,7 +80,7 @@ def test_threads_of_one_causal_session_wait_for_one_answer(
         cluster.replicas[0].freeze()
         other.execute_sql("UPDATE t SET v = 2")
 
-        asking, answered = held_up(monkeypatch, database._parts.consistency, "ask")
+        asking, answered = held_up(monkeypatch, database._parts.consistency.primary, "current")
         with database.causal_session():
             assert database.execute_sql(SELECT + " FOR UPDATE").fetchone()[0] == 2
             first = pool.submit(copy_context().run, read, database)

@@ -16,7 +16,6 @@ from support.clusters import SERVERS, own_cluster
 from support.databases.nodes import nodes_of
 
 from peewee_replicas import PooledReplicatedDatabase
-from peewee_replicas.scopes.frames import innermost
 
 pytestmark = pytest.mark.once
 
@@ -155,7 +154,7 @@ def test_a_primary_that_is_slow_at_first_is_waited_for(nodes: Any, monkeypatch: 
         return open_probe(replica, *given)
 
     monkeypatch.setattr(database._parts.replicas, "open_probe", open_late)
-    found.use(database)
+    database.execute_sql(READ)
     assert found.looked.wait(30)
     assert None not in [replica.lag for replica in nodes_of(database)]
     database.dispose()
@@ -167,9 +166,9 @@ def test_a_snapshot_on_a_hung_node_ends_with_an_error(nodes: Any) -> None:
     assert database._parts.cluster.prober.looked.wait(30)
     with database.readonly(snapshot=True):
         database.execute_sql(READ)
-        frame = innermost(database._parts.cluster)
-        assert frame is not None
-        mine = nodes.node(frame.snapshot.replica.name)
+        route = database.explain_route(READ)
+        assert route.node is not None
+        mine = nodes.node(route.node)
         mine.pause()
         with pytest.raises(OperationalError, match="snapshot"):
             database.execute_sql(READ)

@@ -13,7 +13,7 @@ import pytest
 from peewee import CharField, IntegerField, Model
 from support.clusters import own_cluster
 
-from peewee_replicas import RouteEvent
+from peewee_replicas import ReplicatedDatabase, RouteEvent
 from peewee_replicas.consistency import process_history
 from peewee_replicas.servers import mariadb, mysql
 from peewee_replicas.testing import LocalCluster
@@ -171,3 +171,11 @@ def waits_asked_for(position: str = "") -> Iterator[list[float]]:
         for dialect in (mariadb, mysql):
             patch.setattr(dialect, "wait", noting(dialect.wait))
         yield noted
+
+
+def read_in_another_process(parameters: dict[str, Any], mark: str, answer: Any) -> None:
+    """Put what a new process reads with a bookmark into `answer`; here, where a spawned one can import it."""
+    db = ReplicatedDatabase(**parameters)
+    with db.bind_ctx(MODELS), db.causal_session(mark):
+        answer.put(n_of())
+    db.close()

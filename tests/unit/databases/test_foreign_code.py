@@ -33,7 +33,7 @@ from peewee_replicas.concurrency import Registry, new_lock
 from peewee_replicas.consistency.progress import Progress
 from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.events import Counters
-from peewee_replicas.nodes.replica import Replica
+from peewee_replicas.nodes.node import Node
 from peewee_replicas.nodes.replica_set import ReplicaSet
 from peewee_replicas.nodes.spec import NodeSpec
 
@@ -155,7 +155,7 @@ def test_what_the_user_gives_is_called_under_no_lock(
 
     handling(lambda _: note("log"))
     db = database(tmp_path, Own, policy=policy)
-    assert isinstance(db.replicas[0]._lock, watched)
+    assert isinstance(db.replicas[0]._node._lock, watched)
     db.route_hooks.append(lambda _: note("route_hooks"))
     db.node_hooks.append(lambda _: note("node_hooks"))
     db.query_hooks.append(lambda _: note("query_hooks"))
@@ -489,7 +489,7 @@ def test_what_a_signal_handler_writes_while_a_position_is_shortened_must_be_seen
     session: Any = Session()
     session.saw(Position(1))
     _during(lambda: session.saw(Position(2)))
-    session.shorten(SimpleNamespace(known_positions=lambda: [Position(1)]))
+    session.shorten([Position(1)])
     assert session.seen.writes == {1, 2}
 
 
@@ -510,7 +510,7 @@ def test_a_node_that_fell_back_while_it_was_compared_is_not_taken_for_there() ->
     assert not progress.covers(asked, "server")
 
 
-class Interrupted(Replica):
+class Interrupted(Node):
     """A node; `meanwhile` is called once, while it is looked at."""
 
     meanwhile: Callable[[], object] | None = None

@@ -244,4 +244,4 @@ def test_a_question_that_fails_makes_the_visitor_see_all_that_the_primary_has(
     assert bookmarks.decode(text, time.time(), 60).position is None
     assert app.stats()["unsent"] == 1
     (record,) = caplog.records
-    assert "cannot be asked how far it has come" in record.getMessage()
+    assert "the position in 'app' is not known" in record.getMessage()
