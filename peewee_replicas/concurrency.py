@@ -15,9 +15,12 @@ import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from types import BuiltinFunctionType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-T = TypeVar("T", bound=Hashable)
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
 
 
 class Registry(Generic[T]):
@@ -42,12 +45,26 @@ class Registry(Generic[T]):
         return [thing for known in list(self._references) if (thing := known()) is not None]
 
 
-_locks: Registry[Any] = Registry()
-_connections: Registry[Any] = Registry()
-_databases: Registry[Any] = Registry()
+class ParentsConnection(Protocol):
+    """A connection that a forked child has inherited, and that stays the parent's."""
+
+    def leave_to_parent(self) -> None:
+        """Close the socket, and tell nobody."""
+
+
+class Inherited(Protocol):
+    """What a forked child has inherited, and has to prepare for its own use."""
+
+    def after_fork(self) -> None:
+        """Let go of what is the parent's."""
+
+
+_locks: Registry[threading.RLock] = Registry()
+_connections: Registry[ParentsConnection] = Registry()
+_databases: Registry[Inherited] = Registry()
 
 # What must not even be collected in a child: SQLite may then remove the parent's log.
-_abandoned: list[Any] = []
+_abandoned: list[object] = []
 
 
 def _genuine(function: Callable[[], float], clock: str) -> Callable[[], float]:
@@ -74,6 +91,13 @@ class Clock:
     """Seconds since 1970: only for what leaves the process, as bookmarks and cookies do. It may jump."""
 
 
+class Local(Protocol):
+    """An object whose attributes each thread, or task, has apart; they may have any names."""
+
+    def __getattribute__(self, name: str, /) -> Any: ...
+    def __setattr__(self, name: str, value: object, /) -> None: ...
+
+
 class Here(Protocol):
     """How a form of the library tells those apart that run at the same time.
 
@@ -86,7 +110,7 @@ class Here(Protocol):
     def current(self) -> Hashable:
         """Who runs now."""
 
-    def local(self) -> Any:
+    def local(self) -> Local:
         """An object whose attributes each of them has apart, as `threading.local` gives it."""
 
 
@@ -101,16 +125,16 @@ class Threads:
 THREADS: Here = Threads()
 
 
-def current_task() -> Any:
+def current_task() -> asyncio.Task[object] | None:
     """The asyncio task that runs now; None outside of any."""
     # A program that has not imported asyncio runs no tasks, and need not pay for importing it.
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    imported = sys.modules.get("asyncio")
+    if imported is None or imported._get_running_loop() is None:
         return None
-    return asyncio.current_task()
+    return imported.current_task()  # type: ignore[no-any-return]  # it was not imported here
 
 
-def new_lock() -> Any:
+def new_lock() -> threading.RLock:
     """A lock that is free in a forked child, whatever thread of the parent held it.
 
     Hooks, logging handlers and policies of the user's are never called while one is held: they may wait for
@@ -124,7 +148,7 @@ def new_lock() -> Any:
     return lock
 
 
-def free(*locks: Any) -> None:
+def free(*locks: object) -> None:
     """Make locks free that another thread of the parent may have held."""
     for lock in locks:
         # What this thread holds it will release: a signal handler may have forked in the midst of it.
@@ -132,17 +156,17 @@ def free(*locks: Any) -> None:
             lock._at_fork_reinit()
 
 
-def track_connection(connection: Any) -> None:
-    """Close the socket of this PyMySQL connection in a forked child, and tell nobody."""
+def track_connection(connection: ParentsConnection) -> None:
+    """Have ``leave_to_parent()`` of this connection called in a forked child."""
     _connections.add(connection)
 
 
-def track_database(database: Any) -> None:
-    """Have ``_after_fork()`` of this database called in a forked child."""
+def track_database(database: Inherited) -> None:
+    """Have ``after_fork()`` of this database called in a forked child."""
     _databases.add(database)
 
 
-def abandon(*things: Any) -> None:
+def abandon(*things: object) -> None:
     """Keep what belongs to the parent for as long as this process lives."""
     _abandoned.extend(thing for thing in things if thing is not None)
 
@@ -150,13 +174,9 @@ def abandon(*things: Any) -> None:
 def _in_child() -> None:
     free(*_locks.all())
     for database in _databases.all():
-        database._after_fork()
+        database.after_fork()
     for connection in _connections.all():
-        # A thread or greenlet of the parent may be reading from it, so that it cannot be closed in order.
-        sock, connection._sock, connection._rfile = connection._sock, None, None
-        if sock is not None:
-            sock.close()
-        connection._force_close()
+        connection.leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):

@@ -106,7 +106,7 @@ class TaskReplicas(ReplicaConnections):
     def reach(self, node: Node) -> NodeDatabase:
         """The node's database with a connection that is this task's until it is given back."""
         state = self.primary.state
-        database: TaskNode = node.database
+        database: TaskNode = node.database  # type: ignore[assignment]  # what `make` gave
         if database.is_open:
             super().reach(node)
         else:
@@ -154,7 +154,7 @@ class TaskReplicas(ReplicaConnections):
         tried = self.cluster.replicas.ejected
         super().retry_ejected()
         state = self.primary.state
-        for database in [node.made for node in tried]:
+        for database in [self.made_of(node) for node in tried]:
             if database is not None and database.is_open and database not in state.leases:
                 state.leases.append(database)
 

@@ -67,7 +67,7 @@ class ConnectionChecks:
     def _compare(self, name: str, conn: ServerConnection) -> None:
         """Compare the node's settings with the others'; one that does not tell them serves all the same."""
         try:
-            settings = dict(conn.ask(conn.dialect.COMPARE, QUESTION_SECONDS))
+            settings: dict[str, object] = dict(conn.ask(conn.dialect.COMPARE, QUESTION_SECONDS))
         except Exception as exc:
             if conn.dropped():
                 raise  # there is no connection any more, whoever asked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__, _transaction
 
@@ -61,7 +60,7 @@ class PrimaryConnection:
         self.diagnosis = diagnosis
         self.checks = checks
         # The error with which COMMIT met a lost connection: to send it again must not look like a success.
-        self._lost_commits: Any = here.local()
+        self._lost_commits = here.local()
 
     # What the routing rules look at
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from peewee import PeeweeException, __exception_wrapper__
 
 from ..concurrency import Clock
 from ..positions import Position
-from ..servers.protocols import ServerConnection, ServerDialect
+from ..servers.protocols import Row, ServerConnection, ServerDialect
 from .primary_connection import PrimaryConnection
 from .replica_connections import ReplicaConnections
 
@@ -80,7 +80,7 @@ class PrimaryPositions:
         """Whether an error of these questions means that the primary cannot be reached."""
         return self._diagnosis.has_no_connection(exc)
 
-    def _ask(self, question: Literal["NOW", "HISTORY"]) -> tuple[tuple[Any, ...], ServerDialect]:
+    def _ask(self, question: Literal["NOW", "HISTORY"]) -> tuple[Row, ServerDialect]:
         """The answer's first row, and the dialect that reads it."""
         self._cluster.counters.add("asked")
         conn = self._connection()

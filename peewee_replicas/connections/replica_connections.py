@@ -62,7 +62,7 @@ class ReplicaConnections:
 
     def reach(self, node: Node) -> NodeDatabase:
         """The node's database with a connection of this thread that is not known to be dead."""
-        database: NodeDatabase = node.database
+        database: NodeDatabase = node.database  # type: ignore[assignment]  # what `make` gave
         if database.is_open:
             conn = database.open_conn
             if self.session.has_unread_results(conn):
@@ -191,8 +191,7 @@ class ReplicaConnections:
 
     def opened(self) -> list[NodeDatabase]:
         """The databases of the nodes to which this thread has a connection."""
-        made = [node.made for node in self.cluster.nodes()]
-        return [database for database in made if database is not None and database.is_open]
+        return [database for database in self.made() if database.is_open]
 
     def close(self) -> list[Exception]:
         """Close all of this thread's connections to nodes; returns what went wrong."""
@@ -209,7 +208,14 @@ class ReplicaConnections:
 
     def made(self) -> list[NodeDatabase]:
         """The databases of all nodes that anything has needed yet."""
-        return [node.made for node in self.cluster.nodes() if node.made is not None]
+        made = [self.made_of(node) for node in self.cluster.nodes()]
+        return [database for database in made if database is not None]
+
+    def made_of(self, node: Node) -> NodeDatabase | None:
+        """The database of one node, if anything has needed it yet."""
+        database = node.made
+        assert database is None or isinstance(database, NodeDatabase)  # `make` has made it
+        return database
 
     # What the set of nodes waits for
 
@@ -233,14 +239,15 @@ class ReplicaConnections:
         replicas = self.cluster.replicas
         closed = False
         for node in replicas.leaving:
-            database: NodeDatabase | None = node.made
+            database = self.made_of(node)
             # What is still being streamed from it is read to its end.
             if database is not None and database.is_open and not database.open_conn.busy:
                 database.discard()
                 closed = True
         for node in replicas.to_look_at(Clock.monotonic(), at_once=closed):
-            if node.made is not None:
-                node.made.close_unused()
+            database = self.made_of(node)
+            if database is not None:
+                database.close_unused()
             replicas.part(node)
 
     def retry_ejected(self) -> None:
@@ -248,7 +255,7 @@ class ReplicaConnections:
         now = Clock.monotonic()
         for node in self.cluster.replicas.ejected:
             if node.breaker.may_try(now):
-                database = node.database
+                database: NodeDatabase = node.database  # type: ignore[assignment]  # what `make` gave
                 database.discard()
                 try:
                     self.open(node, database)

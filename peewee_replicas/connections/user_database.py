@@ -23,7 +23,7 @@ class UserDatabase(Protocol):
     plain_cursor: ClassVar[bool]
     routing_arguments: ClassVar[tuple[str, ...]]
     opening: Opening
-    database: str | None
+    database: object
     connect_params: dict[str, object]
     deferred: bool
     autoconnect: bool

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from ..concurrency import Clock
 from ..positions import Position
+from ..servers.protocols import Row, ServerConnection
 from .progress import LATE_PAUSE, Progress
 
 # Threads that may wait on one replica at a time: a bulk load must not park every thread of a program.
@@ -48,14 +49,14 @@ class CatchUp:
         self._sent = 0.0
         self._waits = False
 
-    def add(self, position: Any) -> None:
+    def add(self, position: Position) -> None:
         """Wait for that as well."""
-        mine: Any = self._position
+        mine = self._position
         merged = mine.merge(position) if type(mine) is type(position) else position
         if merged is not mine:
             self._position, self._text = merged, ""
 
-    def known(self, replica: Node, server: Any) -> bool:
+    def known(self, replica: Node, server: str | None) -> bool:
         """Whether no wait is needed there."""
         return bool(replica.is_primary or replica.progress.covers(self._position, server))
 
@@ -75,7 +76,7 @@ class CatchUp:
                 return replica
         return first
 
-    def query(self, replica: Node, conn: Any) -> str:
+    def query(self, replica: Node, conn: ServerConnection) -> str:
         """The query that waits there, or ``""`` where there is no use in waiting."""
         now = Clock.monotonic()
         progress = replica.progress
@@ -95,7 +96,7 @@ class CatchUp:
             self._text = self._position.text()
         return str(conn.dialect.wait(self._text, left))
 
-    def learn(self, replica: Node, conn: Any, answer: Any) -> bool:
+    def learn(self, replica: Node, conn: ServerConnection, answer: Row | Exception | None) -> bool:
         """Take in the answer; True if the node has reached the position."""
         progress = replica.progress
         if answer is None or isinstance(answer, Exception):

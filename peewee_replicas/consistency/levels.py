@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import Final, Literal, NamedTuple, Protocol, cast
 
 from .. import bookmarks
 from ..concurrency import THREADS, Clock, Here
@@ -76,13 +76,18 @@ class PrimaryPositions(Protocol):
         """Whether an error of these questions means that the primary cannot be reached."""
 
 
-def _both(one: Any, other: Any) -> Position | None:
-    if type(one) is type(other) and one is not None:
-        merged: Position = one.merge(other)
-        return merged
+class Owner(Protocol):
+    """What has nodes."""
+
+    def known_positions(self) -> Sequence[Position | None]:
+        """What nodes are known to have executed."""
+
+
+def _both(one: Position | None, other: Position | None) -> Position | None:
+    if one is not None and other is not None and type(one) is type(other):
+        return one.merge(other)
     # A bookmark may hold a position of the other kind of server.
-    found: Position | None = one if other is None else other
-    return found
+    return one if other is None else other
 
 
 class Consistency:
@@ -107,7 +112,7 @@ class Consistency:
 
     def __init__(
         self,
-        owner: Any,
+        owner: Owner,
         level: str,
         catch_up_timeout: float,
         sticky_seconds: float,

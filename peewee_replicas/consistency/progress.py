@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..concurrency import new_lock
 from ..positions import Position
 
@@ -29,29 +27,34 @@ class Progress:
 
     def __init__(self) -> None:
         self.lock = new_lock()
-        self.server: Any = None
+        self.server: str | None = None
         self.reached: Position | None = None
         self.stalled: Position | None = None
         self.retry_at = 0.0
         self.late_until = 0.0
         self.waiting = 0
-        self._shown: tuple[Position | None, Any] = (None, None)
+        self._shown: tuple[Position | None, str | None] = (None, None)
 
-    def covers(self, position: Position, server: Any) -> bool:
+    def covers(self, position: Position, server: str | None) -> bool:
         """Whether the node behind a connection to `server` is known to have reached `position`."""
         shown = self._shown
         if shown[0] is position and shown[1] == server:
             return True  # a position never changes, and a node never goes back
         with self.lock:  # the two belong together
-            reached: Any = self.reached
+            reached = self.reached
             # A bookmark may hold a position of the other kind of server.
-            if type(reached) is not type(position) or server != self.server or not reached.covers(position):
+            if (
+                reached is None
+                or type(reached) is not type(position)
+                or server != self.server
+                or not reached.covers(position)
+            ):
                 return False
             if self.reached is reached:  # else it was learned anew while this was compared
                 self._shown = (position, server)
             return True
 
-    def learn(self, server: Any, position: Any, *, fresh: bool) -> None:
+    def learn(self, server: str | None, position: Position, *, fresh: bool) -> None:
         """Take in where a node said that it is.
 
         Parameters:
@@ -59,9 +62,8 @@ class Progress:
                 the same one with older data.
         """
         with self.lock:
-            known: Any = self.reached
-            anew = known is None or server != self.server
-            if anew or (fresh and not position.covers(known)):
+            known = self.reached
+            if known is None or server != self.server or (fresh and not position.covers(known)):
                 self.server, self.reached, self.stalled = server, position, None
                 self._shown = (None, None)
                 return

@@ -161,9 +161,6 @@ class Replicated(peewee.Database):
         """
         return self._members.execute_sql(sql, params, self.at_primary)
 
-    def _after_fork(self) -> None:
-        self._members.after_fork()
-
     # Scopes and routes
 
     def readonly(

@@ -18,7 +18,7 @@ from ..concurrency import Clock, abandon, free, track_database
 from ..connections.diagnosis import nobody_answers
 from ..connections.opening import Opening
 from ..connections.parts import Parts
-from ..connections.plain_database import NodeDatabase, PlainDatabase
+from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import NOT_INITIALIZED, check_open
 from ..errors import ConfigurationError, ReadOnlyViolation
 from ..events import Route, RouteHook, tell_of_route
@@ -88,7 +88,7 @@ class RoutedMembers:
             parts.cluster.news.hooks = before.cluster.news.hooks
             if before.cluster.prober is not None:
                 before.cluster.prober.retire()
-        track_database(self.db)
+        track_database(self)
 
     def set_replicas(self, replicas: Any) -> None:
         """Change the replicas; all or nothing."""
@@ -301,7 +301,7 @@ class RoutedMembers:
         free(self.db._lock)
         parts = self.parts
         for node in parts.cluster.nodes():
-            database: NodeDatabase | None = node.made
+            database = parts.replicas.made_of(node)
             abandon(database, database and database.conn)
             node.after_fork()
         parts.cluster.replicas.forget_leaving()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ..positions import Position
 from ..servers.identity import ServerIdentity, identity
-from ..servers.protocols import ServerDialect
+from ..servers.protocols import Record, ServerDialect
 
 # `SHOW VARIABLES` cuts values short, on MySQL at 1024 characters; longer ones are asked for by themselves.
 _MAY_BE_CUT = 1000
@@ -25,12 +26,12 @@ class Answers(NamedTuple):
     Attributes:
         variables: its settings, by name.
         channels: its replication channels; None where it does not tell this user.
-        heartbeats: the rows of the heartbeat table, or what was answered instead; None: not asked.
+        heartbeats: the rows of the heartbeat table; None: not asked, or not told.
     """
 
     variables: Mapping[str, str]
-    channels: Sequence[Mapping[str, Any]] | None
-    heartbeats: Any = None
+    channels: Sequence[Record] | None
+    heartbeats: Sequence[Record] | None = None
 
 
 class Source(NamedTuple):
@@ -89,8 +90,8 @@ class Facts(NamedTuple):
     read_only: bool
     offline: bool
     member: bool
-    position: Any
-    sample: Any
+    position: Position | None
+    sample: Position | None
     channels: tuple[Channel, ...] | None
     beats: Mapping[str, datetime] | None
     variables: Mapping[str, str]
@@ -113,8 +114,8 @@ class Questionnaire:
 
 
 def interview(
-    dialect: ServerDialect, questionnaire: Questionnaire, goal: Any, seconds: float
-) -> Generator[str, Any, Answers]:
+    dialect: ServerDialect, questionnaire: Questionnaire, goal: Position | None, seconds: float
+) -> Generator[str, list[Record] | Exception, Answers]:
     """The questions of one probe, one after the other; each answer is sent in, rows or an exception.
 
     Parameters:
@@ -146,10 +147,11 @@ def interview(
         questionnaire.spelling = questionnaire.spelling + 1 if unknown else len(dialect.CHANNELS)
     heartbeats = None
     if questionnaire.heartbeat_table is not None:
-        heartbeats = yield f"SELECT server_id, ts FROM {_quoted(questionnaire.heartbeat_table)}"
-        if isinstance(heartbeats, Exception):
-            questionnaire.complaint = f"heartbeat_table cannot be read ({heartbeats})"
-            heartbeats = None
+        answer = yield f"SELECT server_id, ts FROM {_quoted(questionnaire.heartbeat_table)}"
+        if isinstance(answer, Exception):
+            questionnaire.complaint = f"heartbeat_table cannot be read ({answer})"
+        else:
+            heartbeats = answer
     return Answers(variables, channels, heartbeats)
 
 
@@ -178,7 +180,7 @@ def facts(answers: Answers, dialect: ServerDialect) -> Facts:
     )
 
 
-def channel(row: Mapping[str, Any]) -> Channel:
+def channel(row: Record) -> Channel:
     """One row of ``SHOW REPLICA STATUS``, in the old words or the new."""
     words = {name.lower().replace("slave", "replica").replace("source", "master"): row[name] for name in row}
     behind = words.get("seconds_behind_master")
@@ -193,7 +195,7 @@ def channel(row: Mapping[str, Any]) -> Channel:
     )
 
 
-def heartbeats(rows: Sequence[Mapping[str, Any]]) -> dict[str, datetime]:
+def heartbeats(rows: Sequence[Record]) -> dict[str, datetime]:
     """The newest heartbeat by server id, of a table as pt-heartbeat keeps it; others' rows are left out."""
     found: dict[str, datetime] = {}
     for row in rows:

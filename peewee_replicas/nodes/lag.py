@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
+from ..positions import Position
 from .interview import Facts
 
 _SAMPLES_KEPT = 64
@@ -21,7 +21,7 @@ class Samples:
     """
 
     def __init__(self) -> None:
-        self._kept: list[tuple[float, Any]] = []
+        self._kept: list[tuple[float, Position]] = []
         self.told: Facts | None = None
         self.asked_at: float | None = None
         self.seen_at: float | None = None
@@ -45,7 +45,7 @@ class Samples:
         """The primary could not be asked."""
         self.answers = False
 
-    def reached(self, position: Any) -> float | None:
+    def reached(self, position: Position) -> float | None:
         """When the newest sample was taken that this position covers; None where it covers none."""
         kind = type(position)
         covered = (
@@ -53,10 +53,10 @@ class Samples:
         )
         return next(covered, None)
 
-    def gained(self, before: Any, now: Any) -> bool:
+    def gained(self, before: Position | None, now: Position | None) -> bool:
         """Whether a node at `now` has reached a sample that it had not reached at `before`."""
         kind = type(now)
-        if type(before) is not kind:
+        if before is None or now is None or type(before) is not kind:
             return False
         return any(
             type(sample) is kind and now.covers(sample) and not before.covers(sample)
@@ -64,7 +64,7 @@ class Samples:
         )
 
     @property
-    def newest(self) -> Any:
+    def newest(self) -> Position | None:
         """The last position sampled, or None."""
         return None if self.told is None else self.told.sample
 
@@ -86,7 +86,9 @@ def lag_bound(reached_at: float, answered_at: float, samples: Samples) -> float:
     return max(0.0, until - reached_at)
 
 
-def heartbeat_lag(primary: Mapping[str, datetime] | None, replica: Mapping[str, datetime] | None) -> Any:
+def heartbeat_lag(
+    primary: Mapping[str, datetime] | None, replica: Mapping[str, datetime] | None
+) -> float | None:
     """Seconds between the newest heartbeat on the primary and the same server's on the replica, or None."""
     if not primary or not replica:
         return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..concurrency import THREADS, Clock, Here, Registry, new_lock
 from ..consistency.progress import Progress
+from ..servers.protocols import ServerConnection
 from .breaker import Backoff, Breaker
 from .fitness import Fitness
 from .latency import Latency
@@ -40,7 +41,7 @@ class Node:
         self,
         spec: NodeSpec,
         address: str,
-        make: Callable[[Node], Any],
+        make: Callable[[Node], object],
         *,
         is_primary: bool = False,
         here: Here = THREADS,
@@ -77,9 +78,9 @@ class Node:
         self._lacking: set[str] = set()
         self._lock = new_lock()
         self._make = make
-        self._database: Any = None
+        self._database: object = None
         self._latency = Latency()
-        self._opened: Registry[Any] = Registry()
+        self._opened: Registry[ServerConnection] = Registry()
 
     def __repr__(self) -> str:
         return f"<Node {self.label} {self.state}>"
@@ -138,8 +139,11 @@ class Node:
         self.breaker.forget_try()
 
     @property
-    def database(self) -> Any:
-        """The peewee database of this node alone; made at first need, when a subclass is complete."""
+    def database(self) -> object:
+        """The peewee database of this node alone; made at first need, when a subclass is complete.
+
+        It is only kept here: what it is knows the room that has it made.
+        """
         if self._database is None:
             made = self._make(self)  # runs the constructors of a user's class, so not under the lock
             with self._lock:
@@ -148,7 +152,7 @@ class Node:
         return self._database
 
     @property
-    def made(self) -> Any:
+    def made(self) -> object:
         """The node's database if anything has needed it yet, else None."""
         return self._database
 
@@ -176,7 +180,7 @@ class Node:
                 add = self._latency.add_failure if failed else self._latency.add
                 add(now - started, now)
 
-    def connected(self, conn: Any) -> None:
+    def connected(self, conn: ServerConnection) -> None:
         """Count one connection as opened; a node that was out of rotation is back."""
         with self._lock:
             self.connections += 1
@@ -287,7 +291,7 @@ class Node:
         if not self.is_primary:
             self.lag = None
 
-    def opening(self, conn: Any) -> None:
+    def opening(self, conn: ServerConnection) -> None:
         """Take in that a connection is being opened."""
         with self._lock:
             self._opened.add(conn)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ..positions import Position
 from .fitness import Evidence, Fitness, assess, primary_remark
 from .interview import Facts
 from .lag import Samples, heartbeat_lag, lag_bound
@@ -46,7 +47,7 @@ class ProbeHistory:
     def _forget(self) -> None:
         self._reached_at: float | None = None
         self._upstream: Upstream | None = None
-        self._position_then: Any = None  # when it was first seen to follow its present sources
+        self._position_then: Position | None = None  # when it was first seen to follow its present sources
         self._proven = False
         self._own = self._others = ""
 
@@ -70,6 +71,7 @@ class ProbeHistory:
         moved_back = (
             before is not None
             and before.position is not None
+            and told.position is not None
             and type(told.position) is type(before.position)
             and not told.position.covers(before.position)
         )

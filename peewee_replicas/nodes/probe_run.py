@@ -6,9 +6,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ..concurrency import Clock, new_lock
+from ..positions import Position
+from ..servers.protocols import ServerConnection
 from . import interview
 from .interview import Answers, Questionnaire
 from .probe_history import ProbeHistory
@@ -23,12 +24,12 @@ class Run:
     def __init__(self) -> None:
         self.ended = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._lines: set[Any] = set()
-        self._openers: dict[Any, int] = {}
-        self._closing: set[Any] = set()
+        self._lines: set[ServerConnection] = set()
+        self._openers: dict[ServerConnection, int] = {}
+        self._closing: set[ServerConnection] = set()
         self._lock = new_lock()
 
-    def begin(self, name: str, target: Any, *arguments: Any) -> threading.Thread:
+    def begin(self, name: str, target: Callable[..., object], *arguments: object) -> threading.Thread:
         """Start a thread."""
         thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
         with self._lock:  # `end` is to see no thread that has not begun
@@ -43,7 +44,7 @@ class Run:
         """Whether any of its threads is alive."""
         return any(thread.is_alive() for thread in self._threads)
 
-    def watch(self, conn: Any) -> None:
+    def watch(self, conn: ServerConnection) -> None:
         """Note that this thread is about to open a connection, which only it may close until `hand_over`."""
         with self._lock:
             self._lines.add(conn)
@@ -51,7 +52,7 @@ class Run:
         if self.ended.is_set():
             raise OSError("the prober is stopping")
 
-    def hand_over(self, kept: Any) -> None:
+    def hand_over(self, kept: ServerConnection | None) -> None:
         """Let any thread use `kept` from now on, and close whatever else this thread has opened."""
         me = threading.get_ident()
         with self._lock:
@@ -62,7 +63,7 @@ class Run:
             if conn is not kept:
                 self.close(conn, in_order=False)
 
-    def close(self, conn: Any, *, in_order: bool = True) -> None:
+    def close(self, conn: ServerConnection, *, in_order: bool = True) -> None:
         """Close a connection, unless another thread is still opening it and may be reading from it."""
         me = threading.get_ident()
         with self._lock:
@@ -136,7 +137,7 @@ class ProbeTarget:
     """
 
     def __init__(self) -> None:
-        self.conn: Any = None
+        self.conn: ServerConnection | None = None
         self.opener: threading.Thread | None = None
         self.questionnaire = Questionnaire(None)
         self.history = ProbeHistory()
@@ -151,7 +152,7 @@ class Probe:
     """One probe of one node: its questions are sent one by one as the answers arrive."""
 
     def __init__(
-        self, conn: Any, questionnaire: Questionnaire, goal: Any, seconds: float,
+        self, conn: ServerConnection, questionnaire: Questionnaire, goal: Position | None, seconds: float,
         fails: Callable[[Exception], bool],
     ) -> None:  # fmt: skip
         self.conn = conn

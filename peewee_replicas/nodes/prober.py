@@ -14,11 +14,12 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from ..concurrency import Clock, Registry, new_lock
 from ..events import Counters, NodeNews
 from ..positions import Position
+from ..servers.protocols import ServerConnection
 from ..servers.wire.sockets import readable
 from .fitness import role_change
 from .interview import Facts, Questionnaire, facts
@@ -111,7 +112,9 @@ class Connector(Protocol):
     def diagnosis(self) -> ErrorReader:
         """What reads the errors of its connections."""
 
-    def open_probe(self, replica: Node, seconds: float, watch: Callable[[Any], None]) -> Any:
+    def open_probe(
+        self, replica: Node, seconds: float, watch: Callable[[ServerConnection], None]
+    ) -> ServerConnection:
         """A connection for the prober alone; `watch` is given it before it is opened."""
 
 
@@ -272,11 +275,12 @@ class Prober:
         target: ProbeTarget,
         run: Run,
         probes: dict[Node, Probe],
-        goal: Any,
+        goal: Position | None,
     ) -> None:
         if replica is self._cluster.reader or replica.role != "replica" or not self._samples.answers:
             goal = None
         try:
+            assert target.conn is not None  # else one is opened first
             probes[replica] = Probe(
                 target.conn,
                 target.questionnaire,
@@ -499,7 +503,11 @@ class Prober:
         return words
 
 
-def _work(reference: Any, round_reference: Any, run: Run) -> None:
+def _work(
+    reference: Callable[[], Connector | None],
+    round_reference: Callable[[], Callable[[Connector, Run], float | None] | None],
+    run: Run,
+) -> None:
     """The body of the thread. Between rounds it holds no reference to the database."""
     pause: float | None = 0.0
     try:

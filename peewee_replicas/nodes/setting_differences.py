@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from ..concurrency import new_lock
 
@@ -14,14 +13,14 @@ class Comparison:
     """The settings of one database's nodes, as read from their first connections."""
 
     def __init__(self) -> None:
-        self._compared: dict[str, dict[str, Any]] = {}
+        self._compared: dict[str, dict[str, object]] = {}
         self._lock = new_lock()
 
     def needed(self, name: str) -> bool:
         """Whether this node's settings have not been read yet."""
         return name not in self._compared
 
-    def add(self, name: str, settings: dict[str, Any]) -> None:
+    def add(self, name: str, settings: dict[str, object]) -> None:
         """Log, once per node, which of its settings differ from those of the first node connected to."""
         with self._lock:
             if name in self._compared:

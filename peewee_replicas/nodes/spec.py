@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 _ALIASES = {"passwd": "password", "db": "database"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -25,13 +25,13 @@ class NodeSpec(NamedTuple):
 
     name: str
     weight: int
-    overrides: Mapping[str, Any]
+    overrides: Mapping[str, object]
 
 
 def node_specs(
-    replicas: Any,
+    replicas: object,
     known: frozenset[str] | None,
-    parse_url: Callable[[str], dict[str, Any]],
+    parse_url: Callable[[str], dict[str, object]],
     fail: Fail,
 ) -> tuple[NodeSpec, ...]:
     """Check the ``replicas`` argument.
@@ -61,15 +61,14 @@ def node_specs(
     return tuple(specs)
 
 
-def _node_spec(given: dict[str, Any], label: str, known: frozenset[str] | None, fail: Fail) -> NodeSpec:
+def _node_spec(given: dict[str, object], label: str, known: frozenset[str] | None, fail: Fail) -> NodeSpec:
     for alias, canonical in _ALIASES.items():
         if alias in given:
             given.setdefault(canonical, given.pop(alias))
     if not given.get("database", True):
         del given["database"]  # a URL without a path
     weight = given.pop("weight", 1)
-    whole = isinstance(weight, int) and not isinstance(weight, bool)
-    if not whole or not 0 <= weight <= _LARGEST_WEIGHT:
+    if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= _LARGEST_WEIGHT:
         raise fail(f"{label}: weight={weight!r}: wanted is a whole number, 0 to {_LARGEST_WEIGHT}")
     name = given.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name or name == "primary"):
@@ -94,7 +93,9 @@ def _node_spec(given: dict[str, Any], label: str, known: frozenset[str] | None, 
     return NodeSpec(name or "", weight, given)
 
 
-def _parsed(text: str, label: str, parse_url: Callable[[str], dict[str, Any]], fail: Fail) -> dict[str, Any]:
+def _parsed(
+    text: str, label: str, parse_url: Callable[[str], dict[str, object]], fail: Fail
+) -> dict[str, object]:
     if "://" not in text:
         return _host_and_port(text, label, fail)
     try:
@@ -103,19 +104,19 @@ def _parsed(text: str, label: str, parse_url: Callable[[str], dict[str, Any]], f
         raise fail(f"{label}: the URL cannot be read: {exc}") from exc
 
 
-def _host_and_port(text: str, label: str, fail: Fail) -> dict[str, Any]:
+def _host_and_port(text: str, label: str, fail: Fail) -> dict[str, object]:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, colon, port = text, "", ""
     if not host or (colon and not port.isdigit()):
         raise fail(f"{label}={text!r}: 'host', 'host:port' or a URL is wanted")
-    found: dict[str, Any] = {"host": host.strip("[]")}
+    found: dict[str, object] = {"host": host.strip("[]")}
     if port:
         found["port"] = int(port)
     return found
 
 
-def overlay(primary: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(primary: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
     """A replica's connection parameters: its own, and the primary's where it has none.
 
     ``host`` and ``port`` on one side and ``unix_socket`` on the other are one group: a replica that is
@@ -134,7 +135,7 @@ def overlay(primary: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     return merged
 
 
-def endpoint(parameters: Mapping[str, Any]) -> str:
+def endpoint(parameters: Mapping[str, object]) -> str:
     """Where the parameters lead to, in a form in which equal endpoints are equal."""
     if parameters.get("unix_socket"):
         return str(parameters["unix_socket"])
@@ -142,14 +143,14 @@ def endpoint(parameters: Mapping[str, Any]) -> str:
     return f"{'localhost' if host in _LOOPBACK else host}:{parameters.get('port') or 3306}"
 
 
-def same_connection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def same_connection(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     """Whether two sets of parameters lead to the same place in the same way."""
     where = ("host", "port", "unix_socket")
     rest = [{name: given[name] for name in given if name not in where} for given in (one, other)]
     return endpoint(one) == endpoint(other) and rest[0] == rest[1]
 
 
-def address(parameters: Mapping[str, Any]) -> str:
+def address(parameters: Mapping[str, object]) -> str:
     """Where the parameters lead to, as the user wrote it."""
     if parameters.get("unix_socket"):
         return str(parameters["unix_socket"])

@@ -38,7 +38,7 @@ class Choice:
             self._pick = partial(self._by_handles, policy)
             self._peek = None if peek is None else partial(self._by_handles, peek)
         self._handles: tuple[tuple[Node, ...], tuple[Replica, ...]] = ((), ())
-        self._reserved: Any = here.local()
+        self._reserved = here.local()
 
     def choose(self, catch_up: CatchUp | None = None, *, scoped: bool = True) -> Node | None:
         """The replica for a read, or None when none is usable; takes one turn of the policy.

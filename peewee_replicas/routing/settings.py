@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from ..nodes.spec import Fail
 from ..statements.classifier import Classifier
@@ -89,11 +89,11 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
     )
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _functions(value: Any, fail: Fail) -> tuple[str, ...]:
+def _functions(value: object, fail: Fail) -> tuple[str, ...]:
     if isinstance(value, str):
         # As in a URL: names with commas between them.
         value = [name.strip() for name in value.split(",") if name.strip()]
@@ -107,7 +107,7 @@ def _functions(value: Any, fail: Fail) -> tuple[str, ...]:
     return names
 
 
-def _policy(value: Any, fail: Fail) -> Policy:
+def _policy(value: object, fail: Fail) -> Policy:
     if isinstance(value, str) and value in POLICIES:
         return POLICIES[value]()
     if isinstance(value, type):
@@ -117,7 +117,7 @@ def _policy(value: Any, fail: Fail) -> Policy:
         fresh: Policy = value.fresh()
         return fresh
     if callable(value):
-        return value  # type: ignore[no-any-return]  # the user's own callable
+        return value
     raise fail(
         f"policy={value!r}: allowed are {', '.join(map(repr, POLICIES))}, "
         "or a callable that returns one of the replicas it is given"

@@ -6,15 +6,15 @@ import functools
 import inspect
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractContextManager
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from ..concurrency import current_task
 from .frames import Frame, Steps, here, put_in_force, take_off_ended
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 D = TypeVar("D")
 
 
@@ -52,9 +52,9 @@ class _Exit:
     def __get__(self, scope: None, owner: type) -> Callable[..., None]: ...
 
     @overload
-    def __get__(self, scope: Scope[Any], owner: type) -> Callable[..., None]: ...
+    def __get__(self, scope: Scope[D], owner: type) -> Callable[..., None]: ...
 
-    def __get__(self, scope: Scope[Any] | None, owner: type) -> Callable[..., None]:
+    def __get__(self, scope: Scope[D] | None, owner: type) -> Callable[..., None]:
         if scope is None:
             return Scope.leave
         leave = functools.partial(scope.leave)
@@ -163,21 +163,23 @@ class Scope(Generic[D]):
         if isinstance(function, (classmethod, staticmethod)):
             return type(function)(self(function.__func__))
         # An object with a __call__ of its own is what that is.
-        called: Any = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004  # not asked whether, but which
+        called: object = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004  # not asked whether, but which
         if inspect.isasyncgenfunction(called):
-            wrapped = self._wrap_async_generator(function)
+            wrapped = self._wrap_async_generator(
+                cast("Callable[..., AsyncGenerator[object, object]]", function)
+            )
         elif inspect.iscoroutinefunction(called):
-            wrapped = self._wrap_coroutine(function)
+            wrapped = self._wrap_coroutine(cast("Callable[..., Awaitable[object]]", function))
         elif inspect.isgeneratorfunction(called):
-            wrapped = self._wrap_generator(function)
+            wrapped = self._wrap_generator(cast("Callable[..., Generator[object, object, object]]", function))
         elif callable(function):
             wrapped = self._wrap_function(function)
         else:
             raise TypeError(f"a scope decorates a function, not {function!r}")
         return functools.wraps(function)(wrapped)  # type: ignore[return-value]  # same signature
 
-    def _wrap_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
+    def _wrap_function(self, function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
             frame = self._begin()
             try:
                 with _in_force(frame):
@@ -195,8 +197,8 @@ class Scope(Generic[D]):
 
         return call
 
-    def _wrap_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        async def call(*args: Any, **kwargs: Any) -> Any:
+    def _wrap_coroutine(self, function: Callable[..., Awaitable[object]]) -> Callable[..., object]:
+        async def call(*args: object, **kwargs: object) -> object:
             frame = self._begin()
             try:
                 with _in_force(frame):
@@ -206,8 +208,10 @@ class Scope(Generic[D]):
 
         return call
 
-    def _wrap_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+    def _wrap_generator(
+        self, function: Callable[..., Generator[object, object, object]]
+    ) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> Generator[object, object, object]:
             frame = self._begin()
             try:
                 result = yield from _Stepped(frame, function(*args, **kwargs))
@@ -217,12 +221,15 @@ class Scope(Generic[D]):
 
         return call
 
-    def _wrap_async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+    def _wrap_async_generator(
+        self, function: Callable[..., AsyncGenerator[object, object]]
+    ) -> Callable[..., object]:
+        async def call(*args: object, **kwargs: object) -> AsyncGenerator[object, object]:
             frame = self._begin()
             generator = function(*args, **kwargs)
             steps = Steps(frame)
-            step, value = generator.asend, None
+            step: Callable[[Any], Awaitable[object]] = generator.asend
+            value: object = None
             try:
                 while True:
                     with steps.step():
@@ -248,18 +255,18 @@ class Scope(Generic[D]):
         return call
 
 
-class _Stepped(Generator[Any, Any, Any]):
+class _Stepped(Generator[object, object, object]):
     """A generator that is in its scope exactly while it runs, never while its consumer does."""
 
-    def __init__(self, frame: Frame, generator: Generator[Any, Any, Any]) -> None:
+    def __init__(self, frame: Frame, generator: Generator[object, object, object]) -> None:
         self._steps = Steps(frame)
         self._generator = generator
 
-    def send(self, value: Any) -> Any:
+    def send(self, value: object) -> object:
         with self._steps.step():
             return self._generator.send(value)
 
-    def throw(self, *args: Any) -> Any:
+    def throw(self, *args: Any) -> object:
         with self._steps.step():
             return self._generator.throw(*args)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
@@ -27,7 +28,7 @@ class _Opened:
 
     __slots__ = ("ended", "outer", "owner", "place", "transaction")
 
-    def __init__(self, owner: object, transaction: Any, place: str, outer: _Opened | None) -> None:
+    def __init__(self, owner: object, transaction: object, place: str, outer: _Opened | None) -> None:
         self.owner = owner
         self.transaction = transaction
         self.place = place
@@ -51,14 +52,14 @@ class Escapes:
         self._action = action
         self._entered: dict[int, list[_Opened]] = {}
 
-    def enter(self, transaction: Any) -> None:
+    def enter(self, transaction: object) -> None:
         """A transaction was opened in this context."""
         before = _opened.get()  # kept until set() has returned, for the reason given in `put_in_force`
         opened = _Opened(self._owner, transaction, _place(), _live(before))
         self._entered.setdefault(id(transaction), []).append(opened)
         _opened.set(opened)
 
-    def leave(self, transaction: Any) -> None:
+    def leave(self, transaction: object) -> None:
         """It has ended, in whatever context: it is in force in no copy of it any more."""
         entered = self._entered.get(id(transaction))
         if entered:
@@ -68,7 +69,7 @@ class Escapes:
         before = _opened.get()
         _opened.set(_live(before))
 
-    def check(self, transactions: list[Any], what: str) -> None:
+    def check(self, transactions: Sequence[object], what: str) -> None:
         """Tell of a statement that takes no part in the transaction its context was copied from.
 
         Parameters:

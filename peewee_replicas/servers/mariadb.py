@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from .gtid_list import MariaDBPosition, last_by_server
 from .identity import in_sql
@@ -12,7 +11,7 @@ from .mysql_family import READ_ONLY_NOW as READ_ONLY_NOW
 from .mysql_family import SNAPSHOT as SNAPSHOT
 from .mysql_family import UNGUARD as UNGUARD
 from .position import Position
-from .protocols import DialectName
+from .protocols import DialectName, Row
 
 NAME: DialectName = "mariadb"
 
@@ -44,7 +43,7 @@ REPORTS_AFTER_ERRORS = False
 _WHO = in_sql()
 
 
-def now(row: tuple[Any, ...]) -> MariaDBPosition | None:
+def now(row: Row) -> MariaDBPosition | None:
     """The primary's position from the answer to `NOW`; None where the server keeps no binary log."""
     text, logs = row
     return MariaDBPosition.parse(text or "") if int(logs) else None
@@ -54,7 +53,7 @@ def now(row: tuple[Any, ...]) -> MariaDBPosition | None:
 HISTORY = "SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos, @@GLOBAL.log_bin"
 
 
-def missing(row: tuple[Any, ...], wanted: Position) -> Position | None:
+def missing(row: Row, wanted: Position) -> Position | None:
     """What of a position the primary that answered `HISTORY` with `row` does not have; None: nothing."""
     logged, applied, logs = row
     if not int(logs):

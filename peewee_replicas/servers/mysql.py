@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from .gtid_set import MySQLPosition
 from .identity import in_sql
@@ -12,7 +11,7 @@ from .mysql_family import READ_ONLY_NOW as READ_ONLY_NOW
 from .mysql_family import SNAPSHOT as SNAPSHOT
 from .mysql_family import UNGUARD as UNGUARD
 from .position import Position
-from .protocols import DialectName
+from .protocols import DialectName, Row
 
 NAME: DialectName = "mysql"
 
@@ -40,7 +39,7 @@ REPORTS_AFTER_ERRORS = True
 _WHO = in_sql("@@server_uuid")
 
 
-def now(row: tuple[Any, ...]) -> MySQLPosition | None:
+def now(row: Row) -> MySQLPosition | None:
     """The primary's position from the answer to `NOW`; None where the server keeps no GTIDs."""
     owned, executed, mode = row
     if mode != "ON":
@@ -51,7 +50,7 @@ def now(row: tuple[Any, ...]) -> MySQLPosition | None:
 HISTORY = NOW
 
 
-def missing(row: tuple[Any, ...], wanted: Position) -> Position | None:
+def missing(row: Row, wanted: Position) -> Position | None:
     """What of a position the primary that answered `HISTORY` with `row` does not have; None: nothing."""
     own = now(row)
     if own is None:

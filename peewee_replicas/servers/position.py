@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 P = TypeVar("P", bound="Position")
 
@@ -76,7 +77,7 @@ class Position(ABC):
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a position never changes: {name} cannot be set")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[[str], Position], tuple[str]]:
         return type(self).parse, (self.text(),)
 
     def __repr__(self) -> str:

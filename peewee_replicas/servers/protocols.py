@@ -15,6 +15,13 @@ from .position import Position
 DialectName = Literal["mysql", "mariadb", "sqlite"]
 
 
+Row = tuple[Any, ...]
+"""A row as the driver gives it: only who has written the query knows what type a value has."""
+
+Record = dict[str, Any]
+"""A row by the names of its columns; of its values holds the same."""
+
+
 class Dialect(Protocol):
     """The statements that mean the same everywhere and are spelled differently. A module has these names."""
 
@@ -94,10 +101,10 @@ class ServerDialect(Dialect, Protocol):
     def CHANNELS(self) -> tuple[str, ...]:
         """The statements that list what a node replicates from, newest spelling first."""
 
-    def now(self, row: tuple[Any, ...]) -> Position | None:
+    def now(self, row: Row) -> Position | None:
         """The position in a row of `NOW`; None where the server keeps no GTIDs."""
 
-    def missing(self, row: tuple[Any, ...], wanted: Position) -> Position | None:
+    def missing(self, row: Row, wanted: Position) -> Position | None:
         """What of `wanted` the primary that answered `HISTORY` with `row` does not have; None: nothing."""
 
     def position(self, text: str) -> Position:
@@ -152,7 +159,7 @@ class Connection(Protocol):
     session_changed: bool
     suspect_statement: str | bytes
     generation: int
-    raw_statement_check: Callable[[Any, Any], None] | None
+    raw_statement_check: Callable[..., None] | None
 
     @property
     def dialect(self) -> Dialect:
@@ -192,7 +199,7 @@ class Connection(Protocol):
     def close(self) -> None:
         """End the session in order."""
 
-    def ask(self, sql: str, timeout: float | None = None) -> tuple[Any, ...]:
+    def ask(self, sql: str, timeout: float | None = None) -> tuple[Row, ...]:
         """Run a query of the library's own; returns its rows as tuples.
 
         Parameters:
@@ -215,6 +222,17 @@ class Connection(Protocol):
         """The statement whose answer had not arrived when the connection ended, or ``""``."""
 
 
+class NamedLocks(Protocol):
+    """The named locks of one connection."""
+
+    @property
+    def any_held(self) -> bool:
+        """Whether a lock is held, or may be."""
+
+    def executed(self, text: str, takes: bool, value: object) -> None:
+        """Take in that a statement about named locks has succeeded."""
+
+
 class ServerConnection(Connection, Protocol):
     """A connection to a server over the network, in either form.
 
@@ -232,14 +250,14 @@ class ServerConnection(Connection, Protocol):
     """
 
     cursorclass: Any
-    listener: Callable[[Any, bool, bool], None] | None
+    listener: Callable[..., None] | None
     internal: bool
     server_identity: str | None
     gtid: str | None
     position: Position | None
     transaction_has_read: bool
-    answer_ahead: Any
-    named_locks: Any
+    answer_ahead: Row | Exception | None
+    named_locks: NamedLocks | None
 
     @property
     def dialect(self) -> ServerDialect:
@@ -289,7 +307,7 @@ class ServerConnection(Connection, Protocol):
     def start_query(self, sql: str) -> None:
         """Send a query of the library's own without waiting; `finish_query` has to follow."""
 
-    def finish_query(self) -> list[dict[str, Any]] | Exception:
+    def finish_query(self) -> list[Record] | Exception:
         """The rows of the query that `start_query` sent, by column name, or the server's refusal."""
 
     def drain(self) -> None:
@@ -300,3 +318,6 @@ class ServerConnection(Connection, Protocol):
 
     def abort(self) -> None:
         """Close the connection without telling the server."""
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: close the socket, and tell nobody."""

@@ -119,7 +119,7 @@ class Connection(sqlite3.Connection):
     executing = False
     guarded = False
     session_changed = False
-    raw_statement_check: Callable[[Any, Any], None] | None = None
+    raw_statement_check: Callable[..., None] | None = None
     report_incomplete = False
     generation = 0
     suspect_statement: str | bytes = ""

@@ -594,6 +594,14 @@ class Connection(SessionState, _Connection):
         """Close the connection without telling the server; may be called more than once."""
         self._force_close()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: close the socket, and tell nobody, since the parent goes on with the session."""
+        # A thread or greenlet of the parent may be reading from it, so that it cannot be closed in order.
+        sock, self._sock, self._rfile = self._sock, None, None
+        if sock is not None:
+            sock.close()
+        self._force_close()
+
     @property
     def read_timeout(self) -> float | None:
         """Seconds an answer may take; None: no limit."""

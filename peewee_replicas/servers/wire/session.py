@@ -9,7 +9,7 @@ from pymysql.constants import SERVER_STATUS
 
 from ...statements.tokens import first_word
 from ..position import Position
-from ..protocols import ServerDialect
+from ..protocols import NamedLocks, Row, ServerDialect
 from .trackers import TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION, TRACK_VARIABLE, session_trackers, take
 
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
@@ -66,18 +66,18 @@ class SessionState:
     position: Position | None = None
     complaint = ""
     dialect: ServerDialect
-    listener: Callable[[Any, bool, bool], None] | None = None
+    listener: Callable[..., None] | None = None
     internal = False
     generation = 0
-    answer_ahead: Any = None
+    answer_ahead: Row | Exception | None = None
     server_identity: str | None = None
     transaction_has_read = False
-    named_locks: Any = None
-    raw_statement_check: Callable[[Any, Any], None] | None = None
+    named_locks: NamedLocks | None = None
+    raw_statement_check: Callable[..., None] | None = None
     tracks = False
     guarded = False
     _ready = False
-    last_statement: Any = ""
+    last_statement: str | bytes = ""
     _seen_tails: dict[int, _Tail]
     _tables_locked = False
     _bereft = _broken = False
@@ -184,7 +184,7 @@ class SessionState:
         # The statement has been executed: what cannot be read besides counts as not reported.
         self.complaint = str(exc)
 
-    def _changed(self, text: Any) -> None:
+    def _changed(self, text: str | bytes) -> None:
         self.session_changed = self.session_changed or (self.initialized and not self.internal)
         if self._ready and not self.effect_known and len(self.changes) < _CHANGES_KEPT:
             self.changes.append(text if isinstance(text, str) else bytes(text).decode("latin1"))
@@ -244,7 +244,7 @@ def _may_leave(failed: str | bytes) -> bool:
 _LEAVES_NOTHING = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE"})
 
 
-def goes_unreported(sql: Any) -> bool:
+def goes_unreported(sql: str | bytes) -> bool:
     # The server reports no named lock, handler or user variable of a query; every other change it does.
     text = (sql if isinstance(sql, str) else bytes(sql).decode("latin1")).lower()
     return "get_lock" in text or "handler" in text or ("@" in text and (":=" in text or "into" in text))
