@@ -167,14 +167,14 @@ class PrimaryConnection:
         if conn is not None and self.is_spent(conn, begins=True):
             self.drop()
         conn = self.get()
-        conn.executing = True
+        conn.executing = "transaction"
         try:
             self.send_begin(conn, *args, **kwargs)
         except PeeweeException as exc:
             self.explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
             raise
         finally:
-            conn.executing = False
+            conn.executing = ""
 
     def send_begin(self, conn: ServerConnection, *args: object, **kwargs: object) -> None:
         """Send what begins a transaction."""
@@ -257,7 +257,7 @@ class PrimaryConnection:
             if commits:
                 self._raise_unsent_commit(conn)
             return
-        conn.executing = True
+        conn.executing = "transaction"
         try:
             end()
         except PeeweeException as exc:
@@ -268,7 +268,7 @@ class PrimaryConnection:
                 self.explain_failure(conn, exc, "transaction", "COMMIT", transaction=True)
                 raise
         finally:
-            conn.executing = False
+            conn.executing = ""
 
     def _raise_unsent_commit(self, conn: ServerConnection) -> None:
         label = self.cluster.primary_label

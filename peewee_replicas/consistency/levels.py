@@ -186,12 +186,16 @@ class Consistency:
         if session is not None:
             session.end_unit()
 
-    def _concerned(self) -> Iterator[Session]:
-        """The sessions in which what this context does counts: its own, those around it, the process's."""
+    def _own_sessions(self) -> Iterator[Session]:
+        """The sessions in which what this context does counts: its own, and those around it."""
         session: Session | None = self.session()
         while session is not None:
             yield session
             session = session.outer
+
+    def _concerned(self) -> Iterator[Session]:
+        """The sessions in which what this context writes counts: its own, those around it, the process's."""
+        yield from self._own_sessions()
         yield self.history.session
 
     # What was done on the primary
@@ -219,8 +223,12 @@ class Consistency:
         if position is not None:
             self._wrote(position)
         if owes and not getattr(self._local, "excused", False):
-            for session in self._concerned():
+            for session in self._own_sessions():
                 session.owe()
+            # What was read here is not what the process wrote. If each read that fell back to the primary
+            # obliged every later unit of work to the primary's present position, theirs would fall back too.
+            if not (conn.executing == "read" or conn.guarded):
+                self.history.session.owe()
 
     def _leaves_nothing(self, conn: ServerConnection) -> bool:
         plain = conn.last_statement[:7] in PLAIN_WRITES

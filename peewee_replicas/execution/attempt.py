@@ -54,13 +54,13 @@ def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
     if conn.guarded:
         conn.suspect_statement = "" if execution.statement.kind == "read" else execution.sql
     started = node.start()
-    conn.executing = failed = True
+    conn.executing, failed = execution.statement.kind, True
     try:
         cursor = database.send(execution.sql, execution.params)
         failed = False
         return cursor
     finally:
-        conn.executing = False
+        conn.executing = ""
         node.finish(started, failed=failed)
 
 

@@ -34,7 +34,7 @@ def on_writer(execution: Execution) -> Cursor:
     transaction = bool(primary.transaction(primary.plain.state))
     execution.attempts += 1
     had_changes = conn.session_changed
-    conn.executing = True
+    conn.executing = statement.kind
     # What the text tells about its effect, the server need not report.
     conn.effect_known = statement.kind in SELF_EXPLANATORY
     try:
@@ -47,7 +47,7 @@ def on_writer(execution: Execution) -> Cursor:
         primary.explain_failure(conn, exc, statement.kind, execution.sql, transaction=transaction)
         raise
     finally:
-        conn.executing = conn.effect_known = False
+        conn.executing, conn.effect_known = "", False
     if statement.kind in _MAY_SET and _sets_something(statement.kind, execution.sql):
         conn.session_changed = True
     if NAMED_LOCK in (statement.effect, conn.session_state):

@@ -140,7 +140,7 @@ class Connection(Protocol):
     Attributes:
         changes: texts after which the session had changed; its owner explains and empties the list.
         session_state: what they left behind, in words, or ``""``; its owner sets it.
-        executing: True while the owner runs a statement, which is then nobody's raw cursor.
+        executing: the kind of the statement that the owner runs; "" where a raw cursor sends one.
         effect_known: True while that statement's text tells its effect, so that no report is needed.
         initialized: True once its owner has finished setting it up; what changes later is state of its own.
         session_changed: True once anything was set on the session, however harmless to what is read.
@@ -153,7 +153,7 @@ class Connection(Protocol):
 
     changes: list[str]
     session_state: str
-    executing: bool
+    executing: str
     effect_known: bool
     initialized: bool
     session_changed: bool

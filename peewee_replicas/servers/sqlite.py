@@ -103,7 +103,7 @@ class Connection(sqlite3.Connection):
         unfinished: the cursors that hold a lock because not all of their rows were read.
         changes: texts of a raw cursor that may have changed this connection, not yet explained.
         session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
-        executing: True while the owner runs a statement, which is then nobody's raw cursor.
+        executing: the kind of the statement that the owner runs; "" where a raw cursor sends one.
         effect_known: True while that statement's text tells its effect.
         initialized: True once its owner has finished setting it up; what changes later is state of its own.
         session_changed: True once its owner has set anything on it.
@@ -116,7 +116,7 @@ class Connection(sqlite3.Connection):
     session_state = ""
     initialized = False
     effect_known = False
-    executing = False
+    executing = ""
     guarded = False
     session_changed = False
     raw_statement_check: Callable[..., None] | None = None

@@ -39,7 +39,7 @@ class SessionState:
         transaction: in words why the server counts this session as inside a transaction, or ``""``.
         changes: texts after which the server reported a changed session, not yet explained.
         session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
-        executing: True while the owner runs a statement, which is then nobody's raw cursor.
+        executing: the kind of the statement that the owner runs; "" where a raw cursor sends one.
         effect_known: True while that statement's text tells its effect, so that no report is needed.
         initialized: True once its owner has finished setting it up; what changes later is state of its own.
         gtid: the GTID that the last statement reported as its own, or None.
@@ -61,7 +61,8 @@ class SessionState:
 
     transaction = session_state = ""
     suspect_statement: str | bytes = ""
-    effect_known = executing = initialized = session_changed = False
+    effect_known = initialized = session_changed = False
+    executing = ""
     gtid: str | None = None
     position: Position | None = None
     complaint = ""

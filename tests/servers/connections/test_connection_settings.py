@@ -48,13 +48,13 @@ def _connections(database: Any) -> dict[str, Any]:
 
 def _rows_of(conn: Any, sql: str) -> list[Any]:
     # As the owner of the connection sends the user's statements.
-    conn.executing = True
+    conn.executing = "read"
     try:
         with conn.cursor() as cursor:
             cursor.execute(sql)
             return list(cursor.fetchall())
     finally:
-        conn.executing = False
+        conn.executing = ""
 
 
 def _refuses_writes(conn: Any) -> bool:

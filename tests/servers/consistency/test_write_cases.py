@@ -106,8 +106,8 @@ class StrippedConnection(wire.Connection):
 class DeafConnection(wire.Connection):
     """As behind a proxy that takes the capability, and then drops what it stands for."""
 
-    def heard(self, status: int, tail: bytes) -> None:
-        super().heard(status, b"")
+    def statement_ended(self, status: int, tail: bytes) -> None:
+        super().statement_ended(status, b"")
 
 
 def connected_by(connection: Any) -> Any:
