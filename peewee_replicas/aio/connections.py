@@ -188,15 +188,15 @@ class TaskPrimaryConnection(PrimaryConnection):
     plain: TaskPrimary
     replicas: TaskReplicas
 
-    def get(self) -> Any:
-        """This task's connection, opened now if this is its first use."""
+    def get(self, *, begins: bool = False) -> Any:
+        """As for threads."""
         state = self.plain.state
         if state.conn is None:
             if state.leases:
                 self.replicas.return_leases(state)
         elif state.conn.streamed is not None:
             state.conn.streamed.wait()
-        conn = task_connection(super().get())
+        conn = task_connection(super().get(begins=begins))
         if state.streaming:
             conn.stream(True)
         return conn

@@ -61,6 +61,8 @@ class PrimaryConnection:
         self.checks = checks
         # The error with which COMMIT met a lost connection: to send it again must not look like a success.
         self._lost_commits = here.local()
+        # Whether there ever was one: transactions, which look for it several times each, need not.
+        self._any_lost = False
 
     # What the routing rules look at
 
@@ -84,11 +86,15 @@ class PrimaryConnection:
 
     # Finding and opening
 
-    def get(self) -> ServerConnection:
-        """This thread's connection, opened now if this is its first use."""
+    def get(self, *, begins: bool = False) -> ServerConnection:
+        """This thread's connection, opened now if this is its first use.
+
+        Parameters:
+            begins: a transaction is only about to begin on it, whatever peewee calls open.
+        """
         conn = self.plain.conn
         if conn is not None:
-            if not self.is_spent(conn):
+            if not self.is_spent(conn, begins=begins):
                 return conn
             self.drop()
         return self.open()
@@ -121,7 +127,7 @@ class PrimaryConnection:
         """Whether the connection is of no more use, and nobody would notice another in its place.
 
         Parameters:
-            begins: a transaction is only about to begin on it, whatever peewee calls open.
+            begins: as for `get`.
         """
         outdated = conn.generation != self.cluster.generation and not conn.busy
         if not (outdated or conn.dropped()):
@@ -163,10 +169,7 @@ class PrimaryConnection:
     def begin(self, *args: object, **kwargs: object) -> None:
         """Begin a transaction, as peewee does."""
         self.forget_lost_commit()
-        conn = self.plain.conn
-        if conn is not None and self.is_spent(conn, begins=True):
-            self.drop()
-        conn = self.get()
+        conn = self.get(begins=True)
         conn.executing = "transaction"
         try:
             self.send_begin(conn, *args, **kwargs)
@@ -187,9 +190,10 @@ class PrimaryConnection:
             OutcomeUnknown: the connection was lost after COMMIT had been sent.
             OperationalError: it was lost before; nothing was committed.
         """
-        error = getattr(self._lost_commits, "error", None)
-        if error is not None:
-            raise error[0](*error[1])
+        if self._any_lost:
+            error = getattr(self._lost_commits, "error", None)
+            if error is not None:
+                raise error[0](*error[1])
         self._end_or_abandon(self.plain.commit, commits=True)
 
     def rollback(self) -> None:
@@ -234,15 +238,6 @@ class PrimaryConnection:
             if not self.plain.is_open:
                 end()  # raises peewee's own error
             return
-        self.send_end(conn, end, commits=commits)
-
-    def send_end(self, conn: ServerConnection, end: Callable[[], None], *, commits: bool) -> None:
-        """End a transaction. Where its connection is lost the server has rolled it back, or will.
-
-        Parameters:
-            end: sends COMMIT or ROLLBACK.
-            commits: which of them.
-        """
         try:
             self.try_end(conn, end, commits=commits)
         except PeeweeException as exc:
@@ -251,7 +246,12 @@ class PrimaryConnection:
             raise
 
     def try_end(self, conn: ServerConnection, end: Callable[[], None], *, commits: bool) -> None:
-        """As `send_end`, but a lost COMMIT is not remembered."""
+        """End a transaction. Where its connection is lost the server has rolled it back, or will.
+
+        Parameters:
+            end: sends COMMIT or ROLLBACK.
+            commits: which of them.
+        """
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
             if commits:
@@ -285,10 +285,12 @@ class PrimaryConnection:
     def remember_lost_commit(self, exc: BaseException) -> None:
         """Let a second COMMIT of the same transaction fail as the first did."""
         self._lost_commits.error = (type(exc), exc.args)
+        self._any_lost = True
 
     def forget_lost_commit(self) -> None:
         """The transaction whose COMMIT was lost has been left."""
-        self._lost_commits.error = None
+        if self._any_lost:
+            self._lost_commits.error = None
 
     def _lost_transaction(self, conn: ServerConnection, *, commits: bool = False) -> None:
         """The connection was lost inside a transaction that has been left since, so that is over."""

@@ -17,13 +17,17 @@ _READS = frozenset({"SELECT", "WITH", "TABLE", "VALUES", "SHOW", "DESCRIBE", "DE
 _SILENT = frozenset({"SAVEPOINT", "RELEASE", "USE", "LOCK", "UNLOCK", "DEALLOCATE"})
 _BEGINS = ("BEGIN", b"BEGIN", "START TRANSACTION", b"START TRANSACTION")
 
-PLAIN_WRITES: Final = frozenset(
-    start
-    for word in ("INSERT ", "UPDATE ", "DELETE ", "REPLACE", "COMMIT")
-    for case in (word, word.lower())
-    for start in (case, case.encode())
-)
+
+def _starts(*words: str) -> frozenset[str | bytes]:
+    cases = [case for word in words for case in (word, word.lower())]
+    return frozenset([*cases, *(case.encode() for case in cases)])
+
+
+_WRITES = ("INSERT ", "UPDATE ", "DELETE ", "REPLACE")
+PLAIN_WRITES: Final = _starts(*_WRITES, "COMMIT")
 """The first seven characters of nearly all writes. One that reported its position leaves nothing unknown."""
+PLAIN_INSIDE: Final = _starts(*_WRITES, "BEGIN")
+"""The same of what happens inside transactions, which leaves nothing to find out before their end."""
 
 
 class Left(NamedTuple):

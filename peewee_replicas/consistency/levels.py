@@ -14,7 +14,7 @@ from ..events import Counters
 from ..positions import Position
 from ..scopes.frames import Frame, causal, pinning
 from ..servers.protocols import ServerConnection
-from .debts import PLAIN_WRITES, left_by
+from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .process_history import ProcessHistory, process_history
 from .sessions import SHORT, Session
 
@@ -203,8 +203,14 @@ class Consistency:
     def statement_ended(self, conn: ServerConnection, succeeded: bool, was_open: bool) -> None:
         """Take in that a statement on the primary has ended, whoever sent it."""
         position = conn.position if succeeded else None
-        if position is not None and self._leaves_nothing(conn):
-            owes = False  # as `left_by` would say of most writes
+        if position is None:
+            if succeeded and conn.transaction and self._leaves_nothing(conn, PLAIN_INSIDE):
+                return  # as `left_by` would say of most statements of transactions
+            plain = False
+        else:
+            plain = self._leaves_nothing(conn, PLAIN_WRITES)  # as it would say of most writes
+        if plain:
+            owes = False
         else:
             left = left_by(
                 conn.last_statement,
@@ -230,8 +236,8 @@ class Consistency:
             if not (conn.executing == "read" or conn.guarded):
                 self.history.session.owe()
 
-    def _leaves_nothing(self, conn: ServerConnection) -> bool:
-        plain = conn.last_statement[:7] in PLAIN_WRITES
+    def _leaves_nothing(self, conn: ServerConnection, starts: frozenset[str | bytes]) -> bool:
+        plain = conn.last_statement[:7] in starts
         return plain and not (conn.transaction_has_read or conn.more_results)
 
     def _commit_covers_reads(self, conn: ServerConnection) -> bool:

@@ -259,14 +259,16 @@ class RoutedMembers:
     def cursor(self, named_cursor: Any, at_primary: bool) -> Any:
         """A cursor of the connection that `connection` gives."""
         state = self.plain.state
-        if state.conn is None or not state.conn.executing:
-            check_open(self.plain)
-            if self.escapes is not None:
-                self.escapes.check(state.transactions, "a cursor")
-            database = self.scope_node(at_primary)
-            if database is not None:
-                return database.raw_cursor(named_cursor)
-            self.parts.primary.get()
+        conn = state.conn
+        if conn is not None and conn.executing:
+            return conn.cursor()  # peewee's own method asks for it, which this package has called
+        check_open(self.plain)
+        if self.escapes is not None:
+            self.escapes.check(state.transactions, "a cursor")
+        database = self.scope_node(at_primary)
+        if database is not None:
+            return database.raw_cursor(named_cursor)
+        self.parts.primary.get()
         return self.plain.cursor(named_cursor)
 
     def scope_node(self, at_primary: bool) -> PlainDatabase | None:

@@ -165,12 +165,12 @@ class _Writer(PrimaryConnection):
 
     plain: _SqlitePrimary
 
-    def get(self) -> Any:
+    def get(self, *, begins: bool = False) -> Any:
         conn = self.plain.conn
         if conn is not None:
             return conn
         self.plain.locate()
-        return super().get()
+        return super().get(begins=begins)
 
     def abandon(self, conn: Any) -> None:
         """Close a connection whose transaction did not end; SQLite rolls back with it."""

@@ -99,6 +99,8 @@ def make_plan(
         reads: the database's setting: ``"replica"``, ``"primary"`` or ``"observe"``.
         falls_back: whether the primary serves reads that no replica can serve.
     """
+    if transaction and not readonly:
+        return _inside(transaction)  # the first rule; what a scope refuses is decided by the others
     if not transaction and not session_state:
         found = _PREPARED.get((kind, readonly, bound, reads, falls_back))
         if found is not None:

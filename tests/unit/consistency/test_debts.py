@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from peewee_replicas.consistency.debts import PLAIN_WRITES, left_by
+from peewee_replicas.consistency.debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
 
 # The statement; succeeded, reported, was open, is open, had read; covers reads -> owes, has read.
 Y, N = True, False
@@ -167,3 +167,11 @@ def test_the_short_way_for_plain_writes_says_what_the_long_one_says() -> None:
         text = start + (" INTO t VALUES (1)" if isinstance(start, str) else b" INTO t VALUES (1)")
         for was_open, is_open in product((False, True), repeat=2):
             assert outcome(text, (True, True, was_open, is_open, False), False) == (False, False)
+
+
+def test_the_short_way_inside_transactions_says_what_the_long_one_says() -> None:
+    for start in PLAIN_INSIDE:
+        rest = "" if start in ("BEGIN", "begin", b"BEGIN", b"begin") else " INTO t VALUES (1)"
+        text = start + (rest if isinstance(start, str) else rest.encode())
+        for was_open in (False, True):
+            assert outcome(text, (True, False, was_open, True, False), False) == (False, False)

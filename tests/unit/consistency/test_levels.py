@@ -80,6 +80,8 @@ def statement(found: Consistency, text: str, gtid: str | None = None, **values: 
         transaction_has_read=False,
         dialect=mariadb,
         more_results=False,
+        executing="",
+        guarded=False,
     )
     vars(conn).update({name: value for name, value in values.items() if hasattr(conn, name)})
     found.statement_ended(conn, values.get("succeeded", True), values.get("was_open", False))
@@ -293,3 +295,17 @@ def test_without_gtids_the_window_ends() -> None:
     primary.position = None
     statement(found, "INSERT")
     assert found.needs(None) == NOTHING
+
+
+@pytest.mark.parametrize("how", [{"executing": "read"}, {"guarded": True}])
+def test_what_one_unit_of_work_reads_on_the_primary_obliges_itself_alone(how: dict[str, Any]) -> None:
+    found = consistency()
+    statement(found, "SELECT n FROM t", **how)
+    assert in_thread(lambda: found.needs(None)) == NOTHING
+    assert found.needs(None).position == gtid("0-1-100")
+
+
+def test_what_may_have_been_written_unreported_obliges_every_later_unit_of_work() -> None:
+    found = consistency()
+    statement(found, "SELECT f(n) FROM t", executing="unknown")
+    assert in_thread(lambda: found.needs(None)).position == gtid("0-1-100")
