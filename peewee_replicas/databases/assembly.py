@@ -27,6 +27,7 @@ from ..nodes.replica_set import ReplicaSet
 from ..nodes.spec import NodeSpec, address, endpoint, node_specs, overlay, same_connection
 from ..routing.router import Router
 from ..routing.settings import Settings
+from ..scopes.frames import Units
 
 PYMYSQL_PARAMETERS = frozenset(inspect.signature(pymysql.connections.Connection.__init__).parameters) - {
     "self",
@@ -129,6 +130,8 @@ class Assembly:
     def assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Parts:
         """The collaborators of the database."""
         cluster = self.make_cluster(settings, specs)
+        if settings.spread == "unit":
+            cluster.units = Units(cluster, self.here)
         consistency = Consistency(
             cluster,
             settings.consistency,

@@ -238,6 +238,8 @@ class RoutedMembers:
         failures = self.parts.replicas.close()
         self.parts.primary.close()
         self.parts.consistency.unit_ended()
+        if self.parts.cluster.units is not None:
+            self.parts.cluster.units.end()
         if failures:
             raise failures[0]
         return was_open

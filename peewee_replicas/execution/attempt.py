@@ -44,9 +44,12 @@ def attempt(execution: Execution, node: Node, database: PlainDatabase, *, final:
 
 
 def _note_served(execution: Execution) -> None:
-    pin = pinning(execution.parts.cluster)
+    cluster = execution.parts.cluster
+    pin = pinning(cluster)
     if pin is not None:
         pin.served = True
+    if cluster.units is not None:
+        cluster.units.frame().served = True  # what a scope sees, the unit of work around it has seen
 
 
 def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:

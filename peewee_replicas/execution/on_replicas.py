@@ -42,7 +42,7 @@ _LOST_ON_A_NODE_THAT_IS_WELL = (
 def read(execution: Execution) -> Cursor:
     """Run a read that a replica may serve; returns the driver's cursor."""
     parts = execution.parts
-    execution.scoped = any_here()
+    execution.scoped = any_here() or parts.cluster.units is not None
     if not execution.scoped and not parts.cluster.replicas.usable:
         return _fall_back(execution)  # the primary shows whatever it must see
     plan = execution.plan = parts.router.plan_read(execution.plan, execution.frame, scoped=execution.scoped)

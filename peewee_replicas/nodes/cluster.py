@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ..concurrency import new_lock
 from ..events import Counters, NodeNews
 from ..positions import Position
+from ..scopes.frames import Units
 from .node import Node
 from .prober import Prober, ProbeSettings, WriteState
 from .replica_set import ReplicaSet
@@ -43,6 +44,7 @@ class Cluster:
             taken some and is read-only now; ``"refused"``: it is read-only, and was never seen to take any.
         on_primary_answer: called with the primary's identity and position each time the prober was told them.
         membership_lock: held while the list of replicas is exchanged.
+        units: where each unit of work keeps to one node; None: each of its reads takes a turn of the policy.
     """
 
     def __init__(self, replicas: ReplicaSet, reader: Node, settings: ProbeSettings, *, timed: bool) -> None:
@@ -57,6 +59,7 @@ class Cluster:
         self.writes: WriteState = "unseen"
         self.on_primary_answer: Callable[[str, Position | None], None] = lambda *_: None
         self.membership_lock = new_lock()
+        self.units: Units | None = None
         self._timed = timed
         self._take_in(replicas.all)
 

@@ -90,12 +90,18 @@ class Choice:
         if pin.served:
             return None  # leaving a node that has served needs the primary's position first
         usable = self.within_scope(usable)
-        node = self._ask_policy(usable)  # not under the lock: the policy may be the user's
+        unit = self._cluster.units.frame() if self._cluster.units is not None else pin
+        # A scope inside a unit of work sees no less than the unit has seen.
+        kept = cast("Node | None", unit.node) if unit is not pin else None
+        # Not under the lock: the policy may be the user's.
+        node = kept if kept in usable else self._ask_policy(usable)
         if catch_up is not None and node is not None:
             node = catch_up.prefer(node, usable)
         with pin.lock:
             if pin.node is before or pin.node is None:
                 pin.node = node
+                if unit.node is None:
+                    unit.node = node
             return cast("Node | None", pin.node)  # another thread's choice, if that was there first
 
     def next_for_connect(self) -> Node | None:

@@ -15,6 +15,7 @@ OWN_ARGUMENTS = (
     "policy",
     "reads",
     "fallback",
+    "spread",
     "readonly_in_transaction",
     "pure_functions",
     "consistency",
@@ -30,6 +31,7 @@ OWN_ARGUMENTS = (
 _CHOICES = {
     "reads": ("replica", "primary", "observe"),
     "fallback": ("primary", "error"),
+    "spread": ("statement", "unit"),
     "readonly_in_transaction": ("error", "join"),
     "consistency": ("session", "eventual", "process", "strong"),
     "on_transaction_escape": ("ignore", "warn", "error"),
@@ -45,6 +47,7 @@ class Settings(NamedTuple):
     policy: Policy
     reads: str
     fallback: str
+    spread: str
     readonly_in_transaction: str
     pure_functions: tuple[str, ...]
     consistency: str

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, Protocol
 
-from ..concurrency import new_lock
+from ..concurrency import Here, new_lock
 
-Place = Literal["readonly", "primary", "causal"]
+Place = Literal["readonly", "primary", "causal", "unit"]
 
 
 class Session(Protocol):
@@ -31,6 +31,14 @@ class Snapshot(Protocol):
         """Close its connection; nothing is read from it any more."""
 
 
+class Owner(Protocol):
+    """The identity of the database that frames belong to."""
+
+    @property
+    def units(self) -> Units | None:
+        """Where each unit of work keeps to one node; None where it does not."""
+
+
 class Frame:
     """One entered scope of one database.
 
@@ -39,11 +47,11 @@ class Frame:
 
     Attributes:
         owner: the identity of the database it belongs to.
-        place: what the scope is.
+        place: what the scope is; ``"unit"`` for a unit of work that keeps to one node, which is no scope.
         ended: True once it was left; it is then in force nowhere.
         level: the consistency it asks for, or None for the database's own.
         session: what reads in a ``causal_session()`` must see; None for other scopes. Told of the end.
-        node: the node that a ``readonly()`` or ``causal_session()`` has picked, kept for its whole life.
+        node: the node that it has picked and keeps to, except for ``primary()``.
         served: whether that node has served a read.
         snapshot: what ``readonly(snapshot=True)`` reads from; None for other scopes.
         must_reach: the position that the next node has to show, once the scope had to leave one.
@@ -121,12 +129,14 @@ def innermost(owner: object) -> Frame | None:
     return None
 
 
-def pinning(owner: object) -> Frame | None:
-    """The outermost scope in force that keeps to one node, which those nested in it reuse."""
+def pinning(owner: Owner) -> Frame | None:
+    """What keeps to one node here: the outermost scope that does, which those in it reuse; else the unit."""
     found = None
     for frame in _of(owner):
         if frame.place != "primary":
             found = frame
+    if found is None and owner.units is not None:
+        return owner.units.frame()
     return found
 
 
@@ -159,6 +169,32 @@ def _live(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
         if frame.ended:
             return tuple([frame for frame in frames if not frame.ended])
     return frames
+
+
+class Units:
+    """The units of work of one database, each with a frame of its own, which keeps to one node.
+
+    A unit of work is what a thread or task does between two calls of ``close()``.
+
+    Parameters:
+        owner: the database's identity.
+        here: tells threads, or tasks, apart.
+    """
+
+    def __init__(self, owner: Owner, here: Here) -> None:
+        self._owner = owner
+        self._local = here.local()
+
+    def frame(self) -> Frame:
+        """That of the present unit."""
+        found: Frame | None = getattr(self._local, "frame", None)
+        if found is None:
+            found = self._local.frame = Frame(self._owner, "unit")
+        return found
+
+    def end(self) -> None:
+        """The present unit is over: the next one picks a node anew."""
+        self._local.frame = None
 
 
 class Steps:

@@ -58,7 +58,7 @@ class Primary:
         return meaning(type(exc).__name__, exc.args) in NO_CONNECTION
 
 
-OWNER: Any = object()
+OWNER: Any = SimpleNamespace(units=None)
 
 
 _ports = itertools.count()

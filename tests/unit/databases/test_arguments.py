@@ -30,6 +30,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"reads": "both"}, r"reads='both'.*'replica', 'primary', 'observe'"),
     ({"fallback": "none"}, r"fallback='none'.*'primary', 'error'"),
     ({"fallback": None}, r"fallback=None"),
+    ({"spread": "request"}, r"spread='request'.*'statement', 'unit'"),
     ({"readonly_in_transaction": True}, r"readonly_in_transaction=True.*'error', 'join'"),
     ({"pure_functions": 5}, r"pure_functions=5"),
     ({"pure_functions": [5]}, r"pure_functions"),

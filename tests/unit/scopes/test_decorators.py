@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from peewee_replicas.scopes.frames import Frame, innermost
 from peewee_replicas.scopes.scope import Scope
 
-OWNER = object()
+OWNER = SimpleNamespace(units=None)
 
 
 def scope(place: Any) -> Scope[Any]:

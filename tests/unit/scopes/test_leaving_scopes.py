@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +31,7 @@ import peewee_replicas.scopes
 from peewee_replicas.scopes.frames import Frame, here, innermost
 from peewee_replicas.scopes.scope import Scope
 
-OWNER = object()
+OWNER = SimpleNamespace(units=None)
 
 
 def scope(place: Any = "readonly") -> Scope[None]:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from support.forms.threads import in_thread
 from peewee_replicas.scopes.frames import Frame, innermost, pinning
 from peewee_replicas.scopes.scope import Scope
 
-OWNER = object()
+OWNER = SimpleNamespace(units=None)
 OTHER = object()
 
 
