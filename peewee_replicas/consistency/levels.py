@@ -13,6 +13,7 @@ from ..concurrency import THREADS, Clock, Here
 from ..events import Counters
 from ..positions import Position
 from ..scopes.frames import Frame, causal, pinning
+from ..scopes.frames import Owner as FrameOwner
 from ..servers.protocols import ServerConnection
 from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .process_history import ProcessHistory, process_history
@@ -76,8 +77,8 @@ class PrimaryPositions(Protocol):
         """Whether an error of these questions means that the primary cannot be reached."""
 
 
-class Owner(Protocol):
-    """What has nodes."""
+class Owner(FrameOwner, Protocol):
+    """What has nodes, and scopes."""
 
     def known_positions(self) -> Sequence[Position | None]:
         """What nodes are known to have executed."""
