@@ -25,7 +25,7 @@ from ..nodes.spec import NodeSpec
 from ..statements.redaction import redacted
 from .connections import TaskNode, TaskPrimary, TaskPrimaryConnection, TaskReplicas, task_connection
 from .iterate import Streamed
-from .pooled_mysql import AIOMYSQL_PARAMETERS, POOL_ARGUMENTS, check_pool_arguments
+from .pooled_mysql import AIOMYSQL_PARAMETERS, check_pool_arguments
 from .tasks import TASKS, TaskState
 
 
@@ -34,7 +34,8 @@ class TaskAssembly(Assembly):
 
     here = TASKS
     node_database = TaskNode
-    driver_parameters = AIOMYSQL_PARAMETERS | POOL_ARGUMENTS
+    driver_parameters = AIOMYSQL_PARAMETERS
+    driver_name = "aiomysql"
 
     def make_node(self, spec: NodeSpec) -> Node:
         """A node that serves reads; it may have pool arguments of its own."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,18 +18,22 @@ from playhouse.pwasyncio import AsyncMySQLDatabase, await_
 
 from ..concurrency import abandon
 from ..connections.opening import Opening, open_connection
+from ..databases.argument_names import names_taken
 from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
+from ..statements.redaction import shown
 from .connection import Connection
 from .pool import CLOSING, Pool
 from .tasks import TaskState, TaskStates
 
-# What aiomysql's connect() takes; anything else in a replica's dict is a mistake.
-_TAKEN = frozenset(inspect.signature(aiomysql.Connection.__init__).parameters)
-AIOMYSQL_PARAMETERS = _TAKEN - {"self", "autocommit", "db", "loop"} | {"database"}
-"""What may be given for connecting, beside the pool's own arguments."""
-
 POOL_ARGUMENTS = frozenset({"pool_size", "pool_min_size", "acquire_timeout", "pool_recycle"})
+
+# What peewee and this library set themselves. The schema's name has another name here.
+_taken = names_taken(aiomysql.Connection.__init__)
+AIOMYSQL_PARAMETERS = _taken and (
+    _taken - {"self", "autocommit", "db", "loop"} | {"database"} | POOL_ARGUMENTS
+)
+"""What may be given for connecting; None where that cannot be known."""
 
 
 def check_pool_arguments(given: Mapping[str, Any], where: str = "") -> None:
@@ -38,11 +41,13 @@ def check_pool_arguments(given: Mapping[str, Any], where: str = "") -> None:
     for name, least in (("pool_size", 1), ("pool_min_size", 0)):
         value = given.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigurationError(f"{where}{name}={value!r}: a whole number is wanted, {least} or more")
+            raise ConfigurationError(
+                f"{where}{name}={shown(value)}: a whole number is wanted, {least} or more"
+            )
     for name in ("acquire_timeout", "pool_recycle"):
         value = given.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigurationError(f"{where}{name}={value!r}: a number of seconds is wanted")
+            raise ConfigurationError(f"{where}{name}={shown(value)}: a number of seconds is wanted")
 
 
 class PooledMySQL(AsyncMySQLDatabase):

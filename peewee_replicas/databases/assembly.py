@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,17 +23,16 @@ from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.node import Node
 from ..nodes.prober import Prober
 from ..nodes.replica_set import ReplicaSet
-from ..nodes.spec import NodeSpec, address, endpoint, node_specs, overlay, same_connection
+from ..nodes.spec import NodeSpec, address, check_place, endpoint, node_specs, overlay, same_connection
 from ..routing.router import Router
 from ..routing.settings import Settings
 from ..scopes.frames import Units
+from .argument_names import may_take_any, names_taken, refuse_unknown
 
-PYMYSQL_PARAMETERS = frozenset(inspect.signature(pymysql.connections.Connection.__init__).parameters) - {
-    "self",
-    "autocommit",
-    "defer_connect",
-}
-"""What PyMySQL's connect() takes; anything else in a replica's dict is a mistake."""
+# What peewee and this library set themselves.
+_taken = names_taken(pymysql.connections.Connection.__init__)
+PYMYSQL_PARAMETERS = _taken and _taken - {"self", "autocommit", "defer_connect"}
+"""What PyMySQL takes for connecting; None where that cannot be known."""
 
 
 class Assembly:
@@ -46,10 +44,34 @@ class Assembly:
 
     here: Here = THREADS
     node_database: type[NodeDatabase] = NodeDatabase
-    driver_parameters: frozenset[str] = PYMYSQL_PARAMETERS
+    driver_parameters: frozenset[str] | None = PYMYSQL_PARAMETERS
+    driver_name = "PyMySQL"
 
     def __init__(self, plain: PlainDatabase) -> None:
         self.plain = plain
+
+    # Arguments
+
+    def known_parameters(self, parameters: Mapping[str, Any]) -> frozenset[str] | None:
+        """The parameters of connecting that exist; None where the user's own code may know others."""
+        return None if may_take_any(type(self.plain.db)) else self.driver_parameters
+
+    def check_arguments(self, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+        """Refuse arguments that nobody takes, and a primary that nothing could connect to.
+
+        Parameters:
+            given: what ``init()`` was given, without the arguments of this library.
+            parameters: the primary's own parameters of connecting.
+
+        Raises:
+            ConfigurationError: one of them cannot work.
+        """
+        known = self.known_parameters(parameters)
+        if known is None:
+            return
+        db, beneath = self.plain.db, self.plain.beneath
+        refuse_unknown(type(db), beneath, given, db.routing_arguments, known, self.driver_name)
+        check_place(parameters, "", ConfigurationError)
 
     # Nodes
 
@@ -63,11 +85,11 @@ class Assembly:
         Raises:
             ConfigurationError: one of them cannot work, or two are one.
         """
-        # A subclass that connects by itself may take parameters that the driver does not know.
-        known = self.driver_parameters | set(parameters) if self.connects_plainly() else None
+        known = self.known_parameters(parameters)
+        own = self.plain.db.routing_arguments
         specs = []
         seen: dict[str, str] = {}
-        for spec in node_specs(given.get("replicas", ()), known, _parse, ConfigurationError):
+        for spec in node_specs(given.get("replicas", ()), known, parse, ConfigurationError, own):
             merged = overlay(parameters, spec.overrides)
             name = spec.name or address(merged)
             where = endpoint(merged)
@@ -82,10 +104,6 @@ class Assembly:
             seen[where] = name
             specs.append(spec._replace(name=name))
         return tuple(specs)
-
-    def connects_plainly(self) -> bool:
-        """Whether no subclass connects by itself."""
-        return type(self.plain.db)._connect is self.plain.beneath._connect
 
     def make_node(self, spec: NodeSpec) -> Node:
         """A node that serves reads."""
@@ -196,13 +214,3 @@ class Assembly:
         if interval is None or settings.reads == "observe":
             return None
         return Prober(cluster, interval)
-
-
-def _parse(url: str) -> dict[str, Any]:
-    scheme = url.split(":", 1)[0].lower()
-    if not scheme.startswith(("mysql", "mariadb")):
-        raise ConfigurationError(
-            f"replicas: {scheme!r} is no scheme of MySQL or MariaDB; use mysql://host:port"
-        )
-    parameters: dict[str, Any] = parse(url)
-    return parameters

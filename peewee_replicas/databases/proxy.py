@@ -35,8 +35,8 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         """
         if obj is not None and not isinstance(obj, Replicated):
             raise ConfigurationError(
-                f"ReplicatedDatabaseProxy needs one of peewee_replicas' databases, not {obj!r}; "
-                "peewee's own DatabaseProxy takes any"
+                "ReplicatedDatabaseProxy needs one of peewee_replicas' databases, "
+                f"not a {type(obj).__name__}; peewee's own DatabaseProxy takes any"
             )
         super().initialize(obj)
 

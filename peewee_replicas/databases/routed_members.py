@@ -69,9 +69,12 @@ class RoutedMembers:
     def init(self, database: Any, **kwargs: Any) -> None:
         """As peewee's; takes the routing arguments too. Changes nothing when one of them cannot work."""
         own = {name: kwargs.pop(name) for name in self.db.routing_arguments if name in kwargs}
+        if "replicas" in own:
+            own["replicas"] = _kept(own["replicas"])
+        parameters = {**getattr(self.db, "connect_params", {}), **kwargs}
+        self.assembly.check_arguments(kwargs, parameters)
         given = {**self._given, **own}
         settings = checked(given, ConfigurationError)
-        parameters = {**getattr(self.db, "connect_params", {}), **kwargs}
         specs = self.assembly.node_specs(given, parameters)
         self.plain.init(database, **kwargs)
         self._given = given
@@ -92,8 +95,7 @@ class RoutedMembers:
 
     def set_replicas(self, replicas: Any) -> None:
         """Change the replicas; all or nothing."""
-        if isinstance(replicas, Iterable) and not isinstance(replicas, (str, Mapping)):
-            replicas = list(replicas)
+        replicas = _kept(replicas)
         cluster = self.parts.cluster
         with cluster.membership_lock:
             given = {**self._given, "replicas": replicas}
@@ -363,6 +365,12 @@ def members_of(database: Any) -> RoutedMembers:
     """The members of a database, for this package's companions; not for programs."""
     members: RoutedMembers = database._members
     return members
+
+
+def _kept(replicas: Any) -> Any:
+    """The argument ``replicas`` in a form that can be gone through again."""
+    again = isinstance(replicas, Iterable) and not isinstance(replicas, (str, Mapping))
+    return list(replicas) if again else replicas
 
 
 def _stop_probing(cluster: Cluster) -> None:

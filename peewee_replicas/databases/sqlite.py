@@ -25,6 +25,8 @@ from ..nodes.spec import NodeSpec
 from ..routing.router import Router
 from ..routing.settings import OWN_ARGUMENTS, Settings
 from ..servers import sqlite, sqlite_dialect
+from ..statements.redaction import shown
+from .argument_names import names_taken
 from .assembly import Assembly
 from .replicated import Replicated
 from .routed_members import RoutedMembers
@@ -200,11 +202,23 @@ class _Readers(ReplicaConnections):
         super().open(node, database)
 
 
+# What this library sets itself.
+_taken = names_taken(sqlite3.connect)
+
+
 class _SqliteAssembly(Assembly):
     """Makes the readers and the collaborators of one SQLite database."""
 
     plain: _SqlitePrimary
     node_database = _SqliteNode
+    driver_parameters = _taken and _taken - {"isolation_level"}
+    driver_name = "sqlite3"
+
+    def known_parameters(self, parameters: Mapping[str, Any]) -> frozenset[str] | None:
+        """As the others'; a connection class with a constructor of its own may take any."""
+        factory = parameters.get("factory", sqlite.Connection)
+        plainly = getattr(factory, "__init__", None) is sqlite.Connection.__init__
+        return super().known_parameters(parameters) if plainly else None
 
     def node_specs(self, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[NodeSpec, ...]:
         if given.get("replicas"):
@@ -212,7 +226,9 @@ class _SqliteAssembly(Assembly):
         readers = given["readers"]
         whole = isinstance(readers, int) and not isinstance(readers, bool)
         if not whole or not 0 <= readers <= _MOST_READERS:
-            raise ConfigurationError(f"readers={readers!r}: wanted is a whole number, 0 to {_MOST_READERS}")
+            raise ConfigurationError(
+                f"readers={shown(readers)}: wanted is a whole number, 0 to {_MOST_READERS}"
+            )
         return tuple(NodeSpec(f"reader-{number}", 1, {}) for number in range(1, readers + 1))
 
     def primary_endpoint(self) -> str:
@@ -333,7 +349,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         """
         if database is not None and sqlite.in_memory(database):
             raise ConfigurationError(
-                f"database={database!r}: a database in memory belongs to one connection, so readers "
+                f"database={shown(database)}: a database in memory belongs to one connection, so readers "
                 "would find it empty; give the path of a file, or use peewee's SqliteDatabase"
             )
         given = self._pragmas if pragmas is None else pragmas
@@ -447,7 +463,9 @@ def _check_pragma(name: str, value: Any) -> None:
     word = str(value).strip("'\"").lower()
     if _bare(name) == "journal_mode" and word != "wal":
         raise ConfigurationError(
-            f"pragmas: journal_mode={value!r}: only WAL lets readers work beside a writer; leave it out"
+            f"pragmas: journal_mode={shown(value)}: only WAL lets readers work beside a writer; leave it out"
         )
     if _bare(name) == "locking_mode" and word != "normal":
-        raise ConfigurationError(f"pragmas: locking_mode={value!r} would shut the readers out; leave it out")
+        raise ConfigurationError(
+            f"pragmas: locking_mode={shown(value)} would shut the readers out; leave it out"
+        )

@@ -8,6 +8,13 @@ from urllib.parse import parse_qsl
 
 from playhouse import db_url
 
+from ..errors import ConfigurationError
+
+_UNREADABLE = (
+    "the URL of the database cannot be read: its port is no number, or its user or password holds one of "
+    "/ ? # @ [ ]; write it quoted, such as %2F for /, and give unquote_password=True to connect()"
+)
+
 
 def register(schemes: dict[str, Any]) -> None:
     """Make `playhouse.db_url.connect` know our schemes.
@@ -24,7 +31,17 @@ def register(schemes: dict[str, Any]) -> None:
 
     @functools.wraps(plain)
     def parseresult_to_dict(parsed: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        found: dict[str, Any] = plain(parsed, *args, **kwargs)
+        found: dict[str, Any]
+        try:
+            # Such a sign within a password would make its beginning the host.
+            if parsed.scheme in known and parsed.netloc and (parsed.fragment or "@" in parsed.path):
+                raise ValueError
+            found = plain(parsed, *args, **kwargs)
+        except ValueError:
+            if parsed.scheme not in known:
+                raise
+            # Without the URL and without the parser's words: both may hold a password.
+            raise ConfigurationError(_UNREADABLE) from None
         if parsed.scheme in known and "replica" in found:
             del found["replica"]
             found["replicas"] = [

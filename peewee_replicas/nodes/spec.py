@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import ipaddress
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
+
+from ..statements.redaction import shown
 
 _ALIASES = {"passwd": "password", "db": "database"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LARGEST_WEIGHT = 100
+# What no host's name holds: the signs that part a URL, quotes and spaces.
+_NAME = r"[^\s/?#@:\[\],;\\'\"]+"
+_HOST = re.compile(_NAME)
+_HOST_AND_PORT = re.compile(rf"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<name>{_NAME}))(?::(?P<port>[0-9]+))?")
 
 Fail = Callable[[str], Exception]
 """Makes the exception to raise from a message."""
@@ -28,11 +37,18 @@ class NodeSpec(NamedTuple):
     overrides: Mapping[str, object]
 
 
+def did_you_mean(word: object, allowed: Iterable[str]) -> str:
+    """The hint that a message ends with where one of the allowed words is much like the one given."""
+    close = difflib.get_close_matches(str(word).lower(), list(allowed), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def node_specs(
     replicas: object,
     known: frozenset[str] | None,
     parse_url: Callable[[str], dict[str, object]],
     fail: Fail,
+    own: Collection[str] = (),
 ) -> tuple[NodeSpec, ...]:
     """Check the ``replicas`` argument.
 
@@ -41,19 +57,23 @@ def node_specs(
         known: the connection parameters that exist; None where a subclass may have its own.
         parse_url: turns a URL into connection parameters.
         fail: makes the exception to raise from a message.
+        own: the names of the database's own arguments, which are not for one replica.
     """
     if isinstance(replicas, (str, Mapping)) or not isinstance(replicas, Iterable):
-        raise fail(f"replicas={replicas!r}: a list is wanted, of dicts of connection parameters or of URLs")
+        raise fail(
+            f"replicas={shown(replicas)}: a list is wanted, of dicts of connection parameters or of URLs; "
+            "for one replica it has one item, and in a URL it is written as replica=host"
+        )
     specs = []
     for place, given in enumerate(replicas):
         label = f"replicas[{place}]"
         if isinstance(given, str):
-            found = _parsed(given, label, parse_url, fail)
+            found = _parsed(given.strip(), label, parse_url, fail)
         elif isinstance(given, Mapping):
             found = dict(given)
         else:
-            raise fail(f"{label}={given!r}: a dict of connection parameters or a URL is wanted")
-        specs.append(_node_spec(found, label, known, fail))
+            raise fail(f"{label}={shown(given)}: a dict of connection parameters or a URL is wanted")
+        specs.append(_node_spec(found, label, known, fail, own))
     names = [spec.name for spec in specs if spec.name]
     for name in names:
         if names.count(name) > 1:
@@ -61,7 +81,9 @@ def node_specs(
     return tuple(specs)
 
 
-def _node_spec(given: dict[str, object], label: str, known: frozenset[str] | None, fail: Fail) -> NodeSpec:
+def _node_spec(
+    given: dict[str, object], label: str, known: frozenset[str] | None, fail: Fail, own: Collection[str]
+) -> NodeSpec:
     for alias, canonical in _ALIASES.items():
         if alias in given:
             given.setdefault(canonical, given.pop(alias))
@@ -69,28 +91,78 @@ def _node_spec(given: dict[str, object], label: str, known: frozenset[str] | Non
         del given["database"]  # a URL without a path
     weight = given.pop("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= _LARGEST_WEIGHT:
-        raise fail(f"{label}: weight={weight!r}: wanted is a whole number, 0 to {_LARGEST_WEIGHT}")
+        raise fail(f"{label}: weight={shown(weight)}: wanted is a whole number, 0 to {_LARGEST_WEIGHT}")
     name = given.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name or name == "primary"):
-        raise fail(f"{label}: name={name!r}: a word other than 'primary' is wanted")
+        raise fail(f"{label}: name={shown(name)}: a word other than 'primary' is wanted")
     if "unix_socket" in given and ("host" in given or "port" in given):
         raise fail(
             f"{label}: give host and port, or unix_socket, not both; the driver would use the socket alone"
         )
     for key in given:
         if known is not None and key not in known:
-            close = difflib.get_close_matches(str(key), [*known, "name", "weight"], 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise fail(f"{label}: {key!r} is no connection parameter{hint}")
+            if key in own:
+                raise fail(f"{label}: {key!r} is an argument of the database, not of one replica")
+            hint = did_you_mean(key, [*known, "name", "weight"])
+            raise fail(f"{label}: {shown(key)} is no connection parameter{hint}")
     if not given:
         raise fail(f"{label}: says nothing about where the replica is; give at least its host")
     if "host" in given and (not isinstance(given["host"], str) or not given["host"].strip()):
         # The driver would take it for localhost, which may be the primary.
-        raise fail(f"{label}: host={given['host']!r}: a host's name or address is wanted")
+        raise fail(f"{label}: host={shown(given['host'])}: a host's name or address is wanted")
     port = given.get("port", 3306)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
-        raise fail(f"{label}: port={port!r}: a whole number from 1 to 65535 is wanted")
+        raise fail(f"{label}: port={shown(port)}: a whole number from 1 to 65535 is wanted")
+    if known is not None:  # a subclass that connects by itself may find its way by other words
+        check_place(given, f"{label}: ", fail)
     return NodeSpec(name or "", weight, given)
+
+
+def check_place(parameters: Mapping[str, object], label: str, fail: Fail) -> None:
+    """Refuse a host and a port that no driver could connect to, with a hint at what was meant.
+
+    Parameters:
+        parameters: the parameters of connecting; a host or a port of None is the driver's own choice.
+        label: what a message begins with.
+        fail: makes the exception to raise from a message.
+    """
+    host, port = parameters.get("host"), parameters.get("port")
+    if host is not None and not isinstance(host, str):
+        raise fail(f"{label}host={shown(host)}: a host's name or address is wanted")
+    hint = _why_no_host(host) if host else ""
+    if hint:
+        raise fail(f"{label}host: {hint}")
+    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536):
+        raise fail(f"{label}port={shown(port)}: a whole number from 1 to 65535 is wanted")
+
+
+def _why_no_host(host: str) -> str:
+    """Why a text cannot be the name or address of a host, as advice; ``""`` where it can. Without the text,
+    which may hold a password."""
+    if _HOST.fullmatch(host) or _is_ipv6(host):
+        return ""
+    if "://" in host:
+        return (
+            "a name or an address is wanted, not a URL; in replicas, a URL takes the place of the whole dict"
+        )
+    if "," in host:
+        return (
+            "one name or address is wanted, and this has a comma; each replica has an item of its own, "
+            "in a URL a parameter of its own: replica=a&replica=b"
+        )
+    if host.startswith("/"):
+        return "the path of a socket is given as unix_socket"
+    if _HOST_AND_PORT.fullmatch(host):
+        return "host and port are two parameters, {'host': 'name', 'port': 3306}; IPv6 has no brackets here"
+    return "only a name or an address is wanted, without a user, a password, a path or spaces"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _parsed(
@@ -98,21 +170,42 @@ def _parsed(
 ) -> dict[str, object]:
     if "://" not in text:
         return _host_and_port(text, label, fail)
-    try:
-        return parse_url(text)
-    except ValueError as exc:
-        raise fail(f"{label}: the URL cannot be read: {exc}") from exc
+    scheme = text.partition(":")[0].lower()
+    if not scheme.startswith(("mysql", "mariadb")):
+        raise fail(f"{label}: {shown(scheme)} is no scheme of MySQL or MariaDB; use mysql://host:port")
+    found: dict[str, object] | None = None
+    # The parser would take what stands before such a sign in a password for the host, and would quote it.
+    if "#" not in text and "@" not in _path(text):
+        with contextlib.suppress(ValueError):
+            found = parse_url(text)
+    if found is None:
+        # Neither the URL nor the parser's words: both may hold a password.
+        raise fail(
+            f"{label}: the URL cannot be read: its port is no number, or its user or password holds one of "
+            "/ ? # @ [ ]; such a password is given in a dict"
+        )
+    host = found.get("host")
+    hint = _why_no_host(host) if isinstance(host, str) and host else ""
+    if hint:
+        raise fail(f"{label}: {hint}")
+    return found
+
+
+def _path(url: str) -> str:
+    """The path of a URL, with nothing of it looked at that could be wrong."""
+    return url.partition("://")[2].partition("?")[0].partition("/")[2]
 
 
 def _host_and_port(text: str, label: str, fail: Fail) -> dict[str, object]:
-    host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        host, colon, port = text, "", ""
-    if not host or (colon and not port.isdigit()):
-        raise fail(f"{label}={text!r}: 'host', 'host:port' or a URL is wanted")
-    found: dict[str, object] = {"host": host.strip("[]")}
-    if port:
-        found["port"] = int(port)
+    if _is_ipv6(text):
+        return {"host": text}
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None or not (match["name"] or _is_ipv6(match["ipv6"])):
+        hint = _why_no_host(text) if "," in text else "'host', 'host:port' or a URL is wanted"
+        raise fail(f"{label}: {hint}")
+    found: dict[str, object] = {"host": match["name"] or match["ipv6"]}
+    if match["port"]:
+        found["port"] = int(match["port"])
     return found
 
 

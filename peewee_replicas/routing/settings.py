@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
-from ..nodes.spec import Fail
+from ..nodes.spec import Fail, did_you_mean
 from ..statements.classifier import Classifier
+from ..statements.redaction import shown
 from .policies import POLICIES, Policy
 
 OWN_ARGUMENTS = (
@@ -28,13 +29,22 @@ OWN_ARGUMENTS = (
     "heartbeat_table",
 )
 
-_CHOICES = {
-    "reads": ("replica", "primary", "observe"),
-    "fallback": ("primary", "error"),
-    "spread": ("statement", "unit"),
-    "readonly_in_transaction": ("error", "join"),
-    "consistency": ("session", "eventual", "process", "strong"),
-    "on_transaction_escape": ("ignore", "warn", "error"),
+# Of each, the first is the default.
+Reads = Literal["replica", "primary", "observe"]
+Fallback = Literal["primary", "error"]
+Spread = Literal["statement", "unit"]
+ReadonlyInTransaction = Literal["error", "join"]
+Level = Literal["session", "eventual", "process", "strong"]
+OnTransactionEscape = Literal["ignore", "warn", "error"]
+PolicyName = Literal["round-robin", "random", "least-busy"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "reads": get_args(Reads),
+    "fallback": get_args(Fallback),
+    "spread": get_args(Spread),
+    "readonly_in_transaction": get_args(ReadonlyInTransaction),
+    "consistency": get_args(Level),
+    "on_transaction_escape": get_args(OnTransactionEscape),
 }
 _SECONDS = {"catch_up_timeout": 0.5, "sticky_seconds": 2.0}
 _SECONDS_OR_NONE = {"max_lag": 10.0, "probe_interval": 1.0}
@@ -66,22 +76,23 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
     for name, allowed in _CHOICES.items():
         value = chosen[name] = arguments.get(name, allowed[0])
         if value not in allowed:
-            raise fail(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
+            hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+            raise fail(f"{name}={shown(value)}: allowed are {', '.join(map(repr, allowed))}{hint}")
     seconds: dict[str, Any] = {}
     for name, default in _SECONDS.items():
         value = seconds[name] = arguments.get(name, default)
         if not _is_number(value) or not 0 <= value < float("inf"):
-            raise fail(f"{name}={value!r}: a number of seconds is wanted, 0 or more")
+            raise fail(f"{name}={shown(value)}: a number of seconds is wanted, 0 or more")
     for name, default in _SECONDS_OR_NONE.items():
         value = seconds[name] = arguments.get(name, default)
         if value is not None and (not _is_number(value) or not 0 < value < float("inf")):
-            raise fail(f"{name}={value!r}: a number of seconds above 0 is wanted, or None")
+            raise fail(f"{name}={shown(value)}: a number of seconds above 0 is wanted, or None")
     share = arguments.get("max_fallback_share")
     if share is not None and (not _is_number(share) or not 0 <= share <= 1):
-        raise fail(f"max_fallback_share={share!r}: a share from 0 to 1 is wanted, or None")
+        raise fail(f"max_fallback_share={shown(share)}: a share from 0 to 1 is wanted, or None")
     table = arguments.get("heartbeat_table")
     if table is not None and (not isinstance(table, str) or not _TABLE.fullmatch(table)):
-        raise fail(f"heartbeat_table={table!r}: 'table' or 'schema.table' is wanted, or None")
+        raise fail(f"heartbeat_table={shown(table)}: 'table' or 'schema.table' is wanted, or None")
     return Settings(
         **seconds,
         max_fallback_share=share,
@@ -101,7 +112,7 @@ def _functions(value: object, fail: Fail) -> tuple[str, ...]:
         # As in a URL: names with commas between them.
         value = [name.strip() for name in value.split(",") if name.strip()]
     if not isinstance(value, Iterable):
-        raise fail(f"pure_functions={value!r}: a list of names of stored functions is wanted")
+        raise fail(f"pure_functions={shown(value)}: a list of names of stored functions is wanted")
     names = tuple(value)
     try:
         Classifier(None, names)
@@ -121,7 +132,8 @@ def _policy(value: object, fail: Fail) -> Policy:
         return fresh
     if callable(value):
         return value
+    hint = did_you_mean(value, POLICIES) if isinstance(value, str) else ""
     raise fail(
-        f"policy={value!r}: allowed are {', '.join(map(repr, POLICIES))}, "
-        "or a callable that returns one of the replicas it is given"
+        f"policy={shown(value)}: allowed are {', '.join(map(repr, POLICIES))}, "
+        f"or a callable that returns one of the replicas it is given{hint}"
     )

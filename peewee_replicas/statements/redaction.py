@@ -1,4 +1,4 @@
-"""How a message shows a statement: without the values in it.
+"""How a message shows a statement, without the values in it, and an argument, without what may be a secret.
 
 The text that goes to a server holds the parameters, and those can be passwords and people's data. Messages
 are logged, mailed and stored, so they show a question mark for each value.
@@ -13,6 +13,7 @@ LIMIT: Final = 200
 """Characters that a message shows of a statement."""
 
 _CUT: Final = "…"
+_WORD: Final = re.compile(r"[\w. +-]{0,40}|[\w.-]+:[0-9]{1,5}")
 # Only what all servers read alike, whatever their sql_mode. Left out, and so never shown or passed over:
 # literals with a backslash, executable comments, hints with quotes, brackets, dollar quotes, and a "--" that
 # is a comment to SQLite alone.
@@ -57,3 +58,14 @@ def redacted(text: str | bytes, limit: int = LIMIT) -> str:
     if len(shown) > limit:
         return shown[:limit] + _CUT
     return shown if at == len(text) else shown + _CUT
+
+
+def shown(value: object) -> str:
+    """A wrong argument as a message shows it: numbers and words as they are, of all else the type.
+
+    A URL, a dict or an object may hold a password.
+    """
+    simple = value is None or isinstance(value, (bool, int, float))
+    if simple or (isinstance(value, str) and _WORD.fullmatch(value)):
+        return repr(value)
+    return f"<{type(value).__name__}>"

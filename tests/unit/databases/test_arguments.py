@@ -32,12 +32,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"fallback": None}, r"fallback=None"),
     ({"spread": "request"}, r"spread='request'.*'statement', 'unit'"),
     ({"readonly_in_transaction": True}, r"readonly_in_transaction=True.*'error', 'join'"),
+    ({"consistency": "sesion"}, r"consistency='sesion'.*did you mean 'session'"),
+    ({"consistency": ["session"]}, r"consistency=<list>.*'session'"),
+    ({"reads": "Replicas"}, r"reads='Replicas'.*did you mean 'replica'"),
+    ({"policy": "least_busy"}, r"policy='least_busy'.*did you mean 'least-busy'"),
+    ({"fallback": "errors"}, r"fallback='errors'.*did you mean 'error'"),
+    ({"on_transaction_escape": "warning"}, r"on_transaction_escape='warning'.*did you mean 'warn'"),
+    ({"max_lag": "10"}, r"max_lag='10': a number of seconds"),
+    ({"probe_interval": 0}, r"probe_interval=0: a number of seconds above 0"),
+    ({"max_fallback_share": 2}, r"max_fallback_share=2"),
+    ({"heartbeat_table": "a b"}, r"heartbeat_table='a b'"),
     ({"pure_functions": 5}, r"pure_functions=5"),
     ({"pure_functions": [5]}, r"pure_functions"),
     ({"pure_functions": ["f()"]}, r"pure_functions.*f\(\)"),
     ({"pure_functions": ["GET_LOCK"]}, r"pure_functions.*GET_LOCK"),
     ({"replicas": "r1:3306"}, r"replicas='r1:3306': a list"),
-    ({"replicas": {"host": "r1"}}, r"replicas=.*a list"),
+    ({"replicas": "r"}, r"replicas='r': a list .*in a URL it is written as replica=host"),
+    ({"replicas": {"host": "r1"}}, r"replicas=<dict>: a list"),
     ({"replicas": None}, r"replicas=None"),
     ({"replicas": [5]}, r"replicas\[0\]=5"),
     ({"replicas": [{}]}, r"replicas\[0\].*host"),
@@ -67,6 +78,11 @@ def test_a_wrong_argument_is_refused_at_construction(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         cls("app", **{"host": "p", "replicas": [{"host": "r1"}], **arguments})
+
+
+def test_a_wrong_level_of_a_scope_names_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match=r"consistency='evntual'.*did you mean 'eventual'"):
+        make().readonly(consistency="evntual")
 
 
 def test_the_error_is_one_of_peewees_and_a_value_error() -> None:

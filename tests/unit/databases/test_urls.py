@@ -48,11 +48,39 @@ def test_our_arguments_pass_through_the_query() -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["replica=", "replica=r:x", "replica=:3306", "reads=nowhere", "replica=r&replica=r"]
+    "query",
+    [
+        "replica=",
+        "replica=r:x",
+        "replica=:3306",
+        "reads=nowhere",
+        "replica=r&replica=r",
+        "replicas=r",
+        "replica=r1,r2",
+        "replica=r1%2Cr2",
+        "max_lag=x",
+        "port=x",
+        "polcy=random",
+        "#x",
+    ],
 )
 def test_what_cannot_work_is_refused(query: str) -> None:
     with pytest.raises(ConfigurationError):
         db_url.connect(f"mysql+replicas://u@p/app?{query}")
+
+
+def test_two_replicas_in_one_parameter_are_refused_with_a_hint() -> None:
+    with pytest.raises(ConfigurationError, match=r"replicas\[0\].*replica=a&replica=b"):
+        db_url.connect("mysql+replicas://u@p/app?replica=r1,r2")
+
+
+@pytest.mark.parametrize("password", ["hid/den", "hid#den", "1234#hidden", "12/hidden", "hid?den", "hid]den"])
+def test_a_url_whose_password_is_not_quoted_is_refused_without_telling_it(password: str) -> None:
+    wrong = f"mysql+replicas://app:{password}@p:3306/app"
+    for url in (wrong, f"{wrong}?replica=r"):
+        with pytest.raises(ValueError) as raised:  # noqa: PT011  # urllib's own, in one case
+            db_url.connect(url)
+        assert "den" not in str(raised.value)
 
 
 def test_keyword_arguments_win_over_the_url() -> None:
