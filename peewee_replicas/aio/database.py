@@ -41,6 +41,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     beneath = PooledMySQL
     assembly = TaskAssembly
     members = TaskMembers
+    _members: TaskMembers
     _model_class = AsyncModel
 
     def _as_primary(self) -> PlainDatabase:

@@ -23,7 +23,14 @@ from ..nodes.cluster import Cluster
 from ..nodes.node import Node
 from ..nodes.spec import NodeSpec
 from ..statements.redaction import redacted
-from .connections import TaskNode, TaskPrimary, TaskPrimaryConnection, TaskReplicas, task_connection
+from .connections import (
+    TaskDatabase,
+    TaskNode,
+    TaskPrimary,
+    TaskPrimaryConnection,
+    TaskReplicas,
+    task_connection,
+)
 from .iterate import Streamed
 from .pooled_mysql import AIOMYSQL_PARAMETERS, check_pool_arguments
 from .tasks import TASKS, TaskState
@@ -71,6 +78,7 @@ class TaskAssembly(Assembly):
 class TaskMembers(RoutedMembers):
     """The members of one asyncio database. They run inside of greenlets, where waiting looks synchronous."""
 
+    db: TaskDatabase
     plain: TaskPrimary
 
     @property

@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from ..servers.protocols import ServerConnection
+from ..servers.protocols import Cursor, Parameters, ServerConnection
 
-Parameters = object
-"""A statement's parameters, whatever the driver takes."""
-
-
-class Cursor(Protocol):
-    """A DB-API cursor, as far as this library and peewee look at it."""
-
-    @property
-    def connection(self) -> object:
-        """The connection it reads from."""
-
-    def execute(self, sql: str, params: Parameters, /) -> object:
-        """Run a statement."""
-
-    def fetchone(self) -> Sequence[object] | None:
-        """The next row."""
-
-    def fetchall(self) -> Sequence[Sequence[object]]:
-        """All rows that are left."""
-
-    def close(self) -> object:
-        """Be done with it."""
-
-    def __iter__(self) -> Iterator[Sequence[object]]: ...
+__all__ = ["Cursor", "Parameters", "ThreadState"]
 
 
 class ThreadState(Protocol):

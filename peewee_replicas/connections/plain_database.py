@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peewee import __exception_wrapper__
+from peewee import Database, __exception_wrapper__
 
 from ..nodes.node import Node
 from ..nodes.spec import overlay
@@ -32,7 +32,7 @@ class PlainDatabase:
         beneath: the class that does the work when nothing is routed.
     """
 
-    def __init__(self, db: UserDatabase, beneath: Any) -> None:
+    def __init__(self, db: UserDatabase, beneath: type[Database]) -> None:
         self.db = db
         self.beneath = beneath
 
@@ -149,7 +149,7 @@ class PlainDatabase:
         """As peewee's."""
         return self.beneath.pop_transaction(self.db)
 
-    def init(self, database: str | None, **kwargs: object) -> None:
+    def init(self, database: object, **kwargs: object) -> None:
         """As peewee's."""
         self.beneath.init(self.db, database, **kwargs)
 
@@ -163,12 +163,12 @@ class NodeDatabase(PlainDatabase):
         opening: how its connections are opened, and whose they are.
     """
 
-    def __init__(self, primary: UserDatabase, beneath: Any, opening: NodeOpening) -> None:
-        db: Any = object.__new__(type(primary))
+    def __init__(self, primary: UserDatabase, beneath: type[Database], opening: NodeOpening) -> None:
+        db = object.__new__(type(primary))
         super().__init__(db, beneath)
         self.node: Node = opening.node
         db.opening = opening
-        db._members = self
+        vars(db)["_members"] = self
         args, kwargs = primary.plain_arguments
         self.prepare(primary)
         beneath.__init__(db, primary.database, *args, **kwargs)

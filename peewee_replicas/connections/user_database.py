@@ -31,6 +31,7 @@ class UserDatabase(Protocol):
     query_hooks: list[Callable[..., object]]
     _state: ThreadState
     _lock: object
+    _parts: object
     plain_arguments: tuple[tuple[object, ...], dict[str, object]]
 
     def connect(self) -> bool: ...

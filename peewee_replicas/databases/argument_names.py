@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
 
 from playhouse.pool import PooledDatabase
 
@@ -29,7 +28,7 @@ _ELSEWHERE = {
 }
 
 
-def names_taken(function: Callable[..., Any]) -> frozenset[str] | None:
+def names_taken(function: Callable[..., object]) -> frozenset[str] | None:
     """The names of the arguments that a function takes; None where it may take any, or cannot be read."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -40,7 +39,7 @@ def names_taken(function: Callable[..., Any]) -> frozenset[str] | None:
     return frozenset(each.name for each in parameters)
 
 
-def _names_in_text(function: Callable[..., Any]) -> frozenset[str] | None:
+def _names_in_text(function: Callable[..., object]) -> frozenset[str] | None:
     # What is written in C says its signature in words, not always in a form that `inspect` understands.
     text = getattr(function, "__text_signature__", None) or getattr(function, "__doc__", None) or ""
     call = re.match(r"\s*\w*\((.*?)\)\s*(?:\Z|\n\n)", text, re.DOTALL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pymysql
 from playhouse.db_url import parse
@@ -52,11 +51,11 @@ class Assembly:
 
     # Arguments
 
-    def known_parameters(self, parameters: Mapping[str, Any]) -> frozenset[str] | None:
+    def known_parameters(self, parameters: Mapping[str, object]) -> frozenset[str] | None:
         """The parameters of connecting that exist; None where the user's own code may know others."""
         return None if may_take_any(type(self.plain.db)) else self.driver_parameters
 
-    def check_arguments(self, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    def check_arguments(self, given: Mapping[str, object], parameters: Mapping[str, object]) -> None:
         """Refuse arguments that nobody takes, and a primary that nothing could connect to.
 
         Parameters:
@@ -75,7 +74,9 @@ class Assembly:
 
     # Nodes
 
-    def node_specs(self, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[NodeSpec, ...]:
+    def node_specs(
+        self, given: Mapping[str, object], parameters: Mapping[str, object]
+    ) -> tuple[NodeSpec, ...]:
         """The replicas that are asked for, checked.
 
         Parameters:

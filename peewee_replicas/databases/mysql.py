@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 from peewee import Database, MySQLDatabase
 from playhouse.pool import PooledMySQLDatabase
@@ -10,6 +10,8 @@ from playhouse.pool import PooledMySQLDatabase
 from ..concurrency import free
 from ..connections.opening import Opening, open_connection
 from ..connections.plain_database import NodeDatabase, PlainDatabase
+from ..connections.user_database import UserDatabase
+from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
 from .assembly import Assembly
 from .replicated import Replicated
@@ -21,7 +23,7 @@ class MySQLConnector(MySQLDatabase):
 
     opening: Opening
 
-    def _connect(self) -> Any:
+    def _connect(self) -> ServerConnection:
         return open_connection(self.opening, self._state, self._new_connection)
 
     def _new_connection(self) -> wire.Connection:
@@ -73,13 +75,13 @@ class ReplicatedDatabase(Replicated, MySQLConnector):
 class PooledConnector(PooledMySQLDatabase, MySQLConnector):
     """The same connections out of peewee's pool, which therefore has to stand above what opens them."""
 
-    def _is_closed(self, conn: Any) -> bool:
+    def _is_closed(self, conn: ServerConnection) -> bool:
         if self.opening.is_outdated(conn):
             return True
         # A read that meets a dead connection is sent elsewhere; a write could not be, so it is pinged for.
         return bool(conn.dropped() if self.opening.guarded else super()._is_closed(conn))
 
-    def _can_reuse(self, conn: Any) -> bool:
+    def _can_reuse(self, conn: wire.Connection) -> bool:
         # What the next user of this connection must not meet: another's session.
         if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
             return False
@@ -89,7 +91,14 @@ class PooledConnector(PooledMySQLDatabase, MySQLConnector):
         return reusable
 
 
-def _drop(db: Any, conn: Any) -> None:
+class PooledDatabase(UserDatabase, Protocol):
+    """A database of this library's class with a pool, or of a user's own subclass."""
+
+    def _close(self, conn: ServerConnection, /, close_conn: bool = False) -> object: ...
+    def leave_pool_to_parent(self) -> None: ...
+
+
+def _drop(db: PooledDatabase, conn: ServerConnection) -> None:
     # The user may have closed it already, and to PyMySQL closing twice is an error.
     if getattr(conn, "open", True):
         db._close(conn, close_conn=True)
@@ -98,14 +107,20 @@ def _drop(db: Any, conn: Any) -> None:
 class _PooledPrimary(PlainDatabase):
     """The primary's pool."""
 
-    def drop(self, conn: Any) -> None:
+    db: PooledDatabase
+    beneath: type[PooledMySQLDatabase]
+
+    def drop(self, conn: ServerConnection) -> None:
         _drop(self.db, conn)
 
 
 class _PooledNode(NodeDatabase):
     """A node's pool."""
 
-    def drop(self, conn: Any) -> None:
+    db: PooledDatabase
+    beneath: type[PooledMySQLDatabase]
+
+    def drop(self, conn: ServerConnection) -> None:
         _drop(self.db, conn)
 
     def open(self, *, waits: bool = True) -> None:
@@ -128,7 +143,7 @@ class _PooledNode(NodeDatabase):
     def close_all(self) -> None:
         self.beneath.close_all(self.db)
 
-    def manual_close(self) -> Any:
+    def manual_close(self) -> object:
         return self.beneath.manual_close(self.db)
 
 
@@ -139,6 +154,9 @@ class _PooledAssembly(Assembly):
 class _PooledMembers(RoutedMembers):
     """The members of `playhouse.pool`, over the pools of all nodes."""
 
+    db: PooledDatabase
+    plain: _PooledPrimary
+
     def manual_close(self) -> bool:
         if not self.plain.is_open:
             return False
@@ -148,8 +166,8 @@ class _PooledMembers(RoutedMembers):
         self.db.close()
         return True
 
-    def _pools(self) -> list[Any]:
-        return list(self.parts.replicas.made())
+    def _pools(self) -> list[_PooledNode]:
+        return [database for database in self.parts.replicas.made() if isinstance(database, _PooledNode)]
 
     def close_idle(self) -> None:
         self.plain.beneath.close_idle(self.db)
@@ -177,6 +195,7 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledConnector):
     beneath = PooledConnector
     assembly = _PooledAssembly
     members = _PooledMembers
+    _members: _PooledMembers
 
     def _as_primary(self) -> PlainDatabase:
         return _PooledPrimary(self, self.beneath)

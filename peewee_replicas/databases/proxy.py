@@ -27,7 +27,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         super().__init__()
         self._primary_proxy: DatabaseProxy | None = None
 
-    def initialize(self, obj: Any) -> None:
+    def initialize(self, obj: object) -> None:
         """Give the proxy its database.
 
         Raises:
@@ -42,25 +42,25 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
 
     def readonly(
         self, *, consistency: str | None = None, max_lag: float | None = None, snapshot: bool = False
-    ) -> Scope[Any]:
+    ) -> Scope[ReplicatedDatabaseProxy]:
         """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
         return Scope(self, lambda: self._scopes().enter_readonly(consistency, snapshot, max_lag))
 
-    def primary(self) -> Scope[Any]:
+    def primary(self) -> Scope[ReplicatedDatabaseProxy]:
         """As `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""
         return Scope(self, lambda: self._scopes().enter_primary())
 
-    def causal_session(self, bookmark: str | None = None) -> Scope[Any]:
+    def causal_session(self, bookmark: str | None = None) -> Scope[ReplicatedDatabaseProxy]:
         """As `ReplicatedDatabase.causal_session`; the database is looked up when the scope is entered."""
         return Scope(self, lambda: self._scopes().enter_causal(bookmark))
 
     # peewee's own would know only `with`, where the database has `async with` too.
 
-    def atomic(self, *args: Any, **kwargs: Any) -> Any:
+    def atomic(self, *args: object, **kwargs: object) -> Any:
         """As peewee's."""
         return super().atomic(*args, **kwargs) if self.obj is None else self.obj.atomic(*args, **kwargs)
 
-    def transaction(self, *args: Any, **kwargs: Any) -> Any:
+    def transaction(self, *args: object, **kwargs: object) -> Any:
         """As peewee's."""
         return (
             super().transaction(*args, **kwargs)
@@ -73,7 +73,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         return super().savepoint() if self.obj is None else self.obj.savepoint()
 
     @property
-    def on_primary(self) -> Any:
+    def on_primary(self) -> DatabaseProxy:
         """A proxy for the database's own `on_primary`."""
         if self._primary_proxy is None:
             self._primary_proxy = twin = DatabaseProxy()
@@ -85,7 +85,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
     def _scopes(self) -> ScopeEntry:
         return members_of(self._database()).scopes
 
-    def _database(self) -> Any:
+    def _database(self) -> object:
         if self.obj is None:
             raise AttributeError("Cannot use uninitialized Proxy.")
         return self.obj

@@ -30,7 +30,7 @@ class Replicated(peewee.Database):
     """
 
     routing_arguments: ClassVar[tuple[str, ...]] = OWN_ARGUMENTS
-    beneath: ClassVar[Any]
+    beneath: ClassVar[type[peewee.Database]]
     """peewee's class beneath ours, which does the work when nothing is routed."""
     assembly: ClassVar[type[Assembly]] = Assembly
     members: ClassVar[type[RoutedMembers]] = RoutedMembers
@@ -39,17 +39,17 @@ class Replicated(peewee.Database):
 
     at_primary: bool = False
     """Whether this is a database's `on_primary`."""
-    _model_class: ClassVar[Any] = peewee.Model
-    _members: Any
+    _model_class: ClassVar[type[peewee.Model]] = peewee.Model
+    _members: RoutedMembers
     _parts: Parts
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         cls.plain_cursor = cls.cursor is Replicated.cursor
 
-    def __init__(self, database: str | None, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, database: object, *args: object, **kwargs: object) -> None:
         plain = {name: value for name, value in kwargs.items() if name not in self.routing_arguments}
-        self.plain_arguments: tuple[tuple[Any, ...], dict[str, Any]] = (args, plain)
+        self.plain_arguments: tuple[tuple[object, ...], dict[str, object]] = (args, plain)
         primary = self._as_primary()
         self._members = self.members(self, primary, self.assembly(primary))
         super().__init__(database, *args, **kwargs)
@@ -57,7 +57,7 @@ class Replicated(peewee.Database):
     def _as_primary(self) -> PlainDatabase:
         return PlainDatabase(self, self.beneath)
 
-    def init(self, database: str | None, **kwargs: Any) -> None:
+    def init(self, database: Any, **kwargs: Any) -> None:
         """As peewee's; takes the routing arguments too.
 
         Raises:
@@ -65,7 +65,7 @@ class Replicated(peewee.Database):
         """
         self._members.init(database, **kwargs)
 
-    def set_replicas(self, replicas: Any) -> None:
+    def set_replicas(self, replicas: object) -> None:
         """Change the replicas of a running program; all or nothing.
 
         A node that is listed with the name and the connection parameters it has stays as it is, with its
@@ -107,7 +107,7 @@ class Replicated(peewee.Database):
         """The primary's connection of this thread; inside ``readonly()`` that of the scope's node."""
         return self._members.connection(self.at_primary)
 
-    def cursor(self, named_cursor: Any = None) -> Any:
+    def cursor(self, named_cursor: object = None) -> Any:
         """A cursor of the connection that `connection` gives."""
         return self._members.cursor(named_cursor, self.at_primary)
 
@@ -115,7 +115,7 @@ class Replicated(peewee.Database):
         """Whether this thread has connections, and each of them answers."""
         return bool(self._members.is_connection_usable())
 
-    def begin(self, *args: Any, **kwargs: Any) -> None:
+    def begin(self, *args: object, **kwargs: object) -> None:
         """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._members.begin(*args, **kwargs)
 
@@ -132,7 +132,7 @@ class Replicated(peewee.Database):
         """As peewee's; where the primary was never needed, or is lost, there is nothing to roll back."""
         self._members.rollback()
 
-    def push_transaction(self, transaction: Any) -> None:
+    def push_transaction(self, transaction: object) -> None:
         """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._members.push_transaction(transaction)
 
@@ -140,13 +140,13 @@ class Replicated(peewee.Database):
         """As peewee's."""
         return self._members.pop_transaction()
 
-    def execute(self, query: Any, **context_options: Any) -> Any:
+    def execute(self, query: object, **context_options: object) -> Any:
         """As peewee's; the server's version is known before the SQL is built."""
         if self.server_version is None and self.autoconnect and self.is_closed() and not self.deferred:
             self.connect()
         return super().execute(query, **context_options)
 
-    def execute_sql(self, sql: str, params: Any = None) -> Any:
+    def execute_sql(self, sql: str, params: object = None) -> Any:
         """Run one statement on the node that its kind and the scopes in force call for.
 
         Parameters:
@@ -208,18 +208,17 @@ class Replicated(peewee.Database):
 
         Where a statement on the primary reported no position of its own, the primary is asked for it.
         """
-        found: str | None = self._members.bookmark()
-        return found
+        return self._members.bookmark()
 
     @property
     def on_primary(self) -> Self:
         """The same database and the same connections, always at its primary. A place, never a permission."""
-        twin: Any = vars(self).get("_on_primary")
+        twin: Self | None = vars(self).get("_on_primary")
         if twin is None:
             twin = object.__new__(_at_primary_class(type(self)))
             twin.__dict__ = self.__dict__
             self._on_primary = twin
-        return twin  # type: ignore[no-any-return]  # an instance of a subclass made at run time
+        return twin
 
     def shares_connections_with(self, other: object) -> bool:
         """Whether `other` is the same database, or its `on_primary`."""
@@ -235,7 +234,7 @@ class Replicated(peewee.Database):
             self._primary_model = type("BaseModel", (self._model_class,), {"Meta": meta})
         return self._primary_model
 
-    def explain_route(self, sql_or_query: Any) -> Route:
+    def explain_route(self, sql_or_query: object) -> Route:
         """The `Route` that a statement would take now; does not send it and advances nothing.
 
         After a statement that failed on the primary, its connection is asked what that has left there, which
@@ -256,8 +255,7 @@ class Replicated(peewee.Database):
             bound = getattr(bound, "obj", bound)  # what a proxy stands for
             if self.shares_connections_with(bound):
                 at_primary = at_primary or bool(getattr(bound, "at_primary", False))
-        found: Route = self._members.explain(sql, at_primary)
-        return found
+        return self._members.explain(sql, at_primary)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -267,8 +265,7 @@ class Replicated(peewee.Database):
     @property
     def route_hooks(self) -> list[RouteHook]:
         """Callables that are given one `RouteEvent` per execution."""
-        hooks: list[RouteHook] = self._members.route_hooks
-        return hooks
+        return self._members.route_hooks
 
     @property
     def node_hooks(self) -> list[NodeHook]:

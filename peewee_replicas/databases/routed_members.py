@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from peewee import InterfaceError, OperationalError, PeeweeException
 
@@ -18,8 +17,10 @@ from ..concurrency import Clock, abandon, free, track_database
 from ..connections.diagnosis import nobody_answers
 from ..connections.opening import Opening
 from ..connections.parts import Parts
+from ..connections.peewee_types import Cursor, Parameters, ThreadState
 from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import NOT_INITIALIZED, check_open
+from ..connections.user_database import UserDatabase
 from ..errors import ConfigurationError, ReadOnlyViolation
 from ..events import Route, RouteHook, tell_of_route
 from ..execution.execution import Execution
@@ -30,6 +31,7 @@ from ..routing.plan import REPLICA, WRITER, Plan
 from ..routing.settings import checked
 from ..scopes.frames import Frame, innermost
 from ..scopes.transaction_escapes import Escapes
+from ..servers.protocols import ServerConnection
 from ..statements.classifier import Statement
 from ..statements.redaction import redacted
 from .assembly import Assembly
@@ -56,17 +58,17 @@ class RoutedMembers:
     parts: Parts
     scopes: ScopeEntry
 
-    def __init__(self, db: Any, plain: PlainDatabase, assembly: Assembly) -> None:
+    def __init__(self, db: UserDatabase, plain: PlainDatabase, assembly: Assembly) -> None:
         self.db = db
         self.plain = plain
         self.assembly = assembly
         self.escapes: Escapes | None = None
         self.route_hooks: list[RouteHook] = []
-        self._given: dict[str, Any] = {}
+        self._given: dict[str, object] = {}
 
     # Arguments and nodes
 
-    def init(self, database: Any, **kwargs: Any) -> None:
+    def init(self, database: object, **kwargs: object) -> None:
         """As peewee's; takes the routing arguments too. Changes nothing when one of them cannot work."""
         own = {name: kwargs.pop(name) for name in self.db.routing_arguments if name in kwargs}
         if "replicas" in own:
@@ -93,7 +95,7 @@ class RoutedMembers:
                 before.cluster.prober.retire()
         track_database(self)
 
-    def set_replicas(self, replicas: Any) -> None:
+    def set_replicas(self, replicas: object) -> None:
         """Change the replicas; all or nothing."""
         replicas = _kept(replicas)
         cluster = self.parts.cluster
@@ -112,7 +114,7 @@ class RoutedMembers:
 
     # Executing
 
-    def execute_sql(self, sql: str, params: Any, at_primary: bool) -> Any:
+    def execute_sql(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
         """Run one statement where its plan says; this is where every route is decided."""
         parts, db = self.parts, self.db
         statement = parts.router.classifier.classify(sql)
@@ -138,7 +140,7 @@ class RoutedMembers:
             return run(execution)
         return self._run_with_hooks(execution)
 
-    def _run_with_hooks(self, execution: Execution) -> Any:
+    def _run_with_hooks(self, execution: Execution) -> Cursor:
         started = Clock.monotonic()
         try:
             cursor = run(execution)
@@ -158,7 +160,7 @@ class RoutedMembers:
             # difference to its own clock, which a test may have stopped.
             db._notify_hooks(execution.sql, execution.params, time.perf_counter() - duration, error)
 
-    def _plan(self, statement: Statement, frame: Frame | None, state: Any, at_primary: bool) -> Plan:
+    def _plan(self, statement: Statement, frame: Frame | None, state: ThreadState, at_primary: bool) -> Plan:
         transaction, carried = self.parts.primary.situation(state)
         return self.parts.router.plan(statement, frame, transaction, carried, at_primary)
 
@@ -253,14 +255,14 @@ class RoutedMembers:
         for database in self.parts.replicas.made():
             database.dispose()
 
-    def connection(self, at_primary: bool) -> Any:
+    def connection(self, at_primary: bool) -> ServerConnection | None:
         """The primary's connection of this thread; inside ``readonly()`` that of the scope's node."""
         if not self.plain.is_open:
             self.db.connect()
         database = self.scope_node(at_primary)
         return self.parts.primary.get() if database is None else database.conn
 
-    def cursor(self, named_cursor: Any, at_primary: bool) -> Any:
+    def cursor(self, named_cursor: object, at_primary: bool) -> Cursor:
         """A cursor of the connection that `connection` gives."""
         state = self.plain.state
         conn = state.conn
@@ -323,7 +325,7 @@ class RoutedMembers:
 
     # Transactions
 
-    def begin(self, *args: Any, **kwargs: Any) -> None:
+    def begin(self, *args: object, **kwargs: object) -> None:
         """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._refuse_transaction()
         if self.escapes is not None:
@@ -339,14 +341,14 @@ class RoutedMembers:
         """As peewee's; where the primary was never needed, or is lost, there is nothing to roll back."""
         self.parts.primary.rollback()
 
-    def push_transaction(self, transaction: Any) -> None:
+    def push_transaction(self, transaction: object) -> None:
         """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._refuse_transaction()
         self.plain.push_transaction(transaction)
         if self.escapes is not None:
             self.escapes.enter(transaction)
 
-    def pop_transaction(self) -> Any:
+    def pop_transaction(self) -> object:
         """As peewee's."""
         self.parts.primary.forget_lost_commit()
         transaction = self.plain.pop_transaction()
@@ -361,16 +363,17 @@ class RoutedMembers:
             raise ReadOnlyViolation("a transaction cannot start inside readonly(); primary() is the way out")
 
 
-def members_of(database: Any) -> RoutedMembers:
+def members_of(database: object) -> RoutedMembers:
     """The members of a database, for this package's companions; not for programs."""
-    members: RoutedMembers = database._members
+    members: RoutedMembers = vars(database)["_members"]
     return members
 
 
-def _kept(replicas: Any) -> Any:
+def _kept(replicas: object) -> object:
     """The argument ``replicas`` in a form that can be gone through again."""
-    again = isinstance(replicas, Iterable) and not isinstance(replicas, (str, Mapping))
-    return list(replicas) if again else replicas
+    if isinstance(replicas, Iterable) and not isinstance(replicas, (str, Mapping)):
+        return list(replicas)
+    return replicas
 
 
 def _stop_probing(cluster: Cluster) -> None:

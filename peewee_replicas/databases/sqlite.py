@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from peewee import SENTINEL, OperationalError, SqliteDatabase, __exception_wrapper__, sqlite3
 
@@ -12,10 +13,12 @@ from ..concurrency import Clock
 from ..connections.checks import ConnectionChecks
 from ..connections.diagnosis import Diagnosis
 from ..connections.parts import Parts
+from ..connections.peewee_types import ThreadState
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.primary_session import PrimarySession
 from ..connections.replica_connections import ReplicaConnections
+from ..connections.user_database import UserDatabase
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
 from ..nodes.cluster import PRIMARY, Cluster
@@ -25,11 +28,15 @@ from ..nodes.spec import NodeSpec
 from ..routing.router import Router
 from ..routing.settings import OWN_ARGUMENTS, Settings
 from ..servers import sqlite, sqlite_dialect
+from ..servers.protocols import ServerConnection
 from ..statements.redaction import shown
 from .argument_names import names_taken
 from .assembly import Assembly
 from .replicated import Replicated
 from .routed_members import RoutedMembers
+
+Pragmas = dict[str, object] | Sequence[tuple[str, object]]
+"""SQLite's settings, as peewee takes them."""
 
 _MOST_READERS = 100
 _RETRY_PAUSE = 0.01
@@ -46,46 +53,75 @@ _SHARED = (
 )
 
 
+class FileDatabase(UserDatabase, Protocol):
+    """A database on a file, of this library's class or of a user's own subclass."""
+
+    database: str | bytes | os.PathLike[str]
+    _timeout: float
+    _pragmas: Sequence[tuple[str, object]]
+    _attached: dict[str, object]
+
+    def _add_conn_hooks(self, conn: sqlite.Connection, /) -> object: ...
+
+
+class FileState(ThreadState, Protocol):
+    """What is kept for a thread; `file` is where its connections lead to, until all of them are closed."""
+
+    file: sqlite.File
+
+
+def file_state(db: FileDatabase) -> FileState:
+    """What is kept for this thread."""
+    state: FileState = db._state  # type: ignore[assignment]  # `_SqlitePrimary.locate` adds the file
+    return state
+
+
+def file_connection(database: PlainDatabase) -> sqlite.Connection:
+    """This thread's connection, which is known to be open."""
+    conn = database.conn
+    assert isinstance(conn, sqlite.Connection)  # `check` has let no other in
+    return conn
+
+
 class _Unopened:
     """What peewee's registering members see of a database, so that they only note what they are given."""
 
-    def __init__(self, database: Any) -> None:
+    def __init__(self, database: object) -> None:
         self.__dict__ = database.__dict__
 
     def is_closed(self) -> bool:
         return True
 
 
-def _carried(db: Any) -> str:
+def _carried(db: object) -> str:
     return "an attached database" if getattr(db, "_attached", None) else ""
 
 
 class _SqlitePrimary(PlainDatabase):
     """The writer."""
 
-    db: Any
+    db: FileDatabase
 
     def locate(self) -> sqlite.File:
         """The file that this thread's connections lead to, until all of them are closed."""
-        state: Any = self.state
+        state = file_state(self.db)
         db = self.db
         if state.closed or not hasattr(state, "file"):
             state.file = sqlite.File(db.database, bool(db.connect_params.get("uri")))
-        found: sqlite.File = state.file
-        return found
+        return state.file
 
-    def connect_file(self) -> Any:
+    def connect_file(self) -> sqlite.Connection:
         """Open the file for writing."""
-        found = getattr(self.state, "file", None) or self.locate()
+        found: sqlite.File = getattr(self.state, "file", None) or self.locate()
         return _open_file(self.db, found.writing, _use_wal)
 
 
 class _SqliteNode(NodeDatabase):
     """A reader."""
 
-    db: Any
+    db: FileDatabase
 
-    def follow(self, primary: Any) -> None:
+    def follow(self, primary: FileDatabase) -> None:  # type: ignore[override]  # the user's object is no other
         super().follow(primary)
         db = self.db
         for name in _SHARED:
@@ -93,21 +129,25 @@ class _SqliteNode(NodeDatabase):
         db._pragmas = [
             (name, value) for name, value in primary._pragmas if _bare(name) not in sqlite.FILE_PRAGMAS
         ]
-        db.database = primary._state.file.reading
+        db.database = file_state(primary).file.reading
         db.connect_params["uri"] = True
 
-    def connect_file(self) -> Any:
+    def connect_file(self) -> sqlite.Connection:
         """Open the file for reading."""
         return _open_file(self.db, self.db.database, lambda _db, conn: conn.guard())
 
-    def open_connections(self) -> list[Any]:
+    def open_connections(self) -> list[sqlite.Connection]:
         """This thread's connection, if it has one."""
-        return [] if self.conn is None else [self.conn]
+        return [] if self.conn is None else [file_connection(self)]
 
 
-def _open_file(db: Any, place: Any, prepare: Callable[[Any, Any], None]) -> Any:
+def _open_file(
+    db: FileDatabase,
+    place: str | bytes | os.PathLike[str],
+    prepare: Callable[[FileDatabase, sqlite.Connection], None],
+) -> sqlite.Connection:
     parameters = {"factory": sqlite.Connection, **db.connect_params}
-    conn = sqlite3.connect(place, timeout=db._timeout, isolation_level=None, **parameters)
+    conn: sqlite.Connection = sqlite3.connect(place, timeout=db._timeout, isolation_level=None, **parameters)
     try:
         _check_factory(str(db.database), conn)
         db._add_conn_hooks(conn)
@@ -118,7 +158,7 @@ def _open_file(db: Any, place: Any, prepare: Callable[[Any, Any], None]) -> Any:
     return conn
 
 
-def _use_wal(db: Any, conn: Any) -> None:
+def _use_wal(db: FileDatabase, conn: sqlite.Connection) -> None:
     # Two connections that switch at once refuse each other at once, whatever the timeout.
     until = Clock.monotonic() + db._timeout
     while True:
@@ -133,14 +173,14 @@ def _use_wal(db: Any, conn: Any) -> None:
         raise _no_wal(db, f"its journal mode stays {found!r}")
 
 
-def _no_wal(db: Any, cause: str) -> OperationalError:
+def _no_wal(db: FileDatabase, cause: str) -> OperationalError:
     return OperationalError(
-        f"{db.database} cannot be put into WAL mode: {cause}; readers beside a writer need it. "
+        f"{db.database!s} cannot be put into WAL mode: {cause}; readers beside a writer need it. "
         "The file must be writable, on a local file system and not in exclusive use"
     )
 
 
-def _check_factory(label: str, conn: Any) -> None:
+def _check_factory(label: str, conn: object) -> None:
     if not isinstance(conn, sqlite.Connection):
         raise ConfigurationError(
             f"{label}: the connection is a {type(conn).__name__}; a factory or a _connect() of your own "
@@ -153,10 +193,10 @@ class _SqliteChecks(ConnectionChecks):
 
     primary: PrimaryConnection
 
-    def check(self, label: str, conn: Any, parameters: Mapping[str, Any]) -> None:
+    def check(self, label: str, conn: ServerConnection, parameters: Mapping[str, object]) -> None:
         _check_factory(label, conn)
 
-    def take_in(self, name: str, conn: Any) -> None:
+    def take_in(self, name: str, conn: ServerConnection) -> None:
         super().take_in(name, conn)
         if conn.guarded and conn.ask("PRAGMA journal_mode")[0][0] != "wal":
             self.primary.get()  # switches the file to WAL, which it keeps
@@ -167,14 +207,14 @@ class _Writer(PrimaryConnection):
 
     plain: _SqlitePrimary
 
-    def get(self, *, begins: bool = False) -> Any:
+    def get(self, *, begins: bool = False) -> ServerConnection:
         conn = self.plain.conn
         if conn is not None:
             return conn
         self.plain.locate()
         return super().get(begins=begins)
 
-    def abandon(self, conn: Any) -> None:
+    def abandon(self, conn: ServerConnection) -> None:
         """Close a connection whose transaction did not end; SQLite rolls back with it."""
         self.plain.drop(conn)
 
@@ -187,13 +227,12 @@ class _Readers(ReplicaConnections):
 
     def reach(self, node: Node) -> NodeDatabase:
         database = super().reach(node)
-        conn: Any = database.conn
+        conn = file_connection(database)
         if conn.busy:
             # Rows still being read keep that connection at the state the data had when they were asked for.
             database.state.reset()
             self.open(node, database)
-            replaced: Any = database.conn
-            replaced.set_aside(conn)
+            file_connection(database).set_aside(conn)
         return database
 
     def open(self, node: Node, database: NodeDatabase) -> None:
@@ -214,25 +253,26 @@ class _SqliteAssembly(Assembly):
     driver_parameters = _taken and _taken - {"isolation_level"}
     driver_name = "sqlite3"
 
-    def known_parameters(self, parameters: Mapping[str, Any]) -> frozenset[str] | None:
+    def known_parameters(self, parameters: Mapping[str, object]) -> frozenset[str] | None:
         """As the others'; a connection class with a constructor of its own may take any."""
         factory = parameters.get("factory", sqlite.Connection)
         plainly = getattr(factory, "__init__", None) is sqlite.Connection.__init__
         return super().known_parameters(parameters) if plainly else None
 
-    def node_specs(self, given: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[NodeSpec, ...]:
+    def node_specs(
+        self, given: Mapping[str, object], parameters: Mapping[str, object]
+    ) -> tuple[NodeSpec, ...]:
         if given.get("replicas"):
             raise ConfigurationError("replicas: SQLite has one file and no replicas; give readers=2 instead")
         readers = given["readers"]
-        whole = isinstance(readers, int) and not isinstance(readers, bool)
-        if not whole or not 0 <= readers <= _MOST_READERS:
+        if isinstance(readers, bool) or not isinstance(readers, int) or not 0 <= readers <= _MOST_READERS:
             raise ConfigurationError(
                 f"readers={shown(readers)}: wanted is a whole number, 0 to {_MOST_READERS}"
             )
         return tuple(NodeSpec(f"reader-{number}", 1, {}) for number in range(1, readers + 1))
 
     def primary_endpoint(self) -> str:
-        return f"sqlite:{self.plain.db.database}"
+        return f"sqlite:{self.plain.db.database!s}"
 
     def make_cluster(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Cluster:
         place = str(self.plain.db.database)
@@ -288,14 +328,16 @@ class _SqliteMembers(RoutedMembers):
 
     plain: _SqlitePrimary
 
-    def connect_file(self) -> Any:
+    def connect_file(self) -> sqlite.Connection:
         """Open the file for writing."""
         return self.plain.connect_file()
 
-    def open_connections(self) -> list[Any]:
+    def open_connections(self) -> list[sqlite.Connection]:
         """Each connection that this thread has open."""
-        connections = [database.conn for database in self.parts.replicas.opened()]
-        return connections if self.plain.conn is None else [self.plain.conn, *connections]
+        opened: list[PlainDatabase] = [*self.parts.replicas.opened()]
+        if self.plain.conn is not None:
+            opened.insert(0, self.plain)
+        return [file_connection(database) for database in opened]
 
 
 class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
@@ -319,17 +361,18 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
     beneath = SqliteDatabase
     assembly = _SqliteAssembly
     members = _SqliteMembers
+    _members: _SqliteMembers
 
     def __init__(
         self,
-        database: Any,
-        pragmas: Any = None,
+        database: str | bytes | os.PathLike[str] | None,
+        pragmas: Pragmas | None = None,
         regexp_function: bool = False,
         rank_functions: bool = False,
         lock_type: str | None = None,
         *,
         readers: int = 2,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(
             database,
@@ -341,7 +384,12 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
             **kwargs,
         )
 
-    def init(self, database: Any, pragmas: Any = None, **kwargs: Any) -> None:
+    def init(
+        self,
+        database: str | bytes | os.PathLike[str] | None,
+        pragmas: Pragmas | None = None,
+        **kwargs: object,
+    ) -> None:
         """As peewee's; takes the routing arguments too.
 
         Raises:
@@ -359,7 +407,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
             kwargs["pragmas"] = pragmas
         super().init(database, **kwargs)
 
-    def set_replicas(self, replicas: Any) -> None:
+    def set_replicas(self, replicas: object) -> None:
         """Not for SQLite, whose readers are all the same.
 
         Raises:
@@ -367,7 +415,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         """
         raise ConfigurationError("set_replicas(): SQLite has one file and no replicas; give readers= instead")
 
-    def _connect(self) -> Any:
+    def _connect(self) -> sqlite.Connection:
         return self._members.connect_file()
 
     def _as_primary(self) -> _SqlitePrimary:
@@ -375,31 +423,30 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
 
     # peewee's members that reach for the one connection
 
-    def _everywhere(self, apply: Callable[[Any], object]) -> None:
+    def _everywhere(self, apply: Callable[[sqlite.Connection], object]) -> None:
         """Do something to each connection that this thread has open, without opening one."""
         connections = self._members.open_connections()
         with __exception_wrapper__:
             for conn in connections:
-                if conn is not None:
-                    apply(conn)
+                apply(conn)
 
-    def register_aggregate(self, *args: Any, **kwargs: Any) -> None:
+    def register_aggregate(self, *args: object, **kwargs: object) -> None:
         """As peewee's, on each connection of this thread."""
         SqliteDatabase.register_aggregate(_Unopened(self), *args, **kwargs)
         self._everywhere(self._load_aggregates)
 
-    def register_collation(self, *args: Any, **kwargs: Any) -> None:
+    def register_collation(self, *args: object, **kwargs: object) -> None:
         """As peewee's, on each connection of this thread."""
         SqliteDatabase.register_collation(_Unopened(self), *args, **kwargs)
         self._everywhere(self._load_collations)
 
-    def register_function(self, *args: Any, **kwargs: Any) -> None:
+    def register_function(self, *args: object, **kwargs: object) -> None:
         """As peewee's, on each connection of this thread. A function is read from a reader only inside
         ``readonly()``, or where ``pure_functions`` vouches for it."""
         SqliteDatabase.register_function(_Unopened(self), *args, **kwargs)
         self._everywhere(self._load_functions)
 
-    def register_window_function(self, *args: Any, **kwargs: Any) -> None:
+    def register_window_function(self, *args: object, **kwargs: object) -> None:
         """As peewee's, on each connection of this thread."""
         SqliteDatabase.register_window_function(_Unopened(self), *args, **kwargs)
         self._everywhere(self._load_window_functions)
@@ -409,7 +456,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         SqliteDatabase.load_extension(_Unopened(self), extension)
         self._everywhere(self._load_extensions)
 
-    def attach(self, filename: Any, name: str) -> bool:
+    def attach(self, filename: object, name: str) -> bool:
         """As peewee's. While a database is attached, reads stay on the writer."""
         attached = bool(SqliteDatabase.attach(_Unopened(self), filename, name))
         if attached:
@@ -436,7 +483,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         self._parts.session.carried = _carried(self)
 
     def pragma(
-        self, key: str, value: Any = SENTINEL, permanent: bool = False, schema: str | None = None
+        self, key: str, value: object = SENTINEL, permanent: bool = False, schema: str | None = None
     ) -> Any:
         """As peewee's, on the writer. Raises `ConfigurationError` for what would shut the readers out."""
         if value is not SENTINEL:
@@ -459,7 +506,7 @@ def _bare(pragma: str) -> str:
     return pragma.rpartition(".")[2].strip('"').lower()
 
 
-def _check_pragma(name: str, value: Any) -> None:
+def _check_pragma(name: str, value: object) -> None:
     word = str(value).strip("'\"").lower()
     if _bare(name) == "journal_mode" and word != "wal":
         raise ConfigurationError(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import ParseResult, parse_qsl
 
 from playhouse import db_url
 
@@ -16,7 +15,7 @@ _UNREADABLE = (
 )
 
 
-def register(schemes: dict[str, Any]) -> None:
+def register(schemes: dict[str, type]) -> None:
     """Make `playhouse.db_url.connect` know our schemes.
 
     db_url keeps only the last of several query parameters of one name, so the ``replica`` parameters of
@@ -30,8 +29,8 @@ def register(schemes: dict[str, Any]) -> None:
         return
 
     @functools.wraps(plain)
-    def parseresult_to_dict(parsed: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        found: dict[str, Any]
+    def parseresult_to_dict(parsed: ParseResult, *args: object, **kwargs: object) -> dict[str, object]:
+        found: dict[str, object]
         try:
             # Such a sign within a password would make its beginning the host.
             if parsed.scheme in known and parsed.netloc and (parsed.fragment or "@" in parsed.path):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ..concurrency import Clock, new_lock
 from ..positions import Position
-from ..servers.protocols import ServerConnection
+from ..servers.protocols import ServerConnection, Socket
 from . import interview
 from .interview import Answers, Questionnaire
 from .probe_history import ProbeHistory
@@ -161,6 +161,13 @@ class Probe:
         self._interview = interview.interview(conn.dialect, questionnaire, goal, seconds)
         self.asked_at = self.answered_at = Clock.monotonic()
         conn.start_query(next(self._interview))
+
+    @property
+    def socket(self) -> Socket:
+        """What to wait for until there is an answer."""
+        sock = self.conn.socket
+        assert sock is not None  # a question was sent on it
+        return sock
 
     def receive(self) -> bool:
         """Read one answer and send the next question; True if that was the last answer."""

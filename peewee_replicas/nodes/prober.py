@@ -299,7 +299,7 @@ class Prober:
         """Read answers as they arrive until all probes are done or time is up; done ones leave `probes`."""
         while probes and not run.ended.is_set():
             left = until - Clock.monotonic()
-            asked = {probe.conn.socket: replica for replica, probe in probes.items()}
+            asked = {probe.socket: replica for replica, probe in probes.items()}
             ready = readable(list(asked), max(0.0, left))
             if not ready and left <= 0:
                 return

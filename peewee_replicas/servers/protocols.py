@@ -7,7 +7,7 @@ the dialects and the connections have them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from .position import Position
@@ -20,6 +20,39 @@ Row = tuple[Any, ...]
 
 Record = dict[str, Any]
 """A row by the names of its columns; of its values holds the same."""
+
+
+Parameters = object
+"""A statement's parameters, whatever the driver takes."""
+
+
+class Cursor(Protocol):
+    """A DB-API cursor, as far as this library and peewee look at it."""
+
+    @property
+    def connection(self) -> object:
+        """The connection it reads from."""
+
+    def execute(self, sql: str, params: Parameters, /) -> object:
+        """Run a statement."""
+
+    def fetchone(self) -> Row | None:
+        """The next row."""
+
+    def fetchall(self) -> Sequence[Row]:
+        """All rows that are left."""
+
+    def close(self) -> object:
+        """Be done with it."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+class Socket(Protocol):
+    """What is under a connection, as far as others may look at it."""
+
+    def fileno(self) -> int:
+        """The number of the socket, to wait for."""
 
 
 class Dialect(Protocol):
@@ -193,7 +226,7 @@ class Connection(Protocol):
     def replaceable(self) -> bool:
         """Whether a new connection could take this one's place and nobody would notice."""
 
-    def cursor(self) -> Any:
+    def cursor(self) -> Cursor:
         """A DB-API cursor."""
 
     def close(self) -> None:
@@ -249,7 +282,7 @@ class ServerConnection(Connection, Protocol):
         answer_ahead: the answer to `send_ahead`: its first row, the error it ended in, or None.
     """
 
-    cursorclass: Any
+    cursorclass: type[object]
     listener: Callable[..., None] | None
     internal: bool
     server_identity: str | None
@@ -295,7 +328,7 @@ class ServerConnection(Connection, Protocol):
         """Open it; until then it was only made."""
 
     @property
-    def socket(self) -> Any:
+    def socket(self) -> Socket | None:
         """The socket, or None while the connection is closed."""
 
     def send_ahead(self, sql: str) -> None:

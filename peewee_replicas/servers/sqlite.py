@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from peewee import sqlite3  # the driver that peewee itself has chosen
@@ -46,7 +46,7 @@ class Cursor(sqlite3.Cursor):
     def _finished(self) -> None:
         self.connection.unfinished.discard(id(self))
 
-    def execute(self, sql: str, parameters: Any = ()) -> Any:
+    def execute(self, sql: str, parameters: object = ()) -> Cursor:
         """As sqlite3's."""
         connection = self.connection
         connection.hear(sql)
@@ -56,33 +56,33 @@ class Cursor(sqlite3.Cursor):
             connection.unfinished.add(id(self))
         return self
 
-    def executescript(self, script: str) -> Any:
+    def executescript(self, script: str) -> sqlite3.Cursor:
         """As sqlite3's."""
         self.connection.hear(script)
         return super().executescript(script)
 
-    def fetchone(self) -> Any:
+    def fetchone(self) -> object:
         """As sqlite3's."""
         row = super().fetchone()
         if row is None:
             self._finished()
         return row
 
-    def fetchmany(self, size: int | None = None) -> Any:
+    def fetchmany(self, size: int | None = None) -> list[object]:
         """As sqlite3's."""
         wanted = self.arraysize if size is None else size
-        rows = super().fetchmany(wanted)
+        rows: list[object] = super().fetchmany(wanted)
         if len(rows) != wanted:
             self._finished()
         return rows
 
-    def fetchall(self) -> Any:
+    def fetchall(self) -> list[object]:
         """As sqlite3's."""
-        rows = super().fetchall()
+        rows: list[object] = super().fetchall()
         self._finished()
         return rows
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         try:
             return super().__next__()
         except StopIteration:
@@ -125,14 +125,14 @@ class Connection(sqlite3.Connection):
     suspect_statement: str | bytes = ""
     server_version = ""  # there is no server
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         self.changes: list[str] = []
         self.unfinished: set[int] = set()
         self._aside: list[Connection] = []
         self._closed = False
         super().__init__(*args, **kwargs)
 
-    def cursor(self, factory: Any = Cursor) -> Any:
+    def cursor(self, factory: Callable[[Connection], sqlite3.Cursor] = Cursor) -> sqlite3.Cursor:
         """As sqlite3's."""
         return super().cursor(factory)
 
@@ -217,7 +217,7 @@ class Connection(sqlite3.Connection):
             return False
         return True
 
-    def ask(self, sql: str, timeout: float | None = None) -> tuple[Any, ...]:
+    def ask(self, sql: str, timeout: float | None = None) -> tuple[protocols.Row, ...]:
         """Run a query of the library's own; rows are tuples whatever the user's ``row_factory`` is.
 
         A file answers at once, so `timeout` has nothing to bound.
@@ -254,7 +254,7 @@ class File:
         reading: the URI to open for reading.
     """
 
-    def __init__(self, database: Any, uri: bool) -> None:
+    def __init__(self, database: str | bytes | os.PathLike[str], uri: bool) -> None:
         name, parameters = _parts(os.fsdecode(database), uri)
         self.path = os.path.abspath(name)
         where = Path(self.path).as_uri()
@@ -272,7 +272,7 @@ class File:
             return False
 
 
-def in_memory(database: Any) -> bool:
+def in_memory(database: str | bytes | os.PathLike[str]) -> bool:
     """Whether a database has no file: each connection would have one of its own."""
     name = os.fsdecode(database)
     path, parameters = _parts(name, name.startswith("file:"))

@@ -13,7 +13,8 @@ import ssl
 import struct
 import traceback
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pymysql import err
@@ -25,6 +26,7 @@ from pymysql.protocol import MysqlPacket, OKPacketWrapper
 from ...concurrency import Clock
 from .. import protocols
 from ..dialects import dialect_of
+from ..protocols import Record, Row
 from .results import Columns, Result, UndecodableText, drain
 from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, SessionState, goes_unreported
 from .sockets import end_when_vanished, poll_for
@@ -40,7 +42,7 @@ ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 logger = logging.getLogger("peewee.replicas")
 
 # Servers whose reports could not be read; each is complained of once.
-_complained: set[tuple[Any, ...]] = set()
+_complained: set[tuple[object, ...]] = set()
 _MOST_COMPLAINED = 256
 
 _FULL_PACKET = 0xFFFFFF
@@ -64,22 +66,23 @@ class Connection(SessionState, _Connection):
     _broken_off: str | bytes = ""
     without_eof = False
     _settings = ""
-    _poll: Any = None
+    _poll: Callable[[int], object]
     _later = ""
     _limit: int | None = None  # max_allowed_packet in bytes; 0: it was asked for in vain
     _read_timeout: float | None
     _write_timeout: float | None
-    _current_timeout: Any = "unknown"
+    _current_timeout: float | str | None = "unknown"
     _next_seq_id: int
     _sock: Any
     _rfile: Any
-    ctx: Any
+    ctx: ssl.SSLContext | TlsUpgrade | None
+    _result: Result | None
     encoding: str
     dialect: protocols.ServerDialect
     server_version: str
     connect_timeout: float | None
 
-    def __init__(self, *, guard: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, guard: bool = False, **kwargs: object) -> None:
         self.changes = []
         self._seen_tails = {}
         self.columns = Columns()
@@ -88,7 +91,7 @@ class Connection(SessionState, _Connection):
 
     # Opening
 
-    def connect(self, sock: Any = None) -> None:
+    def connect(self, sock: socket.socket | None = None) -> None:
         """Open the socket and the session.
 
         All of it together may take ``connect_timeout`` seconds: TCP, the greeting, TLS, authentication, the
@@ -135,7 +138,7 @@ class Connection(SessionState, _Connection):
                 self.host_info = f"socket {self.host}:{self.port}"
             return transport
         except OSError as exc:
-            failure: Any = err.OperationalError(
+            failure = err.OperationalError(
                 CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {self.host!r} ({exc})"
             )
             failure.original_exception = exc  # both as PyMySQL names them
@@ -214,7 +217,7 @@ class Connection(SessionState, _Connection):
         self._execute_command(COMMAND.COM_QUERY, sql)
         self._read_ok_packet()
 
-    def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
+    def _create_ssl_ctx(self, sslp: object) -> ssl.SSLContext:
         return shared_context(sslp, super()._create_ssl_ctx)
 
     def _complain(self) -> None:
@@ -241,7 +244,7 @@ class Connection(SessionState, _Connection):
 
     # Sending
 
-    def query(self, sql: Any, unbuffered: bool = False) -> Any:
+    def query(self, sql: str | bytes, unbuffered: bool = False) -> int:
         """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
         if not self.executing and self._ready:
             if self.raw_statement_check is not None:
@@ -250,7 +253,7 @@ class Connection(SessionState, _Connection):
                 self._changed(sql)
         if len(sql) >= _LARGE // 4 and self._ready:  # a character may take four bytes
             self._check_size(sql)
-        rows = super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
+        rows: int = super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
         if self.complaint:
             self._complain()
         return rows
@@ -285,7 +288,7 @@ class Connection(SessionState, _Connection):
             f"the statement has {self._size(sql):,} bytes, {limit}; {outcome}",
         )
 
-    def _execute_command(self, command: int, sql: Any) -> None:
+    def _execute_command(self, command: int, sql: str | bytes) -> None:
         if self._halfway:
             # The last command was broken off: the answer still to come would be taken for this one's.
             self._force_close()
@@ -294,18 +297,18 @@ class Connection(SessionState, _Connection):
             self.run_setting(later)
         if self._sock is not None:
             if self._result is not None:
-                self._finish_result()
+                self._finish_result(self._result)
             if self._rfile.unread():
                 self._found_goodbye()
         if command == COMMAND.COM_QUERY:
             self.last_statement = sql
         else:  # neither a ping nor a change of schema reads anything
-            self.last_statement = f"USE `{sql}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
+            self.last_statement = f"USE `{sql!s}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
         super()._execute_command(command, sql)
 
-    def _finish_result(self) -> None:
+    def _finish_result(self, result: Result) -> None:
         """Read what is left of the last result, with the warning that PyMySQL gives."""
-        if self._result.unbuffered_active:
+        if result.unbuffered_active:
             warnings.warn("Previous unbuffered result was left incomplete", stacklevel=4)
         drain(self)
         self._result = None
@@ -350,7 +353,7 @@ class Connection(SessionState, _Connection):
 
     # Reading
 
-    def _read_ok_packet(self) -> Any:
+    def _read_ok_packet(self) -> OKPacketWrapper:
         try:
             packet = self._read_packet()
             try:
@@ -367,7 +370,7 @@ class Connection(SessionState, _Connection):
             self._complain()
         return ok
 
-    def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
+    def _read_packet(self, packet_type: type[MysqlPacket] = MysqlPacket) -> MysqlPacket:
         """As PyMySQL's, at less cost for a packet that is no error and has arrived whole."""
         result = self._result
         streaming = result is not None and result.unbuffered_active
@@ -384,7 +387,7 @@ class Connection(SessionState, _Connection):
                     return packet_type(payload, self.encoding)
             except Exception as exc:
                 raise self.malformed(exc) from exc
-            if streaming:
+            if streaming and result is not None:
                 result.unbuffered_active = False
             self._raise_error(payload)
         except BaseException:
@@ -485,7 +488,7 @@ class Connection(SessionState, _Connection):
         self._force_close()
         return err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST} (malformed answer: {exc})")
 
-    def _read_query_result(self, unbuffered: bool = False) -> Any:
+    def _read_query_result(self, unbuffered: bool = False) -> int:
         self._result = None
         self._halfway = True  # a further result of the last command begins here
         result = Result(self)
@@ -535,12 +538,12 @@ class Connection(SessionState, _Connection):
         """Take back what `send_ahead` was given, if nothing was sent after all."""
         self._ahead = self._unsent = b""
 
-    def show_warnings(self) -> Any:
+    def show_warnings(self) -> tuple[Row, ...] | None:
         """``SHOW WARNINGS``, as PyMySQL does."""
         self._execute_command(COMMAND.COM_QUERY, "SHOW WARNINGS")
         return self._read_whole().rows
 
-    def _read_whole(self) -> Any:
+    def _read_whole(self) -> Result:
         """The result of a query that nobody else reads."""
         result = Result(self)
         try:
@@ -636,7 +639,7 @@ class Connection(SessionState, _Connection):
             return False
         return True
 
-    def ask(self, sql: str, timeout: float | None = None) -> tuple[Any, ...]:
+    def ask(self, sql: str, timeout: float | None = None) -> tuple[Row, ...]:
         """Run a query of the library's own; returns rows as tuples whatever the user's ``cursorclass`` is.
 
         Parameters:
@@ -651,7 +654,7 @@ class Connection(SessionState, _Connection):
         finally:
             self.internal = own
 
-    def _within(self, seconds: float | None) -> Any:
+    def _within(self, seconds: float | None) -> AbstractContextManager[None]:
         """A context manager: what is sent and read in it may take so many seconds in all."""
         return nullcontext() if self._rfile is None else self._rfile.within(seconds)
 
@@ -659,7 +662,7 @@ class Connection(SessionState, _Connection):
         """Send a query of the library's own without waiting; `finish_query` has to follow."""
         self._execute_command(COMMAND.COM_QUERY, sql)
 
-    def finish_query(self) -> list[dict[str, Any]] | Exception:
+    def finish_query(self) -> list[Record] | Exception:
         """The rows of the query that `start_query` sent, by column name, or the server's refusal.
 
         Raises:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from pymysql import converters, err
 from pymysql.connections import MySQLResult
 from pymysql.constants import SERVER_STATUS
+from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
+from ..protocols import Row
 from .trackers import NO_NUMBER, MalformedPacket, read_length
+from .transport import Transport
+
+Converter = tuple[str | None, Callable[..., object] | None]
+"""How the text of a column's values is encoded, None for bytes, and what makes a value of it."""
+
+_Key = tuple[int, bytes]  # of a header: how many columns there are, and the packet of the first
 
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 
@@ -29,16 +38,56 @@ class UndecodableText(err.DataError, UnicodeDecodeError):
     """A value is not in the connection's character set: PyMySQL's error, and one of the driver's classes."""
 
 
+class ResultSource(Protocol):
+    """The connection that a result is read from, with PyMySQL's names for what PyMySQL keeps.
+
+    Attributes:
+        without_eof: whether no EOF packet follows column descriptions.
+        columns: what these are read from then.
+        decoders, encoding, use_unicode: as the user gave them to PyMySQL.
+    """
+
+    without_eof: bool
+    columns: Columns
+    decoders: Mapping[int, Callable[..., object]]
+    encoding: str
+    use_unicode: bool
+    _next_seq_id: int
+    _result: Result | None
+    _rfile: Transport
+
+    def arrived(self) -> tuple[bytes, int]:
+        """What has arrived, and where in it what was not read begins; waits where nothing has."""
+
+    def skip(self, size: int, packets: int) -> None:
+        """Take so many bytes, which are so many packets, of what has arrived as read."""
+
+    def malformed(self, exc: Exception) -> err.OperationalError:
+        """Close the connection, whose answer cannot be understood; returns the error to raise."""
+
+    def statement_ended(self, status: int, tail: bytes) -> None:
+        """Take in what a packet that ends a statement says."""
+
+    def leave_unread(self, result: Result) -> None:
+        """A result was collected before it was read to its end."""
+
+    def next_result(self) -> object:
+        """Begin to read the next result."""
+
+    def _read_packet(self) -> MysqlPacket:
+        """The next packet; raises the error that the server has sent."""
+
+
 class _Header(NamedTuple):
     """The descriptions of all columns of a result, as they came, and what was made of them."""
 
     data: bytes
-    settings: tuple[Any, ...]
+    settings: tuple[str, bool]
     types: tuple[int, ...]
-    decoders: tuple[Any, ...]
-    fields: list[Any]
-    converters: list[Any]
-    description: tuple[Any, ...]
+    decoders: tuple[Callable[..., object] | None, ...]
+    fields: list[FieldDescriptorPacket]
+    converters: list[Converter]
+    description: tuple[Row, ...]
 
 
 class Columns:
@@ -47,11 +96,11 @@ class Columns:
     __slots__ = ("_connection", "_headers", "_known", "decoders", "encoding", "use_unicode")
 
     def __init__(self) -> None:
-        self._connection: Any = None
-        self._known: dict[Any, Any] = {}
-        self._headers: dict[Any, _Header] = {}
+        self._connection: ResultSource | None = None
+        self._known: dict[tuple[bytes, str], FieldDescriptorPacket] = {}
+        self._headers: dict[_Key, _Header] = {}
 
-    def recall(self, result: Any, connection: Any) -> Any:
+    def recall(self, result: Result, connection: ResultSource) -> _Key | tuple[()] | None:
         """Describe the columns of `result` by what arrived, if a result before it had just the same.
 
         Returns None if that was done, else what `keep` is to be given.
@@ -77,7 +126,7 @@ class Columns:
         result.description = header.description
         return None
 
-    def keep(self, key: Any, result: Any, connection: Any) -> None:
+    def keep(self, key: _Key | tuple[()], result: Result, connection: ResultSource) -> None:
         """Remember the columns of `result` for others of the same."""
         if not key or result.field_count > _MOST_KEPT_TOGETHER:
             return
@@ -99,7 +148,7 @@ class Columns:
             result.description,
         )
 
-    def of(self, connection: Any) -> Columns:
+    def of(self, connection: ResultSource) -> Columns:
         """Read from `connection` until `release`; it is not kept longer, so that nothing keeps it open."""
         self._connection = connection
         self.decoders = connection.decoders
@@ -111,10 +160,12 @@ class Columns:
         """Read from no connection any more."""
         self._connection = None
 
-    def _read_packet(self, packet_type: Any = None) -> Any:
+    def _read_packet(
+        self, packet_type: type[FieldDescriptorPacket] | None = None
+    ) -> FieldDescriptorPacket | _EofPacket:
         if packet_type is None:
             return _EOF_PACKET
-        data = self._connection._read_packet()._data
+        data = self._connection._read_packet()._data  # type: ignore[union-attr]  # between `of` and `release`
         # A query that is sent again describes its columns in the same bytes; parsing them is what costs.
         key = (data, self.encoding)
         column = self._known.get(key)
@@ -142,11 +193,13 @@ class Result(MySQLResult):
     raise is left as it is.
     """
 
-    connection: Any
+    connection: Any  # a ResultSource; None once there is nothing more to read
     field_count: int
     server_status: int | None
-    converters: list[Any]
-    rows: tuple[tuple[Any, ...], ...] | None
+    converters: list[Converter]
+    fields: list[FieldDescriptorPacket]
+    description: tuple[Row, ...]
+    rows: tuple[Row, ...] | None
     _at_first_row = False
     _was_old_eof = False
 
@@ -160,7 +213,7 @@ class Result(MySQLResult):
 
     def read(self) -> None:
         """As PyMySQL's, at less cost where the first packet has arrived whole."""
-        connection = self.connection
+        connection: ResultSource = self.connection
         try:
             try:
                 self._read_first(connection)
@@ -175,7 +228,7 @@ class Result(MySQLResult):
         finally:
             self.connection = None
 
-    def _read_first(self, connection: Any) -> None:
+    def _read_first(self, connection: ResultSource) -> None:
         data, at = connection.arrived()
         if len(data) - at > 4 and data[at + 3] == connection._next_seq_id:
             size = 4 + (data[at] | data[at + 1] << 8 | data[at + 2] << 16)
@@ -206,10 +259,10 @@ class Result(MySQLResult):
         self.has_next = status & _MORE_RESULTS
         self.server_status = status
 
-    def _read_ok_packet(self, packet: Any) -> None:
+    def _read_ok_packet(self, packet: MysqlPacket) -> None:
         self._take_ok(packet._data)
 
-    def _read_columns(self, packet: Any) -> None:
+    def _read_columns(self, packet: MysqlPacket) -> None:
         count, _ = read_length(packet._data, 0)
         if not 0 < count <= _MOST_COLUMNS:
             raise MalformedPacket(f"a result of {count} columns")
@@ -218,7 +271,7 @@ class Result(MySQLResult):
 
     def init_unbuffered_query(self) -> None:
         """Read as far as to the first row; the rows are read when they are asked for."""
-        connection = self.connection
+        connection: ResultSource = self.connection
         try:
             packet = connection._read_packet()
             if packet.is_ok_packet():
@@ -242,7 +295,7 @@ class Result(MySQLResult):
             connection.statement_ended(self.server_status, self.message)
 
     def _get_descriptions(self) -> None:
-        connection = self.connection
+        connection: ResultSource = self.connection
         if not connection.without_eof:
             super()._get_descriptions()
             return
@@ -261,7 +314,7 @@ class Result(MySQLResult):
 
     def _read_rowdata_packet(self) -> None:
         """Read all rows."""
-        connection = self.connection
+        connection: ResultSource = self.connection
         transport = connection._rfile
         convert = self.converters
         rows = []
@@ -295,11 +348,11 @@ class Result(MySQLResult):
         self.affected_rows = len(rows)
         self.rows = tuple(rows)
 
-    def _read_rowdata_packet_unbuffered(self) -> Any:
+    def _read_rowdata_packet_unbuffered(self) -> Row | None:
         """Read one row; None after the last."""
         if not self.unbuffered_active:
             return None
-        connection = self.connection
+        connection: ResultSource = self.connection
         try:
             while True:
                 packet = connection._read_packet()
@@ -319,7 +372,7 @@ class Result(MySQLResult):
         self.rows = (row,)
         return row
 
-    def _fail(self, exc: Exception, connection: Any) -> NoReturn:
+    def _fail(self, exc: Exception, connection: ResultSource) -> NoReturn:
         """Raise what an exception that came of reading a row stands for."""
         if not isinstance(exc, MalformedPacket):
             if not all(each is None or each in _DRIVERS_OWN for _, each in self.converters):
@@ -330,14 +383,14 @@ class Result(MySQLResult):
         raise connection.malformed(exc) from exc
 
     def _finish_unbuffered_query(self) -> None:
-        connection = self.connection
+        connection: ResultSource = self.connection
         try:
             super()._finish_unbuffered_query()
         except MalformedPacket as exc:
             self.unbuffered_active = False
             raise connection.malformed(exc) from exc
 
-    def _check_packet_is_eof(self, packet: Any) -> bool:
+    def _check_packet_is_eof(self, packet: MysqlPacket) -> bool:
         """Whether a packet ends the result, and what it says then.
 
         Where `_was_old_eof` is set afterwards, it only ended the column descriptions.
@@ -346,7 +399,7 @@ class Result(MySQLResult):
         first, self._at_first_row, self._was_old_eof = self._at_first_row, False, False
         if data[0] != 0xFE:
             return False
-        connection = self.connection
+        connection: ResultSource = self.connection
         if connection.without_eof and len(data) < _SHORTEST_END:
             # It offered DEPRECATE_EOF, as some proxies do for their servers, and answers the old way.
             connection.without_eof = False
@@ -376,13 +429,13 @@ class Result(MySQLResult):
         return True
 
 
-def _read_row(data: bytes, at: int, end: int, convert: list[Any]) -> tuple[Any, ...]:
+def _read_row(data: bytes, at: int, end: int, convert: list[Converter]) -> Row:
     """The values of a row whose packet is ``data[at:end]``.
 
     Raises:
         MalformedPacket: a value would end behind the packet.
     """
-    row: list[Any] = []
+    row: list[object] = []
     for encoding, converter in convert:
         if at >= end:
             break  # as PyMySQL: some statements give fewer values than columns
@@ -396,7 +449,7 @@ def _read_row(data: bytes, at: int, end: int, convert: list[Any]) -> tuple[Any, 
         start, at = at, at + size
         if at > end:
             raise MalformedPacket("a value is longer than its row")
-        value: Any = data[start:at]
+        value: Any = data[start:at]  # bytes, then perhaps text, then what the user has it made into
         if encoding is not None:
             value = value.decode(encoding)
         if converter is not None:
@@ -405,9 +458,10 @@ def _read_row(data: bytes, at: int, end: int, convert: list[Any]) -> tuple[Any, 
     return tuple(row)
 
 
-def drain(connection: Any) -> None:
+def drain(connection: ResultSource) -> None:
     """Read what is left of a connection's last result, and all results that follow it."""
-    if connection._result.unbuffered_active:
-        connection._result.finish()
+    result = connection._result
+    if result is not None and result.unbuffered_active:
+        result.finish()
     while connection._result is not None and connection._result.has_next:
         connection.next_result()

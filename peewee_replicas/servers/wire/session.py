@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from pymysql.constants import SERVER_STATUS
 
@@ -30,6 +30,13 @@ class _Tail(NamedTuple):
     rest: bytes
     locked: bool | None
     gtid: slice | None
+
+
+class Unread(Protocol):
+    """A result, as far as it tells whether anything of it is still to be read."""
+
+    unbuffered_active: bool
+    has_next: int
 
 
 class SessionState:
@@ -84,7 +91,7 @@ class SessionState:
     _bereft = _broken = False
     server_status: int
     changes: list[str]
-    _result: Any
+    _result: Unread | None
 
     def begin_anew(self) -> None:
         """Know nothing yet: a session begins."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol, TypeVar
 
 SILENT_SECONDS = 15
 """How long a host may acknowledge nothing before its connections end."""
@@ -18,7 +18,28 @@ _OPTIONS = {
 }
 
 
-def end_when_vanished(sock: Any) -> None:
+class Numbered(Protocol):
+    """A socket that can be waited for."""
+
+    def fileno(self) -> int:
+        """The number of the socket."""
+
+
+class Kept(Protocol):
+    """A socket whose options can be set."""
+
+    @property
+    def family(self) -> int:
+        """The family of its addresses."""
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """Set one of them."""
+
+
+S = TypeVar("S", bound=Numbered)
+
+
+def end_when_vanished(sock: Kept) -> None:
     """Let a connection end when its host answers nothing any more, not even from its kernel.
 
     A host that is there acknowledges what it is sent however long its server thinks about a query, so this
@@ -33,7 +54,7 @@ def end_when_vanished(sock: Any) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def poll_for(sock: Any) -> Callable[[int], object]:
+def poll_for(sock: Numbered) -> Callable[[int], object]:
     """A function that waits up to the given milliseconds and says whether `sock` can be read."""
     if not hasattr(select, "poll"):  # Windows
         return lambda _timeout: select.select([sock], [], [], 0)[0]
@@ -42,7 +63,7 @@ def poll_for(sock: Any) -> Callable[[int], object]:
     return poll.poll
 
 
-def readable(sockets: Sequence[Any], seconds: float) -> list[Any]:
+def readable(sockets: Sequence[S], seconds: float) -> list[S]:
     """Wait up to `seconds` until at least one of the sockets can be read; returns those that can."""
     if not hasattr(select, "poll"):  # Windows
         return list(select.select(sockets, [], [], seconds)[0])

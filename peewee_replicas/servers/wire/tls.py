@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ...concurrency import new_lock
 
-_contexts: dict[Any, ssl.SSLContext] = {}
+_contexts: dict[tuple[tuple[object, ...], ...], ssl.SSLContext] = {}
 _lock = new_lock()
 
 
-def shared_context(settings: Any, make: Callable[[Any], ssl.SSLContext]) -> ssl.SSLContext:
+def shared_context(settings: object, make: Callable[[object], ssl.SSLContext]) -> ssl.SSLContext:
     """The context for what a user gave as ``ssl``; certificates that were renewed make a new one.
 
     Parameters:
@@ -31,7 +30,7 @@ def shared_context(settings: Any, make: Callable[[Any], ssl.SSLContext]) -> ssl.
         return _contexts[key]
 
 
-def _changed_at(value: Any) -> float:
+def _changed_at(value: object) -> float:
     if isinstance(value, (str, os.PathLike)) and os.path.exists(value):
         return os.stat(value).st_mtime
     return 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from ...concurrency import Clock
@@ -36,7 +36,7 @@ class Transport(Protocol):
     def sendall(self, data: bytes) -> None:
         """Send all of `data`."""
 
-    def within(self, seconds: float | None) -> Any:
+    def within(self, seconds: float | None) -> AbstractContextManager[None]:
         """A context manager: what is sent and read in it may take so many seconds in all; None: no limit."""
 
     def settimeout(self, seconds: float | None) -> None:
@@ -60,7 +60,7 @@ class SocketTransport:
 
     __slots__ = ("_deadline", "_sock", "_timeout", "at", "data")
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._timeout: float | None = sock.gettimeout()
         self._deadline: float | None = None
@@ -100,7 +100,7 @@ class SocketTransport:
     def _receive(self) -> bytes:
         if self._deadline is not None:
             self._sock.settimeout(self._left())
-        return self._sock.recv(_CHUNK)  # type: ignore[no-any-return]  # a socket, or one of TLS
+        return self._sock.recv(_CHUNK)
 
     def unread(self) -> bool:
         """Whether something has arrived that was not read, without looking at the network."""
@@ -144,7 +144,7 @@ class SocketTransport:
             if outer is None and self._sock.fileno() >= 0:
                 self._sock.settimeout(self._timeout)
 
-    def secure(self, context: Any, server_hostname: str | None) -> None:
+    def secure(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
         """Go on under TLS.
 
         Raises:
@@ -179,11 +179,12 @@ class SocketTransport:
 class TlsUpgrade:
     """Stands for a TLS context where PyMySQL wraps its socket, so that the transport stays the same one."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
 
     def wrap_socket(self, transport: SocketTransport, server_hostname: str | None = None) -> SocketTransport:
         """As of a TLS context."""
+        assert self._context is not None  # without one, nothing is wrapped
         transport.secure(self._context, server_hostname)
         return transport
 
