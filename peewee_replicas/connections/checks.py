@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from peewee import OperationalError
+
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..routing.router import Router
 from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
-from .primary_session import QUESTION_SECONDS
+from .questions import QUESTION_SECONDS
 from .user_database import UserDatabase
 
 logger = logging.getLogger("peewee.replicas")
+
+
+class LostByAsking(OperationalError):
+    """A new connection was good until the library asked it something; another will not be asked."""
 
 
 class ConnectionChecks:
@@ -53,6 +59,9 @@ class ConnectionChecks:
 
         Parameters:
             name: the node's.
+
+        Raises:
+            LostByAsking: it is lost through that; opening it once more will do.
         """
         db, router, cluster = self.db, self.router, self.cluster
         if db.server_version is None:
@@ -70,7 +79,8 @@ class ConnectionChecks:
             settings: dict[str, object] = dict(conn.ask(conn.dialect.COMPARE, QUESTION_SECONDS))
         except Exception as exc:
             if conn.dropped():
-                raise  # there is no connection any more, whoever asked
+                self.cluster.settings_met.give_up(name)
+                raise LostByAsking(*exc.args) from exc
             logger.debug("the settings of %s are not compared with the other nodes': %s", name, exc)
             return
         self.cluster.settings_met.add(name, settings)

@@ -8,6 +8,7 @@ from peewee import OperationalError
 
 from ..nodes.node import Node
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, Meaning, explained, meaning, remedy
+from ..servers.wire.connection import NOTHING_SENT
 from ..servers.wire.system_errors import behind
 from .failures import ejects
 
@@ -53,6 +54,10 @@ class Diagnosis:
     def ejects(self, node: Node, exc: BaseException) -> bool:
         """Whether a node leaves the rotation because connecting to it failed with this error."""
         return ejects(self.meaning(exc), in_use=node.has_connections())
+
+    def sent_nothing(self, exc: BaseException) -> bool:
+        """Whether a question of the library's own has lost the connection before the statement left."""
+        return getattr(getattr(exc, "orig", exc), NOTHING_SENT, False)
 
     def remedy(self, exc: BaseException) -> str:
         """What to look at, in words; ``""`` where the error's own words say it."""

@@ -14,12 +14,13 @@ from ..nodes.cluster import PRIMARY, Cluster
 from ..servers.error_meanings import NO_CONNECTION, explained
 from ..servers.protocols import ServerConnection
 from ..statements.redaction import redacted
-from .checks import ConnectionChecks
+from .checks import ConnectionChecks, LostByAsking
 from .diagnosis import Diagnosis
 from .failures import may_have_happened
 from .peewee_types import ThreadState
 from .plain_database import PlainDatabase
-from .primary_session import QUESTION_SECONDS, PrimarySession
+from .primary_session import PrimarySession
+from .questions import QUESTION_SECONDS, first_row
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -101,6 +102,12 @@ class PrimaryConnection:
 
     def open(self) -> ServerConnection:
         """Open this thread's connection."""
+        try:
+            return self._open()
+        except LostByAsking:
+            return self._open()
+
+    def _open(self) -> ServerConnection:
         state = self.plain.state
         # peewee's connect() starts a new state; what is in progress in this thread has to survive that.
         kept = (state.closed, state.ctx, state.transactions, state.commit_callbacks)
@@ -332,8 +339,7 @@ class PrimaryConnection:
         if not question:
             return
         try:
-            with __exception_wrapper__:
-                answer = conn.ask(question, QUESTION_SECONDS)[0][0]
+            answer = first_row(conn, question, QUESTION_SECONDS)[0]
         except PeeweeException:
             return  # what it has refused is raised by the caller
         if str(answer).upper() in ("0", "OFF"):

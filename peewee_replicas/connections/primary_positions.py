@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from peewee import PeeweeException, __exception_wrapper__
+from peewee import PeeweeException
 
 from ..concurrency import Clock
 from ..positions import Position
 from ..servers.protocols import Row, ServerConnection, ServerDialect
 from .primary_connection import PrimaryConnection
+from .questions import first_row
 from .replica_connections import ReplicaConnections
 
 AWAY_SECONDS = 1.0
@@ -87,8 +88,7 @@ class PrimaryPositions:
         # A primary that hangs must cost no more than one that cannot be connected to, and only once.
         seconds = AWAY_SECONDS if self._cluster.reader.breaker.open else conn.connect_timeout
         try:
-            with __exception_wrapper__:
-                return conn.ask(getattr(conn.dialect, question), seconds)[0], conn.dialect
+            return first_row(conn, getattr(conn.dialect, question), seconds), conn.dialect
         except PeeweeException as exc:
             self._diagnosis.name_node(exc, self._cluster.reader.label)
             raise

@@ -15,11 +15,9 @@ from ..statements.kinds import NAMED_LOCK
 from ..statements.redaction import redacted
 from ..statements.tokens import first_word
 from .named_locks import NamedLocks
+from .questions import QUESTION_SECONDS
 
 logger = logging.getLogger("peewee.replicas")
-
-QUESTION_SECONDS = 2.0
-"""Seconds that the library waits for the answer to a question of its own on one of the user's connections."""
 
 # Kinds whose text says all about what they leave behind in a session. A write is none: a procedure, a
 # trigger or a function in it may do anything, and servers report a change only where there was one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from peewee import OperationalError, PeeweeException, __exception_wrapper__
+from peewee import OperationalError, PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
 from ..concurrency import Clock
@@ -12,11 +12,12 @@ from ..nodes.cluster import Cluster
 from ..nodes.node import Node
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, explained
 from ..servers.protocols import ServerConnection
-from .checks import ConnectionChecks
+from .checks import ConnectionChecks, LostByAsking
 from .diagnosis import Diagnosis
 from .opening import NodeOpening, TurnedAway
 from .plain_database import NodeDatabase, PlainDatabase
-from .primary_session import QUESTION_SECONDS, PrimarySession
+from .primary_session import PrimarySession
+from .questions import QUESTION_SECONDS, first_row
 
 _NOT_READY = 1047  # ER_UNKNOWN_COM_ERROR
 
@@ -100,6 +101,10 @@ class ReplicaConnections:
             conn.listener = self.session.statement_ended if node.is_primary else None
         except MaxConnectionsExceeded:
             raise  # the client's own limit says nothing about the node
+        except LostByAsking:
+            database.discard()
+            self.open(node, database)
+            return
         except BaseException as exc:
             database.discard()
             self._not_opened(node, exc)
@@ -111,12 +116,16 @@ class ReplicaConnections:
 
     def _check_ready(self, node: Node, conn: ServerConnection) -> None:
         question = conn.dialect.READY
-        with __exception_wrapper__:
-            ready, rejects = conn.ask(question, QUESTION_SECONDS)[0] if question else ("ON", "NONE")
-        if (ready, rejects) != ("ON", "NONE"):
-            raise OperationalError(
-                _NOT_READY, f"still not ready: wsrep_ready={ready}, wsrep_reject_queries={rejects}"
-            )
+        if question:
+            try:
+                ready, rejects = first_row(conn, question, QUESTION_SECONDS)
+            except PeeweeException as exc:
+                # Whatever keeps it from answering, its own limit on statements for one, it has not said yes.
+                raise OperationalError(_NOT_READY, f"it does not say that it is ready: {exc}") from exc
+            if (ready, rejects) != ("ON", "NONE"):
+                raise OperationalError(
+                    _NOT_READY, f"still not ready: wsrep_ready={ready}, wsrep_reject_queries={rejects}"
+                )
         node.unready = False
 
     def _not_opened(self, node: Node, exc: BaseException) -> None:
@@ -170,16 +179,19 @@ class ReplicaConnections:
         conn.internal = conn.initialized = True
         return conn
 
-    def ask_wait(self, conn: ServerConnection, query: str) -> tuple[object, ...] | Exception:
+    def ask_wait(
+        self, conn: ServerConnection, query: str, seconds: float | None
+    ) -> tuple[object, ...] | Exception:
         """The first row of the answer to a wait of the library's own, or the error in which the wait ended.
+
+        Parameters:
+            seconds: how long the answer may take in all.
 
         Raises:
             PeeweeException: the connection is lost.
         """
         try:
-            with __exception_wrapper__:
-                row = tuple(conn.ask(query)[0])
-                return row
+            return first_row(conn, query, seconds)
         except PeeweeException as exc:
             # A limit on statements that the user has set ends our wait, and says nothing about the node.
             if self.diagnosis.meaning(exc) != "statement":

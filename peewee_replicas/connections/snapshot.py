@@ -57,7 +57,9 @@ class Snapshot:
                 if catch_up is not None and not catch_up.known(replica, conn.server_identity):
                     # A wait inside an open snapshot would be of no use.
                     query = catch_up.query(replica, conn)
-                    if not query or not catch_up.learn(replica, conn, connections.ask_wait(conn, query)):
+                    if not query or not catch_up.learn(
+                        replica, conn, connections.ask_wait(conn, query, catch_up.answer_seconds(conn))
+                    ):
                         database.discard()
                         return False
                 for statement in conn.dialect.SNAPSHOT:

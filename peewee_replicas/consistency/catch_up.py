@@ -47,7 +47,7 @@ class CatchUp:
         self._left = seconds
         self._text = ""
         self._sent = 0.0
-        self._waits = False
+        self._waits = 0.0
 
     def add(self, position: Position) -> None:
         """Wait for that as well."""
@@ -91,10 +91,15 @@ class CatchUp:
             left = 0.0  # it has to be seen to move before it is waited on again
         if replica.role == "primary":
             left = 0.0  # found to be the primary by another address, where some servers wait in vain
-        self._sent, self._waits = now, left > 0
+        self._sent, self._waits = now, left
         if not self._text:
             self._text = self._position.text()
         return str(conn.dialect.wait(self._text, left))
+
+    def answer_seconds(self, conn: ServerConnection) -> float | None:
+        """Seconds that the answer to the last `query` may take: the wait itself, and time to answer."""
+        spare = conn.connect_timeout
+        return None if spare is None else self._waits + spare
 
     def learn(self, replica: Node, conn: ServerConnection, answer: Row | Exception | None) -> bool:
         """Take in the answer; True if the node has reached the position."""
@@ -115,6 +120,8 @@ class CatchUp:
         conn.server_identity = answer[1]
         if not reached:
             self._left -= now - self._sent
-            if self._waits or progress.stalled is not None:  # a look without a wait tells nothing of stalling
+            if (
+                self._waits > 0 or progress.stalled is not None
+            ):  # a look without a wait tells nothing of stalling
                 progress.stall(now)
         return bool(reached)

@@ -312,7 +312,12 @@ class Consistency:
         if level == "eventual":
             return NOTHING if moved is None else Needs(moved, "")
         if level == "strong":
-            now = self.primary.current()
+            try:
+                now = self.primary.current()
+            except Exception as exc:
+                if self.primary.is_unreachable(exc):
+                    raise
+                return self._untold(exc)  # the primary itself shows everything
             return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
         sessions = self._sessions(level)
         try:

@@ -79,14 +79,17 @@ class PooledConnector(PooledMySQLDatabase, MySQLConnector):
         if self.opening.is_outdated(conn):
             return True
         # A read that meets a dead connection is sent elsewhere; a write could not be, so it is pinged for.
-        return bool(conn.dropped() if self.opening.guarded else super()._is_closed(conn))
+        # Within a time limit, as the pool is locked meanwhile.
+        return bool(conn.dropped() if self.opening.guarded else not conn.is_alive())
 
     def _can_reuse(self, conn: wire.Connection) -> bool:
         # What the next user of this connection must not meet: another's session.
         if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
             return False
         # peewee's own rolls back, and with that the server tells what a failed statement has left.
-        reusable = bool(super()._can_reuse(conn)) and conn.replaceable and not conn.busy
+        with conn.within(conn.connect_timeout):
+            clean = bool(super()._can_reuse(conn))
+        reusable = clean and conn.replaceable and not conn.busy
         conn.initialized = False  # a subclass's _initialize_connection() runs again at check-out
         return reusable
 
@@ -99,9 +102,8 @@ class PooledDatabase(UserDatabase, Protocol):
 
 
 def _drop(db: PooledDatabase, conn: ServerConnection) -> None:
-    # The user may have closed it already, and to PyMySQL closing twice is an error.
-    if getattr(conn, "open", True):
-        db._close(conn, close_conn=True)
+    # One that is closed already keeps its place in the pool until the pool is told.
+    db._close(conn, close_conn=True)
 
 
 class _PooledPrimary(PlainDatabase):

@@ -82,7 +82,9 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
     try:
         if _may_go_together(execution, database, conn, progress):
             return _send_together(execution, node, database, catch_up, query)
-        if not catch_up.learn(node, conn, execution.parts.replicas.ask_wait(conn, query)):
+        if not catch_up.learn(
+            node, conn, execution.parts.replicas.ask_wait(conn, query, catch_up.answer_seconds(conn))
+        ):
             raise behind(execution)
         return attempt(execution, node, database)
     finally:
@@ -111,7 +113,7 @@ def _send_together(
     there = False
     cursor: Cursor = _NOTHING
     failure: Exception | None = None
-    conn.send_ahead(query)
+    conn.send_ahead(query, catch_up.answer_seconds(conn))
     try:
         cursor = attempt(execution, node, database, final=False)
     except PeeweeException as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peewee import PeeweeException
+from peewee import PeeweeException, __exception_wrapper__
 from playhouse.pool import MaxConnectionsExceeded
 
 from ..connections.failures import TREATMENTS
@@ -71,9 +71,13 @@ def _sets_something(kind: str, sql: str) -> bool:
 
 
 def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
-    """Whether a read goes to the primary again on a new connection: it was not sent, or was lost once."""
-    treatment = TREATMENTS[execution.parts.diagnosis.meaning(exc)]
-    if execution.statement.kind != "read":
+    """Whether it goes to the primary again on a new connection: a read that was not sent, or was lost once.
+
+    Nothing else is sent again, unless it was a question of our own that lost the connection before.
+    """
+    diagnosis = execution.parts.diagnosis
+    treatment = TREATMENTS[diagnosis.meaning(exc)]
+    if execution.statement.kind != "read" and not diagnosis.sent_nothing(exc):
         return False
     if treatment.read == "again" and not execution.resent:
         execution.resent = True
@@ -87,7 +91,8 @@ def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
 
 
 def _under_guard(execution: Execution, conn: ServerConnection) -> Cursor:
-    conn.run_setting(conn.dialect.GUARD)
+    with __exception_wrapper__:
+        conn.run_setting(conn.dialect.GUARD)
     try:
         return execution.parts.primary.plain.send(execution.sql, execution.params)
     except PeeweeException as exc:
@@ -96,7 +101,17 @@ def _under_guard(execution: Execution, conn: ServerConnection) -> Cursor:
         raise
     finally:
         if not conn.dropped():
-            conn.run_setting_when_idle(conn.dialect.UNGUARD)
+            _lift_guard(execution, conn)
+
+
+def _lift_guard(execution: Execution, conn: ServerConnection) -> None:
+    """Allow writes again. A connection on which that fails is closed; what was read on it stays read."""
+    try:
+        conn.run_setting_when_idle(conn.dialect.UNGUARD)
+    except BaseException as exc:
+        execution.parts.primary.abandon(conn)
+        if not isinstance(exc, Exception):
+            raise
 
 
 def on_reader(execution: Execution) -> Cursor:

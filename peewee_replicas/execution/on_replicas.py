@@ -141,8 +141,9 @@ def _elsewhere(execution: Execution) -> Node | None:
         try:
             now = parts.consistency.primary.current()
         except PeeweeException as exc:
-            eventual = parts.consistency.level_of(execution.frame) == "eventual"
-            if not (eventual and parts.diagnosis.has_no_connection(exc)):
+            if not parts.diagnosis.has_no_connection(exc):
+                return None  # it does not tell, and shows everything itself
+            if parts.consistency.level_of(execution.frame) != "eventual":
                 raise
             return parts.router.choice.another(tried)
         if now is None:

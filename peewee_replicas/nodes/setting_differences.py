@@ -14,11 +14,16 @@ class Comparison:
 
     def __init__(self) -> None:
         self._compared: dict[str, dict[str, object]] = {}
+        self._given_up: set[str] = set()
         self._lock = new_lock()
 
     def needed(self, name: str) -> bool:
-        """Whether this node's settings have not been read yet."""
-        return name not in self._compared
+        """Whether this node's settings are still to be read."""
+        return name not in self._compared and name not in self._given_up
+
+    def give_up(self, name: str) -> None:
+        """Ask this node no more: a connection was lost with the question."""
+        self._given_up.add(name)
 
     def add(self, name: str, settings: dict[str, object]) -> None:
         """Log, once per node, which of its settings differ from those of the first node connected to."""
@@ -42,3 +47,4 @@ class Comparison:
         with self._lock:
             for name in set(self._compared) - names:
                 self._compared.pop(name, None)
+            self._given_up &= names

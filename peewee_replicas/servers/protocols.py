@@ -8,6 +8,7 @@ the dialects and the connections have them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 from .position import Position
@@ -240,7 +241,10 @@ class Connection(Protocol):
         """
 
     def run_setting(self, sql: str) -> None:
-        """Run a setting of the library's own, which does not count as a change of the session."""
+        """Run a setting of the library's own, which does not count as a change of the session.
+
+        A server that does not answer within ``connect_timeout`` counts as lost (2006).
+        """
 
     def run_setting_when_idle(self, sql: str) -> None:
         """As `run_setting`; while rows are still to be read, only before the next statement."""
@@ -331,8 +335,12 @@ class ServerConnection(Connection, Protocol):
     def socket(self) -> Socket | None:
         """The socket, or None while the connection is closed."""
 
-    def send_ahead(self, sql: str) -> None:
-        """Let a query of the library's own leave with the next statement, before it, in one packet."""
+    def send_ahead(self, sql: str, seconds: float | None) -> None:
+        """Let a query of the library's own leave with the next statement, before it, in one packet.
+
+        Parameters:
+            seconds: how long its own answer may take in all.
+        """
 
     def recall_ahead(self) -> None:
         """Take back what `send_ahead` was given, if no statement followed."""
@@ -342,6 +350,9 @@ class ServerConnection(Connection, Protocol):
 
     def finish_query(self) -> list[Record] | Exception:
         """The rows of the query that `start_query` sent, by column name, or the server's refusal."""
+
+    def within(self, seconds: float | None) -> AbstractContextManager[None]:
+        """A context manager: what is sent and read in it may take so many seconds in all."""
 
     def drain(self) -> None:
         """Read the rest of the last statement's results, and throw it away."""

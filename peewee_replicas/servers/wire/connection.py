@@ -36,6 +36,9 @@ from .transport import SocketTransport, TlsUpgrade, Transport, open_tcp, open_un
 
 __all__ = ["ASKED_FOR", "AUTOCOMMIT", "STUMBLES", "Connection"]
 
+NOTHING_SENT = "_peewee_replicas_nothing_sent"
+"""Marks an error with which a question of the library's own has lost the connection, before the statement."""
+
 # What of the protocol is asked for beside what PyMySQL asks for, where the server offers it.
 ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 
@@ -61,6 +64,7 @@ class Connection(SessionState, _Connection):
     """
 
     _ahead = b""
+    _ahead_seconds: float | None = None
     _unsent = b""
     _halfway = False  # a command was sent, and its answer has not been read to its end
     _broken_off: str | bytes = ""
@@ -271,10 +275,22 @@ class Connection(SessionState, _Connection):
             try:
                 answer = self.ask("SHOW VARIABLES LIKE 'max_allowed_packet'", self.connect_timeout)
                 self._limit = int(answer[0][1])
-            except (err.MySQLError, IndexError, ValueError):
+            except (err.MySQLError, IndexError, ValueError) as exc:
+                self._check_still_open(exc)
                 self._limit = 0  # not known: the server will say so itself
         if self._limit and size > self._limit:
             raise self._too_large(sql, "nothing was sent")
+
+    def _check_still_open(self, exc: Exception) -> None:
+        """After a failed question of the library's own, which a statement of the user's was to follow.
+
+        Raises:
+            OperationalError: 2006, marked with `NOTHING_SENT`; the connection is lost.
+        """
+        if self._sock is None:
+            failure = err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({exc})")
+            setattr(failure, NOTHING_SENT, True)
+            raise failure from exc
 
     def _size(self, sql: str | bytes) -> int:
         """The length of the packets of a statement in bytes."""
@@ -514,7 +530,8 @@ class Connection(SessionState, _Connection):
         own, self.internal = self.internal, True
         sequence, self._next_seq_id = self._next_seq_id, 1
         try:
-            result.read()
+            with self.within(self._ahead_seconds):
+                result.read()
             self.answer_ahead = (result.rows or (None,))[0]
         except err.MySQLError as exc:
             if self._sock is None:
@@ -524,11 +541,15 @@ class Connection(SessionState, _Connection):
             self.internal = own
         self._next_seq_id = sequence
 
-    def send_ahead(self, sql: str) -> None:
+    def send_ahead(self, sql: str, seconds: float | None) -> None:
         """Let a query of the library's own leave in one send with the next statement, before it.
 
         What it answers is in `answer_ahead` afterwards: its first row, or the error it ended in.
+
+        Parameters:
+            seconds: how long its own answer may take in all, before the server counts as lost (2013).
         """
+        self._ahead_seconds = seconds
         query = sql.encode(self.encoding)
         self._ahead = (len(query) + 1).to_bytes(3, "little") + b"\0" + bytes([COMMAND.COM_QUERY]) + query
         self._unsent = self._ahead
@@ -633,7 +654,7 @@ class Connection(SessionState, _Connection):
     def is_alive(self) -> bool:
         """Whether the server answers a ping on this connection within ``connect_timeout``; one round trip."""
         try:
-            with self._within(self.connect_timeout):
+            with self.within(self.connect_timeout):
                 self.ping(False)
         except Exception:
             return False
@@ -648,13 +669,13 @@ class Connection(SessionState, _Connection):
         """
         own, self.internal = self.internal, True
         try:
-            with self._within(timeout):
+            with self.within(timeout):
                 self._execute_command(COMMAND.COM_QUERY, sql)
                 return tuple(self._read_whole().rows or ())
         finally:
             self.internal = own
 
-    def _within(self, seconds: float | None) -> AbstractContextManager[None]:
+    def within(self, seconds: float | None) -> AbstractContextManager[None]:
         """A context manager: what is sent and read in it may take so many seconds in all."""
         return nullcontext() if self._rfile is None else self._rfile.within(seconds)
 
@@ -679,11 +700,19 @@ class Connection(SessionState, _Connection):
         return [dict(zip(names, row, strict=True)) for row in result.rows or ()]
 
     def run_setting(self, sql: str) -> None:
-        """Run a setting of the library's own; it leaves no mark on the session."""
+        """Run a setting of the library's own; it leaves no mark on the session.
+
+        Raises:
+            OperationalError: 2006, where the connection is lost: what was to follow was not sent.
+        """
         effect_known, own = self.effect_known, self.internal
         self.effect_known = self.internal = True
         try:
-            self._command(sql)
+            with self.within(self.connect_timeout):
+                self._command(sql)
+        except err.MySQLError as exc:
+            self._check_still_open(exc)
+            raise
         finally:
             self.effect_known, self.internal = effect_known, own
 

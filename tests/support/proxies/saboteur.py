@@ -96,9 +96,14 @@ class Saboteur(Listener):
         self._target = ("127.0.0.1", port)
         self._plans: list[tuple[bytes, str, bytes]] = []
         self._refusal = b""
+        self._over = threading.Event()
         self.die_after_cut = False  # whether the server seems to have died with a connection that was cut
         self.spoiled = 0
         self.refused = 0
+
+    def __exit__(self, *error: Any) -> None:
+        self._over.set()
+        super().__exit__(*error)
 
     def refuse(self, number: int, text: str = "not you") -> None:
         """Refuse each further client before the handshake with this error; 0: none any more."""
@@ -112,6 +117,14 @@ class Saboteur(Listener):
         """Cut the connection ``"before"`` the server sees the next such statement, or ``"after"`` it has
         executed it and before the client hears of that."""
         self._plans.append((marker.encode(), when, b""))
+
+    def hold(self, marker: str) -> None:
+        """From the next such statement on, let nothing more through on its connection, and say nothing."""
+        self._plans.append((marker.encode(), "hold", b""))
+
+    def delay(self, marker: str, seconds: float) -> None:
+        """Let the next such statement go on its way only after so many seconds."""
+        self._plans.append((marker.encode(), "delay", str(seconds).encode()))
 
     def _plan_for(self, data: bytes) -> tuple[str, bytes] | None:
         for plan in self._plans:
@@ -151,6 +164,15 @@ class Saboteur(Listener):
             if plan is not None and plan[0] == "answer":
                 client.sendall(plan[1])
                 continue
+            if plan is not None and plan[0] == "hold":
+                mute.set()
+                with suppress(OSError):
+                    while client.recv(1 << 16):
+                        pass
+                break
+            if plan is not None and plan[0] == "delay":
+                self._over.wait(float(plan[1]))
+                plan = None
             if plan is not None:
                 mute.set()
             with suppress(OSError):

@@ -80,7 +80,7 @@ def ends_well(conn: Any, server: ScriptedServer, answer: bytes) -> None:
     server.answers["UPDATE"] = answer
     began = time.monotonic()
     try:
-        with conn._within(SECONDS):
+        with conn.within(SECONDS):
             conn.query("UPDATE t SET n = 1")
     except err.MySQLError:
         pass
