@@ -16,7 +16,9 @@ from .on_primary import bound, bound_for_prefetch, stays_at_primary
 from .pooled_mysql import PooledMySQL
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
+
+    from ..databases.argument_types import AsyncArguments
 
 
 class AsyncReplicatedDatabase(Replicated, PooledMySQL):
@@ -43,6 +45,10 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     members = TaskMembers
     _members: TaskMembers
     _model_class = AsyncModel
+
+    if TYPE_CHECKING:
+
+        def __init__(self, database: str | None, **kwargs: Unpack[AsyncArguments]) -> None: ...
 
     def _as_primary(self) -> PlainDatabase:
         return TaskPrimary(self, self.beneath)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from peewee import Database, MySQLDatabase
 from playhouse.pool import PooledMySQLDatabase
@@ -16,6 +16,11 @@ from ..servers.wire import connection as wire
 from .assembly import Assembly
 from .replicated import Replicated
 from .routed_members import RoutedMembers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .argument_types import MySQLArguments, PooledArguments
 
 
 class MySQLConnector(MySQLDatabase):
@@ -70,6 +75,10 @@ class ReplicatedDatabase(Replicated, MySQLConnector):
     """
 
     beneath = MySQLConnector
+
+    if TYPE_CHECKING:
+        # Every argument by its name, so that a checker refuses others. What runs takes them as peewee's does.
+        def __init__(self, database: str | None, **kwargs: Unpack[MySQLArguments]) -> None: ...
 
 
 class PooledConnector(PooledMySQLDatabase, MySQLConnector):
@@ -198,6 +207,10 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledConnector):
     assembly = _PooledAssembly
     members = _PooledMembers
     _members: _PooledMembers
+
+    if TYPE_CHECKING:
+
+        def __init__(self, database: str | None, **kwargs: Unpack[PooledArguments]) -> None: ...
 
     def _as_primary(self) -> PlainDatabase:
         return _PooledPrimary(self, self.beneath)

@@ -7,6 +7,7 @@ from typing import Any
 from peewee import DatabaseProxy
 
 from ..errors import ConfigurationError
+from ..routing.settings import Level
 from ..scopes.scope import Scope
 from .replicated import Replicated
 from .routed_members import members_of
@@ -41,7 +42,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         super().initialize(obj)
 
     def readonly(
-        self, *, consistency: str | None = None, max_lag: float | None = None, snapshot: bool = False
+        self, *, consistency: Level | None = None, max_lag: float | None = None, snapshot: bool = False
     ) -> Scope[ReplicatedDatabaseProxy]:
         """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
         return Scope(self, lambda: self._scopes().enter_readonly(consistency, snapshot, max_lag))

@@ -11,7 +11,7 @@ from ..connections.plain_database import PlainDatabase
 from ..errors import ConfigurationError
 from ..events import NodeHook, Route, RouteHook
 from ..nodes.replica import Replica
-from ..routing.settings import OWN_ARGUMENTS, checked
+from ..routing.settings import OWN_ARGUMENTS, Level, checked
 from ..scopes.scope import Scope
 from .assembly import Assembly
 from .routed_members import RoutedMembers
@@ -164,7 +164,7 @@ class Replicated(peewee.Database):
     # Scopes and routes
 
     def readonly(
-        self, *, consistency: str | None = None, max_lag: float | None = None, snapshot: bool = False
+        self, *, consistency: Level | None = None, max_lag: float | None = None, snapshot: bool = False
     ) -> Scope[Self]:
         """A scope, and a decorator, in which all reads go to one replica and nothing can be written.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from peewee import SENTINEL, OperationalError, SqliteDatabase, __exception_wrapper__, sqlite3
 
@@ -34,6 +34,11 @@ from .argument_names import names_taken
 from .assembly import Assembly
 from .replicated import Replicated
 from .routed_members import RoutedMembers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .argument_types import SqliteArguments
 
 Pragmas = dict[str, object] | Sequence[tuple[str, object]]
 """SQLite's settings, as peewee takes them."""
@@ -372,7 +377,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         lock_type: str | None = None,
         *,
         readers: int = 2,
-        **kwargs: object,
+        **kwargs: Unpack[SqliteArguments],
     ) -> None:
         super().__init__(
             database,
