@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from greenlet import getcurrent
 from playhouse.pwasyncio import await_
 
+from ..concurrency import Clock
 from ..connections.opening import NodeOpening, TurnedAway
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
-from ..connections.replica_connections import ReplicaConnections
+from ..connections.replica_connections import FIRST_LOOK_SECONDS, ReplicaConnections
 from ..connections.user_database import UserDatabase
 from ..nodes.node import Node
+from ..nodes.prober import Prober
 from ..servers.protocols import ServerConnection
 from .connection import Connection
 from .pool import Pool
@@ -21,6 +26,8 @@ from .pooled_mysql import POOL_ARGUMENTS
 from .tasks import TaskState
 
 _CANNOT_REACH = 2003  # CR_CONN_HOST_ERROR
+_LOOK_PAUSE_SECONDS = 0.005
+_LOOK_AGAIN_SECONDS = 10.0
 
 
 class TaskDatabase(UserDatabase, Protocol):
@@ -98,21 +105,31 @@ class TaskNode(NodeDatabase):
         return self.db.forget_task(task)
 
 
+async def _looked(prober: Prober, until: float) -> None:
+    while not prober.looked.is_set() and Clock.monotonic() < until:
+        await asyncio.sleep(_LOOK_PAUSE_SECONDS)
+
+
 class TaskReplicas(ReplicaConnections):
     """The connections of tasks to the nodes that serve reads."""
 
     primary: TaskPrimary
+    _look_until = -math.inf
 
-    def reach(self, node: Node) -> NodeDatabase:
-        """The node's database with a connection that is this task's until it is given back."""
+    def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
+        """The node's database with a connection that is this task's until it is given back.
+
+        Parameters:
+            patient: whether to wait also where all connections are kept beyond a statement.
+        """
         state = self.primary.state
         database: TaskNode = node.database  # type: ignore[assignment]  # what `make` gave
         if database.is_open:
-            super().reach(node)
+            super().reach(node, patient=patient)
         else:
             if state.leases:
                 self.return_leases(state)  # who waits holds nothing that others wait for
-            if not self._lease(node, database, state):
+            if not self._lease(node, database, patient or not state.keeps):
                 try:
                     self.open(node, database)
                 except BaseException:
@@ -124,14 +141,14 @@ class TaskReplicas(ReplicaConnections):
             task_connection(database.conn).stream(True)
         return database
 
-    def _lease(self, node: Node, database: TaskNode, state: TaskState) -> bool:
+    def _lease(self, node: Node, database: TaskNode, patient: bool) -> bool:
         """Take a connection out of the node's pool; False: there is a place for a new one."""
         db = database.db
         pool = db.pool_here()
         conn = db.take_from(pool)
         if conn is None and pool.full:
             # Who has the primary's connection waits only for connections that come back by themselves.
-            conn = await_(pool.wait(patient=not state.keeps))
+            conn = await_(pool.wait(patient=patient))
             spent = conn is not None and (conn.dropped() or db.is_outdated(conn))
             if spent:
                 pool.renew(conn)
@@ -148,6 +165,24 @@ class TaskReplicas(ReplicaConnections):
             return False
         database.state.set_connection(conn)
         return True
+
+    def await_lag(self) -> None:
+        """As the synchronous form's, without keeping the event loop waiting.
+
+        A scope is often entered outside of a greenlet, where nothing can be waited for. Then the first
+        statement in it waits, see `TaskMembers`.
+        """
+        prober = self.cluster.prober
+        if prober is None:
+            return
+        prober.use(self)
+        if getcurrent().parent is None or prober.looked.is_set():
+            return
+        now = Clock.monotonic()
+        if now > self._look_until + _LOOK_AGAIN_SECONDS:
+            self._look_until = now + FIRST_LOOK_SECONDS  # all tasks together wait no longer than one would
+        if now < self._look_until:
+            await_(_looked(prober, self._look_until))
 
     def retry_ejected(self) -> None:
         """As the synchronous form's; what was opened is given back with the others."""

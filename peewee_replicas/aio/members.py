@@ -22,6 +22,7 @@ from ..databases.routed_members import RoutedMembers
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
 from ..nodes.spec import NodeSpec
+from ..scopes.frames import any_here, tightest_lag
 from ..statements.redaction import redacted
 from .connections import (
     TaskDatabase,
@@ -100,6 +101,13 @@ class TaskMembers(RoutedMembers):
                 "`await db.run(function)`."
             )
 
+    def _await_lag(self) -> None:
+        """In a scope with a bound on lag, wait for the prober's first look: entering the scope could not."""
+        cluster = self.parts.cluster
+        unknown = any_here() and cluster.prober is not None and not cluster.prober.looked.is_set()
+        if unknown and tightest_lag(cluster) is not None:
+            self.parts.replicas.await_lag()
+
     def after_use(self, state: TaskState, had_writer: bool, sql: str = "") -> None:
         """Give back what this use of the database has taken and does not need any more.
 
@@ -124,6 +132,7 @@ class TaskMembers(RoutedMembers):
     def connect(self, reuse_if_open: bool, at_primary: bool) -> bool:
         """As the synchronous form's."""
         self._need_greenlet("connect()")
+        self._await_lag()
         state = self.plain.state
         had_writer = state.conn is not None
         try:
@@ -142,6 +151,7 @@ class TaskMembers(RoutedMembers):
     def execute_sql(self, sql: str, params: Any, at_primary: bool) -> Any:
         """As the synchronous form's; what it has taken out of a pool goes back at once."""
         self._need_greenlet("query: ", sql)
+        self._await_lag()
         state = self.plain.state
         had_writer = state.conn is not None
         try:
@@ -161,6 +171,7 @@ class TaskMembers(RoutedMembers):
 
     def scope_node(self, at_primary: bool) -> PlainDatabase | None:
         """As the synchronous form's; the user is given the connection, and may go on using it."""
+        self._await_lag()
         database = super().scope_node(at_primary)
         state = self.plain.state
         if isinstance(database, TaskNode) and database in state.leases and not database.state.kept:
@@ -176,6 +187,7 @@ class TaskMembers(RoutedMembers):
         """Run a statement whose rows come from the server on demand, on a connection kept until their end."""
         state = self.plain.state
         had_writer = state.conn is not None
+        self._await_lag()
         state.streaming = True
         try:
             cursor = super().execute_sql(sql, params, at_primary)

@@ -89,6 +89,11 @@ class PlainDatabase:
         """Connect; `waits` says whether to wait for a connection of the client's own pool."""
         self.beneath.connect(self.db)
 
+    @property
+    def waits_without_end(self) -> bool:
+        """Whether waiting for a connection of the client's own pool has no time limit."""
+        return False
+
     def close_unused(self) -> None:
         """Close the connections that nobody uses, where there is a pool."""
 

@@ -19,6 +19,9 @@ from .plain_database import NodeDatabase, PlainDatabase
 from .primary_session import PrimarySession
 from .questions import QUESTION_SECONDS, first_row
 
+FIRST_LOOK_SECONDS = 0.5
+"""Seconds that a scope with a bound on lag waits for the prober's first look."""
+
 _NOT_READY = 1047  # ER_UNKNOWN_COM_ERROR
 
 
@@ -61,8 +64,13 @@ class ReplicaConnections:
 
     # Finding and opening
 
-    def reach(self, node: Node) -> NodeDatabase:
-        """The node's database with a connection of this thread that is not known to be dead."""
+    def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
+        """The node's database with a connection of this thread that is not known to be dead.
+
+        Parameters:
+            patient: whether to wait for a connection of the node's pool, up to the pool's own time limit,
+                also where this thread holds one for which others may wait.
+        """
         database: NodeDatabase = node.database  # type: ignore[assignment]  # what `make` gave
         if database.is_open:
             conn = database.open_conn
@@ -71,26 +79,29 @@ class ReplicaConnections:
                     conn.drain()
                 except Exception:
                     database.discard()
-                    return self.reach(node)
+                    return self.reach(node, patient=patient)
             outdated = database.db.opening.is_outdated(conn)
             # A transaction or a changed session that a raw cursor left here would make later reads wrong.
             if not outdated and not conn.dropped() and (conn.busy or not (conn.transaction or conn.changes)):
                 return database
             database.discard()
-        self.open(node, database)
+        self.open(node, database, patient=patient)
         return database
 
-    def open(self, node: Node, database: NodeDatabase) -> None:
+    def open(self, node: Node, database: NodeDatabase, *, patient: bool = False) -> None:
         """Open a connection to a node, and take in what that says about the node.
 
         Parameters:
             database: the node's own, or another one for a connection apart.
+            patient: as of `reach`.
         """
         unreached, generation = node.unreached, self.cluster.generation
         try:
             database.follow(self.primary.db)
             database.state.unreached = unreached
-            database.open(waits=not self.holds_above(node))
+            # Without a time limit, threads that hold what the other waits for would do so for ever.
+            patient = patient and not database.waits_without_end
+            database.open(waits=patient or not self.holds_above(node))
             conn = database.open_conn
             conn.generation = generation
             self.checks.check(node.label, conn, database.db.connect_params)
@@ -230,6 +241,13 @@ class ReplicaConnections:
         return database
 
     # What the set of nodes waits for
+
+    def await_lag(self) -> None:
+        """Before a scope with a bound on lag: start the prober, and wait for its first look at the nodes."""
+        prober = self.cluster.prober
+        if prober is not None:
+            prober.use(self)
+            prober.wait_for_first_look(FIRST_LOOK_SECONDS)
 
     def attend(self, *, reads: bool = True) -> None:
         """Do what the set of replicas waits for: try nodes again, warm them up, part with those that left.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 from peewee import Database, MySQLDatabase
@@ -106,6 +107,8 @@ class PooledConnector(PooledMySQLDatabase, MySQLConnector):
 class PooledDatabase(UserDatabase, Protocol):
     """A database of this library's class with a pool, or of a user's own subclass."""
 
+    _wait_timeout: float | None
+
     def _close(self, conn: ServerConnection, /, close_conn: bool = False) -> object: ...
     def leave_pool_to_parent(self) -> None: ...
 
@@ -139,6 +142,10 @@ class _PooledNode(NodeDatabase):
             super().open()
         else:
             Database.connect(self.db)  # the pool's own would wait for a connection to come back
+
+    @property
+    def waits_without_end(self) -> bool:
+        return bool(self.db._wait_timeout == math.inf)
 
     def close_unused(self) -> None:
         self.close_idle()

@@ -19,9 +19,6 @@ from ..scopes.frames import Frame, pinning
 BOOKMARK_SECONDS = 24 * 3600.0
 """Seconds after which a bookmark is refused."""
 
-# Seconds that a scope with a bound on lag waits for the prober's first look.
-_FIRST_LOOK_SECONDS = 0.5
-
 
 class ScopeEntry:
     """Makes the frames of one database's scopes.
@@ -58,11 +55,8 @@ class ScopeEntry:
 
     def _hold_to(self, max_lag: float) -> None:
         """Before a scope with a bound of its own: know how far replicas are behind, and leave one that is."""
-        cluster = self._parts.cluster
-        if cluster.prober is not None:
-            cluster.prober.use(self._parts.replicas)
-            cluster.prober.wait_for_first_look(_FIRST_LOOK_SECONDS)
-        pin = pinning(cluster)
+        self._parts.replicas.await_lag()
+        pin = pinning(self._parts.cluster)
         if pin is not None:
             with pin.lock:
                 if pin.node is not None and not within((cast(Node, pin.node),), max_lag):

@@ -230,8 +230,8 @@ class _Readers(ReplicaConnections):
     primary: _SqlitePrimary
     writer: PrimaryConnection
 
-    def reach(self, node: Node) -> NodeDatabase:
-        database = super().reach(node)
+    def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
+        database = super().reach(node, patient=patient)
         conn = file_connection(database)
         if conn.busy:
             # Rows still being read keep that connection at the state the data had when they were asked for.
@@ -240,10 +240,10 @@ class _Readers(ReplicaConnections):
             file_connection(database).set_aside(conn)
         return database
 
-    def open(self, node: Node, database: NodeDatabase) -> None:
+    def open(self, node: Node, database: NodeDatabase, *, patient: bool = False) -> None:
         if not self.primary.locate().exists():
             self.writer.get()  # creates the file
-        super().open(node, database)
+        super().open(node, database, patient=patient)
 
 
 # What this library sets itself.

@@ -121,7 +121,8 @@ def on_reader(execution: Execution) -> Cursor:
     if execution.plan.place == REPLICA:
         parts.router.choice.stay_with(reader)
     try:
-        database = parts.replicas.reach(reader)
+        # A raw cursor has no other place: it cannot be guarded on the writer's connection.
+        database = parts.replicas.reach(reader, patient=not execution.sends)
     except MaxConnectionsExceeded:
         conn = parts.primary.plain.conn
         if conn is None or conn.transaction or not execution.sends:

@@ -162,7 +162,7 @@ class _EverythingOnPrimary:
         self._parts = parts
         self._replicas: ReplicaConnections = parts.replicas
 
-    def reach(self, _node: Node) -> _GuardedPrimary:
+    def reach(self, _node: Node, *, patient: bool = False) -> _GuardedPrimary:
         self._parts.primary.get()
         return _GuardedPrimary(self._parts)
 

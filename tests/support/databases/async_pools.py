@@ -37,7 +37,7 @@ def making(cluster: Any, db: Any) -> Iterator[Any]:
 
 def end_sessions(cluster: Any) -> None:
     """Close connections that other tests of this worker left open, so that they are not counted."""
-    for left in list(prober._probers):
+    for left in prober._probers.all():
         left.stop()  # it would connect again
     for node in cluster.nodes:
         for (session,) in node.execute(SESSIONS, (cluster.user,)):
