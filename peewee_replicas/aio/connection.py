@@ -7,7 +7,8 @@ of both forms of the library are sent, and their answers read, by one and the sa
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import socket
+from typing import Any, Protocol
 
 import aiomysql
 import aiomysql.connection
@@ -19,8 +20,10 @@ from pymysql.constants import CLIENT, CR
 from ..concurrency import Clock
 from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
+from ..servers.wire.session import Unread
 from ..servers.wire.sockets import end_when_vanished
-from .transport import Stream, close_with_loop
+from .pool import Pool
+from .transport import Reader, Stream, close_with_loop
 
 _CONNECT_SECONDS = 10.0
 
@@ -63,11 +66,18 @@ _CURSORS = {
 }
 
 
+class Streaming(Protocol):
+    """A result whose rows are read on demand."""
+
+    def wait(self) -> None:
+        """Wait a moment for its end; raises ``InterfaceError`` where it does not come."""
+
+
 class _Opening(aiomysql.connection.Connection):
     """aiomysql's connection, as far as to the end of its authentication."""
 
-    _reader: Any = None
-    _writer: Any = None
+    _reader: Reader | None = None
+    _writer: asyncio.StreamWriter | None = None
 
     async def _request_authentication(self) -> None:
         if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
@@ -79,6 +89,8 @@ class _Opening(aiomysql.connection.Connection):
 
     def hand_over(self) -> Stream:
         """Give up what it has opened."""
+        assert self._reader is not None  # it has connected
+        assert self._writer is not None
         stream = Stream(self._reader, self._writer)
         self._writer = self._reader = None
         return stream
@@ -100,8 +112,8 @@ class Connection(wire.Connection):
     """
 
     held = False
-    cursorclass: Any
-    streamed: Any = None
+    cursorclass: type[cursors.Cursor]
+    streamed: Streaming | None = None
 
     def __init__(
         self,
@@ -111,7 +123,7 @@ class Connection(wire.Connection):
         defer_connect: bool = False,
         **arguments: Any,
     ) -> None:
-        self.pool: Any = None
+        self.pool: Pool[Connection] = None  # type: ignore[assignment]  # those of statements have one
         self.last_used = 0.0
         cursor = arguments.pop("cursorclass", aiomysql.Cursor)
         if cursor not in _CURSORS:
@@ -144,13 +156,13 @@ class Connection(wire.Connection):
         if not defer_connect:
             self.connect()
 
-    def _opening(self) -> Any:
+    def _opening(self) -> _Opening:
         opening = _Opening(**self._arguments)
         if opening.connect_timeout is None:
             opening.connect_timeout = _CONNECT_SECONDS
         return opening
 
-    def connect(self, sock: Any = None) -> None:
+    def connect(self, sock: socket.socket | None = None) -> None:
         """Open the session; all of it together may take ``connect_timeout`` seconds.
 
         Raises:
@@ -196,7 +208,7 @@ class Connection(wire.Connection):
             self._set_session(settings, least)
         self._settings = ""
 
-    def leave_unread(self, result: Any) -> None:
+    def leave_unread(self, result: Unread) -> None:
         """A collected result cannot wait for the server, so its connection ends with it."""
         result.unbuffered_active = False
         self._force_close()
@@ -210,6 +222,11 @@ class Connection(wire.Connection):
             self._force_close()  # interrupted: half a statement may be under way
             raise
 
+    @property
+    def socket(self) -> Stream | None:
+        """The socket, or None while the connection is closed."""
+        return self._sock  # type: ignore[no-any-return]  # the driver has no types
+
     def stream(self, streams: bool) -> None:
         """Whether the results of the next statements are read row by row, on demand."""
         dicts = issubclass(self.cursorclass, cursors.DictCursorMixin)
@@ -219,7 +236,7 @@ class Connection(wire.Connection):
             self.cursorclass = DictCursor if dicts else Cursor
 
 
-async def _open(opening: Any, seconds: float, conn: Connection) -> Stream:
+async def _open(opening: _Opening, seconds: float, conn: Connection) -> Stream:
     try:
         try:
             await asyncio.wait_for(opening._connect(), seconds)
@@ -240,7 +257,6 @@ async def _open(opening: Any, seconds: float, conn: Connection) -> Stream:
             raise conn.malformed(exc) from exc
         for name in _LEARNED:
             setattr(conn, name, getattr(opening, name, None))
-        stream: Stream = opening.hand_over()
-        return stream
+        return opening.hand_over()
     finally:
         opening.close()

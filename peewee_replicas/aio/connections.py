@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from asyncio import AbstractEventLoop, Task
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from greenlet import getcurrent
+from peewee import Database
 from playhouse.pwasyncio import await_
 
 from ..concurrency import Clock
@@ -23,7 +24,7 @@ from ..servers.protocols import ServerConnection
 from .connection import Connection
 from .pool import Pool
 from .pooled_mysql import POOL_ARGUMENTS
-from .tasks import TaskState
+from .tasks import Task, TaskState
 
 _CANNOT_REACH = 2003  # CR_CONN_HOST_ERROR
 _LOOK_PAUSE_SECONDS = 0.005
@@ -37,14 +38,14 @@ class TaskDatabase(UserDatabase, Protocol):
     closing_in: set[AbstractEventLoop]
     _acquire_timeout: float
 
-    def drop(self, conn: object, /) -> None: ...
+    def drop(self, conn: ServerConnection, /) -> None: ...
     def close_unused(self) -> None: ...
-    def forget_task(self, task: Task[Any] | None = None, /) -> TaskState | None: ...
+    def forget_task(self, task: Task | None = None, /) -> TaskState | None: ...
     def leave_to_parent(self) -> None: ...
-    def pool_here(self) -> Pool: ...
-    def pools_here(self) -> list[Pool]: ...
-    def take_from(self, pool: Pool, /) -> Connection | None: ...
-    def is_outdated(self, conn: object, /) -> bool: ...
+    def pool_here(self) -> Pool[Connection]: ...
+    def pools_here(self) -> list[Pool[Connection]]: ...
+    def take_from(self, pool: Pool[Connection], /) -> Connection | None: ...
+    def is_outdated(self, conn: ServerConnection, /) -> bool: ...
 
 
 def task_connection(conn: ServerConnection | None) -> Connection:
@@ -63,7 +64,7 @@ class TaskPrimary(PlainDatabase):
         """What is kept for this task."""
         return self.db._state
 
-    def drop(self, conn: Any) -> None:
+    def drop(self, conn: ServerConnection) -> None:
         """Close a connection for good; one that is closed already leaves its place in the pool too."""
         self.db.drop(conn)
 
@@ -75,7 +76,7 @@ class TaskNode(NodeDatabase):
     task_ended = None
     """Nobody is told of the end of a task: the primary's object looks after all that a task holds."""
 
-    def __init__(self, primary: TaskDatabase, beneath: Any, opening: NodeOpening) -> None:
+    def __init__(self, primary: TaskDatabase, beneath: type[Database], opening: NodeOpening) -> None:
         super().__init__(primary, beneath, opening)
         for name in POOL_ARGUMENTS:
             value = self.node.overrides.get(name, getattr(primary, f"_{name}"))
@@ -92,7 +93,7 @@ class TaskNode(NodeDatabase):
         """The node's name and address, for messages."""
         return self.node.label
 
-    def drop(self, conn: Any) -> None:
+    def drop(self, conn: ServerConnection) -> None:
         """Close a connection for good; one that is closed already leaves its place in the pool too."""
         self.db.drop(conn)
 
@@ -100,7 +101,7 @@ class TaskNode(NodeDatabase):
         """Close the pools' connections that nobody uses."""
         self.db.close_unused()
 
-    def forget_task(self, task: Any = None) -> TaskState | None:
+    def forget_task(self, task: Task | None = None) -> TaskState | None:
         """Forget what a task, or the present one, has here; returns it."""
         return self.db.forget_task(task)
 
@@ -190,7 +191,7 @@ class TaskReplicas(ReplicaConnections):
         super().retry_ejected()
         state = self.primary.state
         for database in [self.made_of(node) for node in tried]:
-            if database is not None and database.is_open and database not in state.leases:
+            if isinstance(database, TaskNode) and database.is_open and database not in state.leases:
                 state.leases.append(database)
 
     def return_leases(self, state: TaskState) -> None:
@@ -204,13 +205,16 @@ class TaskReplicas(ReplicaConnections):
             database.forget_task()
             if conn is not None:
                 if state.streaming:
-                    conn.stream(False)  # nothing was streamed from there: another node, or a question
+                    task_connection(conn).stream(
+                        False
+                    )  # nothing came from there that way
                 database.close_connection(conn)
         state.leases[:] = kept
 
     def opened(self) -> list[NodeDatabase]:
         """The databases of the nodes of which this task has a connection."""
-        return [database for database in self.primary.state.leases if database.is_open]
+        leases = self.primary.state.leases
+        return [lease for lease in leases if isinstance(lease, TaskNode) and lease.is_open]
 
     def holds_above(self, node: Node) -> bool:
         """Whether this task keeps a connection beyond a statement, for which others may be waiting."""
@@ -223,7 +227,7 @@ class TaskPrimaryConnection(PrimaryConnection):
     plain: TaskPrimary
     replicas: TaskReplicas
 
-    def get(self, *, begins: bool = False) -> Any:
+    def get(self, *, begins: bool = False) -> Connection:
         """As for threads."""
         state = self.plain.state
         if state.conn is None:

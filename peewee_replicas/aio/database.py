@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
+from peewee import BaseQuery
 from playhouse.pwasyncio import AsyncModel
 
+from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
 from ..databases.replicated import Replicated
 from .connections import TaskPrimary
@@ -73,7 +75,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         """Give all of this task's connections back to their pools."""
         self.close()
 
-    async def aexecute_sql(self, sql: str, params: Any = None) -> Any:
+    async def aexecute_sql(self, sql: str, params: object = None) -> Any:
         """`execute_sql`, awaited."""
         return await self.run(self.execute_sql, sql, params)
 
@@ -88,7 +90,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         await self.run(self.connect)
         return self
 
-    async def aexecute(self, query: Any) -> Any:
+    async def aexecute(self, query: BaseQuery) -> Any:
         """As peewee's; what is bound to `on_primary` stays there."""
         own = query._database
         try:
@@ -99,35 +101,37 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
             if self.at_primary:
                 query.bind(own)  # it was there for this once
 
-    async def get(self, query: Any) -> Any:
+    async def get(self, query: BaseQuery) -> Any:
         """As peewee's."""
         return await super().get(bound(self, query))
 
-    async def first(self, query: Any, n: int = 1) -> Any:
+    async def first(self, query: BaseQuery, n: int = 1) -> Any:
         """As peewee's."""
         return await super().first(bound(self, query), n)
 
-    async def list(self, query: Any) -> Any:
+    async def list(self, query: BaseQuery) -> Any:
         """As peewee's."""
         return await super().list(bound(self, query))
 
-    async def scalar(self, query: Any) -> Any:
+    async def scalar(self, query: BaseQuery) -> Any:
         """As peewee's."""
         return await super().scalar(bound(self, query))
 
-    async def count(self, query: Any) -> Any:
+    async def count(self, query: BaseQuery) -> int:
         """As peewee's."""
-        return await super().count(bound(self, query))
+        number: int = await super().count(bound(self, query))
+        return number
 
-    async def exists(self, query: Any) -> Any:
+    async def exists(self, query: BaseQuery) -> bool:
         """As peewee's."""
-        return await super().exists(bound(self, query))
+        found: bool = await super().exists(bound(self, query))
+        return found
 
-    async def aprefetch(self, query: Any, *subqueries: Any) -> Any:
+    async def aprefetch(self, query: BaseQuery, *subqueries: object) -> Any:
         """As peewee's."""
         return await super().aprefetch(*(bound_for_prefetch(self, one) for one in (query, *subqueries)))
 
-    async def iterate(self, query: Any, buffer_size: int | None = None) -> AsyncGenerator[Any, None]:
+    async def iterate(self, query: BaseQuery, buffer_size: int | None = None) -> AsyncGenerator[Any, None]:
         """Go through a query's rows while they come from the server, on a connection kept until the end.
 
         Parameters:
@@ -159,11 +163,11 @@ class TaskConnection:
         """A cursor, inside of ``await db.run(…)``."""
         return self._database.cursor()
 
-    async def execute(self, sql: str, params: Any = None) -> Any:
+    async def execute(self, sql: str, params: object = None) -> Any:
         """Run a statement on it; returns its cursor."""
 
-        def execute() -> Any:
-            cursor = self.cursor()
+        def execute() -> Cursor:
+            cursor: Cursor = self.cursor()
             cursor.execute(sql, params or ())
             return cursor
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
-from peewee import InterfaceError, __exception_wrapper__
+from peewee import BaseQuery, InterfaceError, __exception_wrapper__
 from playhouse.pwasyncio import await_
 
+from ..connections.peewee_types import Cursor
+from .connection import Connection
 from .tasks import TaskState
 
 # Rows that are taken at a time, as in peewee's asyncio form.
@@ -28,9 +29,9 @@ class Streamed:
         had_writer: whether the task had a connection to the primary before.
     """
 
-    def __init__(self, cursor: Any, state: TaskState, *, leased: bool, had_writer: bool) -> None:
+    def __init__(self, cursor: Cursor, state: TaskState, *, leased: bool, had_writer: bool) -> None:
         self._cursor = cursor
-        self.conn = cursor.connection
+        self.conn: Connection = cursor.connection  # type: ignore[assignment]  # of this form
         self.state = state
         self.had_writer = had_writer
         self._leased = leased
@@ -41,11 +42,11 @@ class Streamed:
             self.conn.pool.hold(self.conn, True)
             state.streams += 1
 
-    def rows(self, query: Any) -> Iterator[Any]:
+    def rows(self, query: BaseQuery) -> Iterator[object]:
         """The rows, as the query has them."""
         return query._get_cursor_wrapper(self._cursor).iterator()  # type: ignore[no-any-return]  # peewee's
 
-    def take(self, rows: Iterator[Any], number: int) -> list[Any]:
+    def take(self, rows: Iterator[object], number: int) -> list[object]:
         """The next so many rows; fewer at the end."""
         with __exception_wrapper__:
             return list(itertools.islice(rows, number))

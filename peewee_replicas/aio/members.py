@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from greenlet import getcurrent
 from playhouse.pwasyncio import MissingGreenletBridge
@@ -12,6 +11,7 @@ from ..concurrency import Clock
 from ..connections.checks import ConnectionChecks
 from ..connections.diagnosis import Diagnosis
 from ..connections.parts import Parts
+from ..connections.peewee_types import Cursor, Parameters
 from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.primary_session import PrimarySession
@@ -24,6 +24,7 @@ from ..nodes.node import Node
 from ..nodes.spec import NodeSpec
 from ..scopes.frames import any_here, tightest_lag
 from ..statements.redaction import redacted
+from .connection import Connection
 from .connections import (
     TaskDatabase,
     TaskNode,
@@ -34,7 +35,7 @@ from .connections import (
 )
 from .iterate import Streamed
 from .pooled_mysql import AIOMYSQL_PARAMETERS, check_pool_arguments
-from .tasks import TASKS, TaskState
+from .tasks import TASKS, Task, TaskState
 
 
 class TaskAssembly(Assembly):
@@ -121,7 +122,7 @@ class TaskMembers(RoutedMembers):
         if not had_writer and conn is not None:
             self.let_go_of_reader(state, conn, sql)
 
-    def let_go_of_reader(self, state: TaskState, conn: Any, sql: str) -> None:
+    def let_go_of_reader(self, state: TaskState, conn: Connection, sql: str) -> None:
         """Give the primary's connection back, where it has only served a read in a replica's place."""
         if state.transactions or conn.streamed is not None:
             return
@@ -148,7 +149,7 @@ class TaskMembers(RoutedMembers):
         state.holds = 0
         return was_open
 
-    def execute_sql(self, sql: str, params: Any, at_primary: bool) -> Any:
+    def execute_sql(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
         """As the synchronous form's; what it has taken out of a pool goes back at once."""
         self._need_greenlet("query: ", sql)
         self._await_lag()
@@ -183,7 +184,7 @@ class TaskMembers(RoutedMembers):
 
     # Streams
 
-    def stream(self, sql: str, params: Any, at_primary: bool) -> Streamed:
+    def stream(self, sql: str, params: Parameters, at_primary: bool) -> Streamed:
         """Run a statement whose rows come from the server on demand, on a connection kept until their end."""
         state = self.plain.state
         had_writer = state.conn is not None
@@ -200,7 +201,7 @@ class TaskMembers(RoutedMembers):
             state.streaming = False
             for database in state.leases:
                 if database.conn is not None:  # else it was lost
-                    database.conn.stream(False)
+                    task_connection(database.conn).stream(False)
             if state.conn is not None:
                 state.conn.stream(False)
             self.after_use(state, had_writer)
@@ -215,7 +216,7 @@ class TaskMembers(RoutedMembers):
 
     # The end of tasks and pools
 
-    def task_ended(self, task: asyncio.Task[Any]) -> None:
+    def task_ended(self, task: Task) -> None:
         """A task that has used this database has ended: give back what it still holds."""
         parts: Parts = self.parts
         state = self.plain.db.forget_task(task)

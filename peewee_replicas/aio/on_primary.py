@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import peewee
 
@@ -16,12 +16,12 @@ class Placed(Protocol):
         """Whether `other` is the same database, or its `on_primary`."""
 
 
-def bound(database: Placed, query: Any) -> Any:
+def bound(database: Placed, query: peewee.BaseQuery) -> peewee.BaseQuery:
     """The query, bound to `on_primary` where that is what it is awaited through."""
     return query.clone().bind(database) if database.at_primary else query
 
 
-def bound_for_prefetch(database: Placed, query: Any) -> Any:
+def bound_for_prefetch(database: Placed, query: peewee.BaseQuery) -> peewee.BaseQuery:
     """The same for one of the queries of a prefetch, which may be a model or a pair."""
     if not database.at_primary:
         return query
@@ -30,7 +30,7 @@ def bound_for_prefetch(database: Placed, query: Any) -> Any:
     return bound(database, query if isinstance(query, peewee.Query) else query.select())
 
 
-def stays_at_primary(database: Placed, query: Any) -> bool:
+def stays_at_primary(database: Placed, query: object) -> bool:
     """Whether a query is bound to `on_primary`, as those of a model may be that never reads elsewhere."""
     own = getattr(query, "_database", None)
     own = getattr(own, "obj", own)  # what a proxy stands for

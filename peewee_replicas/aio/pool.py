@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from peewee import InterfaceError, OperationalError
 from playhouse.pool import MaxConnectionsExceeded
@@ -18,7 +18,46 @@ class PoolExhausted(OperationalError, MaxConnectionsExceeded):
     """Every connection of the client's own pool is in use; this says nothing about the node."""
 
 
-class Pool:
+class Transported(Protocol):
+    """What is under a connection, as far as a pool looks at it."""
+
+    @property
+    def lost(self) -> asyncio.Future[None]:
+        """Done once it is closed for good."""
+
+
+class Poolable(Protocol):
+    """A connection that may be in a pool.
+
+    Attributes:
+        pool: the pool it belongs to.
+        last_used: when it was given back to it last.
+        held: whether it is kept for longer than one statement.
+    """
+
+    pool: Any  # of this very class, which a protocol cannot say
+    last_used: float
+    held: bool
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not been closed."""
+
+    @property
+    def socket(self) -> Transported | None:
+        """What is under it; None once it is closed."""
+
+    def dropped(self) -> bool:
+        """Whether it is known to be of no more use."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+C = TypeVar("C", bound=Poolable)
+
+
+class Pool(Generic[C]):
     """A pool of connections.
 
     A connection is *held* where it is kept for longer than one statement: while rows are streamed, or after
@@ -40,14 +79,14 @@ class Pool:
         self._size = size
         self._timeout = timeout
         self._recycle = recycle
-        self._idle: list[Any] = []
-        self._used: set[Any] = set()
+        self._idle: list[C] = []
+        self._used: set[C] = set()
         self._opening = 0
         self._held = 0
-        self._waiters: deque[tuple[asyncio.Future[Any], bool]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[C | None], bool]] = deque()
         self._lost: list[asyncio.Future[None]] = []
 
-    def take(self) -> Any:
+    def take(self) -> C | None:
         """An idle connection that is not known to be dead; None where there is none."""
         while self._idle:
             conn = self._idle.pop()
@@ -85,13 +124,13 @@ class Pool:
         """Give a reserved place up to who reserves one before any other task runs."""
         self._opening -= 1
 
-    def opened(self, conn: Any) -> None:
+    def opened(self, conn: C) -> None:
         """Fill a reserved place."""
         self._opening -= 1
         self._used.add(conn)
         conn.pool = self
 
-    def renew(self, conn: Any) -> None:
+    def renew(self, conn: C) -> None:
         """Close a connection in use, and keep its place free for another."""
         if conn.held:
             self.hold(conn, False)
@@ -99,7 +138,7 @@ class Pool:
         self._close(conn)
         self._opening += 1
 
-    async def wait(self, *, patient: bool) -> Any:
+    async def wait(self, *, patient: bool) -> C | None:
         """A connection that another task gives back; None: a place was reserved for a new one.
 
         Parameters:
@@ -113,7 +152,7 @@ class Pool:
             raise InterfaceError(CLOSING)
         if not patient and self._all_held():
             raise self._exhausted(": all of them are streaming, or were handed out")
-        waiter: asyncio.Future[Any] = self.loop.create_future()
+        waiter: asyncio.Future[C | None] = self.loop.create_future()
         entry = (waiter, patient)
         self._waiters.append(entry)
         timer = self.loop.call_later(self._timeout, self._expire, waiter)
@@ -122,17 +161,18 @@ class Pool:
         except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 # Cancelled after it was given something.
-                if waiter.result() is None:
+                given = waiter.result()
+                if given is None:
                     self.forfeit()
                 else:
-                    self.give_back(waiter.result())
+                    self.give_back(given)
             raise
         finally:
             timer.cancel()
             if entry in self._waiters:
                 self._waiters.remove(entry)
 
-    def _expire(self, waiter: asyncio.Future[Any]) -> None:
+    def _expire(self, waiter: asyncio.Future[C | None]) -> None:
         if not waiter.done():
             waiter.set_exception(self._exhausted(f" (acquire_timeout={self._timeout})"))
 
@@ -144,7 +184,7 @@ class Pool:
     def _all_held(self) -> bool:
         return self._held >= self._size
 
-    def hold(self, conn: Any, held: bool) -> None:
+    def hold(self, conn: C, held: bool) -> None:
         """Whether a connection is kept for longer than one statement from now on."""
         conn.held = held
         self._held += 1 if held else -1
@@ -153,7 +193,7 @@ class Pool:
                 if not patient and not waiter.done():
                     waiter.set_exception(self._exhausted(": all of them are streaming, or were handed out"))
 
-    def give_back(self, conn: Any) -> None:
+    def give_back(self, conn: C) -> None:
         """Take a connection back whose session is as it was when it was opened."""
         if conn not in self._used:
             return
@@ -170,7 +210,7 @@ class Pool:
         self._used.discard(conn)
         self._idle.append(conn)
 
-    def discard(self, conn: Any) -> None:
+    def discard(self, conn: C) -> None:
         """Close a connection for good."""
         if conn in self._used:
             if conn.held:
@@ -188,17 +228,19 @@ class Pool:
             self._opening += 1
             waiter.set_result(None)
 
-    def _next_waiter(self) -> asyncio.Future[Any] | None:
+    def _next_waiter(self) -> asyncio.Future[C | None] | None:
         while self._waiters:
             waiter, _ = self._waiters.popleft()
             if not waiter.done():
                 return waiter
         return None
 
-    def _close(self, conn: Any) -> None:
+    def _close(self, conn: C) -> None:
         if conn.open:
             self._lost = [lost for lost in self._lost if not lost.done()]
-            self._lost.append(conn.socket.lost)
+            sock = conn.socket
+            if sock is not None:
+                self._lost.append(sock.lost)
             conn.close()
 
     def close_idle(self) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import aiomysql
 from peewee import InterfaceError, __exception_wrapper__
@@ -20,11 +20,12 @@ from ..concurrency import abandon
 from ..connections.opening import Opening, open_connection
 from ..databases.argument_names import names_taken
 from ..errors import ConfigurationError
+from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
 from ..statements.redaction import shown
 from .connection import Connection
 from .pool import CLOSING, Pool
-from .tasks import TaskState, TaskStates
+from .tasks import Task, TaskState, TaskStates
 
 POOL_ARGUMENTS = frozenset({"pool_size", "pool_min_size", "acquire_timeout", "pool_recycle"})
 
@@ -36,7 +37,7 @@ AIOMYSQL_PARAMETERS = _taken and (
 """What may be given for connecting; None where that cannot be known."""
 
 
-def check_pool_arguments(given: Mapping[str, Any], where: str = "") -> None:
+def check_pool_arguments(given: Mapping[str, object], where: str = "") -> None:
     """Raise `ConfigurationError` where an argument of a pool cannot work."""
     for name, least in (("pool_size", 1), ("pool_min_size", 0)):
         value = given.get(name, least)
@@ -50,24 +51,36 @@ def check_pool_arguments(given: Mapping[str, Any], where: str = "") -> None:
             raise ConfigurationError(f"{where}{name}={shown(value)}: a number of seconds is wanted")
 
 
+class PoolOwner(Protocol):
+    """Whose pools they are."""
+
+    @property
+    def label(self) -> str:
+        """The node's name and address, for messages."""
+
+    @property
+    def task_ended(self) -> Callable[[Task], None] | None:
+        """Called with each task that has used them, once it has ended; None: nobody is told."""
+
+
 class PooledMySQL(AsyncMySQLDatabase):
     """One node and its pools, one in each event loop."""
 
     opening: Opening
-    _members: Any
-    server_version: Any
+    _members: PoolOwner
+    server_version: object
     connect_params: dict[str, Any]
 
-    def __init__(self, database: str | None, **kwargs: Any) -> None:
+    def __init__(self, database: object, **kwargs: Any) -> None:
         self._tasks = TaskStates(self._members.task_ended)
-        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, Pool[Connection]] = {}
         self.closing_in: set[asyncio.AbstractEventLoop] = set()
-        self._own_pool: Pool | None = None
+        self._own_pool: Pool[Connection] | None = None
         check_pool_arguments(kwargs)
         self._pool_recycle = kwargs.pop("pool_recycle", -1)
         super().__init__(database, **kwargs)
 
-    def init(self, database: str | None, **kwargs: Any) -> None:
+    def init(self, database: Any, **kwargs: Any) -> None:
         """As peewee's; takes the arguments of the pool too, which hold for pools that are made later."""
         check_pool_arguments(kwargs)
         for name in POOL_ARGUMENTS & set(kwargs):
@@ -84,10 +97,10 @@ class PooledMySQL(AsyncMySQLDatabase):
         return self._tasks.here()
 
     @_state.setter
-    def _state(self, state: Any) -> None:
+    def _state(self, state: object) -> None:
         """What peewee's own constructors make is not used."""
 
-    def forget_task(self, task: asyncio.Task[Any] | None = None) -> TaskState | None:
+    def forget_task(self, task: Task | None = None) -> TaskState | None:
         """Take out what is kept for a task, or for the present one; returns it."""
         return self._tasks.forget(task)
 
@@ -98,7 +111,7 @@ class PooledMySQL(AsyncMySQLDatabase):
 
     # Pools
 
-    def pool_here(self) -> Pool:
+    def pool_here(self) -> Pool[Connection]:
         """The pool in the loop that runs now."""
         loop = asyncio.get_running_loop()
         pool = self._own_pool
@@ -113,11 +126,11 @@ class PooledMySQL(AsyncMySQLDatabase):
             self._own_pool = pool
         return pool
 
-    def is_outdated(self, conn: Any) -> bool:
+    def is_outdated(self, conn: ServerConnection) -> bool:
         """Whether a connection leads to where nothing is to be sent any more."""
         return self.opening.removed or self.opening.is_outdated(conn)
 
-    def take_from(self, pool: Pool) -> Any:
+    def take_from(self, pool: Pool[Connection]) -> Connection | None:
         while (conn := pool.take()) is not None:
             if not self.is_outdated(conn):
                 return conn
@@ -126,10 +139,10 @@ class PooledMySQL(AsyncMySQLDatabase):
 
     # Connecting
 
-    def _connect(self) -> Any:
+    def _connect(self) -> wire.Connection:
         return open_connection(self.opening, self._state, self._new_connection)
 
-    def _new_connection(self) -> Any:
+    def _new_connection(self) -> wire.Connection:
         parameters = {
             name: value for name, value in self.connect_params.items() if name not in POOL_ARGUMENTS
         }
@@ -140,7 +153,7 @@ class PooledMySQL(AsyncMySQLDatabase):
             database=self.database, guard=self.opening.guarded, defer_connect=True, **parameters
         )
 
-    def _new_for_thread(self, parameters: dict[str, Any]) -> Any:
+    def _new_for_thread(self, parameters: dict[str, Any]) -> wire.Connection:
         """A connection for a thread that runs no event loop: PyMySQL's, from aiomysql's arguments."""
         for name in ("echo", "loop", "auth_plugin", "minsize", "cursorclass"):
             parameters.pop(name, None)
@@ -171,7 +184,7 @@ class PooledMySQL(AsyncMySQLDatabase):
                 self._connect_in(self.pool_here(), state)
         return True
 
-    def _connect_in(self, pool: Pool, state: TaskState) -> None:
+    def _connect_in(self, pool: Pool[Connection], state: TaskState) -> None:
         conn = self._acquire(pool)
         if conn is not None:
             state.set_connection(conn)
@@ -190,7 +203,7 @@ class PooledMySQL(AsyncMySQLDatabase):
             pool.first = False
             self._fill(pool)
 
-    def _acquire(self, pool: Pool) -> Any:
+    def _acquire(self, pool: Pool[Connection]) -> Connection | None:
         """A connection of the pool; None: a place is reserved for a new one."""
         conn = self.take_from(pool)
         if conn is None and pool.full:
@@ -202,7 +215,7 @@ class PooledMySQL(AsyncMySQLDatabase):
             pool.reserve()
         return conn
 
-    def _fill(self, pool: Pool) -> None:
+    def _fill(self, pool: Pool[Connection]) -> None:
         """Open as many connections as ``pool_min_size`` asks for, once the first has shown that it works."""
         while pool.size < self._pool_min_size and not pool.full:
             pool.reserve()
@@ -229,17 +242,17 @@ class PooledMySQL(AsyncMySQLDatabase):
             self._close(conn)
         return was_open
 
-    def _close(self, conn: Any) -> None:
+    def _close(self, conn: ServerConnection) -> None:
         pool = getattr(conn, "pool", None)
         if pool is None:
             if conn.open:
                 conn.close()
-        elif _reusable(conn) and not self.is_outdated(conn):
+        elif _reusable(conn) and not self.is_outdated(conn):  # type: ignore[arg-type]  # only ours have a pool
             pool.give_back(conn)
         else:
             pool.discard(conn)
 
-    def drop(self, conn: Any) -> None:
+    def drop(self, conn: ServerConnection) -> None:
         pool = getattr(conn, "pool", None)
         if pool is not None:
             pool.discard(conn)
@@ -255,7 +268,7 @@ class PooledMySQL(AsyncMySQLDatabase):
 
     # Statements, beneath routing: for what a subclass does on a new connection
 
-    def execute_sql(self, sql: str, params: Any = None) -> Any:
+    def execute_sql(self, sql: str, params: object = None) -> Any:
         """As peewee's synchronous databases."""
         return self._execute_cursor(sql, params)
 
@@ -264,12 +277,12 @@ class PooledMySQL(AsyncMySQLDatabase):
             for pool in self.pools_here():
                 pool.close_idle()
 
-    def pools_here(self) -> list[Pool]:
+    def pools_here(self) -> list[Pool[Connection]]:
         pool = self._pools.get(asyncio.get_running_loop())
         return [] if pool is None else [pool]
 
 
-def _reusable(conn: Any) -> bool:
+def _reusable(conn: Connection) -> bool:
     """Whether the next user of a connection would find it as it was when it was opened."""
     settled = conn.open and conn.replaceable and not conn.busy and conn.streamed is None
     return bool(settled and conn.server_status & wire.AUTOCOMMIT)

@@ -7,9 +7,12 @@ import functools
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from ..concurrency import Here, current_task
+from ..servers.protocols import ServerConnection
+
+Task: TypeAlias = "asyncio.Task[object]"
 
 
 class _Local:
@@ -19,10 +22,10 @@ class _Local:
         self.__dict__["_by_task"] = weakref.WeakKeyDictionary()
         self.__dict__["_by_thread"] = threading.local()
 
-    def _values(self) -> dict[str, Any]:
+    def _values(self) -> dict[str, object]:
         task = current_task()
         if task is None:
-            values: dict[str, Any] = self._by_thread.__dict__
+            values: dict[str, object] = self._by_thread.__dict__
             return values
         found = self._by_task.get(task)
         if found is None:
@@ -35,7 +38,7 @@ class _Local:
         except KeyError:
             raise AttributeError(name) from None
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self._values()[name] = value
 
 
@@ -52,6 +55,28 @@ class _Tasks:
 
 
 TASKS: Here = _Tasks()
+
+
+class Lease(Protocol):
+    """A node whose connection a task has taken."""
+
+    @property
+    def state(self) -> TaskState:
+        """What is kept for this task."""
+
+    @property
+    def conn(self) -> ServerConnection | None:
+        """The connection that was taken."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is one."""
+
+    def close_connection(self, conn: ServerConnection) -> None:
+        """Give it back."""
+
+    def forget_task(self) -> TaskState | None:
+        """Forget what this task has here; returns it."""
 
 
 class TaskState:
@@ -72,7 +97,7 @@ class TaskState:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.leases: list[Any] = []
+        self.leases: list[Lease] = []
         self.holds = self.streams = self.unreached = 0
         self.streaming = False
         self.reset()
@@ -84,20 +109,20 @@ class TaskState:
 
     def reset(self) -> None:
         """Have no connection, and nothing in progress."""
-        self.conn: Any = None
+        self.conn: Any = None  # a `Connection` of this form, or what a subclass opens in its place
         self.closed = True
         self.kept = False
-        self.transactions: list[Any] = []
-        self.ctx: list[Any] = []
-        self.commit_callbacks: list[Any] = []
+        self.transactions: list[object] = []
+        self.ctx: list[object] = []
+        self.commit_callbacks: list[object] = []
 
-    def set_connection(self, conn: Any) -> None:
+    def set_connection(self, conn: ServerConnection) -> None:
         """Have this connection."""
         self.conn = conn
         self.closed = False
 
 
-def _tell(on_end: Any, task: asyncio.Task[Any]) -> None:
+def _tell(on_end: Callable[[], Callable[[Task], None] | None], task: Task) -> None:
     tell = on_end()
     if tell is not None:
         tell(task)
@@ -110,8 +135,8 @@ class TaskStates:
         on_end: called with each task that had a state, once it has ended; None: nobody is told.
     """
 
-    def __init__(self, on_end: Callable[[asyncio.Task[Any]], None] | None = None) -> None:
-        self._states: dict[asyncio.Task[Any], TaskState] = {}
+    def __init__(self, on_end: Callable[[Task], None] | None = None) -> None:
+        self._states: dict[Task, TaskState] = {}
         self._outside = threading.local()
         # Weakly, so that a task that lives long keeps no database that nobody uses.
         self._on_end = None if on_end is None else weakref.WeakMethod(on_end)
@@ -130,7 +155,7 @@ class TaskStates:
                 task.add_done_callback(functools.partial(_tell, self._on_end))
         return state
 
-    def forget(self, task: asyncio.Task[Any] | None = None) -> TaskState | None:
+    def forget(self, task: Task | None = None) -> TaskState | None:
         """Take the state of a task, or of the one that runs now, out."""
         task = task or current_task()
         return None if task is None else self._states.pop(task, None)

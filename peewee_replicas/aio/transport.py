@@ -7,7 +7,7 @@ import contextlib
 import os
 import weakref
 from collections.abc import AsyncGenerator, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from peewee import InterfaceError
 from playhouse.pwasyncio import await_
@@ -20,6 +20,15 @@ _HIGH, _LOW = 1 << 20, 1 << 18
 _PEEKED = 8192
 
 
+class Reader(Protocol):
+    """aiomysql's reader, as far as it is read out when its connection is taken over."""
+
+    eof_received: bool
+
+    def exception(self) -> Exception | None:
+        """The error that has ended it, if one has."""
+
+
 class Stream(asyncio.Protocol):
     """The socket of one connection, and the file it is read from.
 
@@ -28,7 +37,7 @@ class Stream(asyncio.Protocol):
             transport when collected.
     """
 
-    def __init__(self, reader: Any, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: Reader, writer: asyncio.StreamWriter) -> None:
         self._loop = asyncio.get_running_loop()
         self._writer = writer
         self._transport: Any = writer.transport
@@ -164,7 +173,7 @@ class Stream(asyncio.Protocol):
         """This is its own file."""
         return self
 
-    def setsockopt(self, *arguments: Any) -> None:
+    def setsockopt(self, *arguments: object) -> None:
         """As a socket's."""
         self._socket.setsockopt(*arguments)
 
