@@ -205,9 +205,7 @@ class TaskReplicas(ReplicaConnections):
             database.forget_task()
             if conn is not None:
                 if state.streaming:
-                    task_connection(conn).stream(
-                        False
-                    )  # nothing came from there that way
+                    task_connection(conn).stream(False)  # nothing came from there that way
                 database.close_connection(conn)
         state.leases[:] = kept
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import cast
 
 from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
@@ -149,7 +149,7 @@ def _elsewhere(execution: Execution) -> Node | None:
         if now is None:
             return None
         with pin.lock:
-            before: Any = pin.must_reach
+            before: Position | None = pin.must_reach  # type: ignore[assignment]  # set here alone
             pin.must_reach = must_reach = now if before is None else before.merge(now)
         _must_see_too(execution, must_reach)
     return parts.router.choice.another(tried)

@@ -59,7 +59,7 @@ class CausalSessionMiddleware(Middleware[App]):
             request.end()
 
     async def _added(
-        self, request: Request, headers: Iterable[Any], https: bool
+        self, request: Request, headers: Iterable[tuple[bytes, bytes]], https: bool
     ) -> list[tuple[bytes, bytes]]:
         for visit in request.visits:
             if visit.owes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from peewee_replicas import bookmarks
 from peewee_replicas.errors import BookmarkError, ConfigurationError
@@ -202,7 +202,7 @@ def with_vary(headers: list[tuple[str, str]], more: Iterable[str]) -> list[tuple
     return [*others, ("Vary", ", ".join([*names, *new]))]
 
 
-def labelled(databases: Any) -> dict[str, Any]:
+def labelled(databases: object) -> dict[str, object]:
     """The databases by their labels, of which one that stands alone has none.
 
     Raises:

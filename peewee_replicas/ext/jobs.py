@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
 
+from peewee_replicas.databases.replicated import Replicated
 from peewee_replicas.databases.routed_members import members_of
 from peewee_replicas.errors import BookmarkError
 from peewee_replicas.scopes.scope import Scope
@@ -16,10 +17,10 @@ from .middleware import resolved
 
 logger = logging.getLogger("peewee.replicas")
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
-def in_session(database: Any) -> Callable[[F], F]:
+def in_session(database: object) -> Callable[[F], F]:
     """Decorate a job so that it takes ``bookmark=`` and runs in a ``causal_session()`` that begins with it.
 
     Stands below the queue's own decorator. A bookmark that is no good any more, as of a job that was queued
@@ -33,12 +34,13 @@ def in_session(database: Any) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         if inspect.iscoroutinefunction(function):
 
-            async def run_async(*args: Any, bookmark: str | None = None, **kwargs: Any) -> Any:
-                return await _scoped(function, resolved(database), bookmark)(*args, **kwargs)
+            async def run_async(*args: object, bookmark: str | None = None, **kwargs: object) -> object:
+                scoped = _scoped(function, resolved(database), bookmark)
+                return await cast("Callable[..., Awaitable[object]]", scoped)(*args, **kwargs)
 
             return functools.wraps(function)(run_async)  # type: ignore[return-value]  # it takes one more
 
-        def run(*args: Any, bookmark: str | None = None, **kwargs: Any) -> Any:
+        def run(*args: object, bookmark: str | None = None, **kwargs: object) -> object:
             return _scoped(function, resolved(database), bookmark)(*args, **kwargs)
 
         return functools.wraps(function)(run)  # type: ignore[return-value]  # it takes one more
@@ -46,7 +48,9 @@ def in_session(database: Any) -> Callable[[F], F]:
     return decorate
 
 
-def _scoped(function: Callable[..., Any], database: Any, bookmark: str | None) -> Callable[..., Any]:
+def _scoped(
+    function: Callable[..., object], database: Replicated, bookmark: str | None
+) -> Callable[..., object]:
     positions = []
     if bookmark is not None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from peewee import Proxy
 
@@ -43,7 +43,7 @@ class Visit:
 
     __slots__ = ("_began", "_counts", "_stuck", "database", "failed", "label", "session")
 
-    def __init__(self, label: str, database: Any, frame: Frame) -> None:
+    def __init__(self, label: str, database: Replicated, frame: Frame) -> None:
         self.label = label
         self.database = database
         self.session = cast(Session, frame.session)
@@ -75,14 +75,13 @@ class Visit:
         session, (additions, restarts) = self.session, self._counts
         if session.owes:  # the primary could not say where it is
             return bookmarks.encode(None, str(self.database.database), Clock.wall())
-        seen: Any = session.seen
-        began: Any = self._began
+        seen, began = session.seen, self._began
         # What the session took over from this process is not the visitor's own.
         if session.additions == additions and session.restarts == restarts:
             return None
         # A position that was lost must not come back with the next request, whatever its numbers say.
-        comparable = session.restarts == restarts and began is not None and type(began) is type(seen)
-        if seen is not None and not (comparable and began.covers(seen)):
+        comparable = session.restarts == restarts and type(began) is type(seen)
+        if seen is not None and not (comparable and began is not None and began.covers(seen)):
             short = seen if seen.size <= _GAPS else seen.filled()
             return bookmarks.encode_within_limit(short, str(self.database.database), Clock.wall())
         if session.sticky_until > self._stuck:
@@ -120,7 +119,7 @@ class Carrier:
         terms: on what terms bookmarks are carried.
     """
 
-    def __init__(self, databases: Any, terms: Terms) -> None:
+    def __init__(self, databases: object, terms: Terms) -> None:
         self._databases = labelled(databases)
         for database in self._databases.values():
             if not isinstance(database, Replicated | Proxy):
@@ -159,7 +158,7 @@ class Carrier:
             raise
         return Request(visits, frames)
 
-    def _frame(self, database: Any, found: Found) -> Frame:
+    def _frame(self, database: Replicated, found: Found) -> Frame:
         members = members_of(database)
         scopes = members.scopes
         positions, refused, stuck = [], found.refused, 0.0
@@ -248,7 +247,7 @@ class Middleware(Generic[A]):
     def __init__(
         self,
         app: A,
-        databases: Any,
+        databases: object,
         *,
         secret: Secrets,
         cookie: str | None = "replication_bookmark",
@@ -272,10 +271,10 @@ class Middleware(Generic[A]):
         return self._carrier.counters.snapshot()
 
 
-def resolved(given: Any) -> Any:
+def resolved(given: object) -> Replicated:
     """A database, or what a proxy stands for. Raises `ConfigurationError` where that is none of ours."""
     if not isinstance(given, Proxy):
-        return given
+        return given  # type: ignore[return-value]  # looked at where it was given
     if not isinstance(given.obj, Replicated):
         raise ConfigurationError(
             f"the proxy stands for {given.obj!r}; initialize() it with one of peewee_replicas' databases"

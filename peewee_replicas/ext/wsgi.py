@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .middleware import Carrier, Middleware, Request
 
@@ -128,6 +128,6 @@ class _Body(Iterator[bytes]):
             self._request.end()
 
 
-def _is_file(body: Any, environ: WSGIEnvironment) -> bool:
+def _is_file(body: object, environ: WSGIEnvironment) -> bool:
     wrapper = environ.get("wsgi.file_wrapper")
     return isinstance(wrapper, type) and isinstance(body, wrapper)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from ..concurrency import Here
 from ..consistency.catch_up import CatchUp
@@ -33,7 +33,8 @@ class Choice:
         self._peek: Callable[[tuple[Node, ...]], Node] | None
         if type(policy) in POLICIES.values():
             # The built-in ones know nothing but what a node has too, and need no handle in between.
-            self._pick, self._peek = cast(Any, policy), peek
+            self._pick = policy  # type: ignore[assignment]
+            self._peek = peek
         else:
             self._pick = partial(self._by_handles, policy)
             self._peek = None if peek is None else partial(self._by_handles, peek)

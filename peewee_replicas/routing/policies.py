@@ -73,7 +73,7 @@ class RoundRobin:
     def __init__(self) -> None:
         self._counter = itertools.count()
         self.taken = 0
-        self._plan: tuple[Any, tuple[int, ...]] = ((), ())
+        self._plan: tuple[object, tuple[int, ...]] = ((), ())
 
     def fresh(self) -> RoundRobin:
         """A policy of the same settings that shares no state with this one."""
@@ -111,7 +111,7 @@ class Random:
     def __init__(self, generator: random.Random | None = None) -> None:
         self._generator = generator
         self._choices = (generator or random.Random()).choices
-        self._plan: tuple[Any, list[float]] = ((), [])
+        self._plan: tuple[object, list[float]] = ((), [])
 
     def fresh(self) -> Random:
         """A policy of the same settings; a generator that was given is the user's to share."""

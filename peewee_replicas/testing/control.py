@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pymysql
 
+from peewee_replicas.servers.protocols import Row
 from peewee_replicas.testing.counts import (
     CONNECTIONS_BY_USER,
     EXACT,
@@ -55,7 +55,7 @@ class Control:
             return False
         return True
 
-    def run(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+    def run(self, sql: str, params: Sequence[object] | None = None) -> list[Row]:
         """Run one statement and return its rows."""
         with self.session() as cursor:
             cursor.execute(sql, params)

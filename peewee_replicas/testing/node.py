@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import pymysql
 
+from peewee_replicas.servers.protocols import Row
 from peewee_replicas.testing.cleanup import cleanup
 from peewee_replicas.testing.control import ADMIN, APP, CLUSTER, REPLICATION, Control
 from peewee_replicas.testing.counts import Counts, Role, summarise
@@ -235,7 +236,7 @@ class ClusterNode:
 
     # Queries
 
-    def execute(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str, params: Sequence[object] | None = None) -> list[Row]:
         """Run one statement as the administrator, in a new session, and return its rows.
 
         ``counts()`` does not count it.
@@ -386,7 +387,7 @@ class ClusterNode:
         """The server's current counters; None if it is paused or down."""
         return self._control.counters() if self.state == "running" else None
 
-    def _run(self, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+    def _run(self, sql: str, params: Sequence[object] | None = None) -> list[Row]:
         self._check_running()
         return self._control.run(sql, params)
 

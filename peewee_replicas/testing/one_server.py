@@ -6,18 +6,21 @@ from types import TracebackType
 from typing import Any
 
 from peewee_replicas.connections.parts import Parts
+from peewee_replicas.connections.peewee_types import Cursor, Parameters, ThreadState
 from peewee_replicas.connections.plain_database import PlainDatabase
 from peewee_replicas.connections.primary_connection import PrimaryConnection
 from peewee_replicas.connections.replica_connections import ReplicaConnections
 from peewee_replicas.consistency.levels import NOTHING, Consistency, Needs
+from peewee_replicas.databases.replicated import Replicated
 from peewee_replicas.nodes.node import Node
 from peewee_replicas.scopes.frames import Frame
+from peewee_replicas.servers.protocols import ServerConnection
 
 # Inside a test's own transaction the program's transactions are savepoints of this name.
 _SAVEPOINT = "peewee_replicas_one_server"
 
 
-def one_server(database: Any, *, transaction: bool = False) -> OneServer:
+def one_server(database: object, *, transaction: bool = False) -> OneServer:
     """Let the primary play all roles, while routes and refusals stay as in production.
 
     Statements are routed, counted, refused and reported (``route_hooks``, ``stats()``, ``explain_route()``)
@@ -36,13 +39,14 @@ def one_server(database: Any, *, transaction: bool = False) -> OneServer:
     Raises on entry:
         RuntimeError: a transaction is open already, or the database is being tested in this way already.
     """
-    return OneServer(getattr(database, "obj", database), transaction)  # `obj`: a proxy's database
+    # `obj`: a proxy's database
+    return OneServer(getattr(database, "obj", database), transaction)  # type: ignore[arg-type]
 
 
 class OneServer:
     """The block of a test in which one server plays all roles. Made by `one_server`."""
 
-    def __init__(self, database: Any, transaction: bool) -> None:
+    def __init__(self, database: Replicated, transaction: bool) -> None:
         self._database = database
         self._in_transaction = transaction
         self._undo: _Undo | None = None
@@ -87,7 +91,7 @@ class OneServer:
 class _Undo:
     """What the block has put into the place of the database's own collaborators."""
 
-    def __init__(self, database: Any) -> None:
+    def __init__(self, database: Replicated) -> None:
         self._database = database
         self._parts: Parts = database._parts
         self._kept = (self._parts.primary, self._parts.replicas, self._parts.router.consistency)
@@ -181,7 +185,7 @@ class _GuardedPrimary(PlainDatabase):
         super().__init__(plain.db, plain.beneath)
         self._primary = parts.primary
 
-    def send(self, sql: str, params: Any) -> Any:
+    def send(self, sql: str, params: Parameters) -> Cursor:
         conn = self._primary.get()
         guard = not conn.transaction  # an open transaction cannot be guarded
         if guard:
@@ -192,7 +196,7 @@ class _GuardedPrimary(PlainDatabase):
             if guard and not conn.dropped():
                 conn.run_setting_when_idle(conn.dialect.UNGUARD)
 
-    def raw_cursor(self, named_cursor: Any) -> Any:
+    def raw_cursor(self, named_cursor: object) -> Cursor:
         return self.cursor(named_cursor)
 
     def discard(self) -> None:
@@ -202,11 +206,11 @@ class _GuardedPrimary(PlainDatabase):
 class _InTestTransaction:
     """In the place of the primary's connections: the one on which the test has opened a transaction."""
 
-    def __init__(self, primary: PrimaryConnection, conn: Any) -> None:
+    def __init__(self, primary: PrimaryConnection, conn: ServerConnection) -> None:
         self._primary = primary
         self._conn = conn
 
-    def get(self) -> Any:
+    def get(self) -> ServerConnection:
         state = self._primary.plain.state
         state.conn, state.closed = self._conn, False
         return self._conn
@@ -215,15 +219,15 @@ class _InTestTransaction:
         """No question of the library's own goes into the test's transaction."""
         return
 
-    def transaction(self, state: Any) -> str:
+    def transaction(self, state: ThreadState) -> str:
         # What a test opened around itself does not exist in production.
         return "a transaction is open" if state.transactions else ""
 
-    def situation(self, state: Any) -> tuple[str, str]:
+    def situation(self, state: ThreadState) -> tuple[str, str]:
         carried = self._primary.session.state(self._conn) if state.conn is self._conn else ""
         return self.transaction(state), carried
 
-    def begin(self, *_args: Any, **_kwargs: Any) -> None:
+    def begin(self, *_args: object, **_kwargs: object) -> None:
         self.get().run_setting(f"SAVEPOINT {_SAVEPOINT}")
 
     def commit(self) -> None:
@@ -237,7 +241,7 @@ class _InTestTransaction:
     def close(self) -> None:
         self._primary.plain.state.reset()
 
-    def give_back(self, conn: Any) -> None:
+    def give_back(self, conn: ServerConnection) -> None:
         if conn is not self._conn:
             self._primary.give_back(conn)
 
