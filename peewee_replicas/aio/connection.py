@@ -177,7 +177,7 @@ class Connection(wire.Connection):
             self._sock = self._rfile = stream = await_(_open(self._opening(), self._connect_seconds, self))
             self._current_timeout = None
             self._next_seq_id = 0
-            self._learn_greeting()
+            self.learn_greeting()
             self._poll = stream.readable
             if self.guarded:
                 end_when_vanished(stream)
@@ -185,7 +185,7 @@ class Connection(wire.Connection):
                 await_(close_with_loop(stream))
                 self._set_up()
         except BaseException as exc:
-            self._force_close()
+            self.abort()
             if isinstance(exc, OSError):
                 raise err.OperationalError(CR.CR_CONN_HOST_ERROR, f"{self._unreached()} ({exc})") from exc
             raise
@@ -198,20 +198,20 @@ class Connection(wire.Connection):
     def _set_up(self) -> None:
         # In aiomysql's order; a user's init_command must meet the session as it would have left it.
         if self.sql_mode is not None:
-            self._command(f"SET sql_mode={self.sql_mode}")
+            self.run_command(f"SET sql_mode={self.sql_mode}")
         if self.init_command is not None:
             self.query(self.init_command)
-            self._command("COMMIT")
+            self.run_command("COMMIT")
         least = "" if self.get_autocommit() else "autocommit = 1"
         settings = ", ".join(part for part in (least, self._settings) if part)
         if settings:
-            self._set_session(settings, least)
+            self.set_session(settings, least)
         self._settings = ""
 
     def leave_unread(self, result: Unread) -> None:
         """A collected result cannot wait for the server, so its connection ends with it."""
         result.unbuffered_active = False
-        self._force_close()
+        self.abort()
 
     def _write_bytes(self, data: bytes) -> None:
         try:
@@ -219,7 +219,7 @@ class Connection(wire.Connection):
         except (err.MySQLError, PeeweeException):
             raise
         except BaseException:
-            self._force_close()  # interrupted: half a statement may be under way
+            self.abort()  # interrupted: half a statement may be under way
             raise
 
     @property

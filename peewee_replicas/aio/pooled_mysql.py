@@ -70,6 +70,12 @@ class PooledMySQL(AsyncMySQLDatabase):
     _members: PoolOwner
     server_version: object
     connect_params: dict[str, Any]
+    _pool_size: int
+    _pool_min_size: int
+    _acquire_timeout: float
+    _set_server_version: Callable[[ServerConnection], object]
+    _initialize_connection: Callable[[ServerConnection], object]
+    _execute_cursor: Callable[[str, object], Any]
 
     def __init__(self, database: object, **kwargs: Any) -> None:
         self._tasks = TaskStates(self._members.task_ended)

@@ -18,6 +18,9 @@ Task: TypeAlias = "asyncio.Task[object]"
 class _Local:
     """An object whose attributes each task has apart; outside of tasks, each thread."""
 
+    _by_task: weakref.WeakKeyDictionary[Task, dict[str, object]]
+    _by_thread: threading.local
+
     def __init__(self) -> None:
         self.__dict__["_by_task"] = weakref.WeakKeyDictionary()
         self.__dict__["_by_thread"] = threading.local()
@@ -30,7 +33,7 @@ class _Local:
         found = self._by_task.get(task)
         if found is None:
             found = self._by_task[task] = {}
-        return found  # type: ignore[no-any-return]  # kept in the instance's own dictionary
+        return found
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -44,3 +44,13 @@ class UserDatabase(Protocol):
     def _set_server_version(self, conn: ServerConnection, /) -> object: ...
     def _log_query(self, sql: str, params: Parameters, /) -> object: ...
     def _notify_hooks(self, sql: str, params: Parameters, started: float, error: object, /) -> object: ...
+
+
+class _Stateful(Protocol):
+    @property
+    def _state(self) -> ThreadState: ...
+
+
+def thread_state(db: _Stateful) -> ThreadState:
+    """What peewee keeps for this thread of a database, and gives no public name."""
+    return db._state

@@ -111,15 +111,16 @@ class Assembly:
         own = self.plain.db.connect_params
         merged = overlay(own, spec.overrides)
         primary = endpoint(merged) == endpoint(own)
-        return Node(spec, address(merged), self._database_of, is_primary=primary, here=self.here)
+        return Node(spec, address(merged), self.database_of, is_primary=primary, here=self.here)
 
     def make_reader(self) -> Node:
         """The primary, as a node for reading that is not listed among the replicas."""
         where = address(self.plain.db.connect_params)
         spec = NodeSpec(PRIMARY, 1, {})
-        return Node(spec, where, self._database_of, is_primary=True, here=self.here)
+        return Node(spec, where, self.database_of, is_primary=True, here=self.here)
 
-    def _database_of(self, node: Node) -> NodeDatabase:
+    def database_of(self, node: Node) -> NodeDatabase:
+        """The peewee database of a node, made anew; what `Node` calls when it is first needed."""
         parts: Parts = vars(self.plain.db)["_parts"]
         return parts.replicas.make(node)
 

@@ -11,7 +11,7 @@ from playhouse.pool import PooledMySQLDatabase
 from ..concurrency import free
 from ..connections.opening import Opening, open_connection
 from ..connections.plain_database import NodeDatabase, PlainDatabase
-from ..connections.user_database import UserDatabase
+from ..connections.user_database import UserDatabase, thread_state
 from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
 from .assembly import Assembly
@@ -30,7 +30,7 @@ class MySQLConnector(MySQLDatabase):
     opening: Opening
 
     def _connect(self) -> ServerConnection:
-        return open_connection(self.opening, self._state, self._new_connection)
+        return open_connection(self.opening, thread_state(self), self._new_connection)
 
     def _new_connection(self) -> wire.Connection:
         return wire.Connection(

@@ -18,7 +18,7 @@ from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.primary_session import PrimarySession
 from ..connections.replica_connections import ReplicaConnections
-from ..connections.user_database import UserDatabase
+from ..connections.user_database import UserDatabase, thread_state
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
 from ..nodes.cluster import PRIMARY, Cluster
@@ -77,7 +77,7 @@ class FileState(ThreadState, Protocol):
 
 def file_state(db: FileDatabase) -> FileState:
     """What is kept for this thread."""
-    state: FileState = db._state  # type: ignore[assignment]  # `_SqlitePrimary.locate` adds the file
+    state: FileState = thread_state(db)  # type: ignore[assignment]  # `_SqlitePrimary.locate` adds the file
     return state
 
 
@@ -281,10 +281,10 @@ class _SqliteAssembly(Assembly):
 
     def make_cluster(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Cluster:
         place = str(self.plain.db.database)
-        nodes = [Node(spec, place, self._database_of) for spec in specs]
+        nodes = [Node(spec, place, self.database_of) for spec in specs]
         for node in nodes:
             node.lag, node.role = 0.0, "replica"  # it is one file
-        reader = Node(NodeSpec(PRIMARY, 1, {}), place, self._database_of, is_primary=True)
+        reader = Node(NodeSpec(PRIMARY, 1, {}), place, self.database_of, is_primary=True)
         return Cluster(ReplicaSet(nodes), reader, settings, timed=True)
 
     def assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Parts:
@@ -332,6 +332,10 @@ class _SqliteMembers(RoutedMembers):
     """The members of a database on a file."""
 
     plain: _SqlitePrimary
+
+    def note_attached(self) -> None:
+        """Have reads stay on the writer while a database is attached to it."""
+        self.parts.session.carried = _carried(self.db)
 
     def connect_file(self) -> sqlite.Connection:
         """Open the file for writing."""
@@ -466,7 +470,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         attached = bool(SqliteDatabase.attach(_Unopened(self), filename, name))
         if attached:
             try:
-                if self._state.conn is not None:
+                if thread_state(self).conn is not None:
                     self.execute_sql("ATTACH DATABASE ? AS ?", (filename, name))
             except BaseException:
                 del self._attached[name]
@@ -478,14 +482,14 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         """As peewee's; this thread's reads stay on the writer until its connections are closed."""
         if name not in self._attached:
             return False
-        if self._state.conn is not None:
+        if thread_state(self).conn is not None:
             self.execute_sql("DETACH DATABASE ?", (name,))
         del self._attached[name]
         self._note_attached()
         return True
 
     def _note_attached(self) -> None:
-        self._parts.session.carried = _carried(self)
+        self._members.note_attached()
 
     def pragma(
         self, key: str, value: object = SENTINEL, permanent: bool = False, schema: str | None = None

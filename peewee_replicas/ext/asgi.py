@@ -39,7 +39,7 @@ class CausalSessionMiddleware(Middleware[App]):
             await self.app(scope, receive, send)
             return
         headers = scope["headers"]
-        request = self._carrier.begin(
+        request = self.carrier.begin(
             scope["method"], _header(headers, "cookie", "; "), lambda name: _header(headers, name, ",")
         )
         https = scope.get("scheme") == "https"
@@ -63,10 +63,10 @@ class CausalSessionMiddleware(Middleware[App]):
     ) -> list[tuple[bytes, bytes]]:
         for visit in request.visits:
             if visit.owes:
-                with self._carrier.asking(visit):
+                with self.carrier.asking(visit):
                     await _ask(visit)
         text = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers]
-        added = self._carrier.added(request, text, https)
+        added = self.carrier.added(request, text, https)
         return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in added]
 
 

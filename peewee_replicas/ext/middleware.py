@@ -264,11 +264,11 @@ class Middleware(Generic[A]):
             secret=secret, cookie=cookie, header=header, max_age=max_age, secure=secure,
             same_site=same_site, domain=domain, path=path, readonly=readonly,
         )  # fmt: skip
-        self._carrier = Carrier(databases, terms)
+        self.carrier = Carrier(databases, terms)
 
     def stats(self) -> dict[str, int]:
         """Counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent`` and ``unsent``."""
-        return self._carrier.counters.snapshot()
+        return self.carrier.counters.snapshot()
 
 
 def resolved(given: object) -> Replicated:

@@ -34,12 +34,12 @@ class CausalSessionMiddleware(Middleware[App]):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        request = self._carrier.begin(
+        request = self.carrier.begin(
             environ["REQUEST_METHOD"],
             environ.get("HTTP_COOKIE", ""),
             lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""),
         )
-        start = _Start(self._carrier, request, environ.get("wsgi.url_scheme") == "https", start_response)
+        start = _Start(self.carrier, request, environ.get("wsgi.url_scheme") == "https", start_response)
         try:
             with request.step():
                 body = self.app(environ, start)

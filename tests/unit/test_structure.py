@@ -41,7 +41,7 @@ FILES = {
             def other(self, stranger):
                 super()._own(stranger)
                 super(Middle, stranger).given(sys._getframe)
-                return stranger._secret, stranger._secret, self._shared, Middle.__mro__
+                return stranger._secret, stranger._secret, stranger._replace(), self._shared, Middle.__mro__
         """,
     "high/top.py": """
         import peewee

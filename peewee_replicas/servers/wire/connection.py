@@ -120,7 +120,7 @@ class Connection(SessionState, _Connection):
             with transport.within(seconds):
                 super().connect(transport)
                 if self._settings:
-                    self._set_session(self._settings)
+                    self.set_session(self._settings)
         except BaseException:
             self._force_close()
             transport.close()
@@ -160,7 +160,7 @@ class Connection(SessionState, _Connection):
 
     def _request_authentication(self) -> None:
         self.client_flag |= self.server_capabilities & ASKED_FOR
-        self._learn_greeting()
+        self.learn_greeting()
         context = getattr(self, "ctx", None)
         self.ctx = TlsUpgrade(context)
         try:
@@ -178,7 +178,7 @@ class Connection(SessionState, _Connection):
         finally:
             self.ctx = context
 
-    def _learn_greeting(self) -> None:
+    def learn_greeting(self) -> None:
         """Take in from the greeting what the server is, and what it can be asked for."""
         offered = self.server_capabilities
         self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
@@ -196,28 +196,29 @@ class Connection(SessionState, _Connection):
             super().set_character_set(charset, collation)
             self._halfway = False  # PyMySQL reads the answer as a bare packet
             if self._ready:
-                self._changed(f"SET NAMES {charset}")
+                self.note_change(f"SET NAMES {charset}")
             return
         encoding = charset_by_name(charset).encoding
         names = f"NAMES {charset} COLLATE {collation}" if collation else f"NAMES {charset}"
-        self._set_session(f"{names}, {self._settings}", names)
+        self.set_session(f"{names}, {self._settings}", names)
         self._settings = ""
         self.charset, self.encoding, self.collation = charset, encoding, collation
 
-    def _set_session(self, settings: str, least: str = "") -> None:
+    def set_session(self, settings: str, least: str = "") -> None:
         """Send one SET; where the server lacks the trackers, go on without them, never without the guard."""
         try:
-            self._command(f"SET {settings}")
+            self.run_command(f"SET {settings}")
         except err.MySQLError as exc:
             if not exc.args or exc.args[0] not in _NO_SUCH_SETTING:
                 raise
             self.tracks = False
             if least:
-                self._command(f"SET {least}")
+                self.run_command(f"SET {least}")
             if self.guarded:
-                self._command("SET SESSION TRANSACTION READ ONLY")
+                self.run_command("SET SESSION TRANSACTION READ ONLY")
 
-    def _command(self, sql: str) -> None:
+    def run_command(self, sql: str) -> None:
+        """Send a statement that returns no rows, while the session is being set up."""
         self._execute_command(COMMAND.COM_QUERY, sql)
         self._read_ok_packet()
 
@@ -254,7 +255,7 @@ class Connection(SessionState, _Connection):
             if self.raw_statement_check is not None:
                 self.raw_statement_check(self, sql)
             if len(sql) < OVERHEARD_LIMIT and goes_unreported(sql):
-                self._changed(sql)
+                self.note_change(sql)
         if len(sql) >= _LARGE // 4 and self._ready:  # a character may take four bytes
             self._check_size(sql)
         rows: int = super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
@@ -378,7 +379,7 @@ class Connection(SessionState, _Connection):
                 raise self.malformed(exc) from exc
         except BaseException as exc:
             self._halfway = not isinstance(exc, err.MySQLError)
-            self._failed()
+            self.note_failure()
             raise
         self._halfway = False
         self.statement_ended(ok.server_status, ok.message)
@@ -408,7 +409,7 @@ class Connection(SessionState, _Connection):
             self._raise_error(payload)
         except BaseException:
             if streaming:
-                self._failed()
+                self.note_failure()
             raise
 
     def arrived(self) -> tuple[bytes, int]:
@@ -517,7 +518,7 @@ class Connection(SessionState, _Connection):
                 result.read()
         except BaseException as exc:
             self._halfway = isinstance(exc, UndecodableText) or not isinstance(exc, err.MySQLError)
-            self._failed()
+            self.note_failure()
             raise
         self._result = result
         self._halfway = False
@@ -709,7 +710,7 @@ class Connection(SessionState, _Connection):
         self.effect_known = self.internal = True
         try:
             with self.within(self.connect_timeout):
-                self._command(sql)
+                self.run_command(sql)
         except err.MySQLError as exc:
             self._check_still_open(exc)
             raise

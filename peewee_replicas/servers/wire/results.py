@@ -133,9 +133,10 @@ class Columns:
         if len(self._headers) >= _HEADERS_KEPT:
             self._headers.clear()
         first = key[1][3]
+        payloads = [field.get_all_data() for field in result.fields]
         data = b"".join(
-            len(field._data).to_bytes(3, "little") + bytes([(first + place) % 256]) + field._data
-            for place, field in enumerate(result.fields)
+            len(payload).to_bytes(3, "little") + bytes([(first + place) % 256]) + payload
+            for place, payload in enumerate(payloads)
         )
         types = tuple(field.type_code for field in result.fields)
         self._headers[key] = _Header(
@@ -165,7 +166,8 @@ class Columns:
     ) -> FieldDescriptorPacket | _EofPacket:
         if packet_type is None:
             return _EOF_PACKET
-        data = self._connection._read_packet()._data  # type: ignore[union-attr]  # between `of` and `release`
+        packet = self._connection._read_packet()  # type: ignore[union-attr]  # between `of` and `release`
+        data = packet.get_all_data()
         # A query that is sent again describes its columns in the same bytes; parsing them is what costs.
         key = (data, self.encoding)
         column = self._known.get(key)
@@ -244,7 +246,7 @@ class Result(MySQLResult):
                 return
         packet = connection._read_packet()
         if packet.is_ok_packet():
-            self._take_ok(packet._data)
+            self._take_ok(packet.get_all_data())
         elif packet.is_load_local_packet():
             self._read_load_local_packet(packet)
         else:
@@ -260,10 +262,10 @@ class Result(MySQLResult):
         self.server_status = status
 
     def _read_ok_packet(self, packet: MysqlPacket) -> None:
-        self._take_ok(packet._data)
+        self._take_ok(packet.get_all_data())
 
     def _read_columns(self, packet: MysqlPacket) -> None:
-        count, _ = read_length(packet._data, 0)
+        count, _ = read_length(packet.get_all_data(), 0)
         if not 0 < count <= _MOST_COLUMNS:
             raise MalformedPacket(f"a result of {count} columns")
         self.field_count = count
@@ -276,7 +278,7 @@ class Result(MySQLResult):
             packet = connection._read_packet()
             if packet.is_ok_packet():
                 self.connection = None
-                self._take_ok(packet._data)
+                self._take_ok(packet.get_all_data())
             elif packet.is_load_local_packet():
                 self._read_load_local_packet(packet)
                 self.connection = None
@@ -339,7 +341,8 @@ class Result(MySQLResult):
                 if self._check_packet_is_eof(packet):
                     break
                 if not self._was_old_eof:
-                    rows.append(_read_row(packet._data, 0, len(packet._data), convert))
+                    data = packet.get_all_data()
+                    rows.append(_read_row(data, 0, len(data), convert))
         except err.MySQLError:
             raise
         except Exception as exc:
@@ -362,7 +365,8 @@ class Result(MySQLResult):
                     self.rows = None
                     return None
                 if not self._was_old_eof:
-                    row = _read_row(packet._data, 0, len(packet._data), self.converters)
+                    data = packet.get_all_data()
+                    row = _read_row(data, 0, len(data), self.converters)
                     break
         except err.MySQLError:
             raise
@@ -395,7 +399,7 @@ class Result(MySQLResult):
 
         Where `_was_old_eof` is set afterwards, it only ended the column descriptions.
         """
-        data = packet._data
+        data = packet.get_all_data()
         first, self._at_first_row, self._was_old_eof = self._at_first_row, False, False
         if data[0] != 0xFE:
             return False

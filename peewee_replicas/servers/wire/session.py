@@ -139,7 +139,7 @@ class SessionState:
         if locked is not None:
             self._tables_locked = locked
         if changed:
-            self._changed(self.last_statement)
+            self.note_change(self.last_statement)
         elif not self.complaint:
             self._keep(tail, locked)
 
@@ -192,14 +192,16 @@ class SessionState:
         # The statement has been executed: what cannot be read besides counts as not reported.
         self.complaint = str(exc)
 
-    def _changed(self, text: str | bytes) -> None:
+    def note_change(self, text: str | bytes) -> None:
+        """Take in that a statement has changed the session, or may have; `text` is the statement."""
         self.session_changed = self.session_changed or (self.initialized and not self.internal)
         if self._ready and not self.effect_known and len(self.changes) < _CHANGES_KEPT:
             self.changes.append(text if isinstance(text, str) else bytes(text).decode("latin1"))
 
-    def _failed(self) -> None:
+    def note_failure(self) -> None:
+        """Take in that the last statement has failed."""
         if self.guarded and self.suspect_statement and not self.internal:
-            self._changed(self.suspect_statement)  # an error tells nothing of what changed before it
+            self.note_change(self.suspect_statement)  # an error tells nothing of what changed before it
         if self.listener is not None and not self.internal and self.last_statement is not NO_QUERY:
             self.listener(self, False, bool(self.transaction))
 

@@ -21,7 +21,7 @@ SERVER_TESTS = ROOT / "tests" / "servers" / "connections" / "test_own_questions.
 
 # What sends something that is not the user's. `execute` of a cursor and `query` are the user's own.
 SENDERS = {
-    "_can_reuse", "_command", "_is_closed", "_set_session", "ask", "ask_wait", "finish_query", "first_row",
+    "_can_reuse", "run_command", "_is_closed", "set_session", "ask", "ask_wait", "finish_query", "first_row",
     "hang_up", "is_alive", "kill", "ping", "rollback", "run_setting", "run_setting_when_idle", "send_ahead",
     "show_warnings", "start_query",
 }  # fmt: skip
