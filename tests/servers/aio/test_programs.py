@@ -234,12 +234,24 @@ def test_a_task_sees_its_own_writes_and_a_causal_session_those_of_its_children(p
     async def write(value: int) -> None:
         await db.run(lambda: Slot.update(n=value).where(Slot.name == "a").execute())
 
+    async def before_and_after() -> tuple[int, int]:
+        before = await n()
+        begun.set()
+        await written.wait()
+        return before, await n()
+
     async def work() -> None:
+        nonlocal begun, written
+        begun, written = asyncio.Event(), asyncio.Event()
         assert await n() == 1
         with frozen(pair):
+            other = asyncio.create_task(before_and_after())
+            await begun.wait()
             await write(2)
+            written.set()
             assert await n() == 2  # this task's own
-            assert await asyncio.create_task(n()) == 1  # another one's
+            assert await other == (1, 1)  # another's, which began before
+            assert await asyncio.create_task(n()) == 2  # one begins with what the process has written
             async with db.causal_session():
                 await asyncio.gather(write(3))
                 assert await n() == 3
@@ -249,6 +261,8 @@ def test_a_task_sees_its_own_writes_and_a_causal_session_those_of_its_children(p
             assert await n() == 3
         assert bookmark is not None
 
+    begun: Any = None
+    written: Any = None
     db: Any = pair.database(AsyncReplicatedDatabase, catch_up_timeout=SHORT)
     with db.bind_ctx([Slot]):
         run(db, work)
