@@ -387,7 +387,10 @@ class Result(MySQLResult):
         raise connection.malformed(exc) from exc
 
     def _finish_unbuffered_query(self) -> None:
-        connection: ResultSource = self.connection
+        connection: ResultSource | None = self.connection
+        if connection is not None and not connection.open:
+            self.unbuffered_active = False  # a cursor that outlives its connection is closed all the same
+            return
         try:
             super()._finish_unbuffered_query()
         except MalformedPacket as exc:

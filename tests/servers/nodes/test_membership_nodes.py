@@ -38,7 +38,7 @@ def test_a_weight_of_0_keeps_a_node_out_and_can_be_raised(cluster: Any, make: Ca
     assert nodes_read(database, 6) == ["replica-1"] * 6
     assert kept[1].state == "up"
     in_thread(
-        lambda: (database._parts.replicas.reach(kept[1]), database.close())
+        lambda: (database._parts.replicas.reach(nodes_of(database)[1]), database.close())
     )  # it can be had all the same
     database._parts.cluster.replicas._warm_up = WarmUp(1e6)
     database.set_replicas([*specs(cluster, 1), *specs(cluster, 2, weight=2)])
@@ -62,7 +62,8 @@ def test_a_node_that_is_new_or_comes_back_is_warmed_up(
     nodes_read(database, 3)
     database.set_replicas(specs(cluster, 1, 2))
     first, second = nodes_of(database)
-    exact = 0 if policy == "round-robin" else 18
+    # The busier of two nodes gets fewer reads, and on a machine under load that is not by half.
+    exact = {"round-robin": 0, "random": 18, "least-busy": 40}[policy]
 
     def share() -> int:
         before = second.reads
@@ -99,7 +100,7 @@ def test_the_primary_can_begin_and_cease_to_take_part(cluster: Any, make: Callab
     too = {"name": "too", "host": cluster.primary.host, "port": cluster.primary.port}
     database.set_replicas([*specs(cluster, 1, weight=0), too])
     assert nodes_read(database, 2) == ["too"] * 2
-    assert database._parts.cluster.reader is database.replicas[1]
+    assert database._parts.cluster.reader is nodes_of(database)[1]
     mine = own_sessions(database.replicas[1])
     database.set_replicas(specs(cluster, 1))
     assert nodes_read(database, 2) == ["replica-1"] * 2

@@ -32,7 +32,9 @@ def gone(node: Any, ids: set[int]) -> Callable[[], bool]:
 
 
 def own_sessions(replica: Any) -> set[int]:
-    return {conn.thread_id() for conn in list(replica._opened) if conn.open}
+    """This process's connections to a node, which is given as users see it or as the library does."""
+    node = getattr(replica, "_node", replica)
+    return {conn.thread_id() for conn in node._opened.all() if conn.open}
 
 
 def making(cluster: Any, db: Any) -> Iterator[Callable[..., Any]]:
