@@ -63,7 +63,8 @@ class PlainDatabase:
         db = self.db
         with __exception_wrapper__:
             # A subclass's own cursor() is honoured; peewee's would only find the connection again.
-            cursor: Cursor = self.open_conn.cursor() if db.plain_cursor else db.cursor()
+            conn = db._state.conn
+            cursor: Cursor = conn.cursor() if conn is not None and db.plain_cursor else db.cursor()
             cursor.execute(sql, params or ())
         return cursor
 

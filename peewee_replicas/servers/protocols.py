@@ -282,6 +282,7 @@ class ServerConnection(Connection, Protocol):
         gtid: the GTID that the last statement reported as its own, or None.
         position: the same as a position; None also where the text is empty.
         transaction_has_read: whether the open transaction has read or failed at something.
+        more_results: whether the server has just said, with a result, that further ones follow it.
         named_locks: the named locks it holds, as its owner counts them; None: it never had any.
         answer_ahead: the answer to `send_ahead`: its first row, the error it ended in, or None.
     """
@@ -293,6 +294,7 @@ class ServerConnection(Connection, Protocol):
     gtid: str | None
     position: Position | None
     transaction_has_read: bool
+    more_results: bool
     answer_ahead: Row | Exception | None
     named_locks: NamedLocks | None
 
@@ -315,10 +317,6 @@ class ServerConnection(Connection, Protocol):
     @property
     def has_more_results(self) -> bool:
         """Whether another result of the last statement is still to be read."""
-
-    @property
-    def more_results(self) -> bool:
-        """Whether the server has just said, with a result, that further ones follow it."""
 
     @property
     def connect_timeout(self) -> float | None:

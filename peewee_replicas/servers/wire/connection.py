@@ -313,8 +313,9 @@ class Connection(SessionState, _Connection):
             later, self._later = self._later, ""
             self.run_setting(later)
         if self._sock is not None:
-            if self._result is not None:
-                self._finish_result(self._result)
+            result = self._result
+            if result is not None and (result.unbuffered_active or result.has_next):
+                self._finish_result(result)
             if self._rfile.unread():
                 self._found_goodbye()
         if command == COMMAND.COM_QUERY:

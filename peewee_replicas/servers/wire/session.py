@@ -14,6 +14,7 @@ from .trackers import TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION, TRACK_VARIAB
 
 _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+_MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _STATUS_MASK = _IN_TRANSACTION | AUTOCOMMIT
 _SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
 
@@ -47,6 +48,7 @@ class SessionState:
         changes: texts after which the server reported a changed session, not yet explained.
         session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
         executing: the kind of the statement that the owner runs; "" where a raw cursor sends one.
+        more_results: whether the last packet that ended a statement said that further results follow.
         effect_known: True while that statement's text tells its effect, so that no report is needed.
         initialized: True once its owner has finished setting it up; what changes later is state of its own.
         gtid: the GTID that the last statement reported as its own, or None.
@@ -70,6 +72,7 @@ class SessionState:
     suspect_statement: str | bytes = ""
     effect_known = initialized = session_changed = False
     executing = ""
+    more_results = False
     gtid: str | None = None
     position: Position | None = None
     complaint = ""
@@ -111,6 +114,7 @@ class SessionState:
     def statement_ended(self, status: int, tail: bytes) -> None:
         """Take in the status word and the tail of a packet that ends a statement."""
         self.server_status = status
+        self.more_results = status & _MORE_RESULTS != 0
         was_open = self.transaction
         self.gtid = self.position = None
         if tail and self.tracks and status & _SESSION_STATE_CHANGED:
@@ -204,11 +208,6 @@ class SessionState:
             self.note_change(self.suspect_statement)  # an error tells nothing of what changed before it
         if self.listener is not None and not self.internal and self.last_statement is not NO_QUERY:
             self.listener(self, False, bool(self.transaction))
-
-    @property
-    def more_results(self) -> bool:
-        """Whether the last packet that ended a statement said that further results follow."""
-        return bool(self.server_status & SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS)
 
     @property
     def in_transaction(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -58,12 +58,14 @@ class SocketTransport:
     Members that are not defined here are the socket's.
     """
 
-    __slots__ = ("_deadline", "_sock", "_timeout", "at", "data")
+    __slots__ = ("_deadline", "_pending", "_sock", "_timeout", "at", "data")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._timeout: float | None = sock.gettimeout()
         self._deadline: float | None = None
+        # What TLS has decrypted already.
+        self._pending: Callable[[], int] | None = getattr(sock, "pending", None)
         self.data = b""
         self.at = 0
 
@@ -73,7 +75,8 @@ class SocketTransport:
     def peek(self, size: int = 1) -> bytes:
         """What has arrived and was not read; waits until there is something, or the end."""
         if self.at == len(self.data):
-            self.data, self.at = self._receive(), 0
+            self.data = self._sock.recv(_CHUNK) if self._deadline is None else self._receive()
+            self.at = 0
         return self.data[self.at :] if self.at else self.data
 
     def read(self, size: int) -> bytes:
@@ -104,10 +107,7 @@ class SocketTransport:
 
     def unread(self) -> bool:
         """Whether something has arrived that was not read, without looking at the network."""
-        if self.at < len(self.data):
-            return True
-        pending = getattr(self._sock, "pending", None)  # what TLS has decrypted already
-        return pending is not None and bool(pending())
+        return self.at < len(self.data) or (self._pending is not None and bool(self._pending()))
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data`."""
@@ -156,6 +156,7 @@ class SocketTransport:
         if self._deadline is not None:
             self._sock.settimeout(self._left())
         self._sock = context.wrap_socket(self._sock, server_hostname=server_hostname)
+        self._pending = self._sock.pending
 
     def makefile(self, _mode: str) -> SocketTransport:
         """This is its own file."""

@@ -28,7 +28,7 @@ def members(protocol: Any) -> set[str]:
 
 
 # What a connection learns from the server's greeting, and does not have before.
-GREETED = frozenset({"dialect", "server_version", "more_results"})
+GREETED = frozenset({"dialect", "server_version"})
 
 
 @pytest.mark.parametrize(
