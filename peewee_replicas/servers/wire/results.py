@@ -45,6 +45,7 @@ class ResultSource(Protocol):
         without_eof: whether no EOF packet follows column descriptions.
         columns: what these are read from then.
         decoders, encoding, use_unicode: as the user gave them to PyMySQL.
+        open: whether there is still something to read from.
     """
 
     without_eof: bool
@@ -52,6 +53,7 @@ class ResultSource(Protocol):
     decoders: Mapping[int, Callable[..., object]]
     encoding: str
     use_unicode: bool
+    open: bool
     _next_seq_id: int
     _result: Result | None
     _rfile: Transport
@@ -388,7 +390,7 @@ class Result(MySQLResult):
 
     def _finish_unbuffered_query(self) -> None:
         connection: ResultSource | None = self.connection
-        if connection is not None and not connection.open:
+        if connection is None or not connection.open:
             self.unbuffered_active = False  # a cursor that outlives its connection is closed all the same
             return
         try:
