@@ -24,25 +24,22 @@ if TYPE_CHECKING:
     from .argument_types import MySQLArguments, PooledArguments
 
 
-class MySQLConnector(MySQLDatabase):
-    """peewee's `MySQLDatabase` with connections that hear what the server reports."""
+def _open(db: ReplicatedDatabase | _Opener) -> wire.Connection:
+    """Open a connection that hears what the server reports."""
 
-    opening: Opening
-
-    def _connect(self) -> ServerConnection:
-        return open_connection(self.opening, thread_state(self), self._new_connection)
-
-    def _new_connection(self) -> wire.Connection:
+    def new() -> wire.Connection:
         return wire.Connection(
-            database=self.database,
+            database=db.database,
             autocommit=True,
-            guard=self.opening.guarded,
+            guard=db.opening.guarded,
             defer_connect=True,
-            **self.connect_params,
+            **db.connect_params,
         )
 
+    return open_connection(db.opening, thread_state(db), new)
 
-class ReplicatedDatabase(Replicated, MySQLConnector):
+
+class ReplicatedDatabase(Replicated, MySQLDatabase):
     """peewee's `MySQLDatabase`, with reads served by replicas.
 
     Parameters:
@@ -75,33 +72,51 @@ class ReplicatedDatabase(Replicated, MySQLConnector):
         ConfigurationError: an argument cannot work.
     """
 
-    beneath = MySQLConnector
+    beneath = MySQLDatabase
+    opening: Opening
 
     if TYPE_CHECKING:
         # Every argument by its name, so that a checker refuses others. What runs takes them as peewee's does.
         def __init__(self, database: str | None, **kwargs: Unpack[MySQLArguments]) -> None: ...
 
+    def _connect(self) -> ServerConnection:
+        return _open(self)
 
-class PooledConnector(PooledMySQLDatabase, MySQLConnector):
-    """The same connections out of peewee's pool, which therefore has to stand above what opens them."""
+
+class _Opener(MySQLDatabase):
+    """What stands beneath peewee's pool and opens for it."""
+
+    opening: Opening
+
+    def _connect(self) -> ServerConnection:
+        return _open(self)
+
+
+class _Pool(PooledMySQLDatabase, _Opener):
+    """A database, as peewee's pool sees it while it takes a connection out.
+
+    peewee's pool opens by ``super()._connect()``, so what opens must be a class beneath it, and the pooled
+    database has none there: what it inherits from `ReplicatedDatabase` stands above the pool. This object has
+    what the database has, in the same dictionary, and asks the database where a subclass may decide.
+    """
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: PooledReplicatedDatabase) -> None:
+        self.__dict__ = database.__dict__
+        self._database = database
 
     def _is_closed(self, conn: ServerConnection) -> bool:
-        if self.opening.is_outdated(conn):
-            return True
-        # A read that meets a dead connection is sent elsewhere; a write could not be, so it is pinged for.
-        # Within a time limit, as the pool is locked meanwhile.
-        return bool(conn.dropped() if self.opening.guarded else not conn.is_alive())
+        return self._database._is_closed(conn)
 
-    def _can_reuse(self, conn: wire.Connection) -> bool:
-        # What the next user of this connection must not meet: another's session.
-        if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
-            return False
-        # peewee's own rolls back, and with that the server tells what a failed statement has left.
-        with conn.within(conn.connect_timeout):
-            clean = bool(super()._can_reuse(conn))
-        reusable = clean and conn.replaceable and not conn.busy
-        conn.initialized = False  # a subclass's _initialize_connection() runs again at check-out
-        return reusable
+    def _is_stale(self, timestamp: float) -> bool:
+        return bool(self._database._is_stale(timestamp))
+
+    def _close(self, conn: ServerConnection, close_conn: bool = False) -> None:
+        self._database._close(conn, close_conn)
+
+    def _close_raw(self, conn: ServerConnection) -> None:
+        self._database._close_raw(conn)
 
 
 class PooledDatabase(UserDatabase, Protocol):
@@ -207,10 +222,10 @@ class _PooledMembers(RoutedMembers):
         super().after_fork()
 
 
-class PooledReplicatedDatabase(ReplicatedDatabase, PooledConnector):
+class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
     """The same over `playhouse.pool`: one pool per node, each of ``max_connections``."""
 
-    beneath = PooledConnector
+    beneath = PooledMySQLDatabase
     assembly = _PooledAssembly
     members = _PooledMembers
     _members: _PooledMembers
@@ -221,6 +236,32 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledConnector):
 
     def _as_primary(self) -> PlainDatabase:
         return _PooledPrimary(self, self.beneath)
+
+    # What peewee's pool calls
+
+    def _connect(self) -> ServerConnection:
+        conn: ServerConnection = _Pool(self)._connect()
+        return conn
+
+    def _is_closed(self, conn: ServerConnection) -> bool:
+        if self.opening.is_outdated(conn):
+            return True
+        # A read that meets a dead connection is sent elsewhere; a write could not be, so it is pinged for.
+        # Within a time limit, as the pool is locked meanwhile.
+        return bool(conn.dropped() if self.opening.guarded else not conn.is_alive())
+
+    def _can_reuse(self, conn: wire.Connection) -> bool:
+        # What the next user of this connection must not meet: another's session.
+        if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
+            return False
+        # peewee's own rolls back, and with that the server tells what a failed statement has left.
+        with conn.within(conn.connect_timeout):
+            clean = bool(super()._can_reuse(conn))
+        reusable = clean and conn.replaceable and not conn.busy
+        conn.initialized = False  # a subclass's _initialize_connection() runs again at check-out
+        return reusable
+
+    # Members that users call
 
     def leave_pool_to_parent(self) -> None:
         """In a forked child: have an empty pool."""

@@ -28,6 +28,7 @@ SENDERS = {
 # These are such senders themselves, and hand on to another.
 HAND_ON = {
     "connections.questions.first_row",
+    "databases.mysql._Pool._is_closed",
     "servers.wire.connection.Connection.ask",
     "servers.wire.connection.Connection.run_setting",
     "servers.wire.connection.Connection.set_character_set",
