@@ -23,7 +23,7 @@ from peewee_replicas.testing.node import ClusterNode, ClusterSettings
 from ..concurrency import Clock
 
 if TYPE_CHECKING:
-    from peewee_replicas import ReplicatedDatabase
+    from peewee_replicas.databases.mysql import ReplicatedDatabase
 
 _FIRST_SYNC_SECONDS = 60.0
 _clusters: weakref.WeakSet[LocalCluster] = weakref.WeakSet()
@@ -177,7 +177,7 @@ class LocalCluster:
                 count only what the test sends.
         """
         if database_class is None:
-            from peewee_replicas import ReplicatedDatabase
+            from peewee_replicas.databases.mysql import ReplicatedDatabase
 
             database_class = ReplicatedDatabase
         own = self.parameters(self.primary)
