@@ -19,6 +19,7 @@ from support.guarantees.async_rounds import AsyncWork
 from support.guarantees.checker import Report
 from support.guarantees.faults import Faults
 from support.guarantees.rounds import CONTROLS, OPTIONS, Work, table
+from support.guarantees.setups import SETUPS, SetupFaults
 
 from peewee_replicas.testing import LocalCluster
 
@@ -43,20 +44,26 @@ def main() -> int:
     parser.add_argument("--round", type=float, default=20.0, help="seconds of one round")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--no-faults", action="store_true")
+    parser.add_argument(
+        "--setup", action="store_true", help="several GTID domains (MariaDB), tagged and errant GTIDs (MySQL)"
+    )
     parser.add_argument("--asyncio", action="store_true", help="drive the asyncio form")
     options = parser.parse_args()
     faulthandler.dump_traceback_later(options.seconds + 120, exit=True)
     total, befell = Report(), Counter[str]()
     began = time.monotonic()
     with LocalCluster(2, options.server, options=OPTIONS[options.server]) as cluster:
-        work = AsyncWork(cluster) if options.asyncio else Work(cluster)
+        setup = SETUPS[options.server](cluster) if options.setup else None
+        more = setup.casts() if setup else []
+        work = AsyncWork(cluster) if options.asyncio else Work(cluster, more=more)
         number = 0
         while time.monotonic() - began + options.round < options.seconds and sound(total)[0] < options.checks:
             number += 1
             faults = None
             if not options.no_faults:
                 seed = f"{options.seed} {number}"
-                faults = Faults(cluster, KINDS, kill_every=0.4, quiet=0.6, seed=seed)
+                often = {"kill_every": 0.4, "quiet": 0.6, "seed": seed}
+                faults = SetupFaults(setup, KINDS, **often) if setup else Faults(cluster, KINDS, **often)
             found = work.round(options.round, f"{options.seed} {number}", faults)
             total.add(found)
             if faults is not None:

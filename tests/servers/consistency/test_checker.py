@@ -9,6 +9,7 @@ from support.clusters import own_cluster
 from support.guarantees.checker import FOLLOWS, MONOTONIC, OWN_WRITES, PREFIX, PRIMARY, STRONG, TRUE, Report
 from support.guarantees.faults import Faults
 from support.guarantees.rounds import CONTROLS, OPTIONS, Work, table
+from support.guarantees.setups import HIGHEST, LAST_POSITION, NO_TAGS, SETUPS, SetupFaults
 
 pytestmark = pytest.mark.once
 
@@ -57,4 +58,25 @@ def test_the_guarantees_hold_and_the_controls_are_caught(found: Report) -> None:
     assert held == {OWN_WRITES, PRIMARY, MONOTONIC, FOLLOWS, PREFIX, STRONG, TRUE}
     assert checks(found) > ENOUGH_CHECKS
     for control in SURE_TO_BE_CAUGHT:
+        assert found.total(found.violations, control), f"{control} was not caught"
+
+
+OF_SETUP = {"mariadb": (LAST_POSITION,), "mysql": (NO_TAGS, HIGHEST)}
+
+
+def test_the_guarantees_hold_where_no_single_number_says_how_far_a_server_is(server: str) -> None:
+    """Several GTID domains on MariaDB; on MySQL tagged GTIDs, and replicas with writes of their own."""
+    found = Report()
+    with own_cluster(server, options=OPTIONS[server]) as cluster:
+        setup = SETUPS[server](cluster)
+        work = Work(cluster, more=setup.casts())
+        for number in range(MOST_ROUNDS):
+            faults = SetupFaults(setup, KINDS, kill_every=0.5, quiet=0.4, seed=number)
+            found.add(work.round(SECONDS, number, faults))
+            if all(found.total(found.violations, control) for control in OF_SETUP[server]):
+                break
+        print(table(found, work.served))
+    groups = {group for group in found.reads if group not in CONTROLS}
+    assert not [str(one) for (group, _), some in found.examples.items() if group in groups for one in some]
+    for control in OF_SETUP[server]:
         assert found.total(found.violations, control), f"{control} was not caught"

@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
@@ -16,12 +16,13 @@ from typing import Any
 from support.guarantees.actors import Actor
 from support.guarantees.checker import Inherits, Report, check
 from support.guarantees.faults import Faults
+from support.guarantees.setups import SETUP_CONTROLS
 from support.guarantees.workload import JOINT, Round, listen
 
 from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.servers import mariadb
 
-CONTROLS = ("control: eventual", "control: unpinned", "control: binlog position")
+CONTROLS = ("control: eventual", "control: unpinned", "control: binlog position", *SETUP_CONTROLS)
 # On MariaDB a replica's binary log is ahead of its visible rows where it applies in parallel, and while it
 # waits for the disk.
 OPTIONS = {
@@ -170,13 +171,14 @@ class Work:
     Parameters:
         cluster: a running cluster.
         controls: run the negative controls too.
+        more: further casts, as those of a set-up.
 
     Attributes:
         served: who answered plain reads, by group and role.
         troubles: what faults did to operations, which were then not checked.
     """
 
-    def __init__(self, cluster: Any, *, controls: bool = True) -> None:
+    def __init__(self, cluster: Any, *, controls: bool = True, more: Sequence[Any] = ()) -> None:
         self.cluster = cluster
         self.served: Counter[str] = Counter()
         self.troubles: Counter[str] = Counter()
@@ -204,9 +206,10 @@ class Work:
                 (CONTROLS[0], eventual, "eventual", "session", Actor, _followed),
                 (CONTROLS[1], unpinned, "unpinned", "eventual", Actor, _unpinned),
             ]
-            if cluster.server == "mariadb":
+            if cluster.server == "mariadb" and not more:  # it looks at one domain
                 binlog = make(BinlogProgress)
                 self.casts.append((CONTROLS[2], binlog, "binlog", "session", Actor, _followed))
+        self.casts += more
         self.databases = {id(cast[1]): cast for cast in self.casts}
         for group, database, *_ in self.databases.values():
             listen(database, self.served, group)

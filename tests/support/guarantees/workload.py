@@ -37,6 +37,14 @@ class Reg(Model):
     token = BigIntegerField()
 
 
+class Far(Model):
+    """Rows like those of `Reg`, which only a set-up with several GTID domains writes, in one of its own."""
+
+    k = IntegerField(primary_key=True)
+    version = BigIntegerField()
+    token = BigIntegerField()
+
+
 class Entry(Model):
     """Rows that are inserted and deleted, without a unique key, so that a doubled insert shows."""
 
@@ -56,7 +64,7 @@ class Claim(Model):
     token = BigIntegerField()
 
 
-MODELS = (Reg, Entry, Detail, Claim)
+MODELS = (Reg, Far, Entry, Detail, Claim)
 
 
 class Round:
@@ -86,7 +94,14 @@ class Round:
             database.create_tables(MODELS)
             began = self.tick()
             Reg.insert_many([{"k": k, "version": 1, "token": k} for k in range(REGISTERS)]).execute()
-        made = tuple(Write(("reg", k), 1, k) for k in range(REGISTERS))
+            Far.insert_many(
+                [{"k": k, "version": 1, "token": k + REGISTERS} for k in range(REGISTERS)]
+            ).execute()
+        numbers = range(REGISTERS)
+        made = (
+            *(Write(("reg", k), 1, k) for k in numbers),
+            *(Write(("far", k), 1, k + REGISTERS) for k in numbers),
+        )
         self.events.append(Event("setup", "setup", "setup", began, self.tick(), writes=made))
 
     def audit(self, database: Any) -> None:
@@ -100,9 +115,11 @@ class Round:
             entries = Counter(row[0] for row in database.execute_sql("SELECT token FROM entry"))
             claims = database.execute_sql("SELECT name, token FROM claim").fetchall()
             registers = database.execute_sql("SELECT k, version, token FROM reg").fetchall()
+            far = database.execute_sql("SELECT k, version, token FROM far").fetchall()
         reads.update({("entry", token): (number, token) for token, number in entries.items()})
         reads.update({("claim", name): (1, token) for name, token in claims})
         reads.update({("reg", k): (version, token) for k, version, token in registers})
+        reads.update({("far", k): (version, token) for k, version, token in far})
         self.events.append(Event("audit", "audit", "audit", began, self.tick(), reads, promise="strong"))
 
 
