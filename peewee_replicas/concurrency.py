@@ -94,6 +94,7 @@ class Clock:
 class Local(Protocol):
     """An object whose attributes each thread, or task, has apart; they may have any names."""
 
+    # This is the one that `threading.local` declares, and not `__getattr__`.
     def __getattribute__(self, name: str, /) -> Any: ...
     def __setattr__(self, name: str, value: object, /) -> None: ...
 

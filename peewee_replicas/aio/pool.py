@@ -150,6 +150,7 @@ class Pool(Generic[C]):
         """
         if self.closing:
             raise InterfaceError(CLOSING)
+        # Nothing would come back by itself, and two tasks could wait for each other.
         if not patient and self._all_held():
             raise self._exhausted(": all of them are streaming, or were handed out")
         waiter: asyncio.Future[C | None] = self.loop.create_future()
@@ -189,6 +190,7 @@ class Pool(Generic[C]):
         conn.held = held
         self._held += 1 if held else -1
         if self._all_held():
+            # They waited for a connection that comes back by itself, and now there is none.
             for waiter, patient in self._waiters:
                 if not patient and not waiter.done():
                     waiter.set_exception(self._exhausted(": all of them are streaming, or were handed out"))
@@ -205,6 +207,7 @@ class Pool(Generic[C]):
             self.hold(conn, False)
         waiter = self._next_waiter()
         if waiter is not None:
+            # Handed over directly: a task that has just come must not overtake those that wait.
             waiter.set_result(conn)
             return
         self._used.discard(conn)
@@ -237,6 +240,7 @@ class Pool(Generic[C]):
 
     def _close(self, conn: C) -> None:
         if conn.open:
+            # A transport closes in a later turn of the loop, which `closed` has to wait for.
             self._lost = [lost for lost in self._lost if not lost.done()]
             sock = conn.socket
             if sock is not None:

@@ -18,6 +18,7 @@ Task: TypeAlias = "asyncio.Task[object]"
 class _Local:
     """An object whose attributes each task has apart; outside of tasks, each thread."""
 
+    # Kept in the instance's dictionary, past `__setattr__`, which would put them into a task's.
     _by_task: weakref.WeakKeyDictionary[Task, dict[str, object]]
     _by_thread: threading.local
 

@@ -170,6 +170,7 @@ class NodeDatabase(PlainDatabase):
     """
 
     def __init__(self, primary: UserDatabase, beneath: type[Database], opening: NodeOpening) -> None:
+        # Without the constructor of a user's class, which may open, log or register what exists only once.
         db = object.__new__(type(primary))
         super().__init__(db, beneath)
         self.node: Node = opening.node
@@ -178,6 +179,7 @@ class NodeDatabase(PlainDatabase):
         args, kwargs = primary.plain_arguments
         self.prepare(primary)
         beneath.__init__(db, primary.database, *args, **kwargs)
+        # What peewee's constructor has just made is this node's own, such as its state and its lock.
         self._by_itself = frozenset(vars(db)) | _OURS
 
     def prepare(self, primary: UserDatabase) -> None:

@@ -104,6 +104,7 @@ class PrimaryConnection:
         """Open this thread's connection."""
         try:
             return self._open()
+        # The connection was lost by a question of ours, and the user's statement was not sent.
         except LostByAsking:
             return self._open()
 
@@ -151,6 +152,7 @@ class PrimaryConnection:
     def drop(self) -> None:
         """Close this thread's connection for good."""
         state = self.plain.state
+        # Taken out first, so that it is not in use any more even if closing it fails.
         conn, state.conn = state.conn, None
         if conn is not None:
             self.plain.drop(conn)

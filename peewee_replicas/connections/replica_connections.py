@@ -95,6 +95,7 @@ class ReplicaConnections:
             database: the node's own, or another one for a connection apart.
             patient: as of `reach`.
         """
+        # Read before connecting, so that what changes meanwhile counts against this connection.
         unreached, generation = node.unreached, self.cluster.generation
         try:
             database.follow(self.primary.db)

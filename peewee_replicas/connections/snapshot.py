@@ -40,6 +40,7 @@ class Snapshot:
         with self._lock:
             if self._owner is not None:
                 return False
+            # Two threads on one connection would read each other's answers.
             self._owner = self._here.current()
             return True
 
@@ -49,6 +50,7 @@ class Snapshot:
 
     def begin(self, connections: ReplicaConnections, replica: Node, catch_up: CatchUp | None) -> bool:
         """Begin on one node; False if that does not show yet what the read must see."""
+        # A database of its own has a state of its own, so other reads keep the node's usual connection.
         database = connections.make(replica)
         connections.open(replica, database)
         conn = database.open_conn

@@ -142,6 +142,7 @@ class Consistency:
         """Take the place of another one, when a database is initialised once more."""
         self._local = before._local
         if before.history is not self.history:
+            # What was written before has to be seen at the new endpoint, too.
             self.history.session.take_over(before.history.session)
 
     def primary_answered(self, server: str, position: Position | None) -> None:
@@ -311,6 +312,7 @@ class Consistency:
         moved = None if pin is None else cast("Position | None", pin.must_reach)
         if level == "eventual":
             return NOTHING if moved is None else Needs(moved, "")
+        # Asked for each read, since anybody may have written meanwhile.
         if level == "strong":
             try:
                 now = self.primary.current()

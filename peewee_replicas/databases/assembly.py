@@ -93,6 +93,7 @@ class Assembly:
         for spec in node_specs(given.get("replicas", ()), known, parse, ConfigurationError, own):
             merged = overlay(parameters, spec.overrides)
             name = spec.name or address(merged)
+            # Compared after the primary's parameters are laid beneath: a replica may leave out its port.
             where = endpoint(merged)
             if where in seen:
                 raise ConfigurationError(

@@ -103,6 +103,7 @@ class _Pool(PooledMySQLDatabase, _Opener):
     __slots__ = ("_database",)
 
     def __init__(self, database: PooledReplicatedDatabase) -> None:
+        # The same dictionary and no copy: what the pool does here, it does to the database.
         self.__dict__ = database.__dict__
         self._database = database
 

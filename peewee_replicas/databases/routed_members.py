@@ -89,9 +89,11 @@ class RoutedMembers:
         self.escapes = None if action == "ignore" else Escapes(parts.cluster, action)
         parts.cluster.news.database = str(database)
         if before is not None:
+            # Threads go on with what they wrote before, whatever the arguments are now.
             parts.consistency.continue_from(before.consistency)
             parts.cluster.news.hooks = before.cluster.news.hooks
             if before.cluster.prober is not None:
+                # Two probers would look at the same servers, and the old one holds nodes that nobody uses.
                 before.cluster.prober.retire()
         track_database(self)
 
@@ -124,6 +126,7 @@ class RoutedMembers:
             self.escapes.check(state.transactions, sql)
         plan = self._plan(statement, frame, state, at_primary)
         conn = state.conn
+        # What the last statement has left may keep this one on the primary, so that is found out first.
         if conn is not None and conn.report_incomplete and (plan.place != WRITER or plan.guard):
             parts.session.settle(conn)
             plan = self._plan(statement, frame, state, at_primary)
@@ -239,6 +242,7 @@ class RoutedMembers:
         if self.db.in_transaction():
             raise OperationalError("Attempting to close database while transaction is open.")
         was_open = self.plain.is_open
+        # Everything is closed before an error is raised, or a thread would keep what it wanted to give up.
         failures = self.parts.replicas.close()
         self.parts.primary.close()
         self.parts.consistency.unit_ended()

@@ -43,6 +43,7 @@ class ScopeEntry:
                 f"readonly() inside a transaction ({transaction}); "
                 'readonly_in_transaction="join" lets its reads stay in the transaction'
             )
+        # A transaction has its own view of the data already, on a connection to the primary.
         if transaction and snapshot:
             raise ReadOnlyViolation(f"a snapshot cannot join a transaction ({transaction})")
         if max_lag is not None:
@@ -84,11 +85,13 @@ class ScopeEntry:
         """
         mark = bookmarks.decode(bookmark, Clock.wall(), max_age)
         name, dialect = self._plain.db.database, self._parts.router.dialect
+        # A position of another server could look like one of this, and would mean something else.
         if mark.history != name:
             raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {name!r}")
         if mark.position is None:
             return None
         kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
+        # None: no server was met yet. Of the wrong kind, a position is simply never reached.
         if dialect not in (None, kind):
             raise BookmarkError(f"the bookmark is of a {kind} server, and this is {dialect}")
         return mark.position

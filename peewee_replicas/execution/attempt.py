@@ -54,8 +54,10 @@ def _note_served(execution: Execution) -> None:
 
 def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
     conn = database.open_conn
+    # An error does not tell what a statement had changed before it. A proven read changes nothing.
     if conn.guarded:
         conn.suspect_statement = "" if execution.statement.kind == "read" else execution.sql
+    # Counted before it is sent: the policy of another thread is to see that this node has work.
     started = node.start()
     conn.executing, failed = execution.statement.kind, True
     try:
@@ -117,6 +119,7 @@ def _send_together(
     try:
         cursor = attempt(execution, node, database, final=False)
     except PeeweeException as exc:
+        # A lost connection has lost the answer to the wait, too.
         if execution.parts.diagnosis.meaning(exc) != "statement":
             raise
         failure = exc

@@ -20,12 +20,16 @@ def starts_over(execution: Execution) -> bool:
     """
     parts = execution.parts
     behind = any(isinstance(exc, Behind) for exc in execution.tried.values())
+    # Only once, so that no read goes in circles while histories keep being lost.
     if not behind or execution.restarted or not parts.consistency.forget_lost_history(execution.frame):
         return False
+    # With a bound on fallbacks the primary may have to refuse this read, so it begins anew even then.
     if execution.plan.places != (REPLICA,) and parts.router.settings.max_fallback_share is None:
         return False
     execution.restarted, execution.catch_up = True, None
+    # What it had to see is what was lost; it is planned again from what the primary has now.
     execution.plan = execution.plan._replace(must_see=None)
+    # Those that were late can serve it now. The others show again what is wrong with them.
     execution.tried.clear()
     return True
 
@@ -34,12 +38,14 @@ def refuse_fallback(execution: Execution) -> None:
     """Raise where the primary is not to serve what no replica can; otherwise count the fallback."""
     parts = execution.parts
     reasons = execution.why_no_replica()
+    # The last error is the one that left no other place to try.
     cause = list(execution.tried.values())[-1] if execution.tried else None
     if execution.plan.places == (REPLICA,):
         raise NoReplicaAvailable(
             f"no replica can serve the read ({reasons}); "
             'with fallback="primary" the primary would have served it'
         ) from cause
+    # Without any replica the primary is simply where reads go, which is no fallback.
     if parts.cluster.replicas.all:
         if parts.router.settings.max_fallback_share is not None:
             _spend_fallback(execution, reasons, cause)
@@ -64,6 +70,7 @@ def follow_fallback(execution: Execution, replica: Node) -> None:
     """Count a read of a scope that has fallen back: its first read was allowed to, so its others are."""
     cluster, router = execution.parts.cluster, execution.parts.router
     shared = router.settings.max_fallback_share is not None
+    # A primary that is listed as a replica serves reads in its own right.
     if shared and replica is cluster.reader and replica not in cluster.replicas.all:
         router.budget.charge(Clock.monotonic(), cluster.replicas.reads())
 

@@ -16,15 +16,18 @@ from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, star
 def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
     """Run the read in the scope's snapshot; returns the driver's cursor."""
     parts = execution.parts
+    # The first read begins the snapshot, so a scope that reads nothing opens no connection.
     if snapshot.claim():
         try:
             _begin(execution, snapshot)
         except BaseException:
+            # Nothing was begun, so the next read of the scope may try again.
             snapshot.let_go()
             raise
         node, database = snapshot.place()
     else:
         node, database = snapshot.place()
+        # If the snapshot is on the primary, each of its reads counts as a fallback.
         follow_fallback(execution, node)
     try:
         return attempt(execution, node, database)
@@ -34,6 +37,7 @@ def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
             raise violation(exc) from exc
         if found in NO_CONNECTION:
             parts.counters.add("snapshots_lost")
+            # Another node would show another moment, so the read is not sent elsewhere.
             raise snapshot.lost(exc) from exc
         raise
 
@@ -45,6 +49,7 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
         try:
             if snapshot.begin(parts.replicas, replica, execution.catch_up):
                 return
+            # An open snapshot never moves, so a replica that is late now cannot be waited for later.
             execution.tried[replica] = behind(execution)
         except PeeweeException as exc:
             if not parts.diagnosis.is_not_opened(exc):
@@ -60,6 +65,7 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
     refuse_fallback(execution)
     reader = parts.cluster.reader
     try:
+        # The primary shows whatever the read must see, so it has nothing to catch up with.
         snapshot.begin(parts.replicas, reader, None)
     except PeeweeException as exc:
         parts.diagnosis.name_node(exc, reader.label)

@@ -85,6 +85,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
         try:
             database = parts.replicas.reach(replica)
         except MaxConnectionsExceeded as exc:
+            # It holds nothing that others wait for, so it has waited for as long as the pool allows.
             if not parts.replicas.holds_above(replica):
                 raise
             execution.tried[replica] = exc
@@ -146,6 +147,7 @@ def _elsewhere(execution: Execution) -> Node | None:
             if parts.consistency.level_of(execution.frame) != "eventual":
                 raise
             return parts.router.choice.another(tried)
+        # Without positions nobody can say whether another replica shows what the scope has seen.
         if now is None:
             return None
         with pin.lock:

@@ -16,6 +16,7 @@ def run(execution: Execution) -> Cursor:
     if plan.place == REPLICA:
         return read(execution)
     if plan.observed:
+        # The policy takes a real turn, so what is observed has the shares that reads would have.
         replica = execution.parts.router.choice.choose()
         execution.observed = replica.name if replica is not None else None
         execution.parts.counters.add("observed")

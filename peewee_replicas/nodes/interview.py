@@ -125,6 +125,7 @@ def interview(
     Raises:
         Exception: the server refuses even the first question.
     """
+    # Asked first, so that a replica that keeps up has reached it and its lag is seen as none.
     if goal is not None:
         yield dialect.settle(goal.text(), seconds)
     answer = yield dialect.PROBE
@@ -143,6 +144,7 @@ def interview(
         if not isinstance(answer, Exception):
             channels = answer
             break
+        # Another spelling helps only if the server did not know this one. A missing right stays missing.
         unknown = answer.args[:1] == (_SYNTAX_ERROR,)
         questionnaire.spelling = questionnaire.spelling + 1 if unknown else len(dialect.CHANNELS)
     heartbeats = None
@@ -205,6 +207,7 @@ def heartbeats(rows: Sequence[Record]) -> dict[str, datetime]:
                 when = datetime.fromisoformat(str(when))
             except ValueError:
                 continue
+        # Heartbeats are compared with each other alone, so the zone they were written in does not matter.
         when = when.replace(tzinfo=None)
         server = str(row["server_id"])
         found[server] = max(when, found.get(server, when))

@@ -38,6 +38,7 @@ class Samples:
             self._kept.pop()  # idle: the first and the last moment of one position tell all
         self._kept.append((asked_at, told.sample))
         if len(self._kept) > _SAMPLES_KEPT:
+            # Old samples matter only for replicas that are far behind, where a coarse answer will do.
             half = _SAMPLES_KEPT // 2
             self._kept[:half] = self._kept[:half:2]  # the older, the further apart
 

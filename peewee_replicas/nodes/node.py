@@ -145,6 +145,7 @@ class Node:
         It is only kept here: what it is knows the room that has it made.
         """
         if self._database is None:
+            # Two threads may both make one; the first to come back counts, and the other is forgotten.
             made = self._make(self)  # runs the constructors of a user's class, so not under the lock
             with self._lock:
                 if self._database is None:
@@ -288,6 +289,7 @@ class Node:
 
     def unwatched(self) -> None:
         """Nobody probes it any more: what was found is not known to hold."""
+        # The primary is never behind itself, whether anybody looks or not.
         if not self.is_primary:
             self.lag = None
 

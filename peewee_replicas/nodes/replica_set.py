@@ -50,6 +50,7 @@ class ReplicaSet:
     def _arrange(self, now: float) -> None:
         self._arrangements += 1
         this = self._arrangements
+        # A weight of 0 means no reads at all, so no policy is to see such a node.
         weighted = [replica for replica in self.all if replica.weight]
         usable = tuple([replica for replica in weighted if replica.serves])
         ejected = tuple([replica for replica in weighted if replica.breaker.open])
@@ -90,6 +91,7 @@ class ReplicaSet:
             for replica, weight in weights.items():
                 replica.weight = weight
                 replica.on_change = self._refresh
+            # Other threads may have connections to these, which only they can close.
             self.leaving = (*self.leaving, *(replica for replica in gone if replica not in self.leaving))
             self.all = tuple(weights)
             self._look_at = 0.0
@@ -120,6 +122,7 @@ class ReplicaSet:
         with self._lock:
             if replica in self.leaving and not replica.has_connections():
                 self.leaving = tuple(other for other in self.leaving if other is not replica)
+                # The total in `stats()` must not fall because a node has left.
                 self._past_reads += replica.reads - replica.booked_reads
                 replica.booked_reads = replica.reads
                 self._note()

@@ -530,6 +530,7 @@ class Connection(SessionState, _Connection):
         self._ahead = b""
         result = Result(self)
         own, self.internal = self.internal, True
+        # What was sent ahead is a command of its own, whose answer is numbered from 1.
         sequence, self._next_seq_id = self._next_seq_id, 1
         try:
             with self.within(self._ahead_seconds):
@@ -721,6 +722,7 @@ class Connection(SessionState, _Connection):
     def run_setting_when_idle(self, sql: str) -> None:
         """As `run_setting`; while rows are still to be read, only before the next command."""
         if self.busy:
+            # Sent now, it would be answered behind rows that the user has yet to read.
             self._later = sql
         else:
             self.run_setting(sql)
