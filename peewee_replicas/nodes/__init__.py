@@ -1,1 +1,1 @@
-"""Who can serve: the nodes, their health, and the prober that looks after them."""
+"""The nodes, their health, and the prober that checks them."""

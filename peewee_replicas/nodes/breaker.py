@@ -1,4 +1,4 @@
-"""Whether a node is in rotation, and whether it takes new connections. Pure, told the time."""
+"""Decides whether a node is in rotation and takes new connections. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Breaker:
     """Takes a failing node out of rotation, and lets one caller at a time try it again.
 
     Parameters:
-        jitter: returns a number in [0, 1), so that many processes do not try a node at the same moment.
+        jitter: returns a number in [0, 1), so that processes do not all try a node at the same moment.
         current: returns the thread or task that is running.
     """
 
@@ -29,27 +29,27 @@ class Breaker:
         self._lock = new_lock()
         self._pause = 0.0
         self._until = 0.0
-        self._trying: Hashable = None  # the thread or task that tries
+        self._trying: Hashable = None  # the thread or task that is trying the node
         self.open = False
         """Whether the node is out of rotation."""
         self.by_hand = False
         self.cause = ""
         self.longest: float | None = None
-        """The longest pause, in seconds, while the prober tries and no read waits; None: as usual."""
+        """The longest pause, in seconds, while the prober tries the node; None: `LONGEST_PAUSE`."""
 
     def fail(self, now: float, cause: str, absence: float | None = None) -> bool:
-        """Take the node out of rotation until a pause has passed; True if it was in.
+        """Take the node out of rotation for a pause; return True if it was in rotation.
 
         Parameters:
             now: a monotonic clock's reading, in seconds.
             cause: why, in words.
-            absence: the length of the pause, in seconds; None: it grows with each try that fails.
+            absence: the length of the pause, in seconds; None: a pause that doubles with each failed try.
         """
         with self._lock:
             was_in = not self.open
             mine = self._trying == self._current()
             if was_in or mine:
-                # Only the failure of a try lengthens the pause; late failures of old connections do not.
+                # Only a failed try lengthens the pause; late failures of old connections do not.
                 longest = LONGEST_PAUSE if self.longest is None else min(LONGEST_PAUSE, self.longest)
                 # The pause doubles, so that a node that is down for long costs ever fewer tries.
                 self._pause = min(longest, max(FIRST_PAUSE, self._pause * 2))
@@ -63,11 +63,11 @@ class Breaker:
             return was_in
 
     def due(self, now: float) -> bool:
-        """Whether `may_try` would return True; begins no try."""
+        """Return whether `may_try` would return True, without beginning a try."""
         return self.open and not self.by_hand and self._trying is None and now >= self._until
 
     def may_try(self, now: float) -> bool:
-        """Whether this caller may try the node now. Nobody else may until it calls `fail` or `succeed`."""
+        """Return whether this caller may try the node; no other may until it calls `fail` or `succeed`."""
         me = self._current()
         with self._lock:
             if not self.open or self.by_hand or self._trying is not None or now < self._until:
@@ -76,18 +76,18 @@ class Breaker:
             return True
 
     def let_go(self) -> None:
-        """End a try that told nothing about the node; the next caller may try."""
+        """End a try that showed nothing about the node, so that the next caller may try."""
         with self._lock:
             if self._trying == self._current():
                 self._trying = None
 
     def forget_try(self) -> None:
-        """End the try of a thread that no longer exists, as in a forked child; the next caller may try."""
+        """End the try of a thread that is gone, as in a forked child, so that the next caller may try."""
         with self._lock:
             self._trying = None
 
     def succeed(self) -> bool:
-        """Bring the node back after a try that worked; True if it was out."""
+        """Bring the node back after a successful try; return True if it was out."""
         with self._lock:
             was_out = self.open and not self.by_hand
             if not self.by_hand:
@@ -114,12 +114,12 @@ class Breaker:
 
 
 class Backoff:
-    """Pauses during which no new connection to a node is tried, because it has refused one as too busy.
+    """Pauses new connections to a node that has refused one because it is too busy.
 
-    The node is not dead: open connections go on being used, and it stays in rotation for them.
+    The node is not dead: it stays in rotation, and its open connections stay in use.
 
     Parameters:
-        jitter: returns a number in [0, 1), so that many processes do not come back at the same moment.
+        jitter: returns a number in [0, 1), so that processes do not all come back at the same moment.
     """
 
     def __init__(self, jitter: Callable[[], float]) -> None:
@@ -130,7 +130,7 @@ class Backoff:
         """Why, in words; ``""`` once a connection has been opened again."""
 
     def begin(self, now: float, cause: str) -> bool:
-        """Begin a pause, or another; True if the node was not known to be busy.
+        """Begin a pause or a further one; return True if the node was not known to be busy.
 
         Parameters:
             now: a monotonic clock's reading, in seconds.
@@ -144,9 +144,9 @@ class Backoff:
             return is_news
 
     def holds(self, now: float) -> bool:
-        """Whether no new connection is to be tried now."""
+        """Return whether new connections are paused now."""
         return bool(self.cause) and now < self._until
 
     def end(self) -> None:
-        """A connection was opened: the node is not busy any more."""
+        """End the pause, because a connection could be opened."""
         self.cause = ""

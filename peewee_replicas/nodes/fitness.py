@@ -1,4 +1,4 @@
-"""Whether reads may go to a node, and as what it is used. Pure."""
+"""Decides whether reads may go to a node, and in which role. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from .interview import Channel, Facts
 from .upstream import Upstream
 
 NodeRole = Literal["primary", "replica", "member", "detached"]
-"""What a node is found to be: ``"member"`` of a cluster that replicates by other means than channels;
-``"detached"`` replicates from nobody, or from another primary, or takes writes of its own."""
+"""The role a node is found in. ``"member"``: of a cluster that replicates by other means than channels;
+``"detached"``: it replicates from nobody, or from another primary, or takes writes of its own."""
 State = Literal["up", "lagging", "unfit"]
 
 _SHOWN = 100  # characters of a list of transactions
 
 
 class Fitness(NamedTuple):
-    """What a probe has found out about a node.
+    """The verdict on a node after a probe.
 
     Attributes:
         state: ``"up"``, or why no reads go there: ``"lagging"``, or ``"unfit"`` to be a replica at all.
-        cause: in words, or ``""``.
-        role: what it is found to be.
-        lag: seconds, or None where that is not known.
-        remark: what an operator should look at, though reads go there; or ``""``.
+        cause: why the state is not ``"up"``, in words; or ``""``.
+        role: the role it is found in.
+        lag: seconds, or None if unknown.
+        remark: a problem for an operator that does not keep reads away; or ``""``.
     """
 
     state: State
@@ -35,19 +35,21 @@ class Fitness(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What is known of a node after a probe, from its answers and from those of other nodes.
+    """What is known of a node after a probe, from its own answers and other nodes'.
 
     Attributes:
-        told: what it has answered.
-        is_primary: whether it is the primary itself; `listed`: whether it was given as such.
-        primary: the primary's name and address, for messages; `primary_answers`: whether it answers.
-        upstream: where its data comes from.
-        lag: seconds by which it is behind the primary, by positions or heartbeats; None: not known.
-        doubt: positions can be compared, and it was never seen to reach one of the primary's.
-        proven: writes of the primary are known to arrive at it by way of its present sources.
-        own: transactions of its own that the primary does not have, as text, or ``""``.
-        others: likewise, of other servers.
-        twin: the label of a node listed before it that is the same server, or ``""``.
+        told: the node's answers.
+        is_primary: whether the node is the primary itself.
+        listed: whether the node was configured as the primary.
+        primary: the primary's name and address, for messages.
+        primary_answers: whether the primary answers.
+        upstream: where the node's data comes from.
+        lag: seconds by which the node lags the primary, by positions or heartbeats; None: not known.
+        doubt: positions can be compared, and the node was never seen to reach one of the primary's.
+        proven: the primary's writes are known to arrive at the node through its present sources.
+        own: the node's own transactions that the primary lacks, as text, or ``""``.
+        others: other servers' transactions that the primary lacks, as text, or ``""``.
+        twin: the label of a node listed earlier that is the same server, or ``""``.
     """
 
     told: Facts
@@ -65,10 +67,10 @@ class Evidence(NamedTuple):
 
 
 def assess(found: Evidence, max_lag: float | None) -> Fitness:
-    """Whether a node may serve reads, and as what.
+    """Decide whether a node may serve reads, and in which role.
 
     Parameters:
-        max_lag: the bound in seconds; None: there is none.
+        max_lag: the bound in seconds; None: no bound.
     """
     told, lag = found.told, found.lag
     # Comes before all else: such a server turns users away, the primary too.
@@ -81,8 +83,8 @@ def assess(found: Evidence, max_lag: float | None) -> Fitness:
     if obstacle:
         return Fitness("unfit", obstacle, role, None)
     remark = "; ".join(_remarks(found, role))
-    # What the server itself says is measured against its own source. Where that is not known to be the
-    # primary, it counts only if nothing better could be had.
+    # The server measures the lag it reports against its own source. If that is not known to be the primary,
+    # the reported lag counts only if nothing better is available.
     if lag is None and (not found.doubt or found.upstream.relation == "primary"):
         behind = [each.behind for each in found.upstream.channels if each.behind is not None]
         lag = max(behind) if behind else None
@@ -95,7 +97,7 @@ def assess(found: Evidence, max_lag: float | None) -> Fitness:
 
 
 def _role(found: Evidence) -> tuple[NodeRole, str]:
-    """What the node is, and why it is no replica of the primary now, or ``""``."""
+    """Return the node's role, and why it is no replica of the primary now, or ``""``."""
     told, relation = found.told, found.upstream.relation
     # In such a cluster every member gets all writes, so sources and positions say nothing of its role.
     if told.member:
@@ -123,18 +125,18 @@ def _role(found: Evidence) -> tuple[NodeRole, str]:
 
 
 def _incomparable(found: Evidence) -> bool:
-    """Whether the node's position means nothing beside the primary's, as both counted on from one number."""
+    """Return whether the positions cannot be compared, because both servers counted on from one number."""
     return bool(found.others) and not found.told.dialect.EXACT_POSITIONS
 
 
 def _stopped(found: Evidence) -> str:
-    """Why nothing arrives at a replica any more, or ``""``."""
+    """Return why a replica no longer receives or applies anything, or ``""``."""
     for each in found.upstream.channels:
         because = f": {each.error}" if each.error else ""
         what = f"replication is stopped{_name(each)}"
         if not each.applies:
             return f"{what}, nothing is applied{because}"
-        # Some servers give up on a primary that is gone; then there is nothing to be behind of.
+        # Some servers stop receiving from a primary that is gone; no data is missing then.
         if not each.receives and found.primary_answers:
             return f"{what}, nothing is received{because}"
     return ""
@@ -149,7 +151,7 @@ def _foreign(found: Evidence) -> str:
 
 
 def _remarks(found: Evidence, role: NodeRole) -> list[str]:
-    """What an operator should look at, though reads go there."""
+    """Return problems for an operator that do not keep reads away."""
     remarks = []
     if found.twin:
         remarks.append(f"is the same server as {found.twin}, which is listed too: it gets the reads of both")
@@ -162,7 +164,7 @@ def _remarks(found: Evidence, role: NodeRole) -> list[str]:
             f"has transactions of its own that the primary does not have ({_shortened(found.own)}): "
             "it was written to, so its rows may differ"
         )
-    # A replica of several sources is meant to have them.
+    # A replica with several sources is expected to have such transactions.
     if found.others and len(found.told.channels or ()) == 1:
         remarks.append(f"has transactions that the primary does not have ({_shortened(found.others)})")
     return remarks
@@ -173,14 +175,14 @@ def _shortened(text: str) -> str:
 
 
 def role_change(told: Facts, server: ServerIdentity | None, read_only: bool | None) -> str:
-    """Why connections to the primary's address may lead to a server that is not the primary, or ``""``.
+    """Return why the primary's address may now lead to a server that is not the primary, or ``""``.
 
     Parameters:
-        told: what has answered there.
-        server: who answered there before; None: nobody yet.
-        read_only: whether that was read-only.
+        told: the answers of the server there now.
+        server: the server that answered before; None: none yet.
+        read_only: whether that server was read-only.
     """
-    if server is None or told.member:  # in a cluster of members any may answer
+    if server is None or told.member:  # in such a cluster any member may answer
         return ""
     if told.server != server:
         return "is another server now"
@@ -188,7 +190,7 @@ def role_change(told: Facts, server: ServerIdentity | None, read_only: bool | No
 
 
 def primary_remark(told: Facts) -> str:
-    """What an operator should look at in the server that is used as the primary, or ``""``."""
+    """Return a problem of the server used as the primary, for an operator; or ``""``."""
     if told.member or not told.read_only:
         return ""
     sources = ", ".join(dict.fromkeys(str(channel.source) for channel in told.channels or ()))

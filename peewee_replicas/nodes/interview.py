@@ -1,7 +1,7 @@
-"""The questions that a probe asks of a node, and the facts that the answers tell. Pure.
+"""The questions that a probe asks a node, and the facts in its answers. No I/O, no clock.
 
-The caller sends the questions and brings the answers. What differs between servers comes from the module of
-`servers` that knows this one.
+The caller sends the questions and passes in the answers. The `ServerDialect` supplies what differs between
+servers.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from ..positions import Position
 from ..servers.identity import ServerIdentity, identity
 from ..servers.protocols import Record, ServerDialect
 
-# `SHOW VARIABLES` cuts values short, on MySQL at 1024 characters; longer ones are asked for by themselves.
+# `SHOW VARIABLES` truncates values, on MySQL at 1024 characters; longer ones are queried separately.
 _MAY_BE_CUT = 1000
 _SYNTAX_ERROR = 1064
 _SOURCE = ("master_host", "master_port", "master_server_id", "master_uuid")
 
 
 class Answers(NamedTuple):
-    """What one node has answered.
+    """The answers of one node.
 
     Attributes:
         variables: its settings, by name.
-        channels: its replication channels; None where it does not tell this user.
-        heartbeats: the rows of the heartbeat table; None: not asked, or not told.
+        channels: its replication channels; None if this user may not see them.
+        heartbeats: the rows of the heartbeat table; None: not asked for, or refused.
     """
 
     variables: Mapping[str, str]
@@ -35,12 +35,12 @@ class Answers(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Whom a channel follows, in its server's words.
+    """The source that a channel follows, as its server reports it.
 
     Attributes:
         host, port: as the replica reaches it.
-        server_id: ``""`` or ``"0"`` until it has been connected.
-        uuid: of MySQL alone; ``""`` where it is not told.
+        server_id: ``""`` or ``"0"`` until the channel has connected.
+        uuid: MySQL only; ``""`` if not reported.
     """
 
     host: str
@@ -56,11 +56,11 @@ class Channel(NamedTuple):
     """One replication channel.
 
     Attributes:
-        receives, applies: whether the two halves are at work; receiving is, while it tries to connect.
-        behind: seconds, against its own source, whoever that is; None where the server cannot tell.
-        error: what the server says has stopped it, or ``""``.
-        source: whom it follows.
-        name: what it is called; ``""`` for the only one, mostly.
+        receives, applies: whether each half runs; receiving counts as running while it tries to connect.
+        behind: its lag in seconds against its own source; None if the server does not know.
+        error: the error that stopped it, as the server reports it, or ``""``.
+        source: the server it follows.
+        name: its name; usually ``""`` if it is the only channel.
     """
 
     receives: bool
@@ -72,18 +72,18 @@ class Channel(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the answers of one node say.
+    """The facts in the answers of one node.
 
     Attributes:
         server: which server it is.
         read_only, offline: whether these settings of the server are on.
         member: whether it belongs to a cluster that replicates by other means than channels.
-        position: what it has reached as a replica; None where the server keeps no GTIDs.
-        sample: what it has as a primary; None likewise.
-        channels: None where they are not told.
+        position: how far it has come as a replica; None if the server keeps no GTIDs.
+        sample: its position as a primary; None if the server keeps no GTIDs.
+        channels: its replication channels; None if this user may not see them.
         beats: the newest heartbeat by server id, or None.
         variables: the answer to the dialect's `PROBE`.
-        dialect: what it speaks.
+        dialect: the server's dialect.
     """
 
     server: ServerIdentity
@@ -99,12 +99,12 @@ class Facts(NamedTuple):
 
 
 class Questionnaire:
-    """Which questions are worth asking on one connection; learned from its first answers.
+    """Knows which questions are worth asking on one connection; learned from the first answers.
 
     Attributes:
-        spelling: which of the server's statements for its channels is used; beyond the last: none is.
+        spelling: index of the statement in use to list the channels; past the end: none works.
         heartbeat_table: its name, or None.
-        complaint: why something is not asked any more, in words, or ``""``.
+        complaint: why a question is no longer asked, in words, or ``""``.
     """
 
     def __init__(self, heartbeat_table: str | None) -> None:
@@ -116,11 +116,11 @@ class Questionnaire:
 def interview(
     dialect: ServerDialect, questionnaire: Questionnaire, goal: Position | None, seconds: float
 ) -> Generator[str, list[Record] | Exception, Answers]:
-    """The questions of one probe, one after the other; each answer is sent in, rows or an exception.
+    """Yield the questions of one probe. The caller sends in each answer: rows or an exception.
 
     Parameters:
-        goal: a position that the node gets some time to reach before it is asked; None: no time.
-        seconds: how much time.
+        goal: a position to wait for before asking, if the node reaches it in time; None: do not wait.
+        seconds: how long to wait for `goal`.
 
     Raises:
         Exception: the server refuses even the first question.
@@ -162,7 +162,7 @@ def _quoted(table: str) -> str:
 
 
 def facts(answers: Answers, dialect: ServerDialect) -> Facts:
-    """What the answers say."""
+    """Return the facts in the answers."""
     found = answers.variables
     has_gtids = found.get("gtid_mode", "ON") == "ON"
     channels = answers.channels
@@ -183,7 +183,7 @@ def facts(answers: Answers, dialect: ServerDialect) -> Facts:
 
 
 def channel(row: Record) -> Channel:
-    """One row of ``SHOW REPLICA STATUS``, in the old words or the new."""
+    """Read one row of ``SHOW REPLICA STATUS``, with old or new column names."""
     words = {name.lower().replace("slave", "replica").replace("source", "master"): row[name] for name in row}
     behind = words.get("seconds_behind_master")
     errors = (words.get("last_io_error"), words.get("last_sql_error"))
@@ -198,7 +198,7 @@ def channel(row: Record) -> Channel:
 
 
 def heartbeats(rows: Sequence[Record]) -> dict[str, datetime]:
-    """The newest heartbeat by server id, of a table as pt-heartbeat keeps it; others' rows are left out."""
+    """Return the newest heartbeat by server id, from pt-heartbeat's table; skip rows in another form."""
     found: dict[str, datetime] = {}
     for row in rows:
         when = row["ts"]

@@ -1,4 +1,4 @@
-"""How far a node is behind the primary: by positions that were sampled there, or by heartbeats. Pure."""
+"""Computes how far a node lags the primary, by sampled positions or by heartbeats. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ _SAMPLES_KEPT = 64
 
 
 class Samples:
-    """Where the primary was, and when: a replica that has reached a sample is no further behind than that.
+    """Records the primary's positions with their times.
+
+    A replica that has reached a sample lags at most as many seconds as have passed since it was taken.
 
     Attributes:
-        told: what the primary has answered last; None: nothing yet.
-        asked_at, seen_at: when it was asked that, and when it answered; None: not yet.
-        answers: whether it answered the last time it was asked.
+        told: the primary's last answer; None: it has not answered yet.
+        asked_at, seen_at: when the question was sent, and when that answer came; None: not yet.
+        answers: whether the primary answered the last question.
     """
 
     def __init__(self) -> None:
@@ -28,26 +30,26 @@ class Samples:
         self.answers = False
 
     def add(self, asked_at: float, answered_at: float, told: Facts) -> None:
-        """Take in what the primary has answered."""
+        """Record the primary's answer."""
         if self.told is not None and told.server != self.told.server:
-            self._kept.clear()  # another server plays the primary now
+            self._kept.clear()  # another server is the primary now
         self.told, self.asked_at, self.seen_at, self.answers = told, asked_at, answered_at, True
         if told.sample is None:
             return
         if len(self._kept) > 1 and self._kept[-1][1] == told.sample == self._kept[-2][1]:
-            self._kept.pop()  # idle: the first and the last moment of one position tell all
+            self._kept.pop()  # idle: the first and last time of one position are enough
         self._kept.append((asked_at, told.sample))
         if len(self._kept) > _SAMPLES_KEPT:
             # Old samples matter only for replicas that are far behind, where a coarse answer will do.
             half = _SAMPLES_KEPT // 2
-            self._kept[:half] = self._kept[:half:2]  # the older, the further apart
+            self._kept[:half] = self._kept[:half:2]  # older samples are kept further apart
 
     def miss(self) -> None:
-        """The primary could not be asked."""
+        """Record that the primary could not be asked."""
         self.answers = False
 
     def reached(self, position: Position) -> float | None:
-        """When the newest sample was taken that this position covers; None where it covers none."""
+        """Return when the newest sample that this position covers was taken; None if it covers none."""
         kind = type(position)
         covered = (
             at for at, sample in reversed(self._kept) if type(sample) is kind and position.covers(sample)
@@ -55,7 +57,7 @@ class Samples:
         return next(covered, None)
 
     def gained(self, before: Position | None, now: Position | None) -> bool:
-        """Whether a node at `now` has reached a sample that it had not reached at `before`."""
+        """Return whether a node at `now` has reached a sample that it had not reached at `before`."""
         kind = type(now)
         if before is None or now is None or type(before) is not kind:
             return False
@@ -76,12 +78,12 @@ class Samples:
 
 
 def lag_bound(reached_at: float, answered_at: float, samples: Samples) -> float:
-    """By how many seconds, at most, a node was behind when it answered.
+    """Return by how many seconds, at most, a node lagged when it answered.
 
-    While the primary cannot be asked, lag stands still.
+    While the primary cannot be asked, the lag does not grow.
 
     Parameters:
-        reached_at: when the newest sample was taken that the node had then reached.
+        reached_at: when the newest sample that the node had reached by then was taken.
     """
     until = answered_at if samples.answers or samples.seen_at is None else min(answered_at, samples.seen_at)
     return max(0.0, until - reached_at)
@@ -90,7 +92,7 @@ def lag_bound(reached_at: float, answered_at: float, samples: Samples) -> float:
 def heartbeat_lag(
     primary: Mapping[str, datetime] | None, replica: Mapping[str, datetime] | None
 ) -> float | None:
-    """Seconds between the newest heartbeat on the primary and the same server's on the replica, or None."""
+    """Return the seconds from the replica's heartbeat to the same server's newest on the primary; or None."""
     if not primary or not replica:
         return None
     beating = max(primary, key=primary.__getitem__)

@@ -1,4 +1,4 @@
-"""How long recent reads took on a node. Pure, told the time."""
+"""Averages how long recent reads took on a node. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import math
 MEMORY = 10.0
 """Seconds over which latencies are averaged. Without reads the average fades to a third in that time."""
 LEAST_PART = 1 / 16
-"""The least share of a new read in the average, so that a burst of reads is followed too."""
+"""The least share of a new read in the average, so that the average also follows a burst of reads."""
 OUTLIER = 8.0
-"""A read counts as at most this many times the average: one long report does not make a node slow."""
+"""A read counts as at most this many times the average, so that one long report does not make a node slow."""
 FIRST_READS = 8
-"""Of this many first reads the fastest counts: the others may have met cold caches or a new connection."""
+"""The fastest of this many first reads counts; the others may have met cold caches or a new connection."""
 UNKNOWN_BELOW = 6
-"""With fewer reads than this, the latency is not known."""
+"""After fewer reads than this, the latency is unknown."""
 
 
 class Latency:
-    """A moving average over time."""
+    """A moving average over time, in seconds."""
 
     __slots__ = ("_at", "_reads", "_seconds")
 
@@ -27,11 +27,11 @@ class Latency:
         self._reads = 0
 
     def add(self, seconds: float, now: float) -> None:
-        """Take in one read.
+        """Add one read.
 
         Parameters:
-            seconds: how long it took.
-            now: a monotonic clock's reading, when it ended.
+            seconds: how long the read took.
+            now: a monotonic clock's reading when the read ended.
         """
         if self._reads < FIRST_READS:
             self._reads += 1
@@ -42,7 +42,7 @@ class Latency:
         self._at = now
 
     def add_failure(self, seconds: float, now: float) -> None:
-        """Take in a read that failed. Failing fast does not make a node fast, but timing out makes it slow.
+        """Add a read that failed. Failing fast does not make a node fast, but timing out makes it slow.
 
         Parameters:
             seconds, now: as for `add`.
@@ -50,10 +50,10 @@ class Latency:
         if self._reads >= FIRST_READS and seconds > self._seconds:
             self.add(seconds, now)
         else:
-            self._at = now  # it goes on fading from here
+            self._at = now  # the average goes on fading from here
 
     def at(self, now: float) -> float | None:
-        """The average in seconds, or None after too few reads."""
+        """Return the average in seconds, or None after too few reads."""
         if self._reads < UNKNOWN_BELOW:
             return None
         return self._seconds * math.exp(-max(now - self._at, 0.0) / MEMORY)

@@ -1,4 +1,4 @@
-"""A node, as the library uses it: its connections, state and counters."""
+"""A node, as the library sees it: its connections, state and counters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .spec import NodeSpec
 
 logger = logging.getLogger("peewee.replicas")
 
-# Of so many things that a replica lacks, each is said once; more would be noise, and grow without end.
+# Log at most this many things that a replica lacks, each once; more would be noise and grow without bound.
 _LACKING_NOTED = 100
 
 
@@ -27,14 +27,14 @@ class Node:
     """A node that serves reads. Users see it as a `Replica`, its `handle`.
 
     Attributes:
-        handle: what users are given of it.
-        name: how it is called in events, errors and statistics.
+        handle: the `Replica` that users receive.
+        name: its name in events, errors and statistics.
         address, weight, current_weight, in_flight, is_primary, role, lag, position: as in `Replica`.
         unreached: how often connecting to it has failed.
-        removed: whether `set_replicas` has taken it out.
-        unready: it has refused to serve, though it lets clients in; to be asked before it is used again.
-        timed: whether `latency` is kept; so it is with every policy that may look at it.
-        hindrance: why no reads go there though it answers, in words; or ``""``.
+        removed: whether `set_replicas` has removed it.
+        unready: whether it accepted a connection and then refused to serve; ask it before using it again.
+        timed: whether to record `latency`, because the policy may use it.
+        hindrance: why no reads go there although it answers, in words; or ``""``.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Node:
 
     @property
     def label(self) -> str:
-        """Name and address, for messages."""
+        """Its name and address, for messages."""
         name = "the primary, for reading" if self.is_primary and self.name == "primary" else self.name
         return self.name if self.name == self.address else f"{name} ({self.address})"
 
     @property
     def title(self) -> str:
-        """The label as the beginning of a sentence of the log."""
+        """The label, to begin a log message with."""
         return self.label if self.is_primary and self.name == "primary" else f"replica {self.label}"
 
     @property
@@ -105,7 +105,7 @@ class Node:
 
     @property
     def serves(self) -> bool:
-        """Whether it is in rotation, but for its weight."""
+        """Whether it may serve reads; its weight does not count here."""
         return not (self.breaker.open or self.hindrance)
 
     @property
@@ -132,7 +132,7 @@ class Node:
         self.on_event(self, self.state, self.cause)
 
     def after_fork(self) -> None:
-        """In a forked child: have no connections, and none of the parent's other threads."""
+        """Forget the parent's connections and threads, in a forked child."""
         self._database = None
         self._opened = Registry()
         self.in_flight = self.progress.waiting = 0
@@ -140,13 +140,13 @@ class Node:
 
     @property
     def database(self) -> object:
-        """The peewee database of this node alone; made at first need, when a subclass is complete.
+        """The peewee database of this node alone, made on first use, when a subclass is complete.
 
-        It is only kept here: what it is knows the room that has it made.
+        The node only stores it; the room `connections` makes and uses it.
         """
         if self._database is None:
-            # Two threads may both make one; the first to come back counts, and the other is forgotten.
-            made = self._make(self)  # runs the constructors of a user's class, so not under the lock
+            # Two threads may both make one; the first to return wins, and the other is dropped.
+            made = self._make(self)  # runs a user's constructors, so not under the lock
             with self._lock:
                 if self._database is None:
                     self._database = made
@@ -154,26 +154,31 @@ class Node:
 
     @property
     def made(self) -> object:
-        """The node's database if anything has needed it yet, else None."""
+        """The node's database, or None if it has not been made yet."""
         return self._database
 
     @property
     def latency(self) -> float | None:
-        """Seconds that recent reads took here, as this process saw them; None where that is not known.
+        """Seconds that recent reads took here, measured by this process; None if unknown.
 
-        It fades while the node is not read from, so that one that was slow is tried again.
+        It fades while the node is not read from, so that a node that was slow is tried again.
         """
         return self._latency.at(Clock.monotonic())
 
     def start(self) -> float:
-        """Count one read as sent; what is returned is for `finish`."""
+        """Count one read as sent; return the value to pass to `finish`."""
         with self._lock:
             self.in_flight += 1
             self.reads += 1
         return Clock.monotonic() if self.timed else 0.0
 
     def finish(self, started: float = 0.0, *, failed: bool = False) -> None:
-        """Count one read as over."""
+        """Count one read as finished.
+
+        Parameters:
+            started: the value that `start` returned.
+            failed: whether the read failed.
+        """
         now = Clock.monotonic() if started else 0.0
         with self._lock:
             self.in_flight -= 1
@@ -182,7 +187,7 @@ class Node:
                 add(now - started, now)
 
     def connected(self, conn: ServerConnection) -> None:
-        """Count one connection as opened; a node that was out of rotation is back."""
+        """Count one opened connection, and bring the node back into rotation if it was out."""
         with self._lock:
             self.connections += 1
             self._opened.add(conn)
@@ -190,38 +195,38 @@ class Node:
         self.works()
 
     def has_connections(self) -> bool:
-        """Whether any thread, pool or snapshot has a connection to it."""
+        """Return whether any thread, pool or snapshot has a connection to it."""
         with self._lock:
             return any(conn.open for conn in self._opened.all())
 
     def back_off(self, cause: str) -> None:
-        """Try no new connection for a moment, because none can be opened now; the node stays in rotation."""
+        """Pause new connections, because none can be opened now; the node stays in rotation."""
         if self.backoff.begin(Clock.monotonic(), cause):
             logger.warning(
-                "%s gets no new connections for moments, those that are open stay in use: %s",
+                "%s gets no new connections for a moment; open ones stay in use: %s",
                 self.title,
                 cause,
             )
 
     def is_resting(self) -> bool:
-        """Whether no new connection is to be tried now."""
+        """Return whether new connections are paused now."""
         return self.backoff.holds(Clock.monotonic())
 
     def failed(self, cause: str) -> None:
-        """Take the node out of rotation for a while, because it could not be had."""
+        """Take the node out of rotation for a while, because it could not be reached."""
         self._leave(cause, None)
 
     def cannot_read(self, cause: str) -> None:
-        """Note that a read failed here for the node's own disk or memory, and that another node served it.
+        """Note that a read failed here because of the node's disk or memory, and another node served it.
 
-        That may happen once. When it happens again, the node leaves the rotation.
+        The first time is only logged. If it happens again, the node leaves the rotation.
         """
         if self.breaker.open:
             return
         absence = self._read_faults.note(Clock.monotonic())
         if absence is None:
             logger.warning(
-                "%s could not serve a read that another node could serve; when it happens again, it gets no "
+                "%s could not serve a read that another node could serve; if this happens again, it gets no "
                 "reads: %s",
                 self.title,
                 cause,
@@ -230,7 +235,7 @@ class Node:
             self._leave(f"{cause}; other nodes can serve what it cannot", absence)
 
     def lacks(self, what: str) -> None:
-        """Note that a read failed here, and not on the primary, for what has not arrived here; said once.
+        """Log, once, that a read failed here and not on the primary, because something has not arrived here.
 
         Parameters:
             what: what has not arrived, in words.
@@ -241,7 +246,7 @@ class Node:
                 self._lacking.add(what)
         if not known:
             logger.warning(
-                "%s is behind the primary or differs from it: %s. Reads that meet this run twice, "
+                "%s is behind the primary or differs from it: %s. Reads that meet this run twice: "
                 "there and on the primary",
                 self.title,
                 what,
@@ -255,12 +260,12 @@ class Node:
             self.on_event(self, self.state, cause)
 
     def counters(self) -> dict[str, Any]:
-        """This node's part of ``db.stats()``."""
+        """Return this node's part of ``db.stats()``."""
         names = ("reads", "in_flight", "connections", "ejections", "restorations", "state", "role", "lag")
         return {f"{self.name}.{name}": getattr(self, name) for name in names}
 
     def works(self) -> None:
-        """Bring the node back, because a try on it worked."""
+        """Bring the node back into rotation after a successful try."""
         if self.breaker.succeed():
             self.restorations += 1
             logger.warning("%s restored", self.title)
@@ -270,11 +275,16 @@ class Node:
     # What the prober finds
 
     def probed(self, fitness: Fitness, position: str | None) -> None:
-        """Take in what a probe has found."""
+        """Record the findings of a probe.
+
+        Parameters:
+            fitness: the verdict.
+            position: how far the node has come, in the server's notation; None if unknown.
+        """
         self.lag, self.role, self.position = fitness.lag, fitness.role, position
         self.hindrance = fitness.cause if fitness.state != "up" else ""
         if self._fitness != fitness.state:
-            self.on_change()  # before the state shows it
+            self.on_change()  # before `state` shows it
             self._fitness = fitness.state
             if fitness.state == "up":
                 logger.warning("%s is fit for reads again", self.title)
@@ -288,18 +298,18 @@ class Node:
                 logger.warning("%s %s", self.title, fitness.remark)
 
     def unwatched(self) -> None:
-        """Nobody probes it any more: what was found is not known to hold."""
-        # The primary is never behind itself, whether anybody looks or not.
+        """Forget the lag, because nobody probes the node any more."""
+        # The primary never lags itself, whether probed or not.
         if not self.is_primary:
             self.lag = None
 
     def opening(self, conn: ServerConnection) -> None:
-        """Take in that a connection is being opened."""
+        """Record a connection that is being opened."""
         with self._lock:
             self._opened.add(conn)
 
     def hang_up(self) -> int:
-        """End all connections of this process to the node, under whoever waits for an answer there."""
+        """Cut all connections of this process to the node, even those in use; return their number."""
         with self._lock:
             opened = self._opened.all()
         return sum(conn.hang_up() for conn in opened)

@@ -1,4 +1,4 @@
-"""What earlier probes of a node have found, which later ones are compared with. Pure."""
+"""Keeps what earlier probes of a node found, to compare later ones with. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .upstream import Peer, Upstream, same_server, upstream
 
 
 class Surroundings(NamedTuple):
-    """What has to be known of the other nodes to judge one.
+    """What is known of the other nodes, to judge one node by.
 
     Attributes:
-        primary: the primary's label, for messages; `address`: where this process reaches it.
-        samples: of the primary.
+        primary: the primary's label, for messages.
+        address: where this process reaches the primary.
+        samples: the primary's sampled positions.
         earlier, later: the nodes that serve reads besides this one, by their place in the list.
         complete: whether all of them have been asked.
     """
@@ -31,11 +32,11 @@ class Surroundings(NamedTuple):
 
 
 class ProbeHistory:
-    """What the probes of one node have found.
+    """Keeps what the probes of one node found, and judges the node by it.
 
     Attributes:
-        told: what it has answered last; None: nothing yet.
-        read_only: whether it was read-only then; None: not known.
+        told: the node's last answers; None: it has not answered yet.
+        read_only: whether the node was read-only in its last answers; None: not known.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class ProbeHistory:
     def _forget(self) -> None:
         self._reached_at: float | None = None
         self._upstream: Upstream | None = None
-        self._position_then: Position | None = None  # when it was first seen to follow its present sources
+        self._position_then: Position | None = None  # when first seen to follow its present sources
         self._proven = False
         self._own = self._others = ""
 
@@ -55,14 +56,15 @@ class ProbeHistory:
         self, told: Facts, answered_at: float, around: Surroundings,
         *, serves: bool, listed: bool, max_lag: float | None,
     ) -> Fitness:  # fmt: skip
-        """Whether the node may serve reads, by what it has answered now and before.
+        """Decide whether the node may serve reads, by its answers now and earlier.
 
         Parameters:
-            told: what it has answered now; `answered_at`: when.
+            told: the node's answers now.
+            answered_at: when they came, by a monotonic clock in seconds.
             around: the other nodes.
-            serves: whether it serves reads; else it is the primary, and nothing more.
-            listed: whether it was given as the primary.
-            max_lag: the bound; None: there is none.
+            serves: whether the node is listed for reads; if not, it is only the primary.
+            listed: whether the node was configured as the primary.
+            max_lag: the bound in seconds; None: no bound.
         """
         before, self.told = self.told, told
         if not serves:
@@ -111,28 +113,28 @@ class ProbeHistory:
         )
 
     def _compare(self, before: Facts, samples: Samples) -> None:
-        """Note what the node had a round ago and the primary does not have even now.
+        """Note transactions that the node had one round ago and that the primary still lacks now.
 
-        What is younger than that may be on its way, so the primary must have been asked after the node.
+        Newer ones may be on their way, so the primary must have been asked after the node answered.
         """
         primary, asked_at = samples.told, samples.asked_at
         if primary is None or asked_at is None or not samples.answers or asked_at <= self._answered_at:
             return
         own, others = before.dialect.unshared(before.variables, primary.variables)
-        # What was found first is what is said as long as there is any, or each more of it would be news.
+        # Keep the first finding while any exists; otherwise each further transaction would be logged as news.
         self._own = (self._own or own) if own else ""
         self._others = (self._others or others) if others else ""
 
     def _follow(self, told: Facts, around: Surroundings) -> None:
-        """Note whom the node follows now, and whether the primary's data has been seen to arrive that way."""
+        """Note which source the node follows, and whether the primary's data was seen to arrive from it."""
         samples = around.samples
         primary = Peer(around.primary, around.address, samples.told)
         now = upstream(told, primary, (*around.earlier, *around.later), complete=around.complete)
         was = self._upstream
         known = was is not None and [c.source for c in was.channels] == [c.source for c in now.channels]
         if was is not None and was.relation == "primary" and not samples.answers:
-            # In the middle of a failover replicas are pointed at the next primary before `host` leads to
-            # it. They do not serve another's rows for that.
+            # During a failover, replicas are pointed at the next primary before `host` leads to it. Their
+            # rows are still the primary's.
             now = now._replace(relation="primary")
         self._upstream = now
         if not known:

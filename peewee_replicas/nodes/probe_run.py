@@ -1,4 +1,4 @@
-"""The prober's threads and connections, and one exchange of questions and answers with a node."""
+"""The prober's threads and connections, and one probe of a node."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Run:
         self._lock = new_lock()
 
     def begin(self, name: str, target: Callable[..., object], *arguments: object) -> threading.Thread:
-        """Start a thread."""
+        """Start a thread, unless the run has ended, and return it."""
         thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
-        with self._lock:  # `end` is to see no thread that has not begun
+        with self._lock:  # `end` must not see a thread that has not started
             if not self.ended.is_set():
                 thread.start()
                 for other in self._threads:
@@ -41,11 +41,11 @@ class Run:
         return thread
 
     def alive(self) -> bool:
-        """Whether any of its threads is alive."""
+        """Return whether any thread of this run is alive."""
         return any(thread.is_alive() for thread in self._threads)
 
     def watch(self, conn: ServerConnection) -> None:
-        """Note that this thread is about to open a connection, which only it may close until `hand_over`."""
+        """Note that this thread is opening a connection, which only it may close until `hand_over`."""
         with self._lock:
             self._lines.add(conn)
             self._openers[conn] = threading.get_ident()
@@ -53,7 +53,7 @@ class Run:
             raise OSError("the prober is stopping")
 
     def hand_over(self, kept: ServerConnection | None) -> None:
-        """Let any thread use `kept` from now on, and close whatever else this thread has opened."""
+        """Let any thread use `kept` from now on, and close all others that this thread has opened."""
         me = threading.get_ident()
         with self._lock:
             opened = [conn for conn, opener in self._openers.items() if opener == me]
@@ -69,11 +69,11 @@ class Run:
         with self._lock:
             if self._openers.get(conn, me) != me:
                 if self.ended.is_set():
-                    conn.hang_up()  # it wakes, and closes it
+                    conn.hang_up()  # the opening thread wakes up and closes it
                 return
             self._lines.discard(conn)
             if not conn.open or conn in self._closing:
-                return  # to the driver, closing twice is an error, and two threads may want it at once
+                return  # the driver raises when closed twice, and two threads may try at once
             self._closing.add(conn)
         try:
             (conn.close if in_order else conn.abort)()
@@ -89,13 +89,11 @@ class Run:
             self.close(conn)
 
     def end(self, seconds: float) -> None:
-        """End all threads. Waits at most this many seconds: a user's `_connect()` cannot be interrupted."""
+        """End all threads. Wait at most this many seconds, as a user's `_connect()` cannot be interrupted."""
         self.ended.set()
         deadline = Clock.monotonic() + seconds
-        for patience in (
-            0.05,
-            seconds,
-        ):  # first for threads that are between rounds, then for those woken below
+        # First for threads that are between rounds, then for those that hang_up() below wakes.
+        for patience in (0.05, seconds):
             with self._lock:
                 threads = [thread for thread in self._threads if thread is not threading.current_thread()]
             for thread in threads:
@@ -111,29 +109,29 @@ class Run:
 
 
 def _await_exit(thread: threading.Thread) -> None:
-    # Before Python 3.13 a joined thread may still be known to the system, which would be warned of at a fork.
+    # Before Python 3.13 a joined thread may still exist in the system, and a fork would then warn of it.
     if thread.native_id == threading.get_native_id():
         return  # a greenlet
     path = f"/proc/self/task/{thread.native_id}"
     for _ in range(50):
         if thread.is_alive() or not os.path.exists(path):
             return
-        time.sleep(0.0005)  # the system gives no sign of that end that could be waited for
+        time.sleep(0.0005)  # nothing signals this end, so poll
 
 
 class ProbeTarget:
-    """One node, as one run of the prober deals with it.
+    """The state of one node within one run of the prober.
 
     Attributes:
-        conn: the prober's connection to it, or None.
-        opener: the thread that opens one, or has opened the last.
-        questionnaire: what is worth asking on this connection.
-        history: what its probes have found.
-        fresh: the connection is new, and nothing was learned over it yet.
-        looked: it has been looked at, after the primary.
-        silent: how many probes in a row were not answered in time.
-        said: the last complaint that was logged; ``""`` once it has answered again.
-        outdated: the connection is to be replaced, because the address may lead to another server by now.
+        conn: the prober's connection to the node, or None.
+        opener: the thread that opens, or last opened, a connection.
+        questionnaire: which questions are worth asking on this connection.
+        history: what the node's probes have found.
+        fresh: the connection is new and has not reported a position yet.
+        looked: the node has been probed, after the primary.
+        silent: how many probes in a row got no answer in time.
+        said: the last problem that was logged; ``""`` once the node has answered again.
+        outdated: replace the connection, because the address may lead to another server by now.
     """
 
     def __init__(self) -> None:
@@ -149,7 +147,7 @@ class ProbeTarget:
 
 
 class Probe:
-    """One probe of one node: its questions are sent one by one as the answers arrive."""
+    """One probe of one node. It sends each question after the answer to the one before."""
 
     def __init__(
         self, conn: ServerConnection, questionnaire: Questionnaire, goal: Position | None, seconds: float,
@@ -164,13 +162,13 @@ class Probe:
 
     @property
     def socket(self) -> Socket:
-        """What to wait for until there is an answer."""
+        """The socket on which the next answer arrives."""
         sock = self.conn.socket
-        assert sock is not None  # a question was sent on it
+        assert sock is not None  # it is open: a question was sent
         return sock
 
     def receive(self) -> bool:
-        """Read one answer and send the next question; True if that was the last answer."""
+        """Read one answer and send the next question; return True after the last answer."""
         answer = self.conn.finish_query()
         if isinstance(answer, Exception) and self._fails(answer):
             raise answer  # the node is shutting down, or the connection is gone
@@ -184,7 +182,7 @@ class Probe:
 
 
 def timed_out(exc: BaseException | None) -> bool:
-    """Whether an error, or one of its causes, is a timeout."""
+    """Return whether an error, or one of its causes, is a timeout."""
     while exc is not None:
         if isinstance(exc, TimeoutError) or isinstance(
             getattr(exc, "original_exception", None), TimeoutError

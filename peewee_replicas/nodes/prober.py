@@ -1,8 +1,8 @@
-"""The prober: a thread per database that checks all nodes once per interval, over connections of its own.
+"""The prober: a thread per database that checks all nodes once per interval, over its own connections.
 
-A round sends its questions to all nodes at once and reads the answers as they arrive, so that a node that
-hangs delays no other. Connecting runs the user's code and may block, so a short-lived thread per node does
-it. This module does the I/O only: what the answers mean is decided in `fitness`, `lag` and `probe_history`.
+A round sends its questions to all nodes at once and reads the answers as they arrive, so a node that hangs
+does not delay others. Connecting runs the user's code and may block, so a short-lived thread per node does
+it. This module only does I/O; `fitness`, `lag` and `probe_history` decide what the answers mean.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from .upstream import Peer
 
 logger = logging.getLogger("peewee.replicas")
 
-# The thread ends when nobody has used the database for this many seconds; the next use starts it again.
+# The thread ends if nobody has used the database for this many seconds; the next use starts it again.
 IDLE_SECONDS = 60.0
-# The longest pause between two tries of an ejected node. Short, because no read has to wait for these tries.
+# The longest pause between two tries of an ejected node. Short, because no read waits for these tries.
 LONGEST_PAUSE = 5.0
-# How long a replica may take, in each probe, to reach the position that the primary has just reported.
+# How long each probe waits for a replica to reach the position that the primary has just reported.
 # Lag is measured to this precision.
 _SETTLE_SECONDS = 0.2
-# A node that does not answer this many probes in a row is taken to hang.
+# A node that does not answer this many probes in a row is considered hung.
 _STRIKES = 2
 _LONGEST_LIMIT = 10.0
 _SLICE = 1.0
@@ -65,14 +65,14 @@ class ProbedCluster(Protocol):
 
     Attributes:
         replicas: the nodes that serve reads.
-        reader: the primary; one of the replicas too, where it was listed among them.
-        generation: raised by the prober when the primary is found to be one no longer; connections to it
-            that are older are not used again.
-        writes: what is known of writes to the primary; set by the prober when it finds it writable.
-        counters: where it counts the connections under which it has hung up.
-        news: tells the user's hooks of what happens to the primary.
-        settings: the database's.
-        on_primary_answer: called with the primary's identity and position each time it has told them.
+        reader: the primary; also one of the replicas if it is listed among them.
+        generation: raised by the prober when it finds that the primary has lost its role; older connections
+            to it are not used again.
+        writes: whether the primary takes writes; set by the prober when it finds the primary writable.
+        counters: counts the connections that the prober has cut.
+        news: calls the user's hooks when something happens to the primary.
+        settings: the database's settings.
+        on_primary_answer: called with the primary's identity and position each time it reports them.
     """
 
     @property
@@ -93,29 +93,34 @@ class ProbedCluster(Protocol):
 
 
 class ErrorReader(Protocol):
-    """What explains the errors of a connection."""
+    """Explains the errors of a connection."""
 
     def ejects(self, node: Node, exc: BaseException) -> bool:
-        """Whether a node leaves the rotation because connecting to it failed with this error."""
+        """Return whether a node leaves the rotation when connecting to it fails with this error."""
 
     def has_no_connection(self, exc: BaseException) -> bool:
-        """Whether an error says that the node cannot be reached, or has hung up."""
+        """Return whether an error means that the node cannot be reached, or has hung up."""
 
     def cause(self, exc: BaseException) -> str:
-        """An error in words, with what to do about it."""
+        """Return an error in words, with what to do about it."""
 
 
 class Connector(Protocol):
-    """What opens the prober's connections."""
+    """Opens the prober's connections."""
 
     @property
     def diagnosis(self) -> ErrorReader:
-        """What reads the errors of its connections."""
+        """Explains the errors of these connections."""
 
     def open_probe(
         self, replica: Node, seconds: float, watch: Callable[[ServerConnection], None]
     ) -> ServerConnection:
-        """A connection for the prober alone; `watch` is given it before it is opened."""
+        """Open a connection for the prober alone.
+
+        Parameters:
+            seconds: the time limit.
+            watch: called with the connection before it is opened.
+        """
 
 
 class Prober:
@@ -130,12 +135,12 @@ class Prober:
         self.interval = interval
         self.limit = min(max(interval, 1.0), _LONGEST_LIMIT)
         self.looked = threading.Event()
-        """Set once every node has been looked at, and each replica after the primary."""
+        """Set once every node has been probed, each replica after the primary."""
         self._cluster = cluster
         self._lock = new_lock()
         self._run: Run | None = None
         self._retired = False
-        # A new run may begin before the last one has ended, so each has targets of its own.
+        # A new run may begin before the last one has ended, so each has its own targets.
         self._targets: weakref.WeakKeyDictionary[Run, dict[Node, ProbeTarget]] = weakref.WeakKeyDictionary()
         self._idle = 0.0
         self._said = ""
@@ -148,17 +153,17 @@ class Prober:
         self._sampled = threading.Event()
 
     def wait_for_first_look(self, seconds: float) -> bool:
-        """Wait until every node was looked at; False if that took longer than so many seconds."""
+        """Wait until every node has been probed; return False after this many seconds."""
         return self.looked.wait(seconds)
 
     @property
     def at_work(self) -> bool:
-        """Whether nodes are being looked at, so that nobody else has to try those that are out."""
+        """Whether nodes are being probed, so that nobody else has to try ejected ones."""
         run = self._run
         return run is not None and not run.ended.is_set() and run.alive()
 
     def use(self, database: Connector) -> None:
-        """Start probing, if it is not being done: somebody uses the database."""
+        """Start probing unless it is running, because somebody uses the database."""
         failure = self._start(database)
         if failure:
             self._say(f"cannot be started: {failure}")  # not under the lock: handlers may use the database
@@ -185,7 +190,7 @@ class Prober:
             return ""
 
     def stop(self) -> None:
-        """End it until the next use; its connections are closed."""
+        """Stop until the next use, and close the connections."""
         with self._lock:
             run, self._run = self._run, None
         if run is not None:
@@ -195,7 +200,7 @@ class Prober:
                     self._rest()
 
     def retire(self) -> None:
-        """End it for good: another prober has taken its place."""
+        """Stop for good, because another prober has taken over."""
         self._retired = True
         self.stop()
 
@@ -215,7 +220,7 @@ class Prober:
     # Rounds
 
     def round(self, database: Connector, run: Run) -> float | None:
-        """Look at every node; returns seconds until the next round, or None to end."""
+        """Probe every node; return the seconds until the next round, or None to end."""
         started = Clock.monotonic()
         with self._lock:
             if run is not self._run:
@@ -235,7 +240,7 @@ class Prober:
         except Exception as exc:
             if not run.ended.is_set():
                 self._say(f"failed in this round and goes on: {type(exc).__name__}: {exc}")
-        spread = 0.9 + random.random() / 5  # so that many processes do not probe at the same moment
+        spread = 0.9 + random.random() / 5  # so that processes do not all probe at once
         return max(0.0, started + self.interval * spread - Clock.monotonic())
 
     def _look(self, database: Connector, run: Run, started: float) -> None:
@@ -244,7 +249,7 @@ class Prober:
         targets = self._targets[run]
         for replica in [replica for replica in targets if replica not in nodes]:
             self._close(run, targets.pop(replica))
-        for replica in nodes:  # before any probe: the first to answer must not be taken for all there are
+        for replica in nodes:  # all before any probe, else the first answer could count as the last
             targets.setdefault(replica, ProbeTarget())
         probes: dict[Node, Probe] = {}
         for replica in nodes:
@@ -260,7 +265,7 @@ class Prober:
                 self._open_aside(database, replica, target, run)
             elif replica is cluster.reader:
                 self._ask(database, replica, target, run, probes, None)
-                # The replicas are then asked for the position that it reports, unless it is slow to answer.
+                # The replicas are then asked for the position that it reports, if it answers quickly.
                 self._converse(database, run, probes, started + self.limit / 10)
             else:
                 self._ask(database, replica, target, run, probes, self._samples.newest)
@@ -280,7 +285,7 @@ class Prober:
         if replica is self._cluster.reader or replica.role != "replica" or not self._samples.answers:
             goal = None
         try:
-            assert target.conn is not None  # else one is opened first
+            assert target.conn is not None  # otherwise the caller opens one instead
             probes[replica] = Probe(
                 target.conn,
                 target.questionnaire,
@@ -296,7 +301,7 @@ class Prober:
         return min(_SETTLE_SECONDS, self.interval / 4)
 
     def _converse(self, database: Connector, run: Run, probes: dict[Node, Probe], until: float) -> None:
-        """Read answers as they arrive until all probes are done or time is up; done ones leave `probes`."""
+        """Read answers as they arrive, until time is up. Remove each finished probe from `probes`."""
         while probes and not run.ended.is_set():
             left = until - Clock.monotonic()
             asked = {probe.socket: replica for replica, probe in probes.items()}
@@ -320,7 +325,7 @@ class Prober:
         self, database: Connector, replica: Node, target: ProbeTarget, run: Run, exc: Exception | None,
         *, silent: bool = False,
     ) -> None:  # fmt: skip
-        """Handle a failed probe. It may be the connection's fault, so a new one is opened to find out."""
+        """Handle a failed probe. The connection may be at fault, so open a new one to find out."""
         if run.ended.is_set():
             return
         if replica is self._cluster.reader:
@@ -329,7 +334,7 @@ class Prober:
         gone = target.conn is None or not target.conn.open
         if exc is not None and not (gone or database.diagnosis.has_no_connection(exc)):
             target.looked = True
-            self._not_told(replica, target, exc)
+            self._log_unprobed(replica, target, exc)
             return
         self._close(run, target, in_order=False)
         if silent or (exc is not None and timed_out(exc)):
@@ -372,7 +377,7 @@ class Prober:
             target.looked = True
             self._close(run, target, in_order=False)
             if not run.ended.is_set():
-                # A driver asked again after its timeout reports another error, so the time counts too.
+                # A driver that is used again after a timeout reports another error, so check the time too.
                 silent = timed_out(exc) or Clock.monotonic() - started >= self.limit
                 try:
                     self._not_opened(database, replica, target, exc, silent)
@@ -385,7 +390,7 @@ class Prober:
                 self._sampled.set()
             run.hand_over(target.conn)
             if run.ended.is_set() or self._targets[run].get(replica) is not target:
-                self._close(run, target)  # the prober was stopped, or the node removed, meanwhile
+                self._close(run, target)  # meanwhile the prober was stopped or the node removed
             self._note_looks(run)
 
     def _note_looks(self, run: Run) -> None:
@@ -402,7 +407,7 @@ class Prober:
         unreachable = database.diagnosis.ejects(replica, exc)
         cause = database.diagnosis.cause(exc)
         if replica not in cluster.replicas.all:
-            self._not_told(replica, target, exc)
+            self._log_unprobed(replica, target, exc)
             return
         silent = unreachable and silent
         if silent:
@@ -414,10 +419,10 @@ class Prober:
             if silent and target.silent >= _STRIKES:
                 cluster.counters.add("hung_up", replica.hang_up())
         else:
-            self._not_told(replica, target, exc)
+            self._log_unprobed(replica, target, exc)
 
-    def _not_told(self, replica: Node, target: ProbeTarget, exc: Exception) -> None:
-        """Log once that a node cannot be probed. That alone takes no replica out of rotation."""
+    def _log_unprobed(self, replica: Node, target: ProbeTarget, exc: Exception) -> None:
+        """Log once that a node cannot be probed. This alone does not take a replica out of rotation."""
         cause = f"{type(exc).__name__}: {exc}"
         plain_primary = replica not in self._cluster.replicas.all
         if plain_primary and not target.said:
@@ -431,10 +436,10 @@ class Prober:
             )
             logger.warning("%s %s: %s", replica.title, what, cause)
 
-    # Taking in
+    # Recording
 
     def _take(self, replica: Node, target: ProbeTarget, run: Run, probe: Probe) -> None:
-        """Take in what a node has answered."""
+        """Record a node's answers."""
         cluster, conn = self._cluster, probe.conn
         assert probe.answers is not None
         told = facts(probe.answers, conn.dialect)
@@ -494,11 +499,11 @@ class Prober:
         server = None if history.told is None else history.told.server
         words = role_change(told, server, history.read_only)
         if words:
-            self._cluster.generation += 1  # connections from before are not used any more
+            self._cluster.generation += 1  # older connections are not used again
         history.read_only = told.read_only
         if not told.read_only:
             self._cluster.writes = "taken"
-        # A demoted primary may live on behind this connection, while its address leads elsewhere by now.
+        # This connection may lead to a demoted primary, while the address already leads elsewhere.
         target.outdated = told.read_only
         return words
 
@@ -508,7 +513,7 @@ def _work(
     round_reference: Callable[[], Callable[[Connector, Run], float | None] | None],
     run: Run,
 ) -> None:
-    """The body of the thread. Between rounds it holds no reference to the database."""
+    """Run rounds until the end. Between rounds, hold no reference to the database."""
     pause: float | None = 0.0
     try:
         while pause is not None and not run.ended.wait(min(pause, _SLICE)):
@@ -520,7 +525,7 @@ def _work(
                 pause = round_(database, run)
             del database, round_
     finally:
-        run.ended.set()  # who still opens a connection closes it
+        run.ended.set()  # a thread that is still opening a connection then closes it
         run.close_all()
 
 

@@ -1,4 +1,4 @@
-"""When a node that answers, and cannot read its own data, leaves the rotation. Pure, told the time."""
+"""Decides when a node that answers but cannot read its own data leaves the rotation. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ FORGOTTEN_AFTER = 600.0
 
 
 class ReadFaults:
-    """Counts the reads that failed at a node for its disk or memory, and that another node could serve.
+    """Counts the reads that failed on a node because of its disk or memory and that another node could serve.
 
-    Such a node answers every probe, so that a successful try says nothing: it stays away for long, and
-    for longer each time it fails again.
+    Such a node answers every probe, so a successful try proves nothing. It therefore stays out for a long
+    time, and for longer each time it fails again.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class ReadFaults:
         self._last = 0.0
 
     def note(self, now: float) -> float | None:
-        """Count one; returns for how many seconds the node leaves the rotation, None after the first.
+        """Count one and return the seconds to keep the node out of rotation; None after the first.
 
         Parameters:
             now: a monotonic clock's reading, in seconds.

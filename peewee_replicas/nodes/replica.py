@@ -6,7 +6,7 @@ from typing import NoReturn, Protocol
 
 
 class Shown(Protocol):
-    """What a node has that users may see."""
+    """The part of a node that users may see."""
 
     name: str
     address: str
@@ -31,10 +31,10 @@ class Shown(Protocol):
 
 
 class Replica:
-    """A node that serves reads: what can be asked of it, and the two things that can be done to it.
+    """A node that serves reads, with its current state; it can be ejected and restored.
 
-    There is one for each node, so that they can be compared and kept; `db.replicas` has them, and a policy
-    of your own is given them. It shows the node as it is at the moment of asking.
+    Each node has exactly one `Replica`, so replicas can be compared and kept. `db.replicas` lists them, and a
+    policy of your own receives them. Each attribute shows the node's state at the moment of access.
     """
 
     __slots__ = ("__weakref__", "_node")
@@ -50,7 +50,7 @@ class Replica:
 
     @property
     def name(self) -> str:
-        """What it is called in events, errors and statistics."""
+        """Its name in events, errors and statistics."""
         return self._node.name
 
     @property
@@ -65,7 +65,7 @@ class Replica:
 
     @property
     def current_weight(self) -> float:
-        """The part of its weight that counts now: less while it warms up."""
+        """The part of its weight that counts now; less than `weight` while it warms up."""
         return self._node.current_weight
 
     @property
@@ -80,8 +80,8 @@ class Replica:
         - ``"up"``: they do.
         - ``"ejected"``: it cannot be reached, or was taken out by hand.
         - ``"lagging"``: it is further behind than ``max_lag``.
-        - ``"unfit"``: it answers, but is no replica of the primary now: it does not replicate, or from
-          another server, was promoted, or is in offline mode.
+        - ``"unfit"``: it answers, but is no replica of the primary now: it does not replicate, replicates
+          from another server, was promoted, or is in offline mode.
         - ``"removed"``: `set_replicas` took it out.
         """
         return self._node.state
@@ -93,9 +93,9 @@ class Replica:
 
     @property
     def role(self) -> str | None:
-        """What the last probe found it to be; None: it has not been probed yet.
+        """The role that the last probe found; None: it has not been probed yet.
 
-        ``"replica"``. ``"primary"``, be it under another address. ``"member"`` of a cluster that replicates
+        ``"replica"``. ``"primary"``, even under another address. ``"member"`` of a cluster that replicates
         by other means. ``"detached"``: it replicates from nobody or from another primary, or takes writes of
         its own.
         """
@@ -103,22 +103,22 @@ class Replica:
 
     @property
     def lag(self) -> float | None:
-        """At most how many seconds it was behind when it was last probed; None where that is not known."""
+        """The most seconds by which it can have been behind at the last probe; None if unknown."""
         return self._node.lag
 
     @property
     def position(self) -> str | None:
-        """How far its data had come then, in the server's notation; None where that is not known."""
+        """How far its data had come at the last probe, in the server's notation; None if unknown."""
         return self._node.position
 
     @property
     def in_flight(self) -> int:
-        """Reads that this process has sent there and that are not answered yet."""
+        """The number of reads that this process has sent there and that are not answered yet."""
         return self._node.in_flight
 
     @property
     def latency(self) -> float | None:
-        """Seconds that recent reads took there, where the policy looks at it; else None."""
+        """Seconds that recent reads took there, if the policy uses latencies; else None."""
         return self._node.latency
 
     def eject(self, reason: str) -> None:

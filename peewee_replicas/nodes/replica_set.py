@@ -1,4 +1,4 @@
-"""The set of nodes that serve reads: who is in rotation, who warms up, who has left."""
+"""The set of nodes that serve reads: which are in rotation, warming up, or removed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from ..concurrency import Clock, new_lock
 from .node import Node
 from .warm_up import WarmUp
 
-# Seconds between two checks whether connections to a node that was removed are still open.
+# Seconds between two checks for open connections to removed nodes.
 _LOOK_AGAIN = 1.0
 
 
 class ReplicaSet:
     """All nodes that serve reads.
 
-    `usable` is an immutable tuple that is replaced in one assignment, so that reading it needs no lock. A
-    policy can tell by its identity whether anything has changed, a weight included.
+    `usable` is an immutable tuple that is replaced in one assignment, so reading it needs no lock. Any
+    change, even of a weight, makes a new tuple, so a policy can detect changes by its identity.
 
     Attributes:
         all: every replica, in the order given.
-        usable: those in rotation now.
-        ejected: those with a weight that are out of rotation.
+        usable: the replicas in rotation now.
+        ejected: the replicas with a weight above 0 that are out of rotation.
         leaving: removed nodes to which connections are still open.
         unwatched: whether the next read has to start the prober.
         unsettled: whether the next statement has work to do for the set before it runs.
@@ -63,12 +63,12 @@ class ReplicaSet:
         self._note()
 
     def _note(self) -> None:
-        # No call in it: a signal handler may change any of these, and this must not undo what it has noted.
+        # No calls here: a signal handler could run during one, and its changes must not be undone.
         busy = self.unwatched or self.ejected or self.leaving or self._warm_up.next_step is not None
         self.unsettled = True if busy else False  # noqa: SIM210  # bool() would be a call
 
     def warm_up(self, now: float) -> None:
-        """Raise the weights of the nodes that warm up, if the next step is due."""
+        """Raise the weights of nodes that are warming up, if the next step is due."""
         due = self._warm_up.next_step
         if due is not None and now >= due:
             with self._lock:
@@ -79,7 +79,7 @@ class ReplicaSet:
 
         Parameters:
             nodes: each with its weight.
-            besides: nodes outside the set that are removed too.
+            besides: nodes outside the set to remove too.
         """
         with self._lock:
             weights = dict(nodes)
@@ -111,7 +111,7 @@ class ReplicaSet:
                 self._note()
 
     def to_look_at(self, now: float, *, at_once: bool) -> tuple[Node, ...]:
-        """The removed nodes, if it is time to check whether connections to them are open; else none."""
+        """Return the removed nodes, if it is time to check for open connections to them; else none."""
         if not at_once and now < self._look_at:
             return ()
         self._look_at = now + _LOOK_AGAIN
@@ -128,23 +128,24 @@ class ReplicaSet:
                 self._note()
 
     def forget_leaving(self) -> None:
-        """In a forked child, which has no connections."""
+        """Forget all removed nodes, in a forked child, which has no connections."""
         with self._lock:
             self._past_reads += sum(replica.reads - replica.booked_reads for replica in self.leaving)
             self.leaving = ()
             self._note()
 
     def reads(self) -> int:
-        """How many reads were sent to replicas since the set was made, including removed ones."""
+        """Return how many reads were sent to replicas since the set was made, including removed ones."""
         with self._lock:
             known = (*self.all, *self.leaving)
             return self._past_reads + sum(replica.reads - replica.booked_reads for replica in known)
 
     def reasons(self, besides: set[Node], max_lag: float | None = None) -> str:
-        """Why each node that is not usable is not, except those in `besides`.
+        """Return, in words, why each unusable node is unusable, except those in `besides`.
 
         Parameters:
-            max_lag: the scope's own bound, if it has one.
+            besides: nodes to leave out.
+            max_lag: the scope's own bound, in seconds; None: it has none.
         """
         if not self.all:
             return "no replicas are configured"
@@ -157,7 +158,7 @@ class ReplicaSet:
 
 
 def within(replicas: tuple[Node, ...], max_lag: float | None) -> tuple[Node, ...]:
-    """Those known to be at most `max_lag` seconds behind; all of them where it is None."""
+    """Return the replicas known to lag at most `max_lag` seconds; all of them if it is None."""
     if max_lag is None:
         return replicas
     return tuple(replica for replica in replicas if replica.lag is not None and replica.lag <= max_lag)

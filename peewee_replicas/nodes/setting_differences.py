@@ -1,4 +1,4 @@
-"""Settings that differ between nodes, so that the same query may return different rows, are logged once."""
+"""Logs, once, settings that differ between nodes, because the same query may then return different rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ logger = logging.getLogger("peewee.replicas")
 
 
 class Comparison:
-    """The settings of one database's nodes, as read from their first connections."""
+    """Holds the settings of one database's nodes, as read from their first connections."""
 
     def __init__(self) -> None:
         self._compared: dict[str, dict[str, object]] = {}
@@ -18,15 +18,15 @@ class Comparison:
         self._lock = new_lock()
 
     def needed(self, name: str) -> bool:
-        """Whether this node's settings are still to be read."""
+        """Return whether this node's settings still have to be read."""
         return name not in self._compared and name not in self._given_up
 
     def give_up(self, name: str) -> None:
-        """Ask this node no more: a connection was lost with the question."""
+        """Stop asking this node, because the question cost a connection."""
         self._given_up.add(name)
 
     def add(self, name: str, settings: dict[str, object]) -> None:
-        """Log, once per node, which of its settings differ from those of the first node connected to."""
+        """Log, once per node, which settings differ from those of the first node connected to."""
         with self._lock:
             if name in self._compared:
                 return

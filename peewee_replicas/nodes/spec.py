@@ -1,4 +1,4 @@
-"""How nodes are configured: connection parameters checked, laid over the primary's, compared. Pure."""
+"""Checks nodes' connection parameters, lays them over the primary's, compares them. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..statements.redaction import shown
 _ALIASES = {"passwd": "password", "db": "database"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LARGEST_WEIGHT = 100
-# What no host's name holds: the signs that part a URL, quotes and spaces.
+# A host name contains no URL delimiters, quotes or spaces.
 _NAME = r"[^\s/?#@:\[\],;\\'\"]+"
 _HOST = re.compile(_NAME)
 _HOST_AND_PORT = re.compile(rf"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<name>{_NAME}))(?::(?P<port>[0-9]+))?")
@@ -27,7 +27,7 @@ class NodeSpec(NamedTuple):
     """One replica as it was configured.
 
     Attributes:
-        name: how it is called in events, errors and statistics.
+        name: its name in events, errors and statistics.
         weight: its share of the reads, relative to the others'; 0 keeps it out of rotation.
         overrides: connection parameters laid over the primary's.
     """
@@ -38,7 +38,7 @@ class NodeSpec(NamedTuple):
 
 
 def did_you_mean(word: object, allowed: Iterable[str]) -> str:
-    """The hint that a message ends with where one of the allowed words is much like the one given."""
+    """Return a hint to end a message with, if an allowed word resembles the given one; else ``""``."""
     close = difflib.get_close_matches(str(word).lower(), list(allowed), 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -50,14 +50,14 @@ def node_specs(
     fail: Fail,
     own: Collection[str] = (),
 ) -> tuple[NodeSpec, ...]:
-    """Check the ``replicas`` argument.
+    """Check the ``replicas`` argument and return one spec per replica.
 
     Parameters:
         replicas: dicts of connection parameters, or URLs.
-        known: the connection parameters that exist; None where a subclass may have its own.
+        known: the connection parameters that exist; None if a subclass may have its own.
         parse_url: turns a URL into connection parameters.
         fail: makes the exception to raise from a message.
-        own: the names of the database's own arguments, which are not for one replica.
+        own: the names of the database's own arguments, which a replica may not have.
     """
     if isinstance(replicas, (str, Mapping)) or not isinstance(replicas, Iterable):
         raise fail(
@@ -77,7 +77,7 @@ def node_specs(
     names = [spec.name for spec in specs if spec.name]
     for name in names:
         if names.count(name) > 1:
-            raise fail(f"replicas: two are called {name!r}; every node needs a name of its own")
+            raise fail(f"replicas: two are called {name!r}; every node needs its own name")
     return tuple(specs)
 
 
@@ -91,7 +91,7 @@ def _node_spec(
         del given["database"]  # a URL without a path
     weight = given.pop("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int) or not 0 <= weight <= _LARGEST_WEIGHT:
-        raise fail(f"{label}: weight={shown(weight)}: wanted is a whole number, 0 to {_LARGEST_WEIGHT}")
+        raise fail(f"{label}: weight={shown(weight)}: a whole number from 0 to {_LARGEST_WEIGHT} is wanted")
     name = given.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name or name == "primary"):
         raise fail(f"{label}: name={shown(name)}: a word other than 'primary' is wanted")
@@ -108,22 +108,22 @@ def _node_spec(
     if not given:
         raise fail(f"{label}: says nothing about where the replica is; give at least its host")
     if "host" in given and (not isinstance(given["host"], str) or not given["host"].strip()):
-        # The driver would take it for localhost, which may be the primary.
+        # The driver would connect to localhost instead, which may be the primary.
         raise fail(f"{label}: host={shown(given['host'])}: a host's name or address is wanted")
     port = given.get("port", 3306)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise fail(f"{label}: port={shown(port)}: a whole number from 1 to 65535 is wanted")
-    if known is not None:  # a subclass that connects by itself may find its way by other words
+    if known is not None:  # a subclass that connects by itself may use other parameters
         check_place(given, f"{label}: ", fail)
     return NodeSpec(name or "", weight, given)
 
 
 def check_place(parameters: Mapping[str, object], label: str, fail: Fail) -> None:
-    """Refuse a host and a port that no driver could connect to, with a hint at what was meant.
+    """Refuse a host or port that no driver could connect to, and hint at what was meant.
 
     Parameters:
-        parameters: the parameters of connecting; a host or a port of None is the driver's own choice.
-        label: what a message begins with.
+        parameters: connection parameters; a host or port of None leaves the choice to the driver.
+        label: the beginning of the message.
         fail: makes the exception to raise from a message.
     """
     host, port = parameters.get("host"), parameters.get("port")
@@ -137,8 +137,10 @@ def check_place(parameters: Mapping[str, object], label: str, fail: Fail) -> Non
 
 
 def _why_no_host(host: str) -> str:
-    """Why a text cannot be the name or address of a host, as advice; ``""`` where it can. Without the text,
-    which may hold a password."""
+    """Return advice if a text cannot be a host's name or address, else ``""``.
+
+    The advice does not quote the text, which may contain a password.
+    """
     if _HOST.fullmatch(host) or _is_ipv6(host):
         return ""
     if "://" in host:
@@ -174,15 +176,15 @@ def _parsed(
     if not scheme.startswith(("mysql", "mariadb")):
         raise fail(f"{label}: {shown(scheme)} is no scheme of MySQL or MariaDB; use mysql://host:port")
     found: dict[str, object] | None = None
-    # The parser would take what stands before such a sign in a password for the host, and would quote it.
+    # With "#" or "@" in a password, the parser would read part of the password as the host and quote it.
     if "#" not in text and "@" not in _path(text):
         with contextlib.suppress(ValueError):
             found = parse_url(text)
     if found is None:
-        # Neither the URL nor the parser's words: both may hold a password.
+        # Quote neither the URL nor the parser's message: both may contain a password.
         raise fail(
-            f"{label}: the URL cannot be read: its port is no number, or its user or password holds one of "
-            "/ ? # @ [ ]; such a password is given in a dict"
+            f"{label}: the URL cannot be read: its port is no number, or its user or password contains one "
+            "of / ? # @ [ ]; give such a password in a dict"
         )
     host = found.get("host")
     hint = _why_no_host(host) if isinstance(host, str) and host else ""
@@ -192,7 +194,7 @@ def _parsed(
 
 
 def _path(url: str) -> str:
-    """The path of a URL, with nothing of it looked at that could be wrong."""
+    """Return the path of a URL without parsing the parts that could be malformed."""
     return url.partition("://")[2].partition("?")[0].partition("/")[2]
 
 
@@ -210,10 +212,10 @@ def _host_and_port(text: str, label: str, fail: Fail) -> dict[str, object]:
 
 
 def overlay(primary: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
-    """A replica's connection parameters: its own, and the primary's where it has none.
+    """Return a replica's connection parameters: its own, and the primary's for the rest.
 
-    ``host`` and ``port`` on one side and ``unix_socket`` on the other are one group: a replica that is
-    given by host must not inherit the primary's socket, which the driver would prefer.
+    ``host`` and ``port`` exclude ``unix_socket``: a replica given by host must not inherit the primary's
+    socket, which the driver would prefer.
     """
     merged = dict(primary)
     if "host" in overrides or "port" in overrides:
@@ -229,7 +231,7 @@ def overlay(primary: Mapping[str, object], overrides: Mapping[str, object]) -> d
 
 
 def endpoint(parameters: Mapping[str, object]) -> str:
-    """Where the parameters lead to, in a form in which equal endpoints are equal."""
+    """Return the endpoint that the parameters lead to, normalized so that equal endpoints compare equal."""
     if parameters.get("unix_socket"):
         return str(parameters["unix_socket"])
     host = str(parameters.get("host") or "localhost").lower().rstrip(".")
@@ -237,14 +239,14 @@ def endpoint(parameters: Mapping[str, object]) -> str:
 
 
 def same_connection(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
-    """Whether two sets of parameters lead to the same place in the same way."""
+    """Return whether two sets of parameters have the same endpoint and the same other parameters."""
     where = ("host", "port", "unix_socket")
     rest = [{name: given[name] for name in given if name not in where} for given in (one, other)]
     return endpoint(one) == endpoint(other) and rest[0] == rest[1]
 
 
 def address(parameters: Mapping[str, object]) -> str:
-    """Where the parameters lead to, as the user wrote it."""
+    """Return the address that the parameters lead to, as the user wrote it."""
     if parameters.get("unix_socket"):
         return str(parameters["unix_socket"])
     return f"{parameters.get('host') or 'localhost'}:{parameters.get('port') or 3306}"

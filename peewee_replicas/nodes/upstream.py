@@ -1,7 +1,7 @@
-"""Whom a node replicates from, compared with the primary. Pure.
+"""Decides whether a node's data comes from the primary. No I/O, no clock.
 
-A server's own lag is measured against its own source. So a replica of another primary says that it is not
-behind, and only a comparison of that source with the primary tells that its rows are another's.
+A server measures its lag against its own source. So a replica of another primary reports no lag, and only
+comparing its source with the primary shows that its rows come from elsewhere.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .interview import Channel, Facts, Source
 Relation = Literal["primary", "other", "unlisted", "unclear"]
 """Where a node's data comes from: ``"primary"``: from the primary, directly or through other listed nodes;
 ``"other"``: from a listed node that does not follow the primary; ``"unlisted"``: from a server that is not
-the primary and is not listed, so that it may be a link of a chain or another primary; ``"unclear"``: what is
-told is not enough to compare."""
+the primary and is not listed, so it may be a link of a chain or another primary; ``"unclear"``: the answers
+are not enough to compare."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -27,7 +27,7 @@ class Peer(NamedTuple):
     Attributes:
         label: its name and address, for messages.
         address: where this process reaches it, as ``host:port`` or a socket's path.
-        told: its last answers; None: it has given none.
+        told: its last answers; None: it has not answered yet.
     """
 
     label: str
@@ -39,8 +39,8 @@ class Upstream(NamedTuple):
     """Where a node's data comes from.
 
     Attributes:
-        relation: to the primary.
-        channels: those by which the node is judged. Others have nothing to do with the primary.
+        relation: how that source relates to the primary.
+        channels: the channels by which the node is judged; the rest have nothing to do with the primary.
     """
 
     relation: Relation
@@ -48,12 +48,12 @@ class Upstream(NamedTuple):
 
     @property
     def sources(self) -> str:
-        """Whom these channels follow, in words."""
+        """The sources of these channels, in words."""
         return ", ".join(dict.fromkeys(str(channel.source) for channel in self.channels))
 
 
 def is_same(source: Source, server: ServerIdentity, address: str, follower: ServerIdentity) -> bool | None:
-    """Whether a channel's source is that server; None: what is told is not enough to say.
+    """Return whether a channel's source is that server; None if the answers are not enough to decide.
 
     Parameters:
         address: where this process reaches the server.
@@ -70,7 +70,7 @@ def is_same(source: Source, server: ServerIdentity, address: str, follower: Serv
         server.port,
     ):
         return True
-    # Ports tell servers of one machine apart. Between machines they may be mapped, and hosts have many names.
+    # Ports distinguish servers on one machine. Between machines, ports may be mapped and hosts be aliased.
     on_one_machine = follower.hostname == server.hostname and host in {*_LOOPBACK, server.hostname.lower()}
     if on_one_machine and source.port != server.port:
         return False
@@ -78,13 +78,13 @@ def is_same(source: Source, server: ServerIdentity, address: str, follower: Serv
 
 
 def upstream(told: Facts, primary: Peer, others: Sequence[Peer], *, complete: bool) -> Upstream:
-    """Where a node's data comes from.
+    """Return where a node's data comes from.
 
     Parameters:
-        told: what the node has answered.
+        told: the node's answers.
         primary: the primary.
-        others: the nodes besides the two.
-        complete: whether each of `others` has been asked, so that none can turn out to be a link of a chain.
+        others: all nodes except the node and the primary.
+        complete: whether each of `others` has been asked; one not asked yet may be a link of a chain.
     """
     channels = told.channels or ()
     if primary.told is None or primary.told.member or told.member:
@@ -103,7 +103,7 @@ def _relation(channel: Channel, told: Facts, primary: Peer, others: Sequence[Pee
     assert primary.told is not None
     source = channel.source
     direct = is_same(source, primary.told.server, primary.address, told.server)
-    # Where the primary is a replica itself, those that share its source are no worse than it is.
+    # If the primary itself is a replica, nodes that share its source have data as good as its own.
     siblings = primary.told.channels or ()
     if direct or any(_same_source(source, sibling.source) for sibling in siblings):
         return "primary"
@@ -119,7 +119,7 @@ def _relation(channel: Channel, told: Facts, primary: Peer, others: Sequence[Pee
         return next((relation for relation in relations if relation in above), "other")
     if direct is None:
         return "unclear"
-    # Server ids are unique within a topology, so one that has the primary's is in another.
+    # Server ids are unique within a topology, so a source with the primary's id belongs to another topology.
     return "other" if not source.uuid and source.server_id == primary.told.server.server_id else "unlisted"
 
 
@@ -130,7 +130,7 @@ def _same_source(one: Source, other: Source) -> bool:
 
 
 def same_server(told: Facts, earlier: Sequence[Peer]) -> str:
-    """The label of a node listed earlier that is the same server, or ``""``."""
+    """Return the label of a node listed earlier that is the same server, or ``""``."""
     if not told.server.server_id:
         return ""
     return next(

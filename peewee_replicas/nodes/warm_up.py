@@ -1,4 +1,4 @@
-"""How much of its weight a node gets that has just come into rotation. Pure, told the time."""
+"""Decides how much of its weight a node gets after joining the rotation. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ WARM_UP_STEPS = 10
 
 
 class WarmUp:
-    """Raises the share of a node that has come back in equal steps, because its caches are cold.
+    """Raises the share of a node that came back in equal steps, because its caches are cold.
 
-    While no node is warm, all get their full weight: nobody else could take the load.
+    While no node is warm, all get their full weight, because no other node could take the load.
 
     Parameters:
-        seconds: how long it takes to reach the full weight.
+        seconds: time to reach the full weight.
         steps: the number of steps; the first is taken at once.
     """
 
@@ -23,16 +23,16 @@ class WarmUp:
         self._steps = steps
         self._since: dict[Hashable, float] = {}
         self.next_step: float | None = None
-        """When the shares have to be worked out again; None while no node warms up."""
+        """When to compute the shares again; None while no node warms up."""
 
     def shares(
         self, usable: Collection[Hashable], before: Collection[Hashable], now: float
     ) -> dict[Hashable, float]:
-        """The part of its weight, above 0 and up to 1, that counts now for each usable node.
+        """Return, for each usable node, the part of its weight that counts now: above 0, up to 1.
 
         Parameters:
             usable: the nodes in rotation now.
-            before: those that were in rotation until now.
+            before: the nodes that were in rotation until now.
             now: a monotonic clock's reading, in seconds.
         """
         for node in list(self._since):
