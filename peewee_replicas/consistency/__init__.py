@@ -1,1 +1,1 @@
-"""What a read must see, and whether a node shows it yet."""
+"""Decides what a read must see, and whether a node shows it yet."""

@@ -1,4 +1,4 @@
-"""One read's way to a replica that has come far enough."""
+"""Finds a replica that has come far enough for one read, waiting if need be."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ..positions import Position
 from ..servers.protocols import Row, ServerConnection
 from .progress import LATE_PAUSE, Progress
 
-# Threads that may wait on one replica at a time: a bulk load must not park every thread of a program.
+# Threads that may wait on one replica at a time, so that a bulk load cannot block every thread of a program.
 WAITERS = 16
-# Seconds of waiting on a replica after which others are preferred to it for a while.
+# A wait on a replica of more seconds than this makes others preferred for a while.
 LATE_AFTER = 0.02
 
 
 class Node(Protocol):
-    """What is asked of a node that may have to catch up.
+    """A node that may have to catch up.
 
     Attributes:
-        progress: how far it is known to have come.
-        is_primary: whether it is the primary, which is never behind.
-        role: what the prober found it to be.
+        progress: how far the node is known to have come.
+        is_primary: whether the node is the primary, which never lags.
+        role: the role that the prober found.
     """
 
     progress: Progress
@@ -33,11 +33,11 @@ N = TypeVar("N", bound=Node)
 
 
 class CatchUp:
-    """One read's way to a replica that shows what it must see.
+    """Decides, for one read, where to wait until a replica shows what the read must see.
 
     Parameters:
-        position: what that is.
-        seconds: what may be spent on waiting, over all nodes together.
+        position: the position that a replica must reach.
+        seconds: the time to spend waiting, over all nodes together.
     """
 
     __slots__ = ("_left", "_position", "_sent", "_text", "_waits")
@@ -50,18 +50,23 @@ class CatchUp:
         self._waits = 0.0
 
     def add(self, position: Position) -> None:
-        """Wait for that as well."""
+        """Require this position as well."""
         mine = self._position
         merged = mine.merge(position) if type(mine) is type(position) else position
         if merged is not mine:
             self._position, self._text = merged, ""
 
     def known(self, replica: Node, server: str | None) -> bool:
-        """Whether no wait is needed there."""
+        """Return whether no wait is needed on this replica.
+
+        Parameters:
+            replica: the node.
+            server: the identity of the server on the connection to it.
+        """
         return bool(replica.is_primary or replica.progress.covers(self._position, server))
 
     def prefer(self, first: N, usable: tuple[N, ...]) -> N:
-        """`first`, unless it was late lately and another is known to be there, or was not late.
+        """Return `first`, unless it was late and another is known to have caught up, or was not late.
 
         A replica that keeps up is asked in the same send as the read, so that reads stay spread over all.
         """
@@ -77,10 +82,10 @@ class CatchUp:
         return first
 
     def query(self, replica: Node, conn: ServerConnection) -> str:
-        """The query that waits there, or ``""`` where there is no use in waiting."""
+        """Return the query that waits on this replica, or ``""`` if waiting is pointless."""
         now = Clock.monotonic()
         progress = replica.progress
-        left = max(self._left, 0.0)  # with nothing left to spend it is still asked, in the read's own send
+        left = max(self._left, 0.0)  # with no time left, still ask without waiting, in the read's own send
         if conn.read_timeout:
             left = min(left, conn.read_timeout / 2)
         if progress.waiting >= WAITERS:
@@ -88,24 +93,24 @@ class CatchUp:
         if progress.stalled is not None:
             if now < progress.retry_at:
                 return ""
-            left = 0.0  # it has to be seen to move before it is waited on again
+            left = 0.0  # it must be seen to move before anyone waits on it again
         if replica.role == "primary":
-            left = 0.0  # found to be the primary by another address, where some servers wait in vain
+            left = 0.0  # the primary under another address; some servers would never finish the wait
         self._sent, self._waits = now, left
         if not self._text:
             self._text = self._position.text()
         return str(conn.dialect.wait(self._text, left))
 
     def answer_seconds(self, conn: ServerConnection) -> float | None:
-        """Seconds that the answer to the last `query` may take: the wait itself, and time to answer."""
+        """Return the seconds that the answer to the last `query` may take: the wait, and time to answer."""
         spare = conn.connect_timeout
         return None if spare is None else self._waits + spare
 
     def learn(self, replica: Node, conn: ServerConnection, answer: Row | Exception | None) -> bool:
-        """Take in the answer; True if the node has reached the position."""
+        """Record the answer; return whether the node has reached the position."""
         progress = replica.progress
         if answer is None or isinstance(answer, Exception):
-            # A wait that ends in an error, such as the user's limit on statements, was a wait all the same.
+            # A wait that ends in an error, such as the user's limit on statements, has still used up time.
             self._left -= Clock.monotonic() - self._sent
             progress.stall(Clock.monotonic())
             return False
@@ -120,8 +125,7 @@ class CatchUp:
         conn.server_identity = answer[1]
         if not reached:
             self._left -= now - self._sent
-            if (
-                self._waits > 0 or progress.stalled is not None
-            ):  # a look without a wait tells nothing of stalling
+            # A look without a wait does not show whether the node has stalled.
+            if self._waits > 0 or progress.stalled is not None:
                 progress.stall(now)
         return bool(reached)

@@ -1,4 +1,4 @@
-"""What a statement that has ended on the primary leaves unknown: what its context must see besides. Pure."""
+"""Decides whether a statement on the primary leaves its context owing a position. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final, NamedTuple
 
 from ..statements.tokens import QuotingMode, first_word, lex
 
-# Statements that commit at most one transaction, whose position the server then reports. Whatever else
-# they call (triggers, functions) runs inside that transaction.
+# Statements that commit at most one transaction, whose position the server then reports. Triggers and
+# functions that they call run inside that transaction.
 _ONE_COMMIT = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 _ENDS = frozenset({"COMMIT", "ROLLBACK"})
-# Statements that read what others wrote. They commit nothing besides their own transaction.
+# Statements that read what others wrote. They commit only their own transaction.
 _READS = frozenset({"SELECT", "WITH", "TABLE", "VALUES", "SHOW", "DESCRIBE", "DESC", "EXPLAIN"})
-# Statements that neither read nor change what a replica has to show.
+# Statements that neither read nor change data that a replica has to show.
 _SILENT = frozenset({"SAVEPOINT", "RELEASE", "USE", "LOCK", "UNLOCK", "DEALLOCATE"})
 _BEGINS = ("BEGIN", b"BEGIN", "START TRANSACTION", b"START TRANSACTION")
 
@@ -25,13 +25,13 @@ def _starts(*words: str) -> frozenset[str | bytes]:
 
 _WRITES = ("INSERT ", "UPDATE ", "DELETE ", "REPLACE")
 PLAIN_WRITES: Final = _starts(*_WRITES, "COMMIT")
-"""The first seven characters of nearly all writes. One that reported its position leaves nothing unknown."""
+"""The first seven characters of nearly all writes. A write that reported its position owes nothing."""
 PLAIN_INSIDE: Final = _starts(*_WRITES, "BEGIN")
-"""The same of what happens inside transactions, which leaves nothing to find out before their end."""
+"""The same for statements inside transactions; they owe nothing before the transaction ends."""
 
 
 class Left(NamedTuple):
-    """What a statement has left.
+    """The state after a statement.
 
     Attributes:
         owes: the context must see the primary's present position.
@@ -53,17 +53,17 @@ def left_by(
     commit_covers_reads: bool,
     more_results: bool = False,
 ) -> Left:
-    """What a statement on the primary has left to find out when it ended.
+    """Return what a statement that has ended on the primary leaves its context owing.
 
     Parameters:
         text: the statement.
         succeeded: whether it ended without an error.
-        reported: whether the server reported a position for it. That is the last one, where several
-            transactions were committed, and with several GTID domains says nothing of the others.
-        was_open, is_open: whether a transaction was open before it, and is open after it.
+        reported: whether the server reported a position for it. After several commits this is only the last
+            one's, and with several GTID domains it says nothing about the other domains.
+        was_open, is_open: whether a transaction was open before the statement, and is open after it.
         transaction_has_read: whether the transaction had read, or failed at, something before.
         commit_covers_reads: whether a commit's own position covers everything its transaction has read.
-        more_results: whether results of further statements follow, or of a procedure.
+        more_results: whether further results follow, from more statements or a procedure.
     """
     word = first_word(text)
     silent = succeeded and not more_results and _is_silent(word, text)
@@ -73,12 +73,12 @@ def left_by(
     if not is_open:
         if reported:
             return Left(owes_for_reads or not (plain or ends), False)
-        # After a COMMIT without a write, or a ROLLBACK, what the transaction had read was read.
+        # A COMMIT without a write, or a ROLLBACK, does not undo that the transaction's reads were seen.
         return Left(was_open or not silent, False)
     harmless = succeeded and (plain or silent)
     if reported and ends:  # the transaction before this one has been committed
         return Left(owes_for_reads, False)
-    # What a transaction reads is owed for when it ends. Procedures and the like may commit on the way.
+    # A transaction's reads are owed for when it ends, but procedures and the like may commit before that.
     inside = plain or ends or (word in _READS and not more_results)
     return Left(not inside, transaction_has_read or not harmless)
 

@@ -1,4 +1,4 @@
-"""Consistency: what a read must see, and whether a replica shows it yet."""
+"""Decides what a read must see, at each consistency level."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .sessions import SHORT, Session
 logger = logging.getLogger("peewee.replicas")
 
 RECHECK_SECONDS = 1.0
-"""Seconds after which the primary may be asked again whether it has what a context waits for in vain."""
+"""Seconds before the primary may be asked again whether it has what a context waits for without success."""
 
 
 class Needs(NamedTuple):
     """What one read must see.
 
     Attributes:
-        position: what a replica must have reached; None: nothing.
+        position: the position that a replica must have reached; None: none.
         primary: why the read has to go to the primary, or ``""``.
-        excused: whether that read obliges to nothing itself, so that the next may be on a replica again.
+        excused: whether this read creates no debt, so that the next one may use a replica again.
     """
 
     position: Position | None
@@ -47,41 +47,41 @@ class _Unknown(Enum):
 
 
 ASK: Final = _Unknown.ASK
-"""Stands for a need that is not known without a closer look, and perhaps a question to the primary."""
+"""The need is not known yet; `Consistency.needs` finds it, and may ask the primary."""
 
 
 class PrimaryPositions(Protocol):
-    """The primary, as it is asked about positions. Each question is one round trip with a time limit."""
+    """Asks the primary about positions. Each question is one round trip with a time limit."""
 
     def may_ask(self) -> bool:
-        """Whether to ask now. While the primary is known to be down, one caller at a time may."""
+        """Return whether to ask now. While the primary is known to be down, one caller at a time may."""
 
     def asked(self, answered: bool) -> None:
-        """Report what became of a question that `may_ask` has allowed."""
+        """Report whether a question that `may_ask` allowed was answered."""
 
     def current(self) -> Position | None:
-        """The primary's position now; None where it keeps no GTIDs.
+        """Return the primary's position now; None if it keeps no GTIDs.
 
         Raises:
             PeeweeException: there was no answer.
         """
 
     def missing(self, positions: Sequence[Position]) -> list[Position | None]:
-        """What of each position the primary's history does not have; None: nothing.
+        """Return the part of each position that the primary's history lacks; None: no part.
 
         Raises:
             PeeweeException: there was no answer.
         """
 
     def is_unreachable(self, exc: BaseException) -> bool:
-        """Whether an error of these questions means that the primary cannot be reached."""
+        """Return whether an error of these questions means that the primary cannot be reached."""
 
 
 class Owner(FrameOwner, Protocol):
-    """What has nodes, and scopes."""
+    """The database, which has nodes and scopes."""
 
     def known_positions(self) -> Sequence[Position | None]:
-        """What nodes are known to have executed."""
+        """Return the positions that nodes are known to have reached."""
 
 
 def _both(one: Position | None, other: Position | None) -> Position | None:
@@ -92,20 +92,19 @@ def _both(one: Position | None, other: Position | None) -> Position | None:
 
 
 class Consistency:
-    """What the reads of each context must see, at each level.
+    """Knows what the reads of each context must see, at each level.
 
     Attributes:
-        primary: answers questions about the primary's position; set once there is a database to ask.
-        history: what this process has written to the same servers; set like `primary`.
+        primary: answers questions about the primary's position; set by `attach`.
+        history: what this process has written to the same servers; set by `attach`.
 
     Parameters:
-        owner: whose scopes these are, as frames name it; its ``known_positions()`` are what nodes are known
-            to have executed.
+        owner: the database whose scopes and nodes these are.
         level: the default level.
         catch_up_timeout: seconds one read may spend waiting, over all nodes together.
-        sticky_seconds: how long reads stay on the primary after a write where there are no GTIDs.
-        counters: where what happens is counted.
-        here: tells threads, or tasks, apart.
+        sticky_seconds: seconds that reads stay on the primary after a write, if there are no GTIDs.
+        counters: the counters of ``db.stats()``.
+        here: identifies the running thread or task.
     """
 
     primary: PrimaryPositions
@@ -129,30 +128,30 @@ class Consistency:
         self._said: set[str] = set()
 
     def attach(self, primary: PrimaryPositions, endpoint: str) -> None:
-        """Know which primary this is about.
+        """Set the primary.
 
         Parameters:
-            primary: answers questions about its position.
-            endpoint: where it is; what was written there through other database objects counts, too.
+            primary: answers questions about the primary's position.
+            endpoint: the primary's endpoint; writes there through other database objects count too.
         """
         self.primary = primary
         self.history = process_history(endpoint)
 
     def continue_from(self, before: Consistency) -> None:
-        """Take the place of another one, when a database is initialised once more."""
+        """Take over the sessions of another `Consistency`, when a database is initialised again."""
         self._local = before._local
         if before.history is not self.history:
             # What was written before has to be seen at the new endpoint, too.
             self.history.session.take_over(before.history.session)
 
     def primary_answered(self, server: str, position: Position | None) -> None:
-        """Take in who the primary is and how far it has come, as the prober was just told."""
+        """Record the primary's identity and position, as just reported to the prober."""
         self.history.primary_told(position, Clock.monotonic(), server)
 
     # Sessions
 
     def own_session(self) -> Session:
-        """The session of this thread or task."""
+        """Return the session of this thread or task."""
         try:
             return self._local.session  # type: ignore[no-any-return]  # a thread-local has no types
         except AttributeError:
@@ -160,16 +159,16 @@ class Consistency:
             return session
 
     def session(self) -> Session:
-        """The session of this context: the innermost ``causal_session()``, else the thread or task."""
+        """Return the session of the innermost ``causal_session()``, or else of this thread or task."""
         frame = causal(self._owner)
         return self.own_session() if frame is None else cast(Session, frame.session)
 
     def inner_session(self, positions: Iterable[Position | None], *, apart: bool = False) -> Session:
-        """The session of a ``causal_session()`` that is entered now.
+        """Return a session for a ``causal_session()`` that is entered now.
 
         Parameters:
-            positions: what it begins with; None stands for the primary's present position.
-            apart: it is a unit of work of its own, such as a request, and not part of this thread's.
+            positions: what it begins with; None means the primary's present position.
+            apart: whether it is its own unit of work, such as a request, and not part of this thread's.
         """
         outer = None if apart and causal(self._owner) is None else self.session()
         session = Session(outer=outer, begun=outer is not None and outer.begun)
@@ -183,34 +182,40 @@ class Consistency:
         return session
 
     def unit_ended(self) -> None:
-        """This thread or task has closed the database: its next statement begins another unit of work."""
+        """End the unit of work, because this thread or task has closed the database."""
         session = getattr(self._local, "session", None)
         if session is not None:
             session.end_unit()
 
     def _own_sessions(self) -> Iterator[Session]:
-        """The sessions in which what this context does counts: its own, and those around it."""
+        """Yield the sessions that count what this context does: its own, and those around it."""
         session: Session | None = self.session()
         while session is not None:
             yield session
             session = session.outer
 
     def _concerned(self) -> Iterator[Session]:
-        """The sessions in which what this context writes counts: its own, those around it, the process's."""
+        """Yield the sessions that count this context's writes: its own, those around it, the process's."""
         yield from self._own_sessions()
         yield self.history.session
 
     # What was done on the primary
 
     def statement_ended(self, conn: ServerConnection, succeeded: bool, was_open: bool) -> None:
-        """Take in that a statement on the primary has ended, whoever sent it."""
+        """Record the end of a statement on the primary, whoever sent it.
+
+        Parameters:
+            conn: the connection to the primary.
+            succeeded: whether the statement ended without an error.
+            was_open: whether a transaction was open before it.
+        """
         position = conn.position if succeeded else None
         if position is None:
             if succeeded and conn.transaction and self._leaves_nothing(conn, PLAIN_INSIDE):
-                return  # as `left_by` would say of most statements of transactions
+                return  # a shortcut: `left_by` says the same, for most statements in transactions
             plain = False
         else:
-            plain = self._leaves_nothing(conn, PLAIN_WRITES)  # as it would say of most writes
+            plain = self._leaves_nothing(conn, PLAIN_WRITES)  # likewise, for most writes
         if plain:
             owes = False
         else:
@@ -233,8 +238,8 @@ class Consistency:
         if owes and not getattr(self._local, "excused", False):
             for session in self._own_sessions():
                 session.owe()
-            # What was read here is not what the process wrote. If each read that fell back to the primary
-            # obliged every later unit of work to the primary's present position, theirs would fall back too.
+            # Reads here are not writes of the process. If each read that fell back to the primary made every
+            # later unit of work wait for the primary's present position, those would fall back too.
             if not (conn.executing == "read" or conn.guarded):
                 self.history.session.owe()
 
@@ -258,7 +263,7 @@ class Consistency:
         own = self.own_session()
         before = own.seen
         own.saw(position)
-        # With one thread both have seen the same, and adding to both is the dearest part of a write.
+        # With one thread both have seen the same, and merging twice is the most expensive part of a write.
         shared.saw_too(position, before, own.seen)
         if own.merges >= SHORT:
             before = own.seen
@@ -269,13 +274,13 @@ class Consistency:
             shared.shorten(self._owner.known_positions())
 
     def abandoned(self) -> None:
-        """Take in that a connection was closed with a transaction open: what it read there was read."""
+        """Record that a connection was closed with a transaction open, whose reads were seen all the same."""
         for session in self._concerned():
             session.owe()
 
     @contextmanager
     def excusing(self, excused: bool) -> Iterator[None]:
-        """Whether what this thread reads on the primary meanwhile obliges it to nothing."""
+        """Within this block, if `excused`, let this thread's reads on the primary create no debt."""
         self._local.excused = excused
         try:
             yield
@@ -285,14 +290,14 @@ class Consistency:
     # What a read must see
 
     def level_of(self, frame: Frame | None) -> str:
-        """The level that holds in a scope."""
+        """Return the consistency level of a scope; of reads outside scopes if `frame` is None."""
         level = self.level if frame is None or frame.level is None else frame.level
         if level == "eventual" and (frame is None or frame.level is None) and causal(self._owner) is not None:
             return "session"  # a causal_session() keeps its promise at any level of the database
         return level
 
     def need_outside_scopes(self) -> Position | Literal[_Unknown.ASK] | None:
-        """What a read outside all scopes must see, if that is known as it is; else `ASK`, for `needs`."""
+        """Return what a read outside all scopes must see, if known; else `ASK`: call `needs`."""
         if self.level == "session":
             try:
                 session = self._local.session
@@ -302,7 +307,7 @@ class Consistency:
         return None if self.level == "eventual" else ASK
 
     def needs(self, frame: Frame | None) -> Needs:
-        """What a read in this context must see; asks the primary if that is owed.
+        """Return what a read in this context must see; ask the primary if a debt is open.
 
         Raises:
             OperationalError: the level is ``"strong"``, and the primary cannot be asked.
@@ -319,15 +324,15 @@ class Consistency:
             except Exception as exc:
                 if self.primary.is_unreachable(exc):
                     raise
-                return self._untold(exc)  # the primary itself shows everything
+                return self._position_refused(exc)  # the primary itself shows everything
             return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
         sessions = self._sessions(level)
         try:
             self._make_ready(sessions)
         except Exception as exc:
-            return self._untold(exc)
+            return self._position_refused(exc)
         if self._stick(sessions):
-            # In a scope that must not go backwards, what was read on the primary counts as well.
+            # In a scope that must not go backwards, reads on the primary count as well.
             return Needs(None, self._sticky_reason(self._after_a_write()), excused=pin is None)
         position = moved
         for session in sessions:
@@ -343,21 +348,21 @@ class Consistency:
         return Needs(position, "")
 
     def stays(self, frame: Frame | None) -> str:
-        """Why a read in this context stays on the primary, as far as is known without asking; or ``""``."""
+        """Return why a read here stays on the primary, as far as is known without asking; or ``""``."""
         level = self.level_of(frame)
         if level in ("session", "process") and self._stick(self._sessions(level)):
             return self._sticky_reason(self._after_a_write())
         return ""
 
     def _sessions(self, level: str) -> tuple[Session, ...]:
-        """Whose writes a read must see at a level."""
+        """Return the sessions whose writes a read must see at a level."""
         session = self.session()
         if level == "process":
-            return (*self.history.sessions(), session)  # its own may have begun with a bookmark
+            return (*self.history.sessions(), session)  # the own one may have begun with a bookmark
         return (session,)
 
     def _make_ready(self, sessions: tuple[Session, ...]) -> None:
-        """Have sessions begin, and ask for what they owe."""
+        """Begin sessions that have not begun, and pay what they owe."""
         earlier = () if all(session.begun for session in sessions) else self.history.sessions()
         owing = [session for session in dict.fromkeys((*sessions, *earlier)) if session.owes]
         if owing:
@@ -368,7 +373,7 @@ class Consistency:
 
     def _stick(self, sessions: tuple[Session, ...]) -> bool:
         now = Clock.monotonic()
-        # Not any(): each is to notice that its time is over.
+        # Not any(): each session must be asked, to notice that its time is over.
         return True in [session.sticks(now) for session in sessions]
 
     def _after_a_write(self) -> str:
@@ -379,49 +384,51 @@ class Consistency:
 
     # Asking the primary
 
-    def _untold(self, exc: Exception) -> Needs:
-        """What a read needs if the primary answers and refuses to tell its position: the primary itself."""
+    def _position_refused(self, exc: Exception) -> Needs:
+        """Send a read to the primary, because it refuses to report its position."""
         self.counters.add("unasked")
         if "refused" not in self._said:
             self._said.add("refused")
             logger.warning(
-                "the primary does not tell its position, so reads stay on it after a write: %s", exc
+                "the primary does not report its position, so reads stay on it after a write: %s", exc
             )
-        return Needs(None, "the primary does not tell its position", excused=True)
+        return Needs(None, "the primary does not report its position", excused=True)
 
     def pay(self, session: Session) -> None:
-        """Ask for what a session owes. If the primary cannot be asked, it stays owed."""
+        """Ask the primary for what a session owes. If the primary cannot be asked, the debt stays."""
         if session.owes:
             self._pay([session])
 
     def _pay(self, owing: list[Session]) -> None:
-        """Ask once for what several sessions owe; if the primary cannot be asked, reads go on without."""
+        """Ask once for what several sessions owe. If the primary is unreachable, reads go on without it."""
         if not self.primary.may_ask():
-            return  # one caller at a time finds out whether it is back
-        debts = [session.debts for session in owing]  # before asking: what ends meanwhile is owed anew
+            return  # another caller is finding out whether it is back
+        debts = [
+            session.debts for session in owing
+        ]  # before asking: statements that end meanwhile are new debts
         try:
             now = self.primary.current()
         except BaseException as exc:
-            self.primary.asked(False)  # also where it was cancelled, or nobody would ask again
+            self.primary.asked(False)  # also if cancelled, or nobody would ask again
             if not (isinstance(exc, Exception) and self.primary.is_unreachable(exc)):
                 raise
             self.counters.add("unasked")
-            self._say_away(exc)
+            self._warn_away(exc)
             return
         self.primary.asked(True)
         self._said.discard("away")
         self.history.primary_told(now, Clock.monotonic())
         if now is None:
-            self._say_sticky()
+            self._warn_sticky()
         until = Clock.monotonic() + self.sticky_seconds
         for session, count in zip(owing, debts, strict=True):
             if now is None:
                 session.stick(until)
             else:
                 session.saw(now)
-            session.pay(count)  # not before: another thread of this context would not wait for the answer
+            session.pay(count)  # last, or another thread of this context would not wait for the answer
 
-    def _say_away(self, exc: Exception) -> None:
+    def _warn_away(self, exc: Exception) -> None:
         if "away" not in self._said:
             self._said.add("away")
             logger.warning(
@@ -430,47 +437,47 @@ class Consistency:
                 exc,
             )
 
-    def _say_sticky(self) -> None:
+    def _warn_sticky(self) -> None:
         if "sticky" not in self._said:
             self._said.add("sticky")
             logger.warning(
-                "%s; consistency is kept by that alone",
+                "%s; consistency rests on this alone",
                 self._sticky_reason(f"for {self.sticky_seconds} s after each write"),
             )
 
     # Bookmarks
 
     def bookmark(self, session: Session, history: str, issued: float) -> str | None:
-        """What a session must see, as a string; None if that is nothing.
+        """Return what a session must see, as a string; None if nothing.
 
         Parameters:
-            session: the session; it begins, and pays what it owes, if it has not yet.
-            history: names the database.
+            session: the session; it is begun, and its debts are paid, if not done yet.
+            history: the name of the database's history.
             issued: the time now, in seconds since the epoch.
         """
         try:
             self._make_ready((session,))
         except Exception as exc:
-            self._untold(exc)
-        if session.owes:  # the primary has not told
+            self._position_refused(exc)
+        if session.owes:  # the primary has not reported it
             return bookmarks.encode(None, history, issued)
         return None if session.seen is None else bookmarks.encode_within_limit(session.seen, history, issued)
 
     # Lost histories
 
     def forget_lost_history(self, frame: Frame | None) -> bool:
-        """After replicas were behind: give up what they cannot reach because it exists no more.
+        """Give up positions that no replica can reach, because a failover, for example, lost the writes.
 
-        After a failover that lost writes, for one. The primary is asked for it at most once in
-        `RECHECK_SECONDS` for each context.
+        Call it after replicas were too far behind. The primary is asked at most once in `RECHECK_SECONDS` for
+        each context.
 
         Returns:
-            Whether anything was given up, so that the read has other `needs` now.
+            Whether anything was given up, so that the read now has other `needs`.
         """
         return bool(self._give_up_lost(frame))
 
     def _give_up_lost(self, frame: Frame | None) -> bool | None:
-        """The same; None if the primary was not asked."""
+        """Do as `forget_lost_history`; return None if the primary was not asked."""
         level = self.level_of(frame)
         session, now = self.session(), Clock.monotonic()
         pin = pinning(self._owner)
@@ -494,8 +501,8 @@ class Consistency:
         for lost in found:
             if self.history.lost(lost, now):
                 logger.warning(
-                    "the primary's history does not have %s: it was lost, in a failover for one, so reads no "
-                    "longer wait for it",
+                    "the primary's history does not have %s: it was lost, for example in a failover, so "
+                    "reads no longer wait for it",
                     lost.text(),
                 )
         return bool(found)
@@ -509,7 +516,7 @@ class Consistency:
             pin.must_reach = now
 
     def _missing(self, positions: list[Position]) -> list[Position | None] | None:
-        """What of each position is lost; None if the primary cannot tell."""
+        """Return the lost part of each position; None if the primary does not answer."""
         if not positions or not self.primary.may_ask():
             return None
         answered = False
@@ -517,7 +524,7 @@ class Consistency:
             found = self.primary.missing(positions)
             answered = True
         except Exception as exc:
-            # The read goes on without; if the primary is down, falling back there will say so.
+            # The read goes on without it; if the primary is down, the fallback to it will report that.
             logger.debug("the primary cannot be asked for its history: %s", exc)
             return None
         finally:

@@ -1,4 +1,4 @@
-"""What this process has written to the servers behind one address, whichever database object it used."""
+"""Keeps what this process wrote to each primary, through whichever database object."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ..concurrency import new_lock
 from ..positions import Position
 from .sessions import Session
 
-# Seconds in which the loss of what one origin wrote is reported once, however many sessions find it out.
+# Seconds within which the loss of one origin's writes is logged once, however many sessions discover it.
 _SAID_FOR = 3600.0
-# Seconds for which it is relied upon that the primary knew a single GTID domain. The prober asks more often.
+# Seconds for which to trust that the primary has a single GTID domain. The prober asks more often.
 _FRESH = 5.0
 
 _lock = new_lock()
@@ -18,13 +18,13 @@ _by_endpoint: weakref.WeakValueDictionary[str, ProcessHistory] = weakref.WeakVal
 
 
 class ProcessHistory:
-    """The session of the whole process at one primary, shared by all database objects that lead there.
+    """The session of the whole process at one primary, shared by all database objects for that primary.
 
     Attributes:
-        endpoint: where the primary is, as `process_history` was asked for it.
+        endpoint: the primary's endpoint, as passed to `process_history`.
         session: what any thread or task has written there through any database object.
-        server: the identity of the primary, once it is known.
-        others: those of other endpoints that lead to the same server.
+        server: the primary's identity, once known.
+        others: the histories of other endpoints that lead to the same server.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -38,17 +38,17 @@ class ProcessHistory:
         self._lost_from: dict[str, int] = {}
 
     def sessions(self) -> tuple[Session, ...]:
-        """The sessions of this process at the same servers, under whatever endpoints."""
+        """Return the sessions of this process at the same server, under all its endpoints."""
         if not self.others:
             return (self.session,)
         return (self.session, *(other.session for other in self.others))
 
     def primary_told(self, position: Position | None, now: float, server: str | None = None) -> None:
-        """Take in what the primary has just said of itself.
+        """Record what the primary has just reported about itself.
 
         Parameters:
-            position: how far it has come, in all GTID domains; None where it keeps no GTIDs.
-            now: the time, on a monotonic clock.
+            position: how far it has come, in all GTID domains; None if it keeps no GTIDs.
+            now: a monotonic clock's reading, in seconds.
             server: its identity, if it was asked for.
         """
         self._told_at = now
@@ -64,13 +64,13 @@ class ProcessHistory:
                 )
 
     def has_one_domain(self, now: float) -> bool:
-        """Whether the primary has told lately that everything is written in a single GTID domain."""
+        """Return whether the primary lately reported that all writes use a single GTID domain."""
         return self._one_domain and now - self._told_at < _FRESH
 
     def lost(self, position: Position, now: float) -> bool:
-        """Take in that the primary does not have a position; whether that is to be reported.
+        """Record that the primary lacks a position; return whether to log the loss.
 
-        It is not if the loss of everything by the same origins was reported within the last hour.
+        Losses by the same origins are logged at most once an hour.
         """
         with _lock:
             news = False
@@ -81,7 +81,7 @@ class ProcessHistory:
         return news
 
     def may_be_lost(self, position: Position) -> bool:
-        """Whether a position reaches into what is known to be lost, so that waiting for it may be in vain."""
+        """Return whether a position includes known losses, so that waiting for it may never succeed."""
         if not self._lost_from:
             return False
         spans = position.spans()
@@ -90,12 +90,12 @@ class ProcessHistory:
         )
 
     def not_lost(self) -> None:
-        """What seemed to reach into lost writes exists: their origin writes again, so nothing is known."""
+        """Forget the known losses, because their origins write again and the new writes exist."""
         self._lost_from.clear()
 
 
 def process_history(endpoint: str) -> ProcessHistory:
-    """The one `ProcessHistory` of an endpoint; it lives as long as a database object uses it."""
+    """Return the one `ProcessHistory` of an endpoint; it lives as long as a database object uses it."""
     with _lock:
         found = _by_endpoint.get(endpoint)
         if found is None:

@@ -1,26 +1,26 @@
-"""How far each node is known to have come."""
+"""Keeps how far each node is known to have come."""
 
 from __future__ import annotations
 
 from ..concurrency import new_lock
 from ..positions import Position
 
-# Seconds for which a replica that timed out and has not moved is not even asked again.
+# Seconds before a replica is asked again after a wait on it timed out.
 STALL_PAUSE = 0.05
-# Seconds for which others are preferred to a replica on which a wait took long.
+# Seconds to prefer other replicas after a long wait on one.
 LATE_PAUSE = 1.0
 
 
 class Progress:
-    """How far one node is known to have come; it belongs to the server that was met, not to its address.
+    """How far one node is known to have come. This describes the server that answered, not its address.
 
     Attributes:
-        server: the identity of that server, as a connection asked for it.
-        reached: what it is known to have reached.
-        stalled: what it had reached when a wait on it timed out, or None.
-        retry_at: on a monotonic clock, when it may be asked again after that.
-        late_until: on a monotonic clock, until when others are preferred, because a wait on it took long.
-        waiting: threads that wait on it now.
+        server: the server's identity, as reported on a connection.
+        reached: the position that the server is known to have reached.
+        stalled: the position it had reached when a wait on it timed out, or None.
+        retry_at: on a monotonic clock, when it may be asked again after that timeout.
+        late_until: on a monotonic clock, until when other nodes are preferred after a long wait on it.
+        waiting: the number of threads waiting on it now.
     """
 
     __slots__ = ("_shown", "late_until", "lock", "reached", "retry_at", "server", "stalled", "waiting")
@@ -36,11 +36,11 @@ class Progress:
         self._shown: tuple[Position | None, str | None] = (None, None)
 
     def covers(self, position: Position, server: str | None) -> bool:
-        """Whether the node behind a connection to `server` is known to have reached `position`."""
+        """Return whether the node, if it still is `server`, is known to have reached `position`."""
         shown = self._shown
         if shown[0] is position and shown[1] == server:
             return True  # a position never changes, and a node never goes back
-        with self.lock:  # the two belong together
+        with self.lock:  # `reached` and `server` change together
             reached = self.reached
             # A bookmark may hold a position of the other kind of server.
             if (
@@ -50,16 +50,18 @@ class Progress:
                 or not reached.covers(position)
             ):
                 return False
-            if self.reached is reached:  # else it was learned anew while this was compared
+            if self.reached is reached:  # else it changed during the comparison
                 self._shown = (position, server)
             return True
 
     def learn(self, server: str | None, position: Position, *, fresh: bool) -> None:
-        """Take in where a node said that it is.
+        """Record the position that a node has reported.
 
         Parameters:
-            fresh: the connection has not been asked before, so the server behind it may be another one, or
-                the same one with older data.
+            server: the server's identity.
+            position: the position it has reached.
+            fresh: whether the connection was asked for the first time; it may lead to another server, or to
+                the same server with older data.
         """
         with self.lock:
             known = self.reached
@@ -69,13 +71,17 @@ class Progress:
                 return
             merged = known.merge(position)
             if self.reached is not known:
-                return  # a signal handler has asked it during merge(), and what that has learned is newer
+                return  # during merge() a signal handler recorded something newer
             self.reached = merged
             if self.stalled is not None and self.reached != self.stalled:
                 self.stalled = None
 
     def stall(self, now: float) -> None:
-        """Remember that a wait timed out."""
+        """Record that a wait timed out.
+
+        Parameters:
+            now: a monotonic clock's reading, in seconds.
+        """
         with self.lock:
             self.stalled = self.reached
             self.late_until = now + LATE_PAUSE

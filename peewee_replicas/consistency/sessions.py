@@ -1,4 +1,4 @@
-"""What one context must see. Pure: the time is passed in."""
+"""Keeps what the reads of one context must see. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from ..concurrency import new_lock
 from ..positions import Position
 
 SHORT = 64
-"""A position of fewer intervals than this is left as it is."""
+"""A position of fewer intervals than this is not shortened."""
 LONGEST = 512
-"""A position of this many intervals gets its gaps closed, so that it cannot grow without end."""
+"""A position of this many intervals gets its gaps filled, so that it cannot grow without bound."""
 
 
 class Session:
-    """What the reads of one context must see: of a thread, a task, a ``causal_session()``, or the process.
+    """What the reads of one context must see: a thread, a task, a ``causal_session()`` or the process.
 
-    A thread's session begins anew with each unit of work. Until `begin` has been called, it lacks what the
-    process had written before.
+    A thread's session begins anew with each unit of work. Until `begin` is called, it does not include what
+    the process had written before.
 
     Attributes:
-        settled: nothing but `seen` has to be considered for the next read. The only attribute that a plain
-            read looks at, so everything that changes what it depends on has to keep it right.
-        seen: the position that its reads must have reached, or None.
-        debts: how many statements on the primary reported no position, or not all of it.
-        paid: for how many of them the primary's position has been asked since.
-        begun: `seen` includes what the process had written before.
+        settled: whether `seen` alone decides what the next read must see. Plain reads check only this
+            attribute, so every change to what it depends on has to update it.
+        seen: the position that a node must have reached for its reads, or None.
+        debts: how many statements on the primary reported no position, or not the whole of it.
+        paid: how many of these debts are paid, by asking the primary for its position since.
+        begun: whether `seen` includes what the process had written before.
         sticky_until: on a monotonic clock, until when reads stay on the primary; for servers without GTIDs.
-        outer: the session around a ``causal_session()``. What is done inside counts there at once, and what
-            was seen inside counts there from the end on.
-        additions: how often what this context did itself has added to `seen`.
+        outer: the session around a ``causal_session()``. Writes inside count there at once; what was seen
+            inside counts there after the end.
+        additions: how often this context's own statements have added to `seen`.
         restarts: how often `seen` was given up because its history is lost.
-        merges: how often something was added to `seen` since its size was last looked at.
+        merges: how often `seen` was added to since its size was last checked.
         checked_at: on a monotonic clock, when the primary was last asked whether it has `seen`.
     """
 
@@ -54,7 +54,7 @@ class Session:
 
     @property
     def owes(self) -> bool:
-        """Whether the primary's present position has to be asked for before the next read on a replica."""
+        """Whether to ask the primary for its present position before the next read on a replica."""
         return self.debts > self.paid
 
     def _settle(self) -> None:
@@ -63,55 +63,55 @@ class Session:
     # Units of work
 
     def begin(self, earlier: Iterable[Session]) -> None:
-        """Take over what the process must see, unless that was done in this unit of work already."""
+        """Begin a unit of work by taking over what `earlier` sessions must see."""
         for session in earlier:
             self.take_over(session)
         with self.lock:
-            self.begun = True  # not before: another thread of this context would read without it
+            self.begun = True  # not earlier, or another thread of this context would read without it
             self._settle()
 
     def end_unit(self) -> None:
-        """Forget everything; the next unit of work has a `begin` of its own."""
+        """Forget everything at the end of a unit of work; the next one calls `begin` again."""
         with self.lock:
             self.seen = None
-            self.paid = self.debts  # counting goes on: somebody may be asking for an earlier debt
+            self.paid = self.debts  # not reset to 0: a thread may be paying an earlier debt now
             self.sticky_until = 0.0
             self.merges, self._shorten_at = 0, SHORT
             self.begun = self.settled = False
 
     def end(self) -> None:
-        """A ``causal_session()`` ends: what it has seen, the session around it must see from now on."""
+        """End a ``causal_session()``: the session around it must see from now on what this one has seen."""
         if self.outer is not None:
             self.outer.take_over(self)
 
     def start_from(self, position: Position) -> None:
-        """Later reads must see at least `position`, which came from elsewhere, as with a bookmark."""
+        """Require later reads to see at least `position`, which came from elsewhere, as with a bookmark."""
         with self.lock:
             self._add(position)
 
     # What was done
 
     def owe(self) -> None:
-        """A statement on the primary has reported no position, or not all of it."""
+        """Record a debt: a statement on the primary reported no position, or not the whole of it."""
         with self.lock:
             self.debts += 1
             self.settled = False
 
     def pay(self, debts: int) -> None:
-        """Settle the debts up to this count; later ones stay."""
+        """Mark the debts up to this count as paid; later ones stay."""
         with self.lock:
             self.additions += 1
             self.paid = max(self.paid, debts)
             self._settle()
 
     def saw(self, position: Position) -> None:
-        """Later reads must see at least `position`, because of what this context did."""
+        """Require later reads to see at least `position`, because of what this context did."""
         with self.lock:
             self.additions += 1
             self._add(position)
 
     def saw_too(self, position: Position, before: Position | None, after: Position | None) -> None:
-        """As `saw`. If this session had seen exactly `before`, it has now seen `after`, like another one."""
+        """Do as `saw`, but if `seen` is `before`, reuse `after`, which another session has merged."""
         with self.lock:
             self.additions += 1
             if self.seen is before:
@@ -125,14 +125,14 @@ class Session:
             seen = self.seen
             grows = seen is not None and type(seen) is type(position)
             after = seen.merge(position) if seen is not None and grows else position
-            if self.seen is seen:  # else a signal handler wrote during merge(): that must be seen too
+            if self.seen is seen:  # else a signal handler wrote during merge(); merge again to include it
                 self.seen = after
                 self.merges += grows
                 return
 
     def take_over(self, other: Session) -> None:
-        """Later reads must see everything that those of `other` must see."""
-        if other.owes:  # looked at first: once a debt is paid, its position is in `seen`
+        """Require later reads to see everything that the reads of `other` must see."""
+        if other.owes:  # before reading `seen`: once a debt is paid, its position is there
             self.owe()
         position = other.seen
         if position is not None:
@@ -143,7 +143,7 @@ class Session:
     def forget(self) -> None:
         """Give up `seen`, whose history is lost; the next read asks for the primary's present position.
 
-        That includes everything that is in the present history, also what is added while this runs.
+        That position includes everything in the present history, also what is added while this runs.
         """
         with self.lock:
             self.seen = None
@@ -154,10 +154,10 @@ class Session:
     # Size
 
     def shorten(self, known: Iterable[Position | None]) -> None:
-        """Keep the position short where the writes of others leave gaps between this context's own.
+        """Shorten the position by filling gaps that others' writes leave between this context's own.
 
         Parameters:
-            known: what nodes are known to have executed.
+            known: the positions that nodes are known to have reached.
         """
         with self.lock:
             before = self.seen
@@ -171,12 +171,12 @@ class Session:
             if seen.size >= LONGEST:
                 seen = seen.filled()
             if self.seen is not before:
-                return  # a signal handler wrote in the meantime; a later write shortens both
+                return  # meanwhile a signal handler wrote; a later write shortens both
             self.seen = seen
             self._shorten_at = min(LONGEST, max(SHORT, 2 * seen.size))
 
     def shortened_too(self, before: Position | None, after: Position) -> None:
-        """If this session had seen exactly `before`, which another has shortened to `after`, so has this."""
+        """If `seen` is `before`, replace it by `after`, which another session has shortened."""
         with self.lock:
             if self.seen is before:
                 self.seen, self.merges = after, 0
@@ -185,7 +185,7 @@ class Session:
     # Servers without GTIDs
 
     def stick(self, until: float) -> None:
-        """Keep reads on the primary until then."""
+        """Keep reads on the primary until `until`, on a monotonic clock."""
         if until:
             with self.lock:
                 if until > self.sticky_until:
@@ -193,7 +193,7 @@ class Session:
                 self.settled = False
 
     def sticks(self, now: float) -> bool:
-        """Whether reads stay on the primary at `now`."""
+        """Return whether reads stay on the primary at `now`."""
         if not self.sticky_until:
             return False
         with self.lock:
