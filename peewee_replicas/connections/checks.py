@@ -1,4 +1,4 @@
-"""What is checked of each new connection, and what is learned from it."""
+"""Check each new connection, and learn from it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ logger = logging.getLogger("peewee.replicas")
 
 
 class LostByAsking(OperationalError):
-    """A new connection was good until the library asked it something; another will not be asked."""
+    """A new connection was lost to a question of the library's; the next one is not asked it."""
 
 
 class ConnectionChecks:
-    """Checks and takes in the new connections of one database.
+    """Checks the new connections of one database, and learns from them.
 
     Parameters:
         db: the user's database.
         cluster: the nodes.
-        router: is told which server it is.
+        router: learns the dialect and version of each server.
     """
 
     def __init__(self, db: UserDatabase, cluster: Cluster, router: Router) -> None:
@@ -37,31 +37,31 @@ class ConnectionChecks:
         self.router = router
 
     def check(self, label: str, conn: ServerConnection, parameters: Mapping[str, object]) -> None:
-        """Raise `ConfigurationError` where a subclass has opened what cannot be used.
+        """Raise `ConfigurationError` if the connection is of the wrong class or leads to the wrong server.
 
         Parameters:
-            label: the node, for messages.
-            parameters: what the connection was to be opened with.
+            label: the node's name for messages.
+            parameters: the arguments for the driver.
         """
         if not isinstance(conn, wire.Connection):
             raise ConfigurationError(
-                f"{type(self.db).__name__}._connect() gave a {type(conn).__name__} for {label}; "
-                "call super()._connect(), so that the server's reports are heard"
+                f"{type(self.db).__name__}._connect() returned a {type(conn).__name__} for {label}; "
+                "call super()._connect(), because the library reads the server's reports"
             )
         if conn.unix_socket and not parameters.get("unix_socket"):
             raise ConfigurationError(
                 f"{label} is given by host, but the driver took the socket {conn.unix_socket} from "
-                "read_default_file, which may lead to another server; give unix_socket or drop the file"
+                "read_default_file, which may lead to another server; pass unix_socket or drop the file"
             )
 
     def take_in(self, name: str, conn: ServerConnection) -> None:
-        """Learn from a new connection which server it is and how it is set up.
+        """Learn from a new connection its server's dialect, version and settings.
 
         Parameters:
-            name: the node's.
+            name: the node's name.
 
         Raises:
-            LostByAsking: it is lost through that; opening it once more will do.
+            LostByAsking: the question about settings lost the connection; open another.
         """
         db, router, cluster = self.db, self.router, self.cluster
         if db.server_version is None:
@@ -69,18 +69,18 @@ class ConnectionChecks:
         router.learn_server(conn.dialect.NAME, conn.server_version)
         if conn.dialect.COMPARE and cluster.replicas.all and cluster.settings_met.needed(name):
             self._compare(name, conn)
-        # What connecting set is how the user wants every connection to be, not state of this one.
+        # The user wants these settings on every connection; they are not state of this one.
         conn.changes.clear()
         conn.initialized = True
 
     def _compare(self, name: str, conn: ServerConnection) -> None:
-        """Compare the node's settings with the others'; one that does not tell them serves all the same."""
+        """Compare the node's settings with the others'. A node that does not report them still serves."""
         try:
             settings: dict[str, object] = dict(conn.ask(conn.dialect.COMPARE, QUESTION_SECONDS))
         except Exception as exc:
             if conn.dropped():
                 self.cluster.settings_met.give_up(name)
                 raise LostByAsking(*exc.args) from exc
-            logger.debug("the settings of %s are not compared with the other nodes': %s", name, exc)
+            logger.debug("cannot compare the settings of %s with the other nodes': %s", name, exc)
             return
         self.cluster.settings_met.add(name, settings)

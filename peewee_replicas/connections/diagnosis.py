@@ -1,4 +1,4 @@
-"""What a failure says, and in which words it is told, for one form of the library."""
+"""Find out what a failure means, and put it into words. Each form of the library has its own rules."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..servers.wire.system_errors import behind
 from .failures import ejects
 
 CONNECTING = "_peewee_replicas_connecting"
-"""The attribute that marks an error which was met while connecting."""
+"""The attribute that marks an error raised while connecting."""
 
 
 def mysql_meaning(exc: BaseException, server: str | None = None) -> Meaning:
-    """What an error of MySQL or MariaDB says about the node it came from.
+    """Return what an error of MySQL or MariaDB means for the node it came from.
 
     Parameters:
-        server: which of the two it is, where that is known: some numbers mean different things on them.
+        server: ``"mysql"`` or ``"mariadb"``, if known: some error numbers differ between them.
     """
-    # peewee turns the driver's errors into its own, which keep the first as `orig`.
+    # peewee wraps the driver's error in its own, and keeps the driver's as `orig`.
     cause = getattr(exc, "orig", exc)
     return meaning(
         type(exc).__name__,
@@ -34,51 +34,51 @@ def mysql_meaning(exc: BaseException, server: str | None = None) -> Meaning:
 
 
 class Diagnosis:
-    """Reads errors, and writes them for people.
+    """Interprets errors, and words them for people.
 
     Parameters:
-        meaning: what an error says about the node it came from.
+        meaning: returns what an error means for the node it came from.
     """
 
     def __init__(self, meaning: Callable[[BaseException], Meaning]) -> None:
         self.meaning = meaning
 
     def has_no_connection(self, exc: BaseException) -> bool:
-        """Whether the error says that there is no connection, or none any more."""
+        """Return whether the error means that there is no connection, or no longer one."""
         return self.meaning(exc) in NO_CONNECTION
 
     def is_not_opened(self, exc: BaseException) -> bool:
-        """Whether the error says that a connection could not be opened."""
+        """Return whether the error means that a connection could not be opened."""
         return self.meaning(exc) in NOT_OPENED
 
     def ejects(self, node: Node, exc: BaseException) -> bool:
-        """Whether a node leaves the rotation because connecting to it failed with this error."""
+        """Return whether this error, raised while connecting, ejects the node."""
         return ejects(self.meaning(exc), in_use=node.has_connections())
 
     def sent_nothing(self, exc: BaseException) -> bool:
-        """Whether a question of the library's own has lost the connection before the statement left."""
+        """Return whether the library's own question lost the connection before the statement was sent."""
         return getattr(getattr(exc, "orig", exc), NOTHING_SENT, False)
 
     def remedy(self, exc: BaseException) -> str:
-        """What to look at, in words; ``""`` where the error's own words say it."""
+        """Return a hint for the user; ``""`` if the error's own message is enough."""
         return remedy(exc.args[0] if exc.args else None, self.meaning(exc), behind(exc))
 
     def cause(self, exc: BaseException) -> str:
-        """The error in words, with what to do about it."""
+        """Return the error's class and message, with the remedy."""
         words = self.remedy(exc)
         return f"{type(exc).__name__}: {exc}" + (f"; {words}" if words else "")
 
     def name_node(self, exc: BaseException, label: str) -> None:
-        """Put the node's name and the remedy into an error that says there is no connection to it."""
+        """Add the node's name and the remedy to an error that means there is no connection to it."""
         if self.has_no_connection(exc):
             exc.args = explained(exc.args, label, self.remedy(exc))
 
     def reasons(self, tried: dict[Node, BaseException], others: str) -> str:
-        """Why no replica can serve a read.
+        """Return in words why no replica can serve a read.
 
         Parameters:
-            tried: the replicas that were tried now, and what they raised.
-            others: why the rest is out of rotation, in words.
+            tried: the replicas just tried, with their errors.
+            others: why the other replicas are out of rotation, in words.
         """
         return "; ".join(text for text in (*self._each(tried), others) if text)
 
@@ -89,7 +89,7 @@ class Diagnosis:
 
 
 def nobody_answers(reasons: str, exc: BaseException, kind: type[OperationalError]) -> OperationalError:
-    """The error to raise when no node at all can be had.
+    """Return the error to raise when no node can be reached.
 
     Parameters:
         reasons: why no replica can serve a read.

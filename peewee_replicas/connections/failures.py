@@ -1,4 +1,4 @@
-"""What the library does about a failure, once it is known what it means. Pure."""
+"""What the library does about a failure of known meaning. Makes decisions only: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..statements.tokens import first_word
 
 
 class Treatment(NamedTuple):
-    """What follows from a failure.
+    """What the library does after a failure.
 
     Attributes:
-        read: a read in autocommit: it goes to the next node; is sent again on a new connection; is sent
-            once more at most; is run on the primary instead; or the error is raised.
-        node: it is ejected; its connection is dropped; no new connections to it are tried for a moment;
-            or nothing happens to it.
-        write: whether a write that failed so may have been executed; writes are never sent again.
+        read: a read in autocommit goes to the next node, is sent again on a new connection, is sent
+            once more at most, runs on the primary or elsewhere, or raises the error.
+        node: the node is ejected, loses this connection, gets no new connections for a moment,
+            is suspected, or is kept as it is.
+        write: whether the failed write may have been executed; writes are never sent again.
     """
 
     read: Literal["next", "again", "once more", "primary", "elsewhere", "raise"]
@@ -25,72 +25,72 @@ class Treatment(NamedTuple):
 
 
 TREATMENTS: dict[Meaning, Treatment] = {
-    # It could not be had at all.
+    # The node could not be reached.
     "unreachable": Treatment("next", "eject", "not executed"),
-    # This process or its machine has run out of something, so no connection can be opened from here.
+    # This process or its machine has run out of a resource, so it cannot open a connection.
     "exhausted": Treatment("next", "back off", "not executed"),
-    # This connection is of no more use, and the statement did not go out on it whole.
+    # The connection is no longer usable, and the statement was not sent completely.
     "not sent": Treatment("again", "drop", "not executed"),
-    # The statement went out and the connection went away: by a crash, a kill, a timeout of the client's.
+    # The connection was lost after the statement was sent: a crash, a kill, a timeout of the client.
     "lost": Treatment("once more", "drop", "unknown"),
-    # The server says that somebody has ended this connection; the node is well.
+    # The server reports that somebody killed this connection; the node is healthy.
     "killed": Treatment("once more", "drop", "unknown"),
-    # It takes no more connections or statements now; those it has go on.
+    # The node accepts no more connections or statements now; open connections keep working.
     "busy": Treatment("next", "back off", "not executed"),
-    # It says that it is going away, or is not for users now; a statement that was at work was given up.
+    # The node is shutting down or closed to users; a running statement was aborted.
     "leaving": Treatment("next", "eject", "unknown"),
-    # It does not serve yet.
+    # The node does not serve yet.
     "not ready": Treatment("next", "eject", "not executed"),
-    # It lets no further connection of this client in until somebody changes a setting; those it has go on.
+    # The node rejects new connections until somebody changes a setting; open ones keep working.
     "misconfigured": Treatment("next", "eject if idle", "not executed"),
-    # It took the statement for a write and did not execute it.
+    # The node took the statement for a write and did not execute it.
     "refused": Treatment("primary", "keep", "not executed"),
-    # A table, schema, column or function that may not have arrived on the replica yet.
+    # The table, schema, column or function may not have reached the replica yet.
     "missing": Treatment("primary", "keep", "not executed"),
-    # What the node keeps on its disk, or needs of memory, is not to be had there.
+    # The node cannot read its own disk, or lacks memory.
     "unreadable": Treatment("elsewhere", "suspect", "not executed"),
-    # All else is the statement's own.
+    # Anything else is an error of the statement itself.
     "statement": Treatment("raise", "keep", "not executed"),
 }
 
 
 def ejects(found: Meaning, *, in_use: bool) -> bool:
-    """Whether a node leaves the rotation because connecting to it has failed.
+    """Return whether a failure to connect ejects the node.
 
     Parameters:
         found: what the failure means.
-        in_use: whether this process has connections to the node that work.
+        in_use: whether this process has working connections to the node.
     """
     node = TREATMENTS[found].node
-    # A connection that was lost while it was being opened says as much as one that could not be had.
+    # Losing a connection while opening it says as much about the node as failing to reach it.
     return node in ("eject", "drop") or (node == "eject if idle" and not in_use)
 
 
-# After these words a lost connection leaves nothing behind that a transaction's end does not take back.
-_TAKEN_BACK = frozenset(
+# Inside a transaction, losing the connection rolls back everything that these statements did.
+_ROLLED_BACK = frozenset(
     {
         "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "VALUES", "TABLE", "SAVEPOINT", "RELEASE",
         "ROLLBACK", "SHOW", "EXPLAIN", "DESCRIBE", "DESC", "DO", "SET", "USE",
     }
 )  # fmt: skip
-# Outside a transaction these change nothing, or nothing that outlives the connection.
+# Outside a transaction these change nothing that outlives the connection.
 _WITHOUT_EFFECT = frozenset({"SHOW", "EXPLAIN", "DESCRIBE", "DESC", "HELP", "ROLLBACK", "BEGIN", "START"})
 
 
 def may_have_happened(found: Meaning, kind: str, text: str | bytes, *, transaction: bool) -> bool:
-    """Whether a statement that failed on the primary may have had its effect all the same.
+    """Return whether a statement that failed on the primary may have taken effect.
 
     Parameters:
         found: what its error means.
         kind: the statement's kind.
         text: the statement.
-        transaction: whether a transaction was open, whose work ends with its connection.
+        transaction: whether a transaction was open; its work is lost with the connection.
     """
     if TREATMENTS[found].write != "unknown" or kind in ("read", "locking"):
         return False
     word = first_word(text)
     if transaction:
-        return word not in _TAKEN_BACK  # COMMIT, and all that commits without saying so
+        return word not in _ROLLED_BACK  # COMMIT, and statements that commit implicitly
     if found != "lost":
-        return False  # the server has answered: it did not execute the statement
+        return False  # the server answered that it did not execute the statement
     return kind not in ("session", "transaction") and word not in _WITHOUT_EFFECT

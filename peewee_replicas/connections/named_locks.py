@@ -1,10 +1,10 @@
-"""The named locks that one connection holds, as far as the texts of its statements tell. Pure."""
+"""Count the named locks of one connection from its statements. Makes decisions only: no I/O, no clock."""
 
 from __future__ import annotations
 
 import re
 
-# One function and nothing else, with a literal as the lock's name: what PyMySQL makes of a placeholder.
+# One call and nothing else. The lock's name is a literal, because PyMySQL fills placeholders in itself.
 _ALONE = re.compile(
     r"\s*(?P<verb>SELECT|DO)\s+(?P<function>GET_LOCK|RELEASE_LOCK|RELEASE_ALL_LOCKS)\(\s*"
     r"(?:(?P<name>'(?:[^'\\]|\\.|'')*')\s*(?:,\s*-?[\d.]+\s*)?)?\)"
@@ -14,12 +14,12 @@ _ALONE = re.compile(
 
 
 class NamedLocks:
-    """Counts the named locks of one connection, so that it is known when none is held any more.
+    """Counts the named locks of one connection, to find out when the last one is released.
 
-    A lock may be taken several times, and is held until it was released as often.
+    A connection may take the same lock several times and must release it as often.
 
     Parameters:
-        uncertain: whether a lock may be held already, of which nothing else is known.
+        uncertain: whether the connection may already hold a lock of unknown name.
     """
 
     def __init__(self, *, uncertain: bool = False) -> None:
@@ -32,12 +32,12 @@ class NamedLocks:
         return self._uncertain or bool(self._held)
 
     def executed(self, text: str, takes: bool, value: object) -> None:
-        """Take in that a statement about named locks has succeeded.
+        """Record a statement about named locks that succeeded.
 
         Parameters:
-            text: what was sent, with its parameters in it.
+            text: the statement, with its parameters filled in.
             takes: whether it calls a function that takes a lock.
-            value: what it returned, if that was one row of one column; else None.
+            value: its result if that was one row of one column, else None.
         """
         match = _ALONE.fullmatch(text)
         if match is None:
@@ -48,13 +48,13 @@ class NamedLocks:
             self._held.clear()
             self._uncertain = False
         elif function == "RELEASE_LOCK":
-            # What is known to be held is released, whether the statement returns that or not.
+            # The value is not needed (DO returns none): releasing a lock known to be held always works.
             left = self._held.get(name, 0) - 1
             if left > 0:
                 self._held[name] = left
             else:
                 self._held.pop(name, None)
         elif not name or match["verb"].upper() == "DO":
-            self._uncertain = True  # whether it was got is not told
+            self._uncertain = True  # the server does not report whether the lock was taken
         elif value == 1:
             self._held[name] = self._held.get(name, 0) + 1

@@ -1,4 +1,4 @@
-"""Opening one connection: who is told of it, and when it is not even tried."""
+"""Open one connection: whom to notify, and when not to try."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _BUSY = 1040  # ER_CON_COUNT_ERROR
 
 
 class TurnedAway(OperationalError):
-    """A node is not tried, because others have just found that it cannot be had."""
+    """A node is not tried, because another thread has just failed to connect to it."""
 
 
 C = TypeVar("C", bound=ServerConnection)
 
 
 class Opening:
-    """How the connections of one peewee database are opened: here those of the primary, for writing.
+    """Opens the connections of one peewee database: in this class, the primary's for writing.
 
     Parameters:
         cluster: the nodes.
 
     Attributes:
-        guarded: whether the server is asked to refuse writes on them.
-        node: the node for reading that they lead to; None: they are the primary's own.
-        watch: is given each connection before it is opened; for those of the prober.
+        guarded: whether the server is asked to refuse writes on these connections.
+        node: the node for reading that they lead to; None for the primary's own connections.
+        watch: called with each connection before it is opened; used by the prober.
     """
 
     guarded = False
@@ -47,34 +47,34 @@ class Opening:
 
     @property
     def removed(self) -> bool:
-        """Whether the node was taken out of the list of replicas."""
+        """Whether the node was removed from the list of replicas."""
         return False
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     def is_outdated(self, conn: ServerConnection) -> bool:
-        """Whether a connection leads to a server that was found to be the primary no longer."""
+        """Return whether a connection leads to a server that is no longer the primary."""
         return bool(conn.generation != self._cluster.generation)
 
     def before(self, state: ThreadState) -> None:
-        """Called when it is this thread's turn to connect; may raise `TurnedAway`."""
+        """Check whether to connect, once it is this thread's turn; may raise `TurnedAway`."""
 
     def begins(self, conn: ServerConnection) -> None:
-        """Called with each connection before it is opened."""
+        """Notify those who watch a connection, before it is opened."""
 
     def failed(self, exc: BaseException) -> None:
-        """Called before it is another thread's turn."""
-        setattr(exc, CONNECTING, True)  # a refused user, for one, means something else while connecting
+        """Mark the error of a failed attempt, before the next thread's turn."""
+        setattr(exc, CONNECTING, True)  # some errors, such as a refused user, mean more while connecting
 
 
 class NodeOpening(Opening):
-    """How the connections of a node that serves reads are opened.
+    """Opens the connections of a node that serves reads.
 
     Parameters:
         cluster: the nodes.
         node: the node.
-        watch: is given each connection before it is opened, in place of the node; for the prober's own.
+        watch: called with each connection before it is opened, instead of the node; used by the prober.
     """
 
     guarded = True
@@ -89,42 +89,44 @@ class NodeOpening(Opening):
 
     @property
     def removed(self) -> bool:
-        """Whether `set_replicas` has taken the node out."""
+        """Whether `set_replicas` removed the node."""
         return self.node.removed
 
     def is_outdated(self, conn: ServerConnection) -> bool:
-        """As the primary's, for the primary as a node for reading; others keep their connections."""
+        """Return whether a connection is outdated; only the primary's connections for reading can be."""
         return self.node.is_primary and super().is_outdated(conn)
 
     def before(self, state: ThreadState) -> None:
-        """Threads wait for one another to connect. When a hung node has cost one of them its time-out, it
-        is not to cost each of the others theirs, one after the other."""
+        """Raise `TurnedAway` if the node was found unreachable while this thread waited, or is busy.
+
+        Threads connect one at a time. Without this, a hung node would cost each of them a full time-out.
+        """
         if self.node.unreached != state.unreached:
             raise TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
         if self.node.is_resting():
-            raise TurnedAway(_BUSY, f"is left alone for a moment: {self.node.backoff.cause}")
+            raise TurnedAway(_BUSY, f"gets no new connections for a moment: {self.node.backoff.cause}")
 
     def begins(self, conn: ServerConnection) -> None:
-        """Let the node, or whoever watches, know the connection."""
+        """Notify the node, or the watcher, of a connection about to be opened."""
         if self.watch is not None:
             self.watch(conn)
         else:
             self.node.opening(conn)
 
     def failed(self, exc: BaseException) -> None:
-        """Note that the node could not be reached."""
+        """Mark the error, and count it if it means that the node is unreachable."""
         super().failed(exc)
         if ejects(mysql_meaning(exc), in_use=self.node.has_connections()):
             self.node.unreached += 1
 
 
 def open_connection(opening: Opening, state: ThreadState, new_connection: Callable[[], C]) -> C:
-    """Open a connection to MySQL or MariaDB, whatever driver it is of.
+    """Open a connection to MySQL or MariaDB, with either driver.
 
     Parameters:
-        opening: whose it is.
-        state: this thread's or task's, of the peewee database that connects.
-        new_connection: makes a connection that is not opened yet.
+        opening: the rules and watchers for this connection.
+        state: peewee's state of this thread or task for the database that connects.
+        new_connection: creates a connection without opening it.
     """
     lacks = driver.missing()
     if lacks:
@@ -138,7 +140,7 @@ def open_connection(opening: Opening, state: ThreadState, new_connection: Callab
         return conn
     except Exception as exc:
         if opening.guarded and isinstance(exc, OSError):
-            # For the primary's own connection a program may expect the plain error; a read goes elsewhere.
+            # A read can go elsewhere. For the primary's own connection, programs may expect the plain error.
             failure = tls_not_prepared(exc)
             opening.failed(failure)
             raise failure from exc

@@ -1,4 +1,4 @@
-"""What one database consists of: the collaborators that its class hands everything on to."""
+"""The collaborators to which the database classes delegate all work."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Parts:
     Attributes:
         router: decides where statements run.
         cluster: the nodes.
-        consistency: what reads must see.
-        session: what the primary's connections carry.
+        consistency: decides what reads must see.
+        session: tracks the state of the primary's sessions.
         primary: this thread's own connection to the primary.
         replicas: this thread's connections to the nodes that serve reads.
-        diagnosis: reads errors.
-        here: tells threads, or tasks, apart.
+        diagnosis: interprets errors.
+        here: identifies the current thread or task.
     """
 
     router: Router
@@ -41,5 +41,5 @@ class Parts:
 
     @property
     def counters(self) -> Counters:
-        """The numbers of ``db.stats()`` that belong to no single node."""
+        """The counters of ``db.stats()`` that belong to no single node."""
         return self.cluster.counters

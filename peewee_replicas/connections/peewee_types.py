@@ -1,4 +1,4 @@
-"""What this library uses of a peewee database, which declares no types of its own."""
+"""Types for the parts of a peewee database that this library uses; peewee declares none."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["Cursor", "Parameters", "ThreadState"]
 
 
 class ThreadState(Protocol):
-    """What a peewee database keeps for each thread, or task.
+    """The state of a peewee database for one thread or task.
 
     Attributes:
-        closed: whether it has no connection.
-        conn: its connection to the database, which here is the primary's or the node's.
-        ctx, transactions: the contexts and transactions that are open.
-        commit_callbacks: what is called once the transaction has committed.
-        unreached: how often the node had been found out of reach when it began to connect.
+        closed: whether the thread has no connection.
+        conn: the thread's connection to the primary or the node.
+        ctx, transactions: the open contexts and transactions.
+        commit_callbacks: called after the transaction commits.
+        unreached: `Node.unreached` when the thread began to connect.
     """
 
     closed: bool
@@ -28,7 +28,7 @@ class ThreadState(Protocol):
     unreached: int
 
     def reset(self) -> None:
-        """Have no connection, and nothing in progress."""
+        """Forget the connection, contexts and transactions."""
 
     def set_connection(self, conn: ServerConnection, /) -> None:
-        """Have this connection."""
+        """Store the connection, and forget contexts and transactions."""

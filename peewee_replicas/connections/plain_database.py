@@ -1,8 +1,8 @@
-"""A peewee database without routing, as the collaborators use it: the primary's own, or a node's.
+"""A peewee database without routing, as the collaborators use it: the primary's or a node's.
 
-The object that a program holds is the primary's: its state, its lock, its pool. Each node that serves reads
+The database object in a program is the primary's: its state, its lock, its pool. Each node that serves reads
 has another instance of the same class, so that a subclass's own ``_connect()`` and
-``_initialize_connection()`` open replicas too. What either does when nothing is routed is here.
+``_initialize_connection()`` open replicas too.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .opening import NodeOpening
 from .peewee_types import Cursor, Parameters, ThreadState
 from .user_database import UserDatabase
 
-# What an instance has from this library, and a node's does not take over from the primary's.
+# Attributes of this library, which a node's database does not copy from the primary's.
 _OURS = frozenset(
     {"_members", "_parts", "_own", "plain_arguments", "_on_primary", "_primary_model", "opening"}
 )
 
 
 class PlainDatabase:
-    """One peewee database, with the members of the class beneath ours.
+    """One peewee database, with peewee's own methods instead of ours.
 
     Parameters:
         db: the peewee database.
-        beneath: the class that does the work when nothing is routed.
+        beneath: the peewee class below ours, whose methods do not route.
     """
 
     def __init__(self, db: UserDatabase, beneath: type[Database]) -> None:
@@ -38,17 +38,17 @@ class PlainDatabase:
 
     @property
     def state(self) -> ThreadState:
-        """What peewee keeps for this thread: its connection, the open transactions, the contexts."""
+        """peewee's state of this thread: its connection, open transactions and contexts."""
         return self.db._state
 
     @property
     def conn(self) -> ServerConnection | None:
-        """This thread's connection; None where it has none."""
+        """This thread's connection, or None."""
         return self.db._state.conn
 
     @property
     def open_conn(self) -> ServerConnection:
-        """This thread's connection, where it is known to have one."""
+        """This thread's connection, which must be open."""
         conn = self.db._state.conn
         assert conn is not None  # the caller has opened it
         return conn
@@ -59,27 +59,27 @@ class PlainDatabase:
         return not self.db._state.closed
 
     def send(self, sql: str, params: Parameters) -> Cursor:
-        """Send a statement of the user's on this thread's connection; returns the driver's cursor."""
+        """Send a user's statement on this thread's connection; returns the driver's cursor."""
         db = self.db
         with __exception_wrapper__:
-            # A subclass's own cursor() is honoured; peewee's would only find the connection again.
+            # A subclass's own cursor() is called; peewee's would only look up the connection again.
             conn = db._state.conn
             cursor: Cursor = conn.cursor() if conn is not None and db.plain_cursor else db.cursor()
             cursor.execute(sql, params or ())
         return cursor
 
     def close_connection(self, conn: ServerConnection) -> None:
-        """Close a connection, or give it back to its pool."""
+        """Close a connection, or return it to its pool."""
         self.db._close(conn)
 
     def drop(self, conn: ServerConnection) -> None:
-        """Close a connection for good; a pool does not get it back."""
-        # The user may have closed it already, and to PyMySQL closing twice is an error.
+        """Close a connection without returning it to a pool."""
+        # The user may have closed it already, and PyMySQL raises when a connection is closed twice.
         if getattr(conn, "open", True):
             self.db._close(conn)
 
     def discard(self) -> None:
-        """Drop this thread's connection for good, whatever state it is in."""
+        """Drop this thread's connection, whatever state it is in."""
         state = self.db._state
         conn = state.conn
         state.reset()
@@ -87,76 +87,80 @@ class PlainDatabase:
             self.drop(conn)
 
     def open(self, *, waits: bool = True) -> None:
-        """Connect; `waits` says whether to wait for a connection of the client's own pool."""
+        """Connect.
+
+        Parameters:
+            waits: whether to wait for a free connection in the client's pool.
+        """
         self.beneath.connect(self.db)
 
     @property
     def waits_without_end(self) -> bool:
-        """Whether waiting for a connection of the client's own pool has no time limit."""
+        """Whether waiting for a connection from the client's pool has no time limit."""
         return False
 
     def close_unused(self) -> None:
-        """Close the connections that nobody uses, where there is a pool."""
+        """Close the idle connections, if there is a pool."""
 
     def raw_cursor(self, named_cursor: object) -> Cursor:
-        """A cursor for the user, of a subclass's own ``cursor()`` if it has one."""
+        """Return a cursor for the user, from a subclass's own ``cursor()`` if it has one."""
         return self.db.cursor(named_cursor)
 
-    # peewee's members, not routed
+    # peewee's methods, not routed
 
     def execute_sql(self, sql: str, params: Parameters = None, _at_primary: bool = False) -> Cursor:
-        """As peewee's."""
+        """Call peewee's method."""
         cursor: Cursor = self.beneath.execute_sql(self.db, sql, params)
         return cursor
 
     def connect(self, reuse_if_open: bool = False, _at_primary: bool = False) -> bool:
-        """As peewee's."""
+        """Call peewee's method."""
         return bool(self.beneath.connect(self.db, reuse_if_open))
 
     def close(self) -> bool:
-        """As peewee's."""
+        """Call peewee's method."""
         return bool(self.beneath.close(self.db))
 
     def dispose(self) -> None:
-        """As peewee's."""
+        """Call peewee's method."""
         self.beneath.dispose(self.db)
 
     def connection(self, _at_primary: bool = False) -> ServerConnection:
-        """As peewee's."""
+        """Call peewee's method."""
         conn: ServerConnection = self.beneath.connection(self.db)
         return conn
 
     def cursor(self, named_cursor: object = None, _at_primary: bool = False) -> Cursor:
-        """As peewee's."""
+        """Call peewee's method."""
         cursor: Cursor = self.beneath.cursor(self.db, named_cursor)
         return cursor
 
     def is_connection_usable(self) -> bool:
-        """As peewee's."""
+        """Call peewee's method."""
         return bool(self.beneath.is_connection_usable(self.db))
 
     def begin(self, *args: object, **kwargs: object) -> None:
-        """As peewee's."""
+        """Call peewee's method."""
         self.beneath.begin(self.db, *args, **kwargs)
 
     def commit(self) -> None:
-        """As peewee's."""
+        """Call peewee's method."""
         self.beneath.commit(self.db)
 
     def rollback(self) -> None:
-        """As peewee's."""
+        """Call peewee's method."""
         self.beneath.rollback(self.db)
 
     def push_transaction(self, transaction: object) -> None:
-        """As peewee's."""
+        """Call peewee's method."""
         self.beneath.push_transaction(self.db, transaction)
 
     def pop_transaction(self) -> object:
-        """As peewee's."""
+        """Call peewee's method."""
         return self.beneath.pop_transaction(self.db)
 
     def init(self, database: object, **kwargs: object) -> None:
-        """As peewee's."""
+        """Call peewee's method."""
         self.beneath.init(self.db, database, **kwargs)
 
 
@@ -164,13 +168,13 @@ class NodeDatabase(PlainDatabase):
     """The peewee database of one node that serves reads.
 
     Parameters:
-        primary: the user's database, whose class and arguments it shares.
-        beneath: the class that does the work when nothing is routed.
-        opening: how its connections are opened, and whose they are.
+        primary: the user's database, whose class and arguments this one shares.
+        beneath: the peewee class below ours, whose methods do not route.
+        opening: opens the connections.
     """
 
     def __init__(self, primary: UserDatabase, beneath: type[Database], opening: NodeOpening) -> None:
-        # Without the constructor of a user's class, which may open, log or register what exists only once.
+        # Skips the constructor of a user's class, which may open or register things that exist only once.
         db = object.__new__(type(primary))
         super().__init__(db, beneath)
         self.node: Node = opening.node
@@ -179,14 +183,14 @@ class NodeDatabase(PlainDatabase):
         args, kwargs = primary.plain_arguments
         self.prepare(primary)
         beneath.__init__(db, primary.database, *args, **kwargs)
-        # What peewee's constructor has just made is this node's own, such as its state and its lock.
+        # Attributes that peewee's constructor just created, such as state and lock, belong to this node.
         self._by_itself = frozenset(vars(db)) | _OURS
 
     def prepare(self, primary: UserDatabase) -> None:
-        """Called before the node's database is initialised."""
+        """Do what is needed before the node's database is initialised; for subclasses."""
 
     def follow(self, primary: UserDatabase) -> None:
-        """Take over what a subclass keeps on its instance, and its parameters as they are now."""
+        """Copy a subclass's own attributes and the current connection parameters from the primary's."""
         db = self.db
         for name, value in vars(primary).items():
             if name not in self._by_itself:
@@ -196,11 +200,11 @@ class NodeDatabase(PlainDatabase):
         db.connect_params = parameters
 
     def limit_waits(self, seconds: float) -> None:
-        """Let no step of connecting or asking take longer than so many seconds."""
+        """Limit each step of connecting and asking to this many seconds."""
         parameters: dict[str, Any] = self.db.connect_params
         for name in ("connect_timeout", "read_timeout", "write_timeout"):
             parameters[name] = min(parameters.get(name) or seconds, seconds)
 
     def log_nothing(self) -> None:
-        """Keep what is sent while connecting out of peewee's log of queries: it is nobody's query."""
+        """Keep the library's own statements while connecting out of peewee's query log."""
         vars(self.db)["_log_query"] = lambda *_: None

@@ -1,4 +1,4 @@
-"""This thread's own connection to the primary: opening it, ending its transactions, and when it fails."""
+"""This thread's own connection to the primary: open it, end its transactions, explain its failures."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _UNKNOWN = (
 
 
 class PrimaryConnection:
-    """The primary's connections for writing, of which each thread or task has one.
+    """The primary's connections for writing, one for each thread or task.
 
     Parameters:
-        plain: the user's database, as the primary's.
+        plain: the user's database without routing.
         cluster: the nodes.
-        session: what these connections carry.
-        consistency: what statements on them oblige later reads to.
-        diagnosis: reads errors.
-        checks: what is checked and taken in of each new connection.
-        here: tells threads, or tasks, apart.
+        session: tracks the state of these connections' sessions.
+        consistency: records what later reads must see.
+        diagnosis: interprets errors.
+        checks: checks each new connection.
+        here: identifies the current thread or task.
     """
 
     def __init__(
@@ -60,18 +60,20 @@ class PrimaryConnection:
         self.consistency = consistency
         self.diagnosis = diagnosis
         self.checks = checks
-        # The error with which COMMIT met a lost connection: to send it again must not look like a success.
+        # The error of a COMMIT that lost its connection: a second COMMIT must not look like a success.
         self._lost_commits = here.local()
-        # Whether there ever was one: transactions, which look for it several times each, need not.
+        # Spares every transaction several look-ups in `_lost_commits` until the first loss.
         self._any_lost = False
 
-    # What the routing rules look at
+    # For the routing rules
 
     def situation(self, state: ThreadState) -> tuple[str, str]:
-        """Why a transaction counts as open here, and what the connection carries; ``""`` for neither.
+        """Return in words why a transaction counts as open, and what state the session carries.
+
+        Each is ``""`` if there is none.
 
         Parameters:
-            state: what peewee keeps for this thread or task.
+            state: peewee's state of this thread or task.
         """
         conn = state.conn
         if conn is None:
@@ -79,7 +81,7 @@ class PrimaryConnection:
         return self.transaction(state), self.session.state(conn)
 
     def transaction(self, state: ThreadState) -> str:
-        """Why a transaction counts as open here: peewee's stack, or what the server reported last."""
+        """Return in words why a transaction counts as open: peewee's stack or the server's last report."""
         if state.transactions:
             return "a transaction is open"
         transaction: str = state.conn.transaction if state.conn is not None else ""
@@ -88,10 +90,10 @@ class PrimaryConnection:
     # Finding and opening
 
     def get(self, *, begins: bool = False) -> ServerConnection:
-        """This thread's connection, opened now if this is its first use.
+        """Return this thread's connection, and open it if needed.
 
         Parameters:
-            begins: a transaction is only about to begin on it, whatever peewee calls open.
+            begins: a transaction is about to begin, although peewee already counts it as open.
         """
         conn = self.plain.conn
         if conn is not None:
@@ -104,13 +106,13 @@ class PrimaryConnection:
         """Open this thread's connection."""
         try:
             return self._open()
-        # The connection was lost by a question of ours, and the user's statement was not sent.
         except LostByAsking:
+            # Our own question lost the connection before the user's statement was sent.
             return self._open()
 
     def _open(self) -> ServerConnection:
         state = self.plain.state
-        # peewee's connect() starts a new state; what is in progress in this thread has to survive that.
+        # peewee's connect() resets the state; this thread's contexts and transactions must survive it.
         kept = (state.closed, state.ctx, state.transactions, state.commit_callbacks)
         state.closed = True
         generation = self.cluster.generation
@@ -132,7 +134,7 @@ class PrimaryConnection:
         return conn
 
     def is_spent(self, conn: ServerConnection, *, begins: bool = False) -> bool:
-        """Whether the connection is of no more use, and nobody would notice another in its place.
+        """Return whether the connection is no longer usable and can be replaced unnoticed.
 
         Parameters:
             begins: as for `get`.
@@ -143,22 +145,22 @@ class PrimaryConnection:
         return conn.replaceable and (begins or not self.transaction(self.plain.state))
 
     def idle(self) -> ServerConnection | None:
-        """This thread's connection, if a question of the library's own would disturb nothing on it."""
+        """Return this thread's connection if a question on it would disturb nothing, else None."""
         conn = self.plain.conn
         if conn is None or conn.busy or conn.transaction or conn.dropped():
             return None
         return None if conn.generation != self.cluster.generation else conn
 
     def drop(self) -> None:
-        """Close this thread's connection for good."""
+        """Close this thread's connection without returning it to a pool."""
         state = self.plain.state
-        # Taken out first, so that it is not in use any more even if closing it fails.
+        # Removed first, so that it is out of use even if closing it fails.
         conn, state.conn = state.conn, None
         if conn is not None:
             self.plain.drop(conn)
 
     def close(self) -> None:
-        """Close this thread's connection, or give it back to its pool."""
+        """Close this thread's connection, or return it to its pool."""
         self.forget_lost_commit()
         state = self.plain.state
         conn = state.conn
@@ -169,7 +171,7 @@ class PrimaryConnection:
             self.give_back(conn)
 
     def give_back(self, conn: ServerConnection) -> None:
-        """Close a connection that this thread has no more use for, or give it back to its pool."""
+        """Close a connection that this thread no longer needs, or return it to its pool."""
         with __exception_wrapper__:
             self.plain.close_connection(conn)
 
@@ -189,15 +191,15 @@ class PrimaryConnection:
             conn.executing = ""
 
     def send_begin(self, conn: ServerConnection, *args: object, **kwargs: object) -> None:
-        """Send what begins a transaction."""
+        """Send the statement that begins a transaction."""
         self.plain.begin(*args, **kwargs)
 
     def commit(self) -> None:
-        """Commit, as peewee does; where the primary was never needed there is nothing to commit.
+        """Commit, as peewee does; send nothing if this thread has no connection.
 
         Raises:
-            OutcomeUnknown: the connection was lost after COMMIT had been sent.
-            OperationalError: it was lost before; nothing was committed.
+            OutcomeUnknown: the connection was lost after COMMIT was sent.
+            OperationalError: the connection was lost before COMMIT was sent; nothing was committed.
         """
         if self._any_lost:
             error = getattr(self._lost_commits, "error", None)
@@ -206,7 +208,7 @@ class PrimaryConnection:
         self._end_or_abandon(self.plain.commit, commits=True)
 
     def rollback(self) -> None:
-        """Roll back, as peewee does; nothing to do where the primary was never needed, or is lost."""
+        """Roll back, as peewee does; send nothing if there is no connection or it was lost."""
         self.forget_lost_commit()
         self._end_or_abandon(self.plain.rollback, commits=False)
 
@@ -220,19 +222,19 @@ class PrimaryConnection:
             raise
 
     def _interrupted(self, *, commits: bool) -> None:
-        """The end of a transaction was broken off by a signal, a time limit or a cancellation.
+        """Clean up after a signal, time limit or cancellation interrupted COMMIT or ROLLBACK.
 
-        peewee cleans up after an `Exception` only: it neither rolls back nor forgets callbacks here. Half an
-        answer may be on its way, so the connection is of no more use, and the server rolls back with it.
+        peewee cleans up after an `Exception` only: here it neither rolls back nor clears the callbacks. Half
+        an answer may still arrive, so the connection is no longer usable. Closing it rolls back too.
         """
         state = self.plain.state
         conn = state.conn
         if conn is None or state.transactions:
-            return  # another block is open on it, which peewee will leave in order
+            return  # an outer block is open on the connection, and peewee will end it properly
         self.abandon(conn)
         self.plain.db._clear_commit_callbacks()
         try:
-            self.try_end(conn, self.plain.commit, commits=commits)  # sends nothing any more
+            self.try_end(conn, self.plain.commit, commits=commits)  # the connection is closed: sends nothing
         except PeeweeException as exc:
             self.remember_lost_commit(exc)
         self.drop()
@@ -255,11 +257,11 @@ class PrimaryConnection:
             raise
 
     def try_end(self, conn: ServerConnection, end: Callable[[], None], *, commits: bool) -> None:
-        """End a transaction. Where its connection is lost the server has rolled it back, or will.
+        """End a transaction. If its connection is lost, the server rolls it back by itself.
 
         Parameters:
             end: sends COMMIT or ROLLBACK.
-            commits: which of them.
+            commits: whether `end` commits.
         """
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
@@ -283,7 +285,7 @@ class PrimaryConnection:
         label = self.cluster.primary_label
         if _may_have_ended(conn):
             raise OutcomeUnknown(
-                _GONE, f"{label}: {redacted(conn.unanswered_statement())!r} was broken off: {_UNKNOWN}"
+                _GONE, f"{label}: {redacted(conn.unanswered_statement())!r} was interrupted: {_UNKNOWN}"
             )
         raise OperationalError(
             _GONE,
@@ -292,35 +294,35 @@ class PrimaryConnection:
         )
 
     def remember_lost_commit(self, exc: BaseException) -> None:
-        """Let a second COMMIT of the same transaction fail as the first did."""
+        """Make a second COMMIT of the same transaction fail like the first."""
         self._lost_commits.error = (type(exc), exc.args)
         self._any_lost = True
 
     def forget_lost_commit(self) -> None:
-        """The transaction whose COMMIT was lost has been left."""
+        """Forget the lost COMMIT, since the program has left its transaction."""
         if self._any_lost:
             self._lost_commits.error = None
 
     def _lost_transaction(self, conn: ServerConnection, *, commits: bool = False) -> None:
-        """The connection was lost inside a transaction that has been left since, so that is over."""
-        if conn.transaction:  # the server has not been heard of since
+        """Drop a connection that was lost in a transaction that the program has left, unless it had state."""
+        if conn.transaction:  # the server last reported an open transaction
             self.consistency.abandoned()
-        # After a commit() inside of atomic() what follows in that block is no statement of its own.
+        # After commit() inside atomic(), later statements of that block must not run in autocommit.
         inside = commits and any(isinstance(one, _transaction) for one in self.plain.state.transactions)
         if not conn.carries_state and not inside:
             self.drop()
-        # Else statements fail until the block is left or the database closed, as peewee's do.
+        # Otherwise statements fail until the block ends or the database is closed, as with peewee.
 
-    # What is told
+    # Explaining failures
 
     def explain_failure(
         self, conn: ServerConnection, exc: PeeweeException, kind: str, text: str | bytes, *, transaction: bool
     ) -> None:
-        """Raise what an error on this connection means, where that is more than it says; else only name it.
+        """Raise a clearer error in place of `exc` if there is one; else add the node's name to `exc`.
 
         Parameters:
-            exc: what it raised.
-            kind, text: the statement.
+            exc: the error on this connection.
+            kind, text: the statement's kind and text.
             transaction: whether a transaction was open.
         """
         found = self.diagnosis.meaning(exc)
@@ -343,29 +345,29 @@ class PrimaryConnection:
         try:
             answer = first_row(conn, question, QUESTION_SECONDS)[0]
         except PeeweeException:
-            return  # what it has refused is raised by the caller
+            return  # the caller raises the original error
         if str(answer).upper() in ("0", "OFF"):
-            return  # another of its options refuses it
+            return  # the server is writable and refused the statement for another reason
         cluster = self.cluster
         before = cluster.writes
         cluster.writes = "lost" if before in ("taken", "lost") else "refused"
         if cluster.writes == "lost":
-            found, remedy = "is read-only now, so the roles have changed", "let host lead to the new primary"
+            found, remedy = "is read-only now, so the roles have changed", "point host to the new primary"
         else:
-            found, remedy = "is read-only, so host may lead to a replica", "let host lead to the primary"
+            found, remedy = "is read-only, so host may lead to a replica", "point host to the primary"
         if cluster.writes != before:
             logger.warning("%s %s: %s", cluster.primary_label, found, exc)
         words = (
-            f"it {found}: nothing was executed; the next statement outside a transaction connects anew, "
+            f"it {found}: nothing was executed; the next statement outside a transaction reconnects, "
             f"so {remedy}, or make it writable"
         )
-        # From now on no thread uses a connection that it has to the primary as it was.
+        # Outdates every thread's connections to this server.
         cluster.generation = max(cluster.generation, conn.generation + 1)
         raise PrimaryReadOnly(*explained(exc.args, cluster.primary_label, words)) from exc
 
 
 def check_open(plain: PlainDatabase) -> None:
-    """Raise peewee's own error where the database is closed and does not connect by itself."""
+    """Raise peewee's own error if the database is closed and does not connect automatically."""
     if not plain.is_open:
         db = plain.db
         if db.deferred:
@@ -378,6 +380,6 @@ NOT_INITIALIZED = "Error, database must be initialized before opening a connecti
 
 
 def _may_have_ended(conn: ServerConnection) -> bool:
-    """Whether a transaction may have been committed by the statement that was broken off on a connection."""
+    """Return whether the statement that was interrupted on a connection may have committed."""
     text = conn.unanswered_statement()
     return bool(text) and may_have_happened("lost", "transaction", text, transaction=True)

@@ -1,4 +1,4 @@
-"""The questions about positions that the primary is asked, on connections where they disturb nothing."""
+"""Ask the primary about positions, on connections where a question disturbs nothing."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from .questions import first_row
 from .replica_connections import ReplicaConnections
 
 AWAY_SECONDS = 1.0
-"""Seconds to wait for an answer of a primary that is already known to be down."""
+"""Seconds to wait for an answer from a primary already known to be down."""
 
 
 class PrimaryPositions:
-    """The primary of one database, as it is asked about positions; `consistency` says what for.
-
-    A question goes out on a connection of the thread or task that asks.
+    """Asks the primary of one database about positions, on connections of the current thread or task.
 
     Parameters:
-        primary: its own connections to the primary.
-        replicas: its connections for reading, to the primary among others.
+        primary: the connections to the primary for writing.
+        replicas: the connections for reading, including those to the primary.
     """
 
     def __init__(self, primary: PrimaryConnection, replicas: ReplicaConnections) -> None:
@@ -35,12 +33,12 @@ class PrimaryPositions:
         self._diagnosis = replicas.diagnosis
 
     def may_ask(self) -> bool:
-        """Whether to ask now. While the primary is known to be down, one caller at a time may."""
+        """Return whether to ask now. While the primary is known to be down, one caller at a time may."""
         breaker = self._cluster.reader.breaker
         return not breaker.open or breaker.by_hand or breaker.may_try(Clock.monotonic())
 
     def asked(self, answered: bool) -> None:
-        """Report what became of a question that `may_ask` has allowed."""
+        """Record whether a question that `may_ask` allowed was answered."""
         reader = self._cluster.reader
         if reader.breaker.open and answered:
             reader.works()
@@ -48,7 +46,7 @@ class PrimaryPositions:
             reader.breaker.let_go()
 
     def current(self) -> Position | None:
-        """The primary's position now; None where it keeps no GTIDs.
+        """Return the primary's position now; None if it keeps no GTIDs.
 
         Raises:
             PeeweeException: there was no answer.
@@ -63,13 +61,13 @@ class PrimaryPositions:
                 cause = f"{type(exc).__name__}: {getattr(exc, 'orig', exc)}; it does not answer"
                 self._cluster.reader.failed(cause)
                 raise
-            # A connection that was killed does not mean that the primary is gone.
+            # A killed connection does not mean that the primary is down.
             row, dialect = self._ask("NOW")
         position: Position | None = dialect.now(row)
         return position
 
     def missing(self, positions: Sequence[Position]) -> list[Position | None]:
-        """What of each position the primary's history does not have, as far as it can tell; None: nothing.
+        """Return the part of each position missing from the primary's history; None: nothing, or unknown.
 
         Raises:
             PeeweeException: there was no answer.
@@ -78,14 +76,14 @@ class PrimaryPositions:
         return [dialect.missing(row, position) for position in positions]
 
     def is_unreachable(self, exc: BaseException) -> bool:
-        """Whether an error of these questions means that the primary cannot be reached."""
+        """Return whether an error of these questions means that the primary cannot be reached."""
         return self._diagnosis.has_no_connection(exc)
 
     def _ask(self, question: Literal["NOW", "HISTORY"]) -> tuple[Row, ServerDialect]:
-        """The answer's first row, and the dialect that reads it."""
+        """Return the answer's first row, and the dialect that reads it."""
         self._cluster.counters.add("asked")
         conn = self._connection()
-        # A primary that hangs must cost no more than one that cannot be connected to, and only once.
+        # A hung primary must cost no more than an unreachable one, and only once.
         seconds = AWAY_SECONDS if self._cluster.reader.breaker.open else conn.connect_timeout
         try:
             return first_row(conn, getattr(conn.dialect, question), seconds), conn.dialect
@@ -94,7 +92,7 @@ class PrimaryPositions:
             raise
 
     def _connection(self) -> ServerConnection:
-        """A connection to the primary on which a question of the library's own disturbs nothing."""
+        """Return a connection to the primary on which a question disturbs nothing."""
         conn = self._primary.idle()
         if conn is not None:
             return conn

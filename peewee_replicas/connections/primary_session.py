@@ -1,4 +1,4 @@
-"""What the primary's connections carry that a replica does not have, as the server reports it."""
+"""Track the session state on the primary's connections that a replica lacks, from the server's reports."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from .questions import QUESTION_SECONDS
 
 logger = logging.getLogger("peewee.replicas")
 
-# Kinds whose text says all about what they leave behind in a session. A write is none: a procedure, a
-# trigger or a function in it may do anything, and servers report a change only where there was one.
+# Kinds whose text shows everything they change in a session. A write is not among them: it may run a
+# procedure, trigger or function that does anything, and servers report a change only if there was one.
 SELF_EXPLANATORY = frozenset({"read", "transaction", "session"})
 
 
 class PrimarySession:
-    """What is known of the sessions of the primary's connections, for all threads of one database.
+    """Tracks the sessions of the primary's connections, for all threads of one database.
 
     Parameters:
-        router: whose classifier tells what a text is.
-        consistency: what statements on the primary oblige later reads to.
-        counters: where refusals are counted.
+        router: its classifier tells a statement's kind.
+        consistency: records what later reads must see.
+        counters: counts refusals.
 
     Attributes:
-        carried: what every connection of the primary carries that a replica does not have, or ``""``.
+        carried: the state that every connection to the primary carries and a replica lacks, or ``""``.
     """
 
     def __init__(self, router: Router, consistency: Consistency, counters: Counters) -> None:
         self.carried = ""
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._router = router
         self._consistency = consistency
         self._counters = counters
 
     def state(self, conn: ServerConnection) -> str:
-        """What a connection of the primary carries that a replica does not have, or ``""``."""
+        """Return the state that this connection to the primary carries and a replica lacks, or ``""``."""
         found: str = conn.session_state or self.carried
         if conn.changes:
             found = self._explain_changes(conn) or found
         return found
 
     def screen(self, conn: ServerConnection, sql: str | bytes) -> None:
-        """Refuse what a raw cursor may not send to a reading node, where it could lift the server's guard."""
+        """Refuse a raw cursor's statement on a node for reading, if it is a write or could lift the guard."""
         text = _text(sql)
         if self.has_unread_results(conn):
             conn.drain()
@@ -71,7 +71,7 @@ class PrimarySession:
             )
 
     def _explain_changes(self, conn: ServerConnection) -> str:
-        """Turn what the server reported as changed into what the session carries."""
+        """Turn the reported changes into the session's state in words."""
         changes, conn.changes = conn.changes, []
         for text in changes:
             statement = self._router.classifier.classify_sent(text)
@@ -83,32 +83,32 @@ class PrimarySession:
         return state
 
     def mark(self, conn: ServerConnection, effect: str) -> None:
-        """Remember that a connection of the primary carries something a replica does not have."""
+        """Record that a connection to the primary carries state a replica lacks."""
         if conn.initialized and not conn.session_state:
             conn.session_state = effect
-            self._say_once(effect)
+            self._warn_once(effect)
 
-    def _say_once(self, effect: str) -> None:
-        """Warn of a cause once: programs that take a lock in each request are not told at each."""
-        if effect not in self._said:
-            self._said.add(effect)
+    def _warn_once(self, effect: str) -> None:
+        """Log each cause once, because some programs take a lock in every request."""
+        if effect not in self._warned:
+            self._warned.add(effect)
             logger.warning(
                 "a connection to the primary now carries %s: reads on it stay on the primary until it is "
-                "closed; said once, though it may happen often",
+                "closed; logged once, though it may happen often",
                 effect,
             )
 
     def named_locks_changed(self, conn: ServerConnection, takes: bool, had_changes: bool) -> None:
-        """Take in that a statement about named locks has succeeded on a connection of the primary.
+        """Record a statement about named locks that succeeded on a connection to the primary.
 
         Parameters:
-            takes: whether it calls a function that takes a lock.
-            had_changes: `conn.session_changed` as it was before.
+            takes: whether the statement calls a function that takes a lock.
+            had_changes: `conn.session_changed` before the statement.
         """
         text = _text(conn.last_statement)
         conn.changes = [change for change in conn.changes if change != text]
         if conn.named_locks is None:
-            # A raw cursor may have taken one, of which nothing else is known.
+            # A raw cursor may have taken a lock of unknown name.
             conn.named_locks = NamedLocks(uncertain=conn.session_state == NAMED_LOCK)
         locks = conn.named_locks
         locks.executed(text, takes, conn.single_value)
@@ -120,7 +120,7 @@ class PrimarySession:
             conn.session_state = ""
 
     def has_unread_results(self, conn: ServerConnection) -> bool:
-        """Whether the last statement's results are still to be read, and may tell of writes and changes."""
+        """Return whether the last statement has unread results that may report writes or changes."""
         if not (conn.report_incomplete and conn.busy):
             return False
         return (
@@ -129,10 +129,10 @@ class PrimarySession:
         )
 
     def settle(self, conn: ServerConnection) -> None:
-        """Find out what the server has not told yet of the session: later results, and what an error hid.
+        """Find out what the server has not reported yet: unread results, and changes hidden by an error.
 
         Raises:
-            PeeweeException: as the next statement on this connection would, for a later result that failed.
+            PeeweeException: an unread result was an error; the next statement would raise it too.
         """
         with __exception_wrapper__:
             if self.has_unread_results(conn):
@@ -146,14 +146,14 @@ class PrimarySession:
             conn.changes = changes
 
     def _left_something(self, conn: ServerConnection, text: str) -> bool:
-        """Whether a statement that failed has changed the session, as the next statement's report tells.
+        """Return whether a failed statement changed the session, from the report of a following statement.
 
-        The question is the library's own, so no statement of the user's fails where it gets no answer.
+        A user's statement must not fail because this question gets no answer.
         """
         try:
             conn.ask("DO 0", QUESTION_SECONDS)
         except Exception:
-            # With a lost connection all that was set on it is gone. Else the server has refused to tell.
+            # A lost connection takes its settings with it. Otherwise assume a change: the server did not say.
             return not conn.dropped()
         return bool(conn.changes) or (self._runs_code(text) and not conn.dialect.REPORTS_AFTER_ERRORS)
 
@@ -161,13 +161,13 @@ class PrimarySession:
         return first_word(text) == "CALL" or self._router.classifier.classify_sent(text).kind == "unknown"
 
     def statement_ended(self, conn: ServerConnection, succeeded: bool, was_open: bool) -> None:
-        """Take in that a statement on the primary has ended; connections to it call this."""
+        """Record that a statement on the primary has ended; called by the primary's connections."""
         if conn.suspect_statement or not succeeded:
             self._doubt(conn, succeeded)
         self._consistency.statement_ended(conn, succeeded, was_open)
 
     def _doubt(self, conn: ServerConnection, succeeded: bool) -> None:
-        # The packet of an error tells neither of transactions nor of changes of the session.
+        # An error packet reports neither the transaction's state nor session changes.
         known = _text(conn.suspect_statement)
         grave = bool(known) and self._runs_code(known)
         if succeeded:

@@ -1,6 +1,6 @@
-"""How the library asks a server something on a connection that a user's statement needs.
+"""Ask a server a question of the library's own, on a connection that a user's statement needs.
 
-`docs/questions.md` lists all that is asked, with its time limit and what follows when it fails.
+`docs/questions.md` lists all questions, with their time limits and what happens when they fail.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from peewee import OperationalError, __exception_wrapper__
 from ..servers.protocols import Row, ServerConnection
 
 QUESTION_SECONDS = 2.0
-"""Seconds to wait for an answer that is worth having, but that the user's statement can do without."""
+"""Seconds to wait for an answer that is useful, but that the user's statement can do without."""
 
 
 def first_row(conn: ServerConnection, sql: str, seconds: float | None) -> Row:
-    """The first row of the answer to a query of the library's own.
+    """Run a query of the library's own and return the first row of its result.
 
     Parameters:
-        seconds: how long the whole answer may take.
+        seconds: time limit for the whole answer.
 
     Raises:
-        PeeweeException: there was no answer, or one without a row, as with ``sql_select_limit = 0``.
+        PeeweeException: there was no answer, or no row in it, as with ``sql_select_limit = 0``.
     """
     with __exception_wrapper__:
         rows = conn.ask(sql, seconds)

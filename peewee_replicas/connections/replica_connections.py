@@ -1,4 +1,4 @@
-"""This thread's connections to the nodes that serve reads: finding, opening, dropping them."""
+"""This thread's connections to the nodes that serve reads: find, open and drop them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .primary_session import PrimarySession
 from .questions import QUESTION_SECONDS, first_row
 
 FIRST_LOOK_SECONDS = 0.5
-"""Seconds that a scope with a bound on lag waits for the prober's first look."""
+"""Seconds that a scope with a lag limit waits for the prober's first round."""
 
 _NOT_READY = 1047  # ER_UNKNOWN_COM_ERROR
 
@@ -29,12 +29,12 @@ class ReplicaConnections:
     """The connections of one database to the nodes that serve reads.
 
     Parameters:
-        primary: the user's database, as the primary's.
+        primary: the user's database without routing.
         node_database: the class of the nodes' databases.
         cluster: the nodes.
-        session: what the primary's connections carry.
-        diagnosis: reads errors.
-        checks: what is checked and taken in of each new connection.
+        session: tracks the state of the primary's sessions.
+        diagnosis: interprets errors.
+        checks: checks each new connection.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class ReplicaConnections:
         self.checks = checks
 
     def make(self, node: Node, watch: Callable[[ServerConnection], None] | None = None) -> NodeDatabase:
-        """The peewee database of one node.
+        """Create the peewee database of one node.
 
         Parameters:
-            watch: is given each of its connections before it is opened; for those of the prober.
+            watch: called with each of its connections before it is opened; used by the prober.
         """
         opening = NodeOpening(self.cluster, node, watch)
         return self.node_database(self.primary.db, self.primary.beneath, opening)
@@ -65,13 +65,13 @@ class ReplicaConnections:
     # Finding and opening
 
     def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
-        """The node's database with a connection of this thread that is not known to be dead.
+        """Return the node's database, with an open connection of this thread.
 
         Parameters:
-            patient: whether to wait for a connection of the node's pool, up to the pool's own time limit,
-                also where this thread holds one for which others may wait.
+            patient: whether to wait for a connection from the node's pool, up to the pool's own time limit,
+                even if this thread holds a connection that others may be waiting for.
         """
-        database: NodeDatabase = node.database  # type: ignore[assignment]  # what `make` gave
+        database: NodeDatabase = node.database  # type: ignore[assignment]  # `make` created it
         if database.is_open:
             conn = database.open_conn
             if self.session.has_unread_results(conn):
@@ -81,7 +81,7 @@ class ReplicaConnections:
                     database.discard()
                     return self.reach(node, patient=patient)
             outdated = database.db.opening.is_outdated(conn)
-            # A transaction or a changed session that a raw cursor left here would make later reads wrong.
+            # A transaction or session change left here by a raw cursor would make later reads wrong.
             if not outdated and not conn.dropped() and (conn.busy or not (conn.transaction or conn.changes)):
                 return database
             database.discard()
@@ -89,18 +89,18 @@ class ReplicaConnections:
         return database
 
     def open(self, node: Node, database: NodeDatabase, *, patient: bool = False) -> None:
-        """Open a connection to a node, and take in what that says about the node.
+        """Open a connection to a node, and record whether it succeeded.
 
         Parameters:
-            database: the node's own, or another one for a connection apart.
-            patient: as of `reach`.
+            database: the node's own database, or another for a separate connection.
+            patient: as for `reach`.
         """
-        # Read before connecting, so that what changes meanwhile counts against this connection.
+        # Read before connecting, so that a change in the meantime outdates this connection.
         unreached, generation = node.unreached, self.cluster.generation
         try:
             database.follow(self.primary.db)
             database.state.unreached = unreached
-            # Without a time limit, threads that hold what the other waits for would do so for ever.
+            # Without a time limit, two threads that wait for each other's connections would deadlock.
             patient = patient and not database.waits_without_end
             database.open(waits=patient or not self.holds_above(node))
             conn = database.open_conn
@@ -132,8 +132,8 @@ class ReplicaConnections:
             try:
                 ready, rejects = first_row(conn, question, QUESTION_SECONDS)
             except PeeweeException as exc:
-                # Whatever keeps it from answering, its own limit on statements for one, it has not said yes.
-                raise OperationalError(_NOT_READY, f"it does not say that it is ready: {exc}") from exc
+                # No answer counts as not ready, whatever the cause, such as the node's limit on statements.
+                raise OperationalError(_NOT_READY, f"it does not report that it is ready: {exc}") from exc
             if (ready, rejects) != ("ON", "NONE"):
                 raise OperationalError(
                     _NOT_READY, f"still not ready: wsrep_ready={ready}, wsrep_reject_queries={rejects}"
@@ -141,15 +141,15 @@ class ReplicaConnections:
         node.unready = False
 
     def _not_opened(self, node: Node, exc: BaseException) -> None:
-        """Take in that a node could not be connected to; the caller raises the error."""
-        # peewee turns an error that it does not know into its base class, which keeps the first as `orig`.
+        """Record a failure to connect to a node; the caller raises the error."""
+        # peewee turns a `TurnedAway` into its base class, and keeps the original as `orig`.
         turned_away = isinstance(getattr(exc, "orig", exc), TurnedAway)
         if turned_away or not isinstance(exc, Exception):
             node.breaker.let_go()
             return
         found = self.diagnosis.meaning(exc)
         cause = self.diagnosis.cause(exc)
-        # A node that is out already stays out, whatever a try on it has met.
+        # A node that is already ejected stays out after any failed try.
         if node.breaker.open or self.diagnosis.ejects(node, exc):
             node.failed(cause)
         elif found in NO_CONNECTION:
@@ -160,10 +160,10 @@ class ReplicaConnections:
                 exc.args = explained(exc.args, node.label)  # the server does not name itself
 
     def holds_above(self, node: Node) -> bool:
-        """Whether this thread holds a connection for which others that hold one of this node may wait.
+        """Return whether this thread holds a connection that comes after this node's in the locking order.
 
-        Threads that hold one pool's connection and wait for another's must all do so in one order, or they
-        wait for each other: replicas, then the primary for reading, then the primary.
+        Threads that hold a connection and wait for another pool's could deadlock, so they may wait only
+        in this order: replicas, then the primary for reading, then the primary for writing.
         """
         if self.primary.conn is not None:
             return True
@@ -172,11 +172,11 @@ class ReplicaConnections:
     def open_probe(
         self, node: Node, seconds: float, watch: Callable[[ServerConnection], None]
     ) -> ServerConnection:
-        """A connection for the prober alone, as the user's class opens them, but with time-outs of its own.
+        """Open a connection for the prober, through the user's class but with the prober's time-out.
 
         Parameters:
-            seconds: the longest that the prober waits.
-            watch: is given the connection before it is opened.
+            seconds: the prober's time limit for each step.
+            watch: called with the connection before it is opened.
         """
         database = self.make(node, watch)
         database.follow(self.primary.db)
@@ -194,10 +194,10 @@ class ReplicaConnections:
     def ask_wait(
         self, conn: ServerConnection, query: str, seconds: float | None
     ) -> tuple[object, ...] | Exception:
-        """The first row of the answer to a wait of the library's own, or the error in which the wait ended.
+        """Run a wait for a position, and return its first row or the error that ended the wait.
 
         Parameters:
-            seconds: how long the answer may take in all.
+            seconds: time limit for the whole answer.
 
         Raises:
             PeeweeException: the connection is lost.
@@ -205,7 +205,7 @@ class ReplicaConnections:
         try:
             return first_row(conn, query, seconds)
         except PeeweeException as exc:
-            # A limit on statements that the user has set ends our wait, and says nothing about the node.
+            # A statement time limit set by the user can end the wait; that says nothing about the node.
             if self.diagnosis.meaning(exc) != "statement":
                 raise
             failure: Exception = exc
@@ -214,11 +214,11 @@ class ReplicaConnections:
     # All of them
 
     def opened(self) -> list[NodeDatabase]:
-        """The databases of the nodes to which this thread has a connection."""
+        """Return the databases of the nodes to which this thread has a connection."""
         return [database for database in self.made() if database.is_open]
 
     def close(self) -> list[Exception]:
-        """Close all of this thread's connections to nodes; returns what went wrong."""
+        """Close all of this thread's connections to nodes; returns the errors."""
         failures: list[Exception] = []
         for database in self.opened():
             try:
@@ -231,30 +231,30 @@ class ReplicaConnections:
         return failures
 
     def made(self) -> list[NodeDatabase]:
-        """The databases of all nodes that anything has needed yet."""
+        """Return the node databases created so far."""
         made = [self.made_of(node) for node in self.cluster.nodes()]
         return [database for database in made if database is not None]
 
     def made_of(self, node: Node) -> NodeDatabase | None:
-        """The database of one node, if anything has needed it yet."""
+        """Return the database of one node, or None if it was not needed yet."""
         database = node.made
-        assert database is None or isinstance(database, NodeDatabase)  # `make` has made it
+        assert database is None or isinstance(database, NodeDatabase)  # `make` created it
         return database
 
-    # What the set of nodes waits for
+    # Upkeep of the set of nodes
 
     def await_lag(self) -> None:
-        """Before a scope with a bound on lag: start the prober, and wait for its first look at the nodes."""
+        """Start the prober and wait for its first round, before a scope with a lag limit."""
         prober = self.cluster.prober
         if prober is not None:
             prober.use(self)
             prober.wait_for_first_look(FIRST_LOOK_SECONDS)
 
     def attend(self, *, reads: bool = True) -> None:
-        """Do what the set of replicas waits for: try nodes again, warm them up, part with those that left.
+        """Do the upkeep of the replica set: retry ejected nodes, warm up new ones, close removed ones.
 
         Parameters:
-            reads: whether it is for a read; nothing else has to wait for nodes that are tried.
+            reads: whether the next statement is a read; others need not wait for retried nodes.
         """
         cluster, replicas = self.cluster, self.cluster.replicas
         if replicas.unwatched and reads and cluster.prober is not None:
@@ -266,12 +266,12 @@ class ReplicaConnections:
             self._part()
 
     def _part(self) -> None:
-        """Close this thread's idle connections to nodes that have left, and those in their pools."""
+        """Close this thread's idle connections to removed nodes, and the idle ones in their pools."""
         replicas = self.cluster.replicas
         closed = False
         for node in replicas.leaving:
             database = self.made_of(node)
-            # What is still being streamed from it is read to its end.
+            # A result that is still being streamed is read to its end.
             if database is not None and database.is_open and not database.open_conn.busy:
                 database.discard()
                 closed = True
@@ -282,15 +282,15 @@ class ReplicaConnections:
             replicas.part(node)
 
     def retry_ejected(self) -> None:
-        """Try the ejected nodes whose pause has ended and that nobody else is trying."""
+        """Try the ejected nodes whose pause has ended, except those being tried already."""
         now = Clock.monotonic()
         for node in self.cluster.replicas.ejected:
             if node.breaker.may_try(now):
-                database: NodeDatabase = node.database  # type: ignore[assignment]  # what `make` gave
+                database: NodeDatabase = node.database  # type: ignore[assignment]  # `make` created it
                 database.discard()
                 try:
                     self.open(node, database)
                 except MaxConnectionsExceeded:
                     node.breaker.let_go()
                 except PeeweeException:
-                    continue  # logged and remembered with the node
+                    continue  # `open` has logged and recorded it

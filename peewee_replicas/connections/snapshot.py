@@ -14,16 +14,16 @@ from .plain_database import NodeDatabase
 from .replica_connections import ReplicaConnections
 
 SNAPSHOT_SECONDS = 60
-"""How long a snapshot may last: an open one holds metadata locks and can stop its replica at a DDL."""
+"""Seconds a snapshot may last: while open it holds metadata locks, which can block replication at a DDL."""
 
 
 class Snapshot:
-    """A snapshot that begins with the first read of its scope, and never moves.
+    """A snapshot that begins with the first read of its scope and never moves to another node.
 
-    It has a connection of its own, so that nothing else that this thread or task reads falls into it.
+    It has its own connection, so that other reads of this thread or task stay outside it.
 
     Parameters:
-        here: tells threads, or tasks, apart.
+        here: identifies the current thread or task.
     """
 
     def __init__(self, here: Here) -> None:
@@ -36,28 +36,28 @@ class Snapshot:
         self._ends = 0.0
 
     def claim(self) -> bool:
-        """Whether this thread or task, and it alone, is to begin the snapshot."""
+        """Return True to the first caller only: its thread or task begins the snapshot."""
         with self._lock:
             if self._owner is not None:
                 return False
-            # Two threads on one connection would read each other's answers.
+            # Two threads on one connection would read each other's results.
             self._owner = self._here.current()
             return True
 
     def let_go(self) -> None:
-        """It could not be begun; another may."""
+        """Let another thread or task begin the snapshot, because this one failed to."""
         self._owner = None
 
     def begin(self, connections: ReplicaConnections, replica: Node, catch_up: CatchUp | None) -> bool:
-        """Begin on one node; False if that does not show yet what the read must see."""
-        # A database of its own has a state of its own, so other reads keep the node's usual connection.
+        """Begin the snapshot on one node; False if that node does not show yet what the read must see."""
+        # A separate database has its own state, so other reads keep the node's usual connection.
         database = connections.make(replica)
         connections.open(replica, database)
         conn = database.open_conn
         try:
             with __exception_wrapper__:
                 if catch_up is not None and not catch_up.known(replica, conn.server_identity):
-                    # A wait inside an open snapshot would be of no use.
+                    # Wait before the snapshot begins: an open one does not see what arrives later.
                     query = catch_up.query(replica, conn)
                     if not query or not catch_up.learn(
                         replica, conn, connections.ask_wait(conn, query, catch_up.answer_seconds(conn))
@@ -74,7 +74,7 @@ class Snapshot:
         return True
 
     def place(self) -> tuple[Node, NodeDatabase]:
-        """The node of the snapshot, and the database of the snapshot's own connection to it.
+        """Return the snapshot's node, and the database of its connection there.
 
         Raises:
             OperationalError: the snapshot has lasted too long, or belongs to another thread or task.
@@ -91,7 +91,7 @@ class Snapshot:
                 f"the snapshot on {self._label} has lasted longer than {SNAPSHOT_SECONDS} s and is over; "
                 "enter a new scope"
             )
-        assert self._replica is not None  # its owner has begun it
+        assert self._replica is not None  # its owner began it
         assert self._database is not None
         return self._replica, self._database
 
@@ -100,13 +100,13 @@ class Snapshot:
         return "a replica" if self._replica is None else self._replica.label
 
     def lost(self, exc: PeeweeException) -> OperationalError:
-        """The error to raise when its connection has failed: another node has another snapshot."""
+        """End the snapshot and return the error to raise after its connection failed."""
         label = self._label
         self.end()
         return OperationalError(f"the snapshot on {label} is lost, and cannot move to another node: {exc}")
 
     def end(self) -> None:
-        """Give the snapshot up; its connection is closed, whatever thread this is."""
+        """End the snapshot and close its connection, from any thread."""
         conn, self._conn = self._conn, None
         if conn is not None and self._database is not None:
             self._database.drop(conn)

@@ -1,4 +1,4 @@
-"""What the connections use of a database of one of this library's classes."""
+"""The type of the user's database, as far as the connections use it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class UserDatabase(Protocol):
     Attributes:
         plain_cursor: whether no subclass has a ``cursor()`` of its own.
         routing_arguments: the names of this library's arguments.
-        opening: how its connections are opened.
-        database, connect_params: the schema's name, and what else is handed to the driver.
+        opening: opens its connections.
+        database, connect_params: the schema's name, and the driver's other arguments.
     """
 
     plain_cursor: ClassVar[bool]
@@ -52,5 +52,5 @@ class _Stateful(Protocol):
 
 
 def thread_state(db: _Stateful) -> ThreadState:
-    """What peewee keeps for this thread of a database, and gives no public name."""
+    """Return peewee's state of this thread, for which peewee has no public name."""
     return db._state

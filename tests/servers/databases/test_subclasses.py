@@ -110,7 +110,7 @@ def test_connect_giving_another_connection_is_refused(make: Any, cluster: LocalC
     database = make(Plain)
     for work in (lambda: Person.get_by_id(1), lambda: Person.delete().execute(), database.connect):
         with pytest.raises(
-            ConfigurationError, match=r"Plain\._connect\(\) gave a Connection .*super\(\)\._connect"
+            ConfigurationError, match=r"Plain\._connect\(\) returned a Connection .*super\(\)\._connect"
         ):
             work()
     assert Person.table_exists.__self__ is Person
