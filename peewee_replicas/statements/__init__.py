@@ -1,1 +1,1 @@
-"""What a statement is, from its text alone."""
+"""Classify statements by their text alone."""

@@ -1,7 +1,7 @@
-"""What kind of statement an SQL text is, from the text alone.
+"""Classify an SQL text by the text alone.
 
-A text is a ``read`` only if it is proven to be one, however the server reads its quotes. In doubt it is
-something else, and goes to the primary.
+A text is a ``read`` only if that is proven for every way in which the server may read its quotes. In doubt
+it is something else, and goes to the primary.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .verbs import COMPOUND, examine, long_write
 __all__ = ["Classifier", "Dialect", "Kind", "Statement"]
 
 KEEP_LENGTH: Final = 8 * 1024
-"""Characters: longer texts are classified each time, as few of them come twice."""
+"""The longest text to remember, in characters. Few longer texts are used twice."""
 KEEP_ENTRIES: Final = 4096
-"""So many texts are remembered at most."""
+"""The greatest number of texts to remember."""
 KEEP_CHARACTERS: Final = 4 * 1024 * 1024
-"""So many characters the remembered texts have together at most."""
+"""The greatest total length of the remembered texts, in characters."""
 KEEP_DEMOTED: Final = 4096
-"""So many texts are remembered at most that a server has refused as writes."""
+"""The greatest number of texts to remember that a server has refused as writes."""
 
 _DEMOTED = Statement("unknown", "a server has refused this text as a write")
 _NO_TEXT = Statement("unknown", "bytes, not text")
@@ -37,21 +37,21 @@ _NAME = re.compile(r"[\w$]+(\.[\w$]+)?", re.ASCII)
 
 
 class Classifier:
-    """Tells what kind of statement a text is, and remembers texts it has seen.
+    """Classifies statements, and remembers the results for recent texts.
 
     Parameters:
-        dialect: the servers the text may go to. ``None`` stands for MySQL or MariaDB, not known yet:
-            what is proven then is proven for both.
+        dialect: the kind of server the text may go to. ``None`` means MySQL or MariaDB, not known yet;
+            proofs then hold for both.
         pure_functions: stored functions that the user vouches for: ``"f"`` for ``f(…)`` and
             ``"schema.f"`` for ``schema.f(…)``, in any case and any quotes.
-        version: the server's version, as it greets with it. Without one, a function counts as built in
-            only if it is so in every release.
+        version: the server's version, as in its greeting. Without it, a function counts as built in only
+            if it is built in in every release.
 
     Attributes:
-        rules: what is known of the servers now. Each statement has the rules it was classified by.
+        rules: what is known about the servers now. Each statement has the rules it was classified by.
 
     Raises:
-        ValueError: a dialect or a function's name that cannot be.
+        ValueError: the dialect or a function's name is invalid.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Classifier:
         if dialect not in (None, "mysql", "mariadb", "sqlite"):
             raise ValueError(f"dialect must be 'mysql', 'mariadb', 'sqlite' or None, not {dialect!r}")
         self._vouched = _vouched(pure_functions)
-        # The servers met so far; without any, `rules` hold on every server that it can be.
+        # The servers seen so far. Before the first one, `rules` hold on every possible server.
         self._servers: frozenset[tuple[Dialect, str]] = frozenset()
         self.rules = rules_for(dialect, version, self._vouched)
         if dialect is not None and version:
@@ -72,19 +72,18 @@ class Classifier:
         self._lock = new_lock()
 
     def learn_server(self, dialect: Dialect, version: str) -> None:
-        """Take into account that statements go to a server of this dialect and version.
+        """Record that statements go to a server of this dialect and version.
 
-        A function counts as built in only if it is so on every server met: what one of them runs as a
-        read could call a stored function on another. A version that was met once stays in force until
-        the program ends, since connections to it may still be open. Texts that a server has refused as
-        writes stay refused.
+        A function counts as built in only if every server seen so far has it: a read on one of them could
+        call a stored function on another. A version counts until the program ends, since connections to
+        such a server may still be open. Texts that a server has refused as writes stay refused.
 
         Parameters:
-            dialect: the server's.
-            version: as the server greets with it; ``""`` if it tells none.
+            dialect: the server's dialect.
+            version: as in the server's greeting; ``""`` if it has none.
         """
         if (dialect, version) in self._servers:
-            return  # called for each new connection, and nearly always without news
+            return  # the usual case: this is called for each new connection
         with self._lock:
             learnt = rules_for(dialect, version, self._vouched)
             rules = self.rules & learnt if self._servers else learnt
@@ -94,23 +93,23 @@ class Classifier:
                 self._recent, self._older, self._characters = {}, {}, 0
 
     def classify(self, sql: str) -> Statement:
-        """What `sql` is, a template: its placeholders are not filled in yet."""
+        """Classify `sql`, a template whose placeholders are not filled in yet."""
         found = self._recent.get(sql)
         if found is not None:
             return found
         return self._miss(sql)
 
     def classify_sent(self, sql: str) -> Statement:
-        """What `sql` is, as it goes over the wire: a percent sign is an operator."""
+        """Classify `sql` as it is sent to the server, where a percent sign is an operator."""
         return self._now_or_demoted(sql, long_write(sql) or _classify(sql, self.rules))
 
     def demote(self, sql: str) -> None:
-        """From now on `sql` is not a read: a server has refused it as a write."""
+        """Record that a server has refused `sql` as a write: from now on it is not a read."""
         with self._lock:
             key = _digest(sql)
             self._demoted.pop(key, None)
             while len(self._demoted) >= KEEP_DEMOTED:
-                # Of a copy, since a signal handler's statement may be demoted at the same time.
+                # Iterate over a copy, because a signal handler may demote a statement at the same time.
                 self._demoted.pop(next(iter(list(self._demoted))), None)
             self._demoted[key] = None
             self._older.pop(sql, None)
@@ -126,13 +125,13 @@ class Classifier:
         if len(sql) > KEEP_LENGTH:
             return self._now_or_demoted(sql, found)
         with self._lock:
-            # Under the lock, so that neither a text demoted meanwhile nor one found by rules that do not
-            # hold any more is kept as a read.
+            # Under the lock, because the text may have been demoted or the rules may have changed since;
+            # it must not be remembered as a read then.
             found = self._now_or_demoted(sql, found)
             if rules is not self.rules:
                 return found
             if len(self._recent) >= KEEP_ENTRIES // 2 or self._characters >= KEEP_CHARACTERS // 2:
-                # Two halves, of which the older is dropped: texts in use are in the newer one again by then.
+                # Drop the older half. Texts still in use have been copied to the newer half by now.
                 self._older, self._recent, self._characters = self._recent, {}, 0
             self._recent[sql] = found
             self._characters += len(sql)
@@ -147,7 +146,7 @@ class Classifier:
         filled = fill_placeholders(sql)
         if filled is not None:
             return _classify(filled, rules)
-        # The driver may still be able to send it, so a write is called a write; but it is never a read.
+        # The driver may still be able to send it. So a write counts as a write, but nothing as a read.
         found = _classify(sql, rules)
         return _FORMAT if RANK[found.kind] < RANK["unknown"] else found
 
@@ -179,9 +178,9 @@ def _digest(sql: str) -> bytes:
 
 
 def _classify(text: str, rules: Rules) -> Statement:
-    """The strictest of what `text` is under each quoting mode: the server's own mode is not known."""
+    """Return the strictest result over all quoting modes, because the server's own mode is unknown."""
     each = [_under(text, rules, mode) for mode in quoting_modes(text, rules.dialect)]
-    # What is a name under one mode can be a piece of a literal under the server's own.
+    # A name under one mode can be a piece of a literal under the server's mode.
     agreed = all(found == each[0] for found in each)
     findings = each[0]
     for found in each[1:]:
@@ -190,7 +189,7 @@ def _classify(text: str, rules: Rules) -> Statement:
 
 
 def _under(text: str, rules: Rules, mode: QuotingMode) -> Findings:
-    """What `text` is under one quoting mode."""
+    """Classify `text` under one quoting mode."""
     tokens = lex(text, rules.dialect, mode)
     findings = examine(tokens, rules)
     if findings.reason == COMPOUND:
@@ -207,7 +206,7 @@ def _under(text: str, rules: Rules, mode: QuotingMode) -> Findings:
 
 
 def _next_statement(tokens: Iterator[Token]) -> Token | None:
-    """The first token behind the semicolons that end a statement."""
+    """Return the first token after the semicolons that end a statement."""
     for token in tokens:
         if token.kind != OP or token.text != ";":
             return token

@@ -1,18 +1,18 @@
-"""What is known of names before a parenthesis, by server and release. Data, and the rules made of it.
+"""Built-in functions by server and release, and the rules that the read proof derives from them.
 
-*Pure* means that the result depends on the arguments, the data, the clock or chance alone, and that the
-call changes nothing. A name that a server does not have built in calls a stored function there, which
-can do anything. So each name carries the releases that have it. Names that came with a release before
-the first stable one of its series are listed under that first stable one.
+*Pure* means a function without side effects, whose result depends only on its arguments, the data, the
+clock or chance. If a server does not have a name built in, the name calls a stored function, which can do
+anything. So each name is listed with the releases that have it. A name that was added before the first
+stable release of its series is listed under that first stable release.
 
-How the lists were made: on MariaDB 10.5, 10.11 and 11.8 and on MySQL 9.7 every name in the server's
-program file was called, and error 1305 told which of them are not built in. Other releases follow the
-servers' manuals and sources. A release newer than all of these counts as having what the newest has.
+How the lists were made: on MariaDB 10.5, 10.11 and 11.8 and on MySQL 9.7, every name in the server's
+binary was called, and error 1305 showed which are not built in. Other releases follow the servers'
+manuals and sources. A release newer than all of these is assumed to have what the newest has.
 
-Some names look pure and are left out: ``EXTRACTVALUE`` and ``UPDATEXML``, whose paths can name user
-variables; MariaDB's ``DEFAULT``, which can advance a sequence; MariaDB's ``POINT`` and its kin, which
-call a stored function if the number of arguments is not theirs; and ``JSON_TABLE`` on MariaDB, which is
-built in only where a table can stand.
+Some names look pure but are left out: ``EXTRACTVALUE`` and ``UPDATEXML``, because their paths can name
+user variables; MariaDB's ``DEFAULT``, which can advance a sequence; MariaDB's ``POINT`` and similar
+constructors, which call a stored function if the number of arguments is wrong; and ``JSON_TABLE`` on
+MariaDB, which is built in only in the place of a table.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ ST_BOUNDARY ST_ISRING ST_POINTONSURFACE ST_RELATE SUBSTR_ORACLE TOUCHES TRIM_ORA
     "11.7.2": "UUID_V4 UUID_V7 VEC_DISTANCE_COSINE VEC_DISTANCE_EUCLIDEAN VEC_FROMTEXT VEC_TOTEXT",
     "11.8.2": "FORMAT_BYTES VEC_DISTANCE",
 }
-# Deprecated since 10.10; taken for removed where the lists could not be tried.
+# Deprecated since 10.10. Assumed to be removed in releases on which the lists could not be tested.
 _MARIADB_REMOVED = {"12.0.0": "DES_DECRYPT DES_ENCRYPT"}
 
 _SQLITE = """
@@ -149,8 +149,8 @@ STRING_AGG SUBSTR SUBSTRING SUM TAN TANH TIME TIMEDIFF TOTAL TRIM TRUNC TYPEOF U
 UNISTR_QUOTE UNIXEPOCH UNLIKELY UPPER ZEROBLOB _PW_JSON_CONTAINS
 """
 
-# Words of the grammar that no stored function can be called by without quotes or a schema. A parenthesis
-# or a list parameter behind one is no call.
+# Reserved words. A stored function with such a name can be called only with quotes or a schema, so a
+# parenthesis or a list parameter after the bare word is no call.
 _WORDS = """
 ALL AND AS BETWEEN BIGINT BINARY BIT BLOB BOTH BY CASE CHARACTER DATETIME DEC DECIMAL DISTINCT
 DISTINCTROW DIV DOUBLE ELSE ENUM EXISTS FIXED FLOAT FLOAT4 FLOAT8 FROM GROUP HAVING HIGH_PRIORITY
@@ -182,9 +182,9 @@ UNION USING VALUES WHEN WHERE
 SQLITE_PURE: Final = frozenset(_SQLITE.split())
 SQLITE_WORDS: Final = frozenset(_SQLITE_WORDS.split())
 
-# The functions below are never pure, on any release, and a list of `pure_functions` cannot make them so.
+# The functions below are never pure, on any release, even if the user lists them in `pure_functions`.
 
-# The server's read-only guard refuses none of these, and on a replica each is wrong.
+# The server's read-only guard allows all of these, but each would give a wrong result on a replica.
 LOCKING: Final = frozenset(
     (
         "GET_LOCK",
@@ -200,7 +200,7 @@ LOCKING: Final = frozenset(
         "VERSION_TOKENS_UNLOCK",
     )
 )
-# What these tell belongs to one session, so that another connection gives another answer.
+# The results of these belong to one session: another connection returns something else.
 SESSION: Final = frozenset(
     (
         "CONNECTION_ID",
@@ -217,7 +217,7 @@ SESSION: Final = frozenset(
 )
 WRITING: Final = frozenset(("NEXTVAL", "SETVAL"))
 SQLITE_SESSION: Final = frozenset(("CHANGES", "LAST_INSERT_ROWID", "TOTAL_CHANGES"))
-# These reach outside the database: an editor, a file, a library.
+# These act outside the database: they open an editor, write a file or load a library.
 SQLITE_UNKNOWN: Final = frozenset(("EDIT", "FTS3_TOKENIZER", "LOAD_EXTENSION", "WRITEFILE"))
 
 # Functions, most of them loadable, that change a server's settings, files, keys or replication.
@@ -240,13 +240,13 @@ WRITING_PREFIXES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the read proof has to know of the servers a text may go to.
+    """What the read proof needs to know about the servers that a text may be sent to.
 
     Attributes:
-        dialect: which servers; ``None`` stands for MySQL or MariaDB.
-        pure: the built-in functions that only read, in capitals.
-        words: words of the grammar, in capitals, that never call a function.
-        vouched: stored functions that the user calls pure, in small letters.
+        dialect: the kind of server; ``None`` means either MySQL or MariaDB.
+        pure: the built-in functions that only read, in upper case.
+        words: reserved words, in upper case, that never call a function.
+        vouched: stored functions that the user declares pure, in lower case.
     """
 
     dialect: Dialect | None
@@ -259,7 +259,7 @@ class Rules:
         return self.dialect == "sqlite"
 
     def __and__(self, other: Rules) -> Rules:
-        """The rules that hold on the servers of both."""
+        """Return the rules that hold on both sets of servers."""
         return Rules(
             self.dialect if self.dialect == other.dialect else None,
             self.pure & other.pure,
@@ -268,7 +268,7 @@ class Rules:
         )
 
 
-# Every release of a server that the lists cover, for when its version is not known.
+# All releases that the lists cover. Used if a server's version is unknown.
 _ANY_RELEASE = {
     "mysql": Span(Version(5, 7, 9), Version(999, 0, 0)),
     "mariadb": Span(Version(10, 3, 7), Version(999, 0, 0)),
@@ -276,13 +276,13 @@ _ANY_RELEASE = {
 
 
 def rules_for(dialect: Dialect | None, version: str = "", vouched: Iterable[str] = ()) -> Rules:
-    """The rules for one server.
+    """Return the rules for one server.
 
     Parameters:
         dialect: ``None`` keeps only what MySQL and MariaDB have in common.
-        version: as the server greets with it. If it cannot be told from that, only names count that
-            every release has.
-        vouched: stored functions that the user calls pure, in small letters.
+        version: as in the server's greeting. If no version can be read from it, only names that every
+            release has are included.
+        vouched: stored functions that the user declares pure, in lower case.
     """
     names = frozenset(vouched)
     if dialect == "sqlite":

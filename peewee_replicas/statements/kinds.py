@@ -1,4 +1,4 @@
-"""The kinds of statements, and what is said of one statement."""
+"""The kinds of statements, and the result of classifying one statement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RANK: Final[dict[Kind, int]] = {
     "write": 5,
     "transaction": 6,
 }
-"""How strict each kind is: of two findings about one statement, the stricter one counts."""
+"""How strict each kind is: of two findings about one statement, the stricter wins."""
 
 NAMED_LOCK: Final = "a named lock"
 USER_VARIABLE: Final = "a user variable"
@@ -28,15 +28,15 @@ TEMPORARY_TABLE: Final = "a temporary table"
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a statement is, from its text alone.
+    """The classification of a statement, from its text alone.
 
     Attributes:
         kind: the statement kind.
-        reason: why it is of that kind, in words. Shows no literal of the text.
-        effect: what running it leaves on its connection that changes later SELECTs there;
-            ``""`` for nothing.
-        rules: what was known of the servers when it was classified. Once the classifier has learnt of a
-            server with other functions it has other rules, and the text has to be classified again.
+        reason: why it is of that kind, in words, without any literal of the text.
+        effect: the state that it leaves on its connection and that changes later SELECTs there; ``""`` if
+            there is none.
+        rules: the rules it was classified by. When the classifier learns of a server with other functions,
+            its rules change, and the text must be classified again.
     """
 
     kind: Kind
@@ -47,17 +47,17 @@ class Statement:
 
 @dataclass(slots=True)
 class Findings:
-    """What has been found out about a statement so far.
+    """What is known about a statement so far.
 
-    Findings can only become stricter. So a part of a text that looks harmless never hides one that is not,
-    whatever their order.
+    Findings can only become stricter. So a harmless part of a text never hides a harmful one, whatever
+    their order.
 
     Attributes:
         kind: the strictest kind so far.
         reason: why, with an ellipsis for `name`.
         effect: the first effect that was found, with an ellipsis for `effect_name`.
-        name, effect_name: names out of the text. They are kept apart because a reason can show them only
-            where they are names for sure, and no pieces of a literal.
+        name, effect_name: names from the text. They are kept separately because a reason may show them only
+            if they are certainly names and not pieces of a literal.
     """
 
     kind: Kind
@@ -67,22 +67,22 @@ class Findings:
     effect_name: str = ""
 
     def note(self, kind: Kind, reason: str, effect: str = "", name: str = "", effect_name: str = "") -> None:
-        """Add one finding: the stricter kind and the first effect are kept."""
+        """Add one finding; keep the stricter kind and the first effect."""
         if RANK[kind] > RANK[self.kind]:
             self.kind, self.reason, self.name = kind, reason, name
         if effect and not self.effect:
             self.effect, self.effect_name = effect, effect_name
 
     def merge(self, other: Findings) -> None:
-        """Add what was found out about a part of the statement, or under another quoting mode."""
+        """Add the findings about a part of the statement, or under another quoting mode."""
         self.note(other.kind, other.reason, other.effect, other.name, other.effect_name)
 
     def statement(self, rules: Rules, *, show_names: bool) -> Statement:
-        """The result, which does not change any more.
+        """Return the final classification.
 
         Parameters:
-            rules: what the findings were made by.
-            show_names: whether what looks like a name in the text is one for sure.
+            rules: the rules that the findings are based on.
+            show_names: whether what looks like a name in the text certainly is a name.
         """
         reason, effect = self.reason, self.effect
         if show_names:

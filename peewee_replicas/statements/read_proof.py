@@ -1,8 +1,8 @@
-"""Proves that a query only reads, or says what stands in the way.
+"""Prove that a query only reads, or report what prevents the proof.
 
-A query counts as a read until something in it is found that is not known to be harmless. One pass over the
-tokens, without recursion and with little state per open parenthesis, so that no text is too long or too
-deeply nested.
+A query counts as a read until something in it is found that is not known to be harmless. It takes one pass
+over the tokens, without recursion and with little state per open parenthesis, so no text is too long or
+too deeply nested.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _SESSION_VARIABLE_NAMES = """
 LAST_INSERT_ID IDENTITY INSERT_ID WARNING_COUNT ERROR_COUNT LAST_GTID GTID_SEQ_NO IN_TRANSACTION
 PSEUDO_THREAD_ID PROXY_USER EXTERNAL_USER RAND_SEED1 RAND_SEED2
 """
-# What these tell belongs to one session, so that another connection gives another answer.
+# The values of these belong to one session: another connection returns something else.
 _SESSION_VARIABLES = frozenset(_SESSION_VARIABLE_NAMES.split())
-# These can be called without parentheses.
+# These can be called without parentheses, so they are looked for as bare words.
 _WHO = frozenset(("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER", "SYSTEM_USER"))
 _WRITERS = frozenset(("INSERT", "REPLACE", "UPDATE", "DELETE", "MERGE"))
-# The words that can make a query something else than a read, wherever they stand.
+# Words that can turn a query into something other than a read, wherever they appear.
 _WATCHED = (
     frozenset(("FOR", "INTO", "LOCK", "PROCEDURE", "SQL_CALC_FOUND_ROWS", "ANY", "SOME"))
     | QUERY_VERBS
@@ -48,7 +48,7 @@ _NOTHING = Token("", "", False)
 
 
 class Scan:
-    """One pass over the tokens of a statement. :meth:`run` adds to :attr:`findings` what it meets."""
+    """One pass over the tokens of a statement. :meth:`run` adds what it finds to :attr:`findings`."""
 
     __slots__ = (
         "_begun",
@@ -67,19 +67,19 @@ class Scan:
         self.findings = findings
         self._last = _NOTHING
         self._last_but_one = _NOTHING
-        self._last_is_dotted = False  # the last token is a name behind a dot
-        self._undecided = ""  # the last word, if the next token decides what it means
-        # For each open parenthesis: "WITH" in a list of WITH's names, "SUBSTRING" in a call of that, else "".
+        self._last_is_dotted = False  # the last token is a name after a dot
+        self._undecided = ""  # the last word, if the next token decides its meaning
+        # For each open parenthesis: "WITH" in a WITH clause, "SUBSTRING" in a call of SUBSTRING, else "".
         self._inside: list[str] = [""]
         self._schema_name = ""
-        self._begun = False  # the first token behind the leading parentheses was met
+        self._begun = False  # the first token after the leading parentheses was seen
 
     def run(self, tokens: Iterable[Token], query: bool = True) -> None:
-        """Look at all of `tokens`.
+        """Examine all of `tokens`.
 
         Parameters:
-            tokens: those of one statement.
-            query: whether they have to begin a query. Otherwise they are a part of a statement.
+            tokens: the tokens of one statement.
+            query: whether they must begin a query. If not, they are a part of a statement.
         """
         self._begun = not query
         last = self._last
@@ -93,7 +93,7 @@ class Scan:
             if kind == WORD:
                 upper = text.upper()
                 if dotted:
-                    self._name_behind_dot(upper)
+                    self._name_after_dot(upper)
                 if upper in _WATCHED and not (dotted and not gap):
                     self._watched(upper)
                 elif self.rules.sqlite:
@@ -105,7 +105,7 @@ class Scan:
                 self._param()
             elif kind == QUOTED:
                 if dotted:
-                    self._name_behind_dot(text.upper())
+                    self._name_after_dot(text.upper())
                 elif self.rules.sqlite:
                     self._sqlite_name(text.lower())
             elif kind == UNREADABLE:
@@ -121,7 +121,7 @@ class Scan:
         if token.kind != WORD or token.text.upper() not in QUERY_VERBS:
             self.findings.note("unknown", "no known query begins with …", name=shown(token))
 
-    def _name_behind_dot(self, upper: str) -> None:
+    def _name_after_dot(self, upper: str) -> None:
         if upper in _AFTER_DOT and self.rules.dialect in (None, "mariadb"):
             self.findings.note(*_AFTER_DOT[upper])
 
@@ -160,7 +160,7 @@ class Scan:
             self.findings.note("write", "NEXT VALUE FOR advances a sequence")
 
     def _decide(self, token: Token) -> None:
-        """Note what the last word means, now that the token behind it is known."""
+        """Note what the last word means, now that the token after it is known."""
         word, self._undecided = self._undecided, ""
         upper = token.text.upper() if token.kind in (WORD, QUOTED) else ""
         note = self.findings.note
@@ -208,7 +208,7 @@ class Scan:
             self.findings.note("session", f"@@{upper.lower()} belongs to the session")
         else:
             self.findings.note("query", "@@… can differ between nodes", name=token.text)
-        # In @@session.last_insert_id the name behind the dot has to be looked at as well.
+        # In @@session.last_insert_id the name after the dot must be examined too.
         self._undecided = "@@."
 
     def _operator(self, token: Token) -> None:
@@ -256,14 +256,14 @@ class Scan:
             self.findings.note("query", f"{lower} is about the connection")
 
     def _param(self) -> None:
-        # The driver sends a list as (1,2), and behind a name that would be a call.
+        # The driver sends a list as (1,2), which would be a call if it followed a name.
         last = self._last
         named = last.kind == QUOTED or (last.kind == WORD and not self._calls_nothing(last.text.upper()))
         if named and not self.rules.sqlite:
-            self.findings.note("unknown", "a placeholder right behind the name …", name=shown(last))
+            self.findings.note("unknown", "a placeholder right after the name …", name=shown(last))
 
     def _calls_nothing(self, upper: str) -> bool:
-        """Whether the last word cannot be the name of a function, if a parenthesis follows it."""
+        """Return whether the last word calls no function even if a parenthesis follows it."""
         if self._last_is_dotted:
             return False
         before = self._last_but_one
@@ -274,11 +274,11 @@ class Scan:
         )
 
     def _call(self, name: Token, gap: bool) -> None:
-        """Look at `name` before a parenthesis, which may call a function.
+        """Examine a name before a parenthesis, which may call a function.
 
         Parameters:
             name: a word or a quoted name.
-            gap: whether white space or a comment stands between the two.
+            gap: whether white space or a comment separates the name from the parenthesis.
         """
         upper = name.text.upper()
         if self._dangerous(upper):
@@ -286,7 +286,7 @@ class Scan:
         unquoted = name.kind == WORD
         if unquoted and upper in self.rules.words and not self._last_is_dotted:
             return
-        # With a gap, in quotes or behind a schema, MySQL and MariaDB take a stored function of that name.
+        # With a gap, in quotes or after a schema, MySQL and MariaDB call a stored function of that name.
         if (unquoted and not self._last_is_dotted and upper in self.rules.pure) and (
             not gap or self.rules.sqlite
         ):
@@ -296,21 +296,21 @@ class Scan:
         if self._inside[-1] == "WITH" and not self._last_is_dotted:
             return  # WITH name (columns)
         if self._calls_nothing(upper if unquoted else ""):
-            return  # (SELECT 1) name (columns), CAST(a AS CHAR(3)), a word of the grammar
+            return  # (SELECT 1) name (columns), CAST(a AS CHAR(3)), a reserved word
         if upper in ("ANY", "SOME") and unquoted and not self._last_is_dotted:
-            return  # ANY (SELECT …): the token behind the parenthesis decides
+            return  # ANY (SELECT …): the token after the parenthesis decides
         schema = f"{self._schema_name}." if self._last_is_dotted else ""
         if f"{schema}{name.text}".lower() in self.rules.vouched:
             return
         if not name.text.isascii():
-            # Servers can take letters with accents for those without, and so the name for a built-in one.
+            # Servers can treat accented letters as plain ones, and so match the name to a built-in function.
             self.findings.note("unknown", "the function name … may be folded", name=shown(name))
             return
         why = " (called with a space, by a quoted or a qualified name)" * (upper in self.rules.pure)
         self.findings.note("query", f"…() is not known to be pure{why}", name=name.text)
 
     def _dangerous(self, upper: str) -> bool:
-        """Whether a function is known to do more than read, in any spelling; notes it."""
+        """Note a function that is known to do more than read, in any spelling; return whether it is one."""
         note = self.findings.note
         if self.rules.sqlite:
             if upper in functions.SQLITE_SESSION:

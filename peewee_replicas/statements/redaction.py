@@ -1,6 +1,6 @@
-"""How a message shows a statement, without the values in it, and an argument, without what may be a secret.
+"""Prepare statements and arguments for messages: statements without values, arguments without secrets.
 
-The text that goes to a server holds the parameters, and those can be passwords and people's data. Messages
+The text that goes to a server contains the parameters, which can be passwords and personal data. Messages
 are logged, mailed and stored, so they show a question mark for each value.
 """
 
@@ -10,11 +10,11 @@ import re
 from typing import Final
 
 LIMIT: Final = 200
-"""Characters that a message shows of a statement."""
+"""The number of characters of a statement that a message shows."""
 
 _CUT: Final = "…"
 _WORD: Final = re.compile(r"[\w. +-]{0,40}|[\w.-]+:[0-9]{1,5}")
-# Only what all servers read alike, whatever their sql_mode. Left out, and so never shown or passed over:
+# Only what all servers read alike, whatever their sql_mode. These do not match, so the text is cut off there:
 # literals with a backslash, executable comments, hints with quotes, brackets, dollar quotes, and a "--" that
 # is a comment to SQLite alone.
 _PIECE = re.compile(
@@ -28,16 +28,15 @@ _PIECE = re.compile(
 
 
 def redacted(text: str | bytes, limit: int = LIMIT) -> str:
-    """The statement `text` on one line, with a question mark for each literal and without comments.
+    """Return the statement `text` on one line, with a question mark for each literal and without comments.
 
-    Names and words of the language stay. The rest is cut off, with an ellipsis, at the first place that
-    servers could read in different ways, such as a quote that is never closed or a literal with a
-    backslash: behind it, nobody knows what is a value. It takes no longer for a long text than for one
-    that is a few times as long as what is shown.
+    Names and keywords stay. At the first place that servers could read in different ways, such as a quote
+    that is never closed or a literal with a backslash, the rest is replaced by an ellipsis: after it, it is
+    unknown what is a value. Only the beginning of a long text is read, so the time is bounded.
 
     Parameters:
         text: the statement, with its values or with placeholders. Bytes are read as Latin-1.
-        limit: how many characters are shown at most.
+        limit: the greatest number of characters to show.
     """
     start = text[: 20 * limit]
     source = start if isinstance(start, str) else bytes(start).decode("latin1")
@@ -49,7 +48,7 @@ def redacted(text: str | bytes, limit: int = LIMIT) -> str:
         if match.lastgroup == "gap":
             gap = True
             continue
-        # Two servers in three take double quotes for a string; before or behind a dot it is a name to all.
+        # To some servers, text in double quotes is a string; next to a dot, it is a name to all of them.
         name = match.lastgroup == "quoted" and (shown.endswith(".") or source[at : at + 1] == ".")
         if match.lastgroup == "value" or (match.lastgroup == "quoted" and not name):
             part = "" if shown.endswith("?") and not gap else "?"  # 'it''s' is one value
@@ -61,9 +60,9 @@ def redacted(text: str | bytes, limit: int = LIMIT) -> str:
 
 
 def shown(value: object) -> str:
-    """A wrong argument as a message shows it: numbers and words as they are, of all else the type.
+    """Return a wrong argument as messages show it: numbers and words unchanged, otherwise only the type.
 
-    A URL, a dict or an object may hold a password.
+    A URL, a dict or an object may contain a password.
     """
     simple = value is None or isinstance(value, (bool, int, float))
     if simple or (isinstance(value, str) and _WORD.fullmatch(value)):

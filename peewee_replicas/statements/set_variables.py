@@ -1,4 +1,4 @@
-"""What a SET statement changes: the session, the server, an account or a transaction."""
+"""Find out what a SET statement changes: the session, the server, an account or a transaction."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ slow_query_log sort_buffer_size sql_log_off sql_notes sql_safe_updates sql_warni
 updatable_views_with_limit wait_timeout
 """
 HARMLESS: Final = frozenset(_HARMLESS_NAMES.split())
-"""Session variables that cannot change what a SELECT returns. ``sql_log_bin`` is not one of them:
-what is written without it never comes to a replica."""
+"""Session variables that cannot change what a SELECT returns. ``sql_log_bin`` is not listed: a write
+without it never reaches a replica."""
 
 _GLOBAL = frozenset(("GLOBAL", "PERSIST", "PERSIST_ONLY"))
 _LOCAL = frozenset(("SESSION", "LOCAL"))
 
 
 def examine_set(tokens: Iterable[Token]) -> Findings:
-    """What the tokens behind the word SET say."""
+    """Return the findings about the tokens after the word SET."""
     findings = Findings("session", "SET belongs to the session")
     for assignment in _assignments(tokens):
         _examine_assignment(assignment, findings)
@@ -39,7 +39,7 @@ def examine_set(tokens: Iterable[Token]) -> Findings:
 
 
 def _assignments(tokens: Iterable[Token]) -> Iterator[list[Token]]:
-    """The first tokens of each assignment; commas separate them."""
+    """Yield the first tokens of each assignment; commas separate assignments."""
     depth = 0
     assignment: list[Token] = []
     for token in tokens:
@@ -49,7 +49,7 @@ def _assignments(tokens: Iterable[Token]) -> Iterator[list[Token]]:
                 yield assignment
                 assignment = []
                 continue
-        if len(assignment) < 8:  # the name of what is set ends before this; values can be very long
+        if len(assignment) < 8:  # enough for the name of the variable; values can be very long
             assignment.append(token)
     yield assignment
 

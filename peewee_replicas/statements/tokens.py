@@ -1,6 +1,6 @@
-"""Cuts SQL text into tokens, in one linear pass per quoting mode.
+"""Split SQL text into tokens, in one linear pass per quoting mode.
 
-The lexer is stricter than any server: whatever it does not know becomes an ``UNREADABLE`` token,
+The lexer is stricter than any server: whatever it does not recognise becomes an ``UNREADABLE`` token,
 and a text with such a token is never proven to be a read.
 """
 
@@ -25,7 +25,7 @@ EXECUTABLE: Final = "executable"
 UNREADABLE: Final = "unreadable"
 
 PLACEHOLDER: Final = "\x01"
-"""What :func:`fill_placeholders` puts in place of a placeholder; no server takes it as SQL."""
+"""What :func:`fill_placeholders` substitutes for a placeholder; no server accepts it as SQL."""
 
 
 class Token(NamedTuple):
@@ -33,9 +33,9 @@ class Token(NamedTuple):
 
     Attributes:
         kind: one of the constants above.
-        text: its text; a quoted name has lost its quotes, and what is unreadable says why.
-        gap: whether white space or a comment stands before it. Decides whether ``count (1)`` calls
-            the built-in function or a stored one.
+        text: its text; for a quoted name without the quotes, for an unreadable token the reason.
+        gap: whether white space or a comment precedes it. It decides whether ``count (1)`` calls the
+            built-in function or a stored one.
     """
 
     kind: str
@@ -44,12 +44,12 @@ class Token(NamedTuple):
 
 
 def shown(token: Token) -> str:
-    """How a message shows `token`: a name or a sign as it is, a literal as a question mark."""
+    """Return `token` as messages show it: a name or an operator unchanged, a literal as a question mark."""
     return ascii(token.text) if token.kind in (WORD, QUOTED, OP) else "'?'"
 
 
 class QuotingMode(NamedTuple):
-    """How a server reads quotes. Its ``sql_mode`` decides that, which a text does not show."""
+    """How a server reads quotes. This depends on its ``sql_mode``, which a text does not show."""
 
     ansi_quotes: bool = False
     backslash_escapes: bool = True
@@ -59,10 +59,10 @@ _FORMAT = re.compile(r"%(%|s|\(\w+\)s)?")
 
 
 def fill_placeholders(template: str) -> str | None:
-    """The text that the driver sends, with :data:`PLACEHOLDER` in place of each parameter.
+    """Return the text that the driver sends, with :data:`PLACEHOLDER` in place of each parameter.
 
-    ``None`` if a percent sign is none of ``%s``, ``%(name)s`` and ``%%``: what the driver makes of
-    such a text depends on the parameters.
+    Returns ``None`` if a percent sign is not part of ``%s``, ``%(name)s`` or ``%%``: what the driver makes
+    of such a text depends on the parameters.
     """
     if PLACEHOLDER in template:
         return None
@@ -83,7 +83,7 @@ def fill_placeholders(template: str) -> str | None:
 
 
 def quoting_modes(text: str, dialect: Dialect | None) -> tuple[QuotingMode, ...]:
-    """The quoting modes to read `text` under; those that cannot make a difference are left out."""
+    """Return the quoting modes under which `text` must be read, without those that make no difference."""
     if dialect == "sqlite":
         return (QuotingMode(),)
     ansi = (False, True) if '"' in text else (False,)
@@ -92,14 +92,14 @@ def quoting_modes(text: str, dialect: Dialect | None) -> tuple[QuotingMode, ...]
 
 
 _SPACE = r"[ \t\n\v\f\r]+"
-# A list of values comes out as one token, because the proof does not depend on how many there are. The length
-# is bounded because the regular expression keeps memory for each repetition until the list ends.
+# A list of values becomes one token, because the proof does not depend on their number. The length is
+# limited because the regular expression needs memory for each repetition until the list ends.
 _MANY = "{1,500}"
 _LIST = rf"[0-9]+(?:, ?[0-9]+){_MANY}(?![A-Za-z0-9_$.\x80-\U0010ffff])"
 _NUMBER = rf"(?P<number>{_LIST}|0x[0-9a-fA-F]+|0b[01]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
 _WORD = r"(?P<word>[A-Za-z0-9_$\x80-\U0010ffff]+)"
-# A possessive quantifier keeps nothing to backtrack into. Without it, a literal with a million escapes takes
-# a hundred megabytes.
+# A possessive quantifier stores no positions for backtracking. Without it, a literal with a million escapes
+# takes a hundred megabytes.
 _POSSESSIVE = "+" if sys.version_info >= (3, 11) else ""
 _BACKTICK = rf"`[^`]*(?:``[^`]*)*{_POSSESSIVE}`"
 _DOUBLE_NAME = rf'"[^"]*(?:""[^"]*)*{_POSSESSIVE}"'
@@ -107,7 +107,7 @@ _TAIL = r"|(?P<unreadable>.)"
 
 
 def _string(quote: str, escapes: bool) -> str:
-    # A doubled quote comes out as two strings side by side, which proves the same as one string.
+    # A doubled quote yields two adjacent strings, which makes no difference to the proof.
     if escapes:
         return rf"{quote}[^{quote}\\]*(?:\\.[^{quote}\\]*)*{_POSSESSIVE}{quote}"
     return f"{quote}[^{quote}]*{quote}"
@@ -149,11 +149,11 @@ _NAMELIKE = frozenset((WORD, QUOTED, NUMBER))
 
 
 def lex(text: str, dialect: Dialect | None, mode: QuotingMode) -> Iterator[Token]:
-    """The tokens of `text`, white space, comments and harmless hints left out.
+    """Yield the tokens of `text`, without white space, comments and harmless hints.
 
-    Stops after the first ``UNREADABLE`` token. A placeholder is unreadable where its value could
-    change the meaning of the text: inside a literal, a name or a comment, or so close to another
-    token that the two could merge.
+    Stops after the first ``UNREADABLE`` token. A placeholder is unreadable if its value could change the
+    meaning of the text: inside a literal, a name or a comment, or so close to another token that the two
+    could merge.
     """
     pattern = _SQLITE if dialect == "sqlite" else _PATTERNS[mode]
     filled = dialect != "sqlite" and PLACEHOLDER in text
@@ -192,9 +192,9 @@ def lex(text: str, dialect: Dialect | None, mode: QuotingMode) -> Iterator[Token
             if filled and _merges(kind, part, before):
                 kind, part = UNREADABLE, "a placeholder that could merge with its neighbour"
             elif NUMBER in (before, kind) and before in _NAMELIKE and kind in _NAMELIKE:
-                # Servers disagree where `1e5lock`, `1.lock` and `t.5` are to be cut.
+                # Servers disagree on where to split `1e5lock`, `1.lock` and `t.5`.
                 kind, part = UNREADABLE, "a number run into a name"
-        # Three times as fast as calling Token(...), and this runs for each token.
+        # This runs for each token, and is three times as fast as Token(...).
         yield new(Token, (kind, part, gap))
         if kind == UNREADABLE:
             return
@@ -211,7 +211,7 @@ def _complaint(part: str) -> str:
 
 
 def _hint(text: str) -> str:
-    """What is wrong with an optimizer hint, or ``""``. To a server without hints it is a comment."""
+    """Return what is wrong with an optimizer hint, or ``""``. A server without hints sees a comment."""
     if PLACEHOLDER in text:
         return "a placeholder inside an optimizer hint"
     if any(quote in text for quote in "'\"`"):
@@ -220,7 +220,7 @@ def _hint(text: str) -> str:
 
 
 def _plain(word: str) -> bool:
-    """Whether no server could take this name, with its letters beyond ASCII, for another name."""
+    """Return whether no server could confuse this name, which has non-ASCII letters, with another."""
     return (
         max(word) <= "\uffff"
         and normalize("NFKC", word) == word
@@ -229,7 +229,7 @@ def _plain(word: str) -> bool:
 
 
 def _merges(kind: str, part: str, before: str) -> bool:
-    """Whether a placeholder and its neighbour could become one token once the value is filled in."""
+    """Return whether a placeholder and its neighbour could become one token once the value is filled in."""
     if kind == PARAM:
         return before in _GLUED or before in (".", "@", "@@")
     return before == PARAM and (kind in _GLUED or part in (".", "@", "@@"))
@@ -239,10 +239,10 @@ _PLAIN_START = re.compile(r"[ \t\n\v\f\r]*([A-Za-z_]+)(?![A-Za-z0-9_$\x80-\U0010
 
 
 def first_word(text: str | bytes) -> str:
-    """The word that a statement begins with, in capitals.
+    """Return the first word of a statement, in upper case.
 
-    Comments before it are skipped, except executable ones. ``""`` if the text begins with anything
-    other than a word: a parenthesis, an executable comment, a comment that is never closed.
+    Comments before it are skipped, except executable ones. Returns ``""`` if the text begins with
+    something other than a word: a parenthesis, an executable comment, a comment that is never closed.
     """
     start = text[:80]  # bytes can be megabytes: decode only what is needed
     if not isinstance(start, str):
@@ -250,8 +250,8 @@ def first_word(text: str | bytes) -> str:
     match = _PLAIN_START.match(start)
     if match is not None and (match.end() < len(start) or len(start) == len(text)):
         return match[1].upper()
-    # Only few texts begin otherwise. The lexer has the last word on them, so that no part of the library
-    # disagrees with it about comments.
+    # Few texts begin with anything else. They go to the lexer, so that all parts of the library agree
+    # about comments.
     whole = text if isinstance(text, str) else bytes(text).decode("latin1")
     token = next(lex(whole, None, QuotingMode()), None)
     return token.text.upper() if token is not None and token.kind == WORD else ""

@@ -1,4 +1,4 @@
-"""What a statement is by the verb it begins with. Queries go on to the read proof."""
+"""Classify a statement by its first word. Queries go on to the read proof."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .set_variables import examine_set
 from .tokens import EXECUTABLE, OP, QUOTED, UNREADABLE, WORD, Token, first_word, shown
 
 LONG_WRITE: Final = 8 * 1024
-"""Characters: of writes longer than this only the first word is read."""
+"""A length in characters: only the first word of a longer write is read."""
 
 COMPOUND: Final = "a body of statements"
-"""The reason given for a text whose semicolons do not end the statement."""
+"""The reason given for a text whose semicolons do not end the statement, such as a procedure's."""
 
 _LONG_WRITES = frozenset(("CALL", "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"))
 _DATA = frozenset(("INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"))
@@ -51,9 +51,9 @@ _PROVEN: Final = "a query of nothing but tables and known pure functions"
 
 
 def long_write(text: str) -> Statement | None:
-    """What a long write is, by its first word; ``None`` for any other text.
+    """Classify a long write by its first word; return ``None`` for any other text.
 
-    Bulk inserts have megabytes, and nothing in them could make them anything but a write.
+    A bulk insert can have megabytes, and nothing in it could make it anything but a write.
     """
     if len(text) <= LONG_WRITE:
         return None
@@ -62,16 +62,16 @@ def long_write(text: str) -> Statement | None:
 
 
 def examine(tokens: Iterable[Token], rules: Rules) -> Findings:
-    """What can be said of the statement that `tokens` begin with.
+    """Return the findings about the statement that `tokens` begin with.
 
-    An iterator is read up to and including the semicolon that ends the statement. Of a body of
-    statements (:data:`COMPOUND`) only the beginning is read.
+    An iterator is read up to and including the semicolon that ends the statement. Only the beginning of a
+    body of statements (:data:`COMPOUND`) is read.
     """
     executable = False
 
     def one_statement() -> Iterator[Token]:
-        # Servers differ in which executable comments they run. So what one holds is read as code here,
-        # and the text is never proven.
+        # Servers differ in which executable comments they run. So the content of the comment is read as
+        # code here, and the text is never proven to be a read.
         nonlocal executable
         for token in tokens:
             if token[0] == EXECUTABLE:
@@ -86,7 +86,7 @@ def examine(tokens: Iterable[Token], rules: Rules) -> Findings:
     if first is None:
         return Findings("unknown", "an empty text")
     findings = _by_verb(first, stream, rules)
-    # The rest of a statement can still hold what makes it unreadable.
+    # Something later in the statement can still make it unreadable.
     for token in stream if findings.reason != COMPOUND else ():
         if token.kind == UNREADABLE:
             findings.note("unknown", token.text)
@@ -130,9 +130,9 @@ def _word(token: Token | None) -> str:
 
 
 def _create(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
-    """CREATE, ALTER and DROP."""
+    """Classify CREATE, ALTER and DROP."""
     findings = Findings("write", f"{verb} writes")
-    # What is created is named within the first few words, behind options such as DEFINER.
+    # The first few words name the type of the object, after options such as DEFINER.
     for token, _ in zip(stream, range(24), strict=False):
         word = _word(token)
         if word in ("TEMPORARY", "TEMP") and verb == "CREATE":
@@ -149,12 +149,12 @@ def _create(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
 
 def _begin(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
     token = next(stream, None)
-    if token is None or _word(token) in _BEHIND_BEGIN:
+    if token is None or _word(token) in _AFTER_BEGIN:
         return Findings("transaction", "BEGIN opens a transaction")
     return Findings("unknown", COMPOUND)
 
 
-_BEHIND_BEGIN = frozenset(("WORK", "TRANSACTION", "IMMEDIATE", "EXCLUSIVE", "DEFERRED", "CONCURRENT"))
+_AFTER_BEGIN = frozenset(("WORK", "TRANSACTION", "IMMEDIATE", "EXCLUSIVE", "DEFERRED", "CONCURRENT"))
 
 
 def _start(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:

@@ -1,4 +1,4 @@
-"""Server versions, as a greeting tells them and as the tables of built-in names write them."""
+"""Parse server versions from greetings, and look up which built-in names a version has."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?", re.ASCII)
-# MariaDB before 11 greets as "5.5.5-10.11.6-MariaDB", so that old replication clients accept it.
+# MariaDB before 11 announces itself as "5.5.5-10.11.6-MariaDB", so that old replication clients accept it.
 _DISGUISE = "5.5.5-"
-# The first stable release of series that began with unstable ones.
+# The first stable patch number of series that began with unstable releases.
 _FIRST_STABLE = {(5, 7): 9, (8, 0): 11}
 _LAST = 999
 
@@ -23,16 +23,16 @@ class Version(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The releases that a greeting may come from: one, or a whole series if it tells no patch number."""
+    """The releases a greeting may come from: one, or a whole series if the greeting has no patch number."""
 
     low: Version
     high: Version
 
 
 def span_of(greeting: str) -> Span | None:
-    """The releases that a server may be of which greets with this text; ``None`` if it tells no version.
+    """Return the releases that a server with this greeting may be; ``None`` if the greeting has no version.
 
-    Some hosted servers leave out the last number: ``8.0.mysql_aurora.3.05.2``.
+    Some hosted servers omit the patch number: ``8.0.mysql_aurora.3.05.2``.
     """
     match = _NUMBERS.match(greeting.removeprefix(_DISGUISE))
     if match is None:
@@ -46,12 +46,12 @@ def span_of(greeting: str) -> Span | None:
 
 
 def names_at(since: Mapping[str, str], removed: Mapping[str, str], span: Span) -> frozenset[str]:
-    """The names that every release of `span` has.
+    """Return the names that every release of `span` has.
 
     Parameters:
-        since: names, by the release that brought them. Where several series got them, each series is
-            listed: ``"5.7.22 8.0.11"``. A series between two that are listed does not have them.
-        removed: names, by the release that took them away.
+        since: names, by the release that added them. If several series got them, each is listed:
+            ``"5.7.22 8.0.11"``. A series between two listed ones does not have them.
+        removed: names, by the release that removed them.
         span: the releases.
     """
     found = set[str]()
@@ -65,7 +65,7 @@ def names_at(since: Mapping[str, str], removed: Mapping[str, str], span: Span) -
 
 
 def _is_in(releases: str, span: Span) -> bool:
-    """Whether every release of `span` has what came with `releases`."""
+    """Return whether every release of `span` has the names that were added in `releases`."""
     first = [_parsed(release) for release in releases.split()]
     if span.low >= first[-1]:
         return True
