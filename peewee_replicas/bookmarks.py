@@ -1,7 +1,8 @@
 """Bookmarks: a position as an opaque string, to carry between threads, processes and requests.
 
-Pure: the time is passed in. A bookmark is letters, digits, ``-`` and ``_`` (signed: one ``.`` too), so
-it fits into URLs, headers and cookies as it is. Each value has one text, and only that is accepted.
+No I/O and no clock: the time is passed in. A bookmark consists of letters, digits, ``-`` and ``_`` (a signed
+one also has one ``.``), so URLs, headers and cookies can carry it unchanged. Each value has exactly one
+text, and no other is accepted.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_LENGTH: Final = 4000
-"""Characters of the longest bookmark, without its signature: what a cookie can hold."""
+"""The longest bookmark without its signature, in characters: the size of a cookie."""
 MAX_HISTORY: Final = 256
-"""Bytes of the longest name of a history: of the 64 characters that a schema's name may have."""
+"""The longest name of a history, in bytes: 64 characters, as in a schema's name, of up to 4 bytes."""
 
 _MARIADB, _MYSQL, _PRESENT = 0x11, 0x12, 0x13  # version 1, and the kind of position
 _CHECKSUM = 4  # bytes
@@ -40,12 +41,13 @@ _UUID_TEXT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Bookmark(NamedTuple):
-    """What a bookmark says.
+    """The content of a bookmark.
 
     Attributes:
-        position: what its reader must see at least; None: what the primary has when it is read.
-        history: names the history that the position belongs to.
-        issued: when it was made, in seconds since the epoch, to the millisecond.
+        position: the position that its reader must see at least; None means all that the primary has when
+            the bookmark is used.
+        history: the name of the history that the position belongs to.
+        issued: when the bookmark was made, in seconds since the epoch, to the millisecond.
     """
 
     position: Position | None
@@ -54,17 +56,17 @@ class Bookmark(NamedTuple):
 
 
 def encode(position: Position | None, history: str, issued: float) -> str:
-    """The bookmark for a position.
+    """Return the bookmark for a position.
 
     Parameters:
-        position: of either kind of server; None: what the primary has when the bookmark is used.
-        history: names what the position belongs to, such as the primary's ``server_uuid``; at most
-            `MAX_HISTORY` bytes as UTF-8. A UUID is the shortest.
-        issued: the time now, in seconds since the epoch; kept to the millisecond.
+        position: of either kind of server; None means all that the primary has when the bookmark is used.
+        history: the name of what the position belongs to, such as the primary's ``server_uuid``; at most
+            `MAX_HISTORY` bytes as UTF-8. A UUID makes the shortest bookmark.
+        issued: the current time, in seconds since the epoch; kept to the millisecond.
 
     Raises:
-        ValueError: a history or a time that cannot be written, or a position with so many intervals
-            that the bookmark would be longer than `MAX_LENGTH` (``compact()`` it first).
+        ValueError: the history or the time cannot be encoded, or the position has so many intervals that
+            the bookmark would be longer than `MAX_LENGTH` (``compact()`` the position first).
     """
     writer = bytearray()
     if isinstance(position, MariaDBPosition):
@@ -93,10 +95,10 @@ def encode(position: Position | None, history: str, issued: float) -> str:
 
 
 def encode_within_limit(position: Position, history: str, issued: float) -> str:
-    """The bookmark for a position of any size.
+    """Return the bookmark for a position of any size.
 
-    Where it would be too long, its reader sees more: also what others wrote between the position's own
-    intervals, or if that is not short enough either, all that the primary has when the bookmark is used.
+    If it would be too long, its reader must see more: also what others wrote between the position's own
+    intervals, or, if that is still too long, all that the primary has when the bookmark is used.
     """
     for shorter in (position, position.filled()):
         try:
@@ -107,17 +109,17 @@ def encode_within_limit(position: Position, history: str, issued: float) -> str:
 
 
 def decode(text: str, now: float, max_age: float) -> Bookmark:
-    """What a bookmark says. Its history is the caller's to compare.
+    """Return the content of a bookmark. The caller must compare its history.
 
     Parameters:
-        text: what `encode` returned. A longer one than `MAX_LENGTH` is not looked at.
-        now: the time, in seconds since the epoch.
-        max_age: seconds that a bookmark is good for; ``math.inf``: for ever. One from the future, by
-            a clock that runs ahead, must not be further away than that either.
+        text: what `encode` returned. A text longer than `MAX_LENGTH` is refused unread.
+        now: the current time, in seconds since the epoch.
+        max_age: how long a bookmark is valid, in seconds; ``math.inf`` means forever. A bookmark from the
+            future, made by a clock that is ahead, may not be further away than this either.
 
     Raises:
-        BookmarkExpired: it is too old, or too far in the future.
-        BookmarkError: it is anything else than a bookmark as this version writes them.
+        BookmarkExpired: the bookmark is too old, or too far in the future.
+        BookmarkError: the text is not a bookmark as this version writes them.
     """
     data = _bytes(text)
     body, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
@@ -145,27 +147,27 @@ def decode(text: str, now: float, max_age: float) -> Bookmark:
 
 
 def sign(text: str, key: str | bytes, context: str = "") -> str:
-    """A bookmark that an untrusted client may carry: it can read it but not make one.
+    """Return a signed bookmark for an untrusted client, who can read it but not make one.
 
     Parameters:
         text: the bookmark.
         key: a secret of 16 bytes or more. Raises ``ValueError`` if it is shorter.
-        context: whatever it is to be bound to, such as a user's name; not part of the result.
+        context: a text to bind the signature to, such as a user's name; not part of the result.
     """
     return f"{text}.{_seal(text, key, context).decode()}"
 
 
 def unsign(text: str, *keys: str | bytes, context: str = "") -> str:
-    """The bookmark without its signature.
+    """Check a signed bookmark and return it without its signature.
 
     Parameters:
         text: what `sign` returned.
-        keys: one of them must have signed it: the present one and, while keys change, the last.
+        keys: the accepted keys: the current one and, while keys are being changed, the previous one.
         context: the same as in `sign`.
 
     Raises:
-        BookmarkError: it is not signed, or not with these keys for this context.
-        ValueError: there is no key, or one is too short.
+        BookmarkError: the bookmark is not signed, or not with one of these keys for this context.
+        ValueError: there is no key, or a key is too short.
     """
     if not keys:
         raise ValueError("unsign() needs a key")
@@ -173,7 +175,7 @@ def unsign(text: str, *keys: str | bytes, context: str = "") -> str:
     inner, dot, given = text.partition(".")
     if not dot:
         raise BookmarkError("the bookmark is not signed")
-    signature = given.encode("utf-8", "replace")  # bytes can be compared whatever is in them
+    signature = given.encode("utf-8", "replace")  # compare_digest() takes a str only if it is ASCII
     signed = [hmac.compare_digest(_seal(inner, key, context), signature) for key in keys]
     if not any(signed):
         raise BookmarkError("the bookmark's signature is wrong: forged, damaged, or made with another key")
@@ -185,7 +187,7 @@ def _seal(text: str, key: str | bytes, context: str) -> bytes:
     if len(secret) < _MIN_KEY:
         raise ValueError(f"a key for bookmarks needs {_MIN_KEY} bytes or more, not {len(secret)}")
     about = context.encode("utf-8", "surrogatepass")
-    # The length keeps what belongs to the context from being taken for the text.
+    # The length separates the context from the text, so that no part of one can pass for the other.
     message = b"bookmark\0%d\0%s%s" % (len(about), about, text.encode("utf-8", "surrogatepass"))
     return _letters(hmac.digest(secret, message, "sha256")[:_SIGNATURE]).encode()
 
@@ -220,7 +222,7 @@ def _put(writer: bytearray, *numbers: int) -> None:
 
 
 class _Reader:
-    """Reads what was written; every step takes at least one byte, so the work is bounded."""
+    """Reads the bytes of a bookmark. Every step takes at least one byte, so the work is bounded."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -282,7 +284,8 @@ def _take_mariadb(reader: _Reader, history: str) -> MariaDBPosition:
 
 
 def _put_mysql(writer: bytearray, position: MySQLPosition, history: str) -> None:
-    """Per source: whether its UUID was just named, and the tag; how many intervals; these as steps."""
+    """Write, per source: whether its UUID is the last one named; the tag; the number of intervals; each
+    interval, as the distance from the last one and its length."""
     last = history
     for (uuid, tag), group in groupby(position.intervals(), key=lambda interval: interval[:2]):
         _put(writer, len(tag) << 1 | (uuid == last))

@@ -1,8 +1,8 @@
-"""Threads, tasks and forked processes, and the clock: what all rooms need to run beside other code.
+"""Threads, tasks, forked processes and the clock, for all rooms.
 
-A forked child that used an inherited socket would take the parent's answers for its own, and one that
-closed it properly would end the parent's session. So a child abandons them all, and opens its own when it
-needs them.
+If a forked child used an inherited socket, it would read the answers meant for the parent; if it closed the
+connection properly, it would end the parent's session. So a child abandons all inherited connections, and
+opens its own when it needs them.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Objects that are known for as long as they live.
+    """A set of objects that does not keep them alive.
 
-    Unlike a `weakref.WeakSet` it may be added to while it is read, by another thread or by a signal handler.
+    Unlike a `weakref.WeakSet`, it may be changed by another thread or a signal handler while it is read.
     """
 
     def __init__(self) -> None:
-        # In a dict, because a copy of one is made in a single step.
+        # A dict, because list() copies it in a single step.
         self._references: dict[weakref.ref[T], None] = {}
 
     def add(self, thing: T) -> None:
-        """Know this object too."""
+        """Add an object."""
         self._references[weakref.ref(thing, self._forget)] = None
 
     def _forget(self, reference: weakref.ref[T]) -> None:
         self._references.pop(reference, None)
 
     def all(self) -> list[T]:
-        """Those that live."""
+        """Return the objects that are still alive."""
         return [thing for known in list(self._references) if (thing := known()) is not None]
 
 
 class ParentsConnection(Protocol):
-    """A connection that a forked child has inherited, and that stays the parent's."""
+    """A connection that a forked child has inherited, and that still belongs to the parent."""
 
     def leave_to_parent(self) -> None:
-        """Close the socket, and tell nobody."""
+        """Close the socket without telling the server."""
 
 
 class Inherited(Protocol):
-    """What a forked child has inherited, and has to prepare for its own use."""
+    """A database that a forked child has inherited, and must prepare for its own use."""
 
     def after_fork(self) -> None:
-        """Let go of what is the parent's."""
+        """Abandon everything that belongs to the parent."""
 
 
 _locks: Registry[threading.RLock] = Registry()
 _connections: Registry[ParentsConnection] = Registry()
 _databases: Registry[Inherited] = Registry()
 
-# What must not even be collected in a child: SQLite may then remove the parent's log.
+# Objects that a child must not even free: when a connection is freed, SQLite may remove the parent's log.
 _abandoned: list[object] = []
 
 
 def _genuine(function: Callable[[], float], clock: str) -> Callable[[], float]:
-    """The function itself, unless a tool had already replaced it when this module was imported."""
+    """Return `function`, or the real clock if a tool had replaced it before this module was imported."""
     number = getattr(time, clock, None)
     if isinstance(function, BuiltinFunctionType) or number is None:
         return function
@@ -76,23 +76,23 @@ def _genuine(function: Callable[[], float], clock: str) -> Callable[[], float]:
 
 
 class Clock:
-    """The time, for everything in this package that measures or compares times.
+    """The clock for everything in this package that measures or compares times.
 
-    Test-suites stop and move the clock with tools such as freezegun, which replace ``time.monotonic`` and
-    ``time.time`` wherever a *module* has them as a name. Pauses, lag and time limits must go by real time
-    even then, or a frozen test leaves replicas out of use, or late ones in use, after it has ended. These
-    tools do not look into classes, so the functions are kept in one. No other module may call `time` itself.
+    Test suites stop and move the clock with tools such as freezegun, which replace ``time.monotonic`` and
+    ``time.time`` wherever a *module* has them as a name. Pauses, lag and time limits must follow real time
+    even then: otherwise a frozen test leaves replicas out of use, or late ones in use, after it has ended.
+    These tools do not look into classes, so a class holds the functions. No other module may call `time`.
     """
 
     monotonic = staticmethod(_genuine(time.monotonic, "CLOCK_MONOTONIC"))
-    """Seconds that only ever grow, from an arbitrary start: for everything that stays in this process."""
+    """Seconds from an arbitrary start; never goes back. For all times that stay in this process."""
 
     wall = staticmethod(_genuine(time.time, "CLOCK_REALTIME"))
-    """Seconds since 1970: only for what leaves the process, as bookmarks and cookies do. It may jump."""
+    """Seconds since 1970; may jump. Only for times that leave the process, such as those in bookmarks."""
 
 
 class Local(Protocol):
-    """An object whose attributes each thread, or task, has apart; they may have any names."""
+    """An object whose attributes are separate for each thread or task; they may have any names."""
 
     # This is the one that `threading.local` declares, and not `__getattr__`.
     def __getattribute__(self, name: str, /) -> Any: ...
@@ -100,23 +100,23 @@ class Local(Protocol):
 
 
 class Here(Protocol):
-    """How a form of the library tells those apart that run at the same time.
+    """How a form of the library distinguishes its threads or tasks.
 
     Attributes:
-        word: what one of them is called in messages.
+        word: the word for a thread or task in messages.
     """
 
     word: str
 
     def current(self) -> Hashable:
-        """Who runs now."""
+        """Return the identity of the current thread or task."""
 
     def local(self) -> Local:
-        """An object whose attributes each of them has apart, as `threading.local` gives it."""
+        """Return an object whose attributes are separate for each thread or task, like `threading.local`."""
 
 
 class Threads:
-    """Each thread is somebody of its own."""
+    """Distinguishes threads."""
 
     word = "thread"
     current = staticmethod(threading.get_ident)
@@ -127,8 +127,8 @@ THREADS: Here = Threads()
 
 
 def current_task() -> asyncio.Task[object] | None:
-    """The asyncio task that runs now; None outside of any."""
-    # A program that has not imported asyncio runs no tasks, and need not pay for importing it.
+    """Return the current asyncio task; None outside of any."""
+    # A program that has not imported asyncio runs no tasks, and should not pay for the import.
     imported = sys.modules.get("asyncio")
     if imported is None or imported._get_running_loop() is None:
         return None
@@ -136,13 +136,13 @@ def current_task() -> asyncio.Task[object] | None:
 
 
 def new_lock() -> threading.RLock:
-    """A lock that is free in a forked child, whatever thread of the parent held it.
+    """Return a new lock that is free in a forked child, even if a thread of the parent held it.
 
-    Hooks, logging handlers and policies of the user's are never called while one is held: they may wait for
-    another thread that needs it. Signal handlers and ``__del__`` methods are called by Python at any moment,
-    in a thread that may hold it, and may use the database as well. So a thread can take a lock again that it
-    holds, and what is done under it stays right if the same is done once more in the midst of it: values
-    that belong together are assigned with no call in between, since only there Python looks for signals.
+    The user's hooks, logging handlers and policies are never called while such a lock is held: they may wait
+    for another thread that needs the lock. Python may call signal handlers and ``__del__`` methods at any
+    moment, in a thread that holds the lock, and they may use the database too. So the lock is reentrant, and
+    code under it must stay correct if it is interrupted by itself: it assigns values that belong together
+    without a call in between, because Python runs signal handlers only at calls.
     """
     lock = threading.RLock()
     _locks.add(lock)
@@ -150,25 +150,25 @@ def new_lock() -> threading.RLock:
 
 
 def free(*locks: object) -> None:
-    """Make locks free that another thread of the parent may have held."""
+    """Release locks that another thread of the parent may have held."""
     for lock in locks:
-        # What this thread holds it will release: a signal handler may have forked in the midst of it.
+        # A signal handler may have forked while this thread held the lock. The thread will release it then.
         if hasattr(lock, "_at_fork_reinit") and not (hasattr(lock, "_is_owned") and lock._is_owned()):
             lock._at_fork_reinit()
 
 
 def track_connection(connection: ParentsConnection) -> None:
-    """Have ``leave_to_parent()`` of this connection called in a forked child."""
+    """Call ``leave_to_parent()`` of this connection in every forked child."""
     _connections.add(connection)
 
 
 def track_database(database: Inherited) -> None:
-    """Have ``after_fork()`` of this database called in a forked child."""
+    """Call ``after_fork()`` of this database in every forked child."""
     _databases.add(database)
 
 
 def abandon(*things: object) -> None:
-    """Keep what belongs to the parent for as long as this process lives."""
+    """Keep things that belong to the parent alive until this process ends."""
     _abandoned.extend(thing for thing in things if thing is not None)
 
 

@@ -1,4 +1,4 @@
-"""The errors of this package; each is one of peewee's own, so ``except peewee.X`` goes on catching it."""
+"""The errors of this package. Each is a subclass of a peewee error, so ``except peewee.X`` catches it."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ class TransactionEscapeError(ProgrammingError):
 
 
 class TransactionEscapeWarning(RuntimeWarning):
-    """The same, where ``on_transaction_escape="warn"``: the statement was sent all the same."""
+    """Like `TransactionEscapeError`, for ``on_transaction_escape="warn"``: the statement was sent anyway."""
 
 
 class OutcomeUnknown(OperationalError):
-    """The primary's connection was lost after a COMMIT, or a write of its own, had been sent.
+    """The primary's connection was lost after a COMMIT, or a write outside a transaction, had been sent.
 
-    It may have taken effect or not, and was not repeated: look at the data before doing it again.
-    ``args[0]`` is the driver's number.
+    The statement may have taken effect or not, and was not repeated: check the data before you repeat it.
+    ``args[0]`` is the driver's error number.
     """
 
 
 class PrimaryReadOnly(OperationalError):
     """The primary refused a write because it is read-only. Nothing was executed.
 
-    The roles have changed, or ``host`` leads to a replica; the message says which where that is known.
+    The roles have changed, or ``host`` leads to a replica; the message says which, if that is known.
 
-    The next statement outside a transaction connects anew, and so finds a primary that has moved.
-    ``args[0]`` is the driver's number.
+    The next statement outside a transaction opens a new connection, and so finds a primary that has moved.
+    ``args[0]`` is the driver's error number.
     """
 
 
 class BookmarkError(DataError, ValueError):
-    """A bookmark is malformed, of another database, or has expired; the message says which."""
+    """A bookmark is malformed, belongs to another database, or has expired; the message says which."""
 
 
 class BookmarkExpired(BookmarkError):
-    """A bookmark is sound, but too old, or from the future."""
+    """A bookmark is valid, but too old, or from the future."""

@@ -1,4 +1,4 @@
-"""What the library tells about its decisions: routes, events and counters."""
+"""Routes, events and counters: how the library reports its decisions to the program."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Route(NamedTuple):
 
     Attributes:
         role: ``"primary"`` or ``"replica"``.
-        node: the node's name; None where a policy would have to be asked first.
-        kind: what the statement is, from its text alone.
-        reason: the first rule that held, in words.
+        node: the node's name; None if a policy would have to choose it first.
+        kind: the statement kind, from the text alone.
+        reason: the first rule that applied, in words.
     """
 
     role: Role
@@ -33,13 +33,13 @@ class Route(NamedTuple):
 
 
 class RouteEvent(NamedTuple):
-    """One execution, as given to each callable of ``db.route_hooks`` when it has ended.
+    """One execution. Each callable in ``db.route_hooks`` gets it when the execution has ended.
 
     Attributes:
         database: the name of the database.
         sql: the text, without its parameters.
-        role, node, kind, reason: as in `Route`; of the last attempt, where there were several.
-        attempts: how often the statement was handed to a node (1 unless a node failed or refused it).
+        role, node, kind, reason: as in `Route`; those of the last attempt if there were several.
+        attempts: how often the statement was sent to a node (1 unless a node failed or refused it).
         observed: with ``reads="observe"``, the replica it would have gone to; otherwise None.
         duration: seconds, from the decision to the first result.
         error: the name of the exception's class and its message, or None.
@@ -63,13 +63,13 @@ _in_route_hook: ContextVar[bool] = ContextVar("peewee_replicas_in_route_hook", d
 
 
 class NodeEvent(NamedTuple):
-    """A node's state has changed, as given to each callable of ``db.node_hooks``.
+    """A change of a node's state. Each callable in ``db.node_hooks`` gets it.
 
     Attributes:
         database: the name of the database.
         node: the node's name; ``"primary"`` for the primary.
-        state: as `Replica.state`; of the primary also ``"down"``.
-        cause: why, in words; ``""`` where the node is up again.
+        state: as `Replica.state`; for the primary also ``"down"``.
+        cause: why, in words; ``""`` if the node is up again.
     """
 
     database: str
@@ -82,18 +82,18 @@ NodeHook = Callable[[NodeEvent], object]
 
 
 class Named(Protocol):
-    """What an event says of its node."""
+    """A node, as far as events name it."""
 
     @property
     def name(self) -> str: ...
 
 
 class NodeNews:
-    """Tells the hooks of one database of its nodes.
+    """Reports changes of nodes to the hooks of one database.
 
     Attributes:
         database: the name of the database.
-        hooks: callables that are given one `NodeEvent` per change.
+        hooks: callables that get one `NodeEvent` per change.
     """
 
     def __init__(self) -> None:
@@ -101,15 +101,15 @@ class NodeNews:
         self.hooks: list[NodeHook] = []
 
     def tell(self, node: Named, state: str, cause: str) -> None:
-        """Tell the hooks that a node's state has changed."""
+        """Report a change of a node's state to the hooks."""
         if self.hooks:
             _tell(self.hooks, NodeEvent(self.database, node.name, state, cause), "node_hooks")
 
 
 def tell_of_route(hooks: Iterable[RouteHook], event: RouteEvent) -> None:
-    """Tell the hooks of an execution; of those that a hook makes itself it is not told."""
+    """Report an execution to the hooks, unless a hook itself made it."""
     if _in_route_hook.get():
-        return  # or a hook that writes its events to the same database would do so for ever
+        return  # otherwise a hook that writes its events to the same database would never end
     token = _in_route_hook.set(True)
     try:
         _tell(hooks, event, "route_hooks")
@@ -122,24 +122,23 @@ def _tell(hooks: Iterable[Callable[[E], object]], event: E, attribute: str) -> N
         try:
             hook(event)
         except Exception:
-            # What is told of has happened, and the statement has its result or its error: neither may be
-            # replaced by an error of the hook's.
-            logger.exception("a callable of %s has failed", attribute)
+            # The statement already has its result or its error. The hook's error must not replace either.
+            logger.exception("a callable in %s has failed", attribute)
 
 
 class Counters:
-    """Named numbers that only grow, exact under threads."""
+    """Named numbers that only grow. Threads may count at the same time."""
 
     def __init__(self, *names: str) -> None:
         self._lock = new_lock()
         self._values = dict.fromkeys(names, 0)
 
     def add(self, name: str, amount: int = 1) -> None:
-        """Raise `name`, one of the names given at first, by `amount`."""
+        """Increase the counter `name`, one of the names given to the constructor, by `amount`."""
         with self._lock:
-            self._values[name] += amount  # no call in it, so that no signal handler counts in the midst of it
+            self._values[name] += amount  # contains no call, so no signal handler can interrupt it
 
     def snapshot(self) -> dict[str, int]:
-        """All numbers as they are now."""
+        """Return all numbers as they are now."""
         with self._lock:
             return dict(self._values)

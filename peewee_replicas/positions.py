@@ -1,7 +1,7 @@
-"""Positions: how far a node's data has come. Pure values that can be merged and compared.
+"""Positions: how far a node's data has come. Immutable values that can be merged and compared.
 
-MariaDB tells it as a GTID list (per domain, the last sequence number), MySQL as a GTID set (per
-source, every transaction's number, gaps included). Neither can be compared with the other.
+MariaDB reports a GTID list (per domain, the last sequence number), MySQL a GTID set (per source, every
+transaction's number, with gaps). A list and a set cannot be compared.
 """
 
 from __future__ import annotations
@@ -22,4 +22,4 @@ POSITIONS: Final[Mapping[str, type[MariaDBPosition] | type[MySQLPosition]]] = {
     "mariadb": MariaDBPosition,
     "mysql": MySQLPosition,
 }
-"""The class of positions that a kind of server has."""
+"""The class of positions for each kind of server."""

@@ -1,1 +1,1 @@
-"""What is in force here: the ``with`` blocks and decorators that change routing for one context."""
+"""Scopes: the ``with`` blocks and decorators that change routing for one context."""

@@ -1,8 +1,8 @@
 """The scopes in force in a context, as frames: one for each entry of a scope.
 
-They stand in one `ContextVar`, so they follow tasks, greenlets and whatever copies the context. Each context
-has its own tuple of frames, but the frames themselves are shared: a frame that has ended is in force nowhere,
-whichever contexts still list it.
+They are stored in one `ContextVar`, so tasks, greenlets and anything else that copies the context inherit
+them. Each context has its own tuple of frames, but the frames themselves are shared: when a frame has ended,
+it is no longer in force in any context, even if contexts still list it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Place = Literal["readonly", "primary", "causal", "unit"]
 
 
 class Session(Protocol):
-    """What a scope has to know of the session of a ``causal_session()``."""
+    """The session of a ``causal_session()``, as far as scopes use it."""
 
     def end(self) -> None:
-        """Hand what was seen on to the session around it."""
+        """Pass on what was seen to the enclosing session."""
 
 
 class Snapshot(Protocol):
-    """What a scope has to know of the snapshot it reads from."""
+    """The snapshot of a ``readonly(snapshot=True)``, as far as scopes use it."""
 
     def end(self) -> None:
-        """Close its connection; nothing is read from it any more."""
+        """Close the snapshot's connection; nothing more is read from it."""
 
 
 class Owner(Protocol):
@@ -36,27 +36,27 @@ class Owner(Protocol):
 
     @property
     def units(self) -> Units | None:
-        """Where each unit of work keeps to one node; None where it does not."""
+        """The units of work, if each keeps to one node; else None."""
 
 
 class Frame:
     """One entered scope of one database.
 
-    What it keeps for the rooms above (`session`, `node`, `must_reach`) is only stored here: this room knows
-    neither sessions nor nodes nor positions.
+    The frame only stores `session`, `node` and `must_reach` for other rooms: this room knows neither
+    sessions nor nodes nor positions.
 
     Attributes:
         owner: the identity of the database it belongs to.
-        place: what the scope is; ``"unit"`` for a unit of work that keeps to one node, which is no scope.
-        ended: True once it was left; it is then in force nowhere.
-        level: the consistency it asks for, or None for the database's own.
-        session: what reads in a ``causal_session()`` must see; None for other scopes. Told of the end.
-        node: the node that it has picked and keeps to, except for ``primary()``.
+        place: the type of scope; ``"unit"`` for a unit of work that keeps to one node, which is no scope.
+        ended: True once the scope was left; the frame is then no longer in force anywhere.
+        level: the consistency that the scope asks for, or None for the database's own.
+        session: the session of a ``causal_session()``, which ends with the frame; None for other scopes.
+        node: the node that the scope has picked and keeps to; unused by ``primary()``.
         served: whether that node has served a read.
-        snapshot: what ``readonly(snapshot=True)`` reads from; None for other scopes.
-        must_reach: the position that the next node has to show, once the scope had to leave one.
-        max_lag: how many seconds behind the node may be when it is picked; None: as the database says.
-        lock: held while `node` and `must_reach` change; threads may share a scope.
+        snapshot: the snapshot of a ``readonly(snapshot=True)``; None for other scopes.
+        must_reach: the position that the next node must have reached, after the scope had to leave a node.
+        max_lag: the lag in seconds that a node may have when it is picked; None for the database's own.
+        lock: held while `node` and `must_reach` change, because threads may share a scope.
     """
 
     __slots__ = (
@@ -80,7 +80,7 @@ class Frame:
         self.lock = new_lock()
 
     def end(self) -> None:
-        """Be in force nowhere any more."""
+        """End the frame in all contexts, with its session and its snapshot."""
         self.ended = True
         if self.session is not None:
             self.session.end()
@@ -88,20 +88,20 @@ class Frame:
             self.snapshot.end()
 
 
-# Innermost first. A tuple and not a list: contexts that are copied share it.
+# Innermost first. A tuple and not a list, because copied contexts share it.
 _frames: ContextVar[tuple[Frame, ...]] = ContextVar("peewee_replicas_scopes", default=())
 
 
 def put_in_force(frame: Frame) -> None:
-    """Make `frame` the innermost of this context."""
-    # Kept until set() has returned: CPython crashes where giving up the old value runs Python code, such as
-    # a signal handler, that reads the variable while it is being set.
+    """Make `frame` the innermost frame of this context."""
+    # Keep the old value until set() has returned. CPython crashes if freeing it runs Python code, such as a
+    # signal handler, that reads the variable while it is being set.
     before = _frames.get()
     _frames.set((frame, *_live(before)))
 
 
 def take_off_ended() -> None:
-    """Forget the frames of this context that have ended, so that they do not pile up."""
+    """Remove the frames of this context that have ended, so that they do not pile up."""
     frames = _frames.get()
     live = _live(frames)
     if live is not frames:
@@ -109,18 +109,18 @@ def take_off_ended() -> None:
 
 
 def here() -> tuple[Frame, ...]:
-    """The frames of this context, innermost first, those that have ended among them."""
+    """Return the frames of this context, innermost first, including those that have ended."""
     return _frames.get()
 
 
 def any_here() -> bool:
-    """Whether this context may be inside a scope of any database."""
+    """Return whether this context may be inside a scope of any database."""
     return bool(_frames.get())
 
 
 def innermost(owner: object) -> Frame | None:
-    """The innermost ``readonly()`` or ``primary()`` of `owner` that is in force in this context."""
-    # Asked for every statement, and most run outside of scopes: that must cost next to nothing.
+    """Return the innermost ``readonly()`` or ``primary()`` of `owner` that is in force in this context."""
+    # Called for every statement, and most run outside of scopes: they must cost next to nothing.
     frames = _frames.get()
     if frames:
         for frame in frames:
@@ -130,7 +130,10 @@ def innermost(owner: object) -> Frame | None:
 
 
 def pinning(owner: Owner) -> Frame | None:
-    """What keeps to one node here: the outermost scope that does, which those in it reuse; else the unit."""
+    """Return the frame that keeps to one node here, or None: the outermost such scope, else the unit of work.
+
+    Scopes inside that one reuse its node.
+    """
     found = None
     for frame in _of(owner):
         if frame.place != "primary":
@@ -141,18 +144,18 @@ def pinning(owner: Owner) -> Frame | None:
 
 
 def tightest_lag(owner: object) -> float | None:
-    """The tightest ``readonly(max_lag=…)`` of `owner` that is in force in this context."""
+    """Return the smallest ``readonly(max_lag=…)`` of `owner` in force here, in seconds, or None."""
     bounds = [frame.max_lag for frame in _of(owner) if frame.max_lag is not None]
     return min(bounds) if bounds else None
 
 
 def snapshotting(owner: object) -> Frame | None:
-    """The innermost ``readonly(snapshot=True)`` of `owner` that is in force in this context."""
+    """Return the innermost ``readonly(snapshot=True)`` of `owner` that is in force in this context."""
     return next((frame for frame in _of(owner) if frame.snapshot is not None), None)
 
 
 def causal(owner: object) -> Frame | None:
-    """The innermost ``causal_session()`` of `owner` that is in force in this context."""
+    """Return the innermost ``causal_session()`` of `owner` that is in force in this context."""
     if not _frames.get():
         return None
     return next((frame for frame in _of(owner) if frame.session is not None), None)
@@ -172,13 +175,13 @@ def _live(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
 
 
 class Units:
-    """The units of work of one database, each with a frame of its own, which keeps to one node.
+    """The units of work of one database. Each has a frame of its own and keeps to one node.
 
     A unit of work is what a thread or task does between two calls of ``close()``.
 
     Parameters:
         owner: the database's identity.
-        here: tells threads, or tasks, apart.
+        here: distinguishes threads or tasks.
     """
 
     def __init__(self, owner: Owner, here: Here) -> None:
@@ -186,22 +189,22 @@ class Units:
         self._local = here.local()
 
     def frame(self) -> Frame:
-        """That of the present unit."""
+        """Return the frame of the current unit of work."""
         found: Frame | None = getattr(self._local, "frame", None)
         if found is None:
             found = self._local.frame = Frame(self._owner, "unit")
         return found
 
     def end(self) -> None:
-        """The present unit is over: the next one picks a node anew."""
+        """End the current unit of work; the next one picks a node anew."""
         self._local.frame = None
 
 
 class Steps:
     """Puts a frame in force for each step of something that runs in steps, such as a generator.
 
-    Between steps the context is as it was found. Scopes that a step entered and did not leave are in force
-    again in the next step, and only there.
+    After each step the context is as it was before. Scopes that a step entered and did not leave are in
+    force again in the next step, and only there.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -210,7 +213,7 @@ class Steps:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """One step."""
+        """Return a context manager around one step."""
         before = _frames.get()
         token = _frames.set((*self._inner, self._frame, *_live(before)))
         try:
@@ -220,7 +223,7 @@ class Steps:
             try:
                 _frames.reset(token)
             except ValueError:
-                pass  # an event loop closes a forgotten generator in another context, which we leave alone
+                pass  # an event loop closes an abandoned generator in another context: leave that one alone
             else:
                 outer = (self._frame, *before)
                 self._inner = tuple(frame for frame in after if frame not in outer)

@@ -23,12 +23,13 @@ def _in_force(frame: Frame) -> AbstractContextManager[None]:
 
 
 class _Entry:
-    """One entry of a scope that was not left yet.
+    """One entry of a scope that has not been left yet.
 
     Attributes:
-        frame: what it put in force.
+        frame: the frame that it put in force.
         who: the thread or task that has entered.
-        held: refers to what the ``with`` statement holds until it is over; None if entered by hand.
+        held: a weak reference to the ``__exit__`` that the ``with`` statement holds until it ends; None if
+            the scope was entered without one.
     """
 
     __slots__ = ("frame", "held", "who")
@@ -42,10 +43,10 @@ class _Entry:
 class _Exit:
     """The ``__exit__`` of `Scope`, in a form that a signal handler's exception cannot skip.
 
-    Such an exception may arrive just as ``__exit__`` is called, before its first line has run, and the thread
-    would stay in the scope for good. A ``with`` statement looks ``__exit__`` up before it enters, and holds
-    what it has found until it is over. So each look-up gives an object of its own, and when that one goes
-    the scope is left, if it has not been.
+    Such an exception may arrive just as ``__exit__`` is called, before its first line has run. The thread
+    would then stay in the scope forever. A ``with`` statement looks up ``__exit__`` before it enters, and
+    holds it until the block has ended. So each look-up returns a new object, and when that object is freed,
+    the scope is left if it has not been left yet.
     """
 
     @overload
@@ -63,13 +64,13 @@ class _Exit:
 
 
 class Scope(Generic[D]):
-    """A scope that was asked for; ``with`` enters it, and as a decorator it wraps each call.
+    """A scope, for use in a ``with`` statement or as a decorator.
 
-    The same object may be entered by several threads and tasks, and within itself.
+    Several threads and tasks may enter the same object, and it may be nested in itself.
 
     Parameters:
-        database: what ``with … as`` gives.
-        begin: called at each entry; makes its frame, or raises to refuse the entry.
+        database: the value that ``with … as`` binds.
+        begin: called at each entry; returns a new frame, or raises to refuse the entry.
     """
 
     def __init__(self, database: D, begin: Callable[[], Frame]) -> None:
@@ -80,7 +81,7 @@ class Scope(Generic[D]):
         self._left_elsewhere = 0
 
     def about_to_enter(self, leave: object) -> None:
-        """A ``with`` statement of this thread has looked up how to leave."""
+        """Record that a ``with`` statement of this thread has looked up `leave`."""
         self._about_to_enter[threading.get_ident()] = weakref.ref(leave, self._dropped)
 
     def __enter__(self) -> D:
@@ -89,7 +90,7 @@ class Scope(Generic[D]):
         try:
             self._entries.append(entry)
             put_in_force(entry.frame)
-        except BaseException:  # an interrupt: the with block will not be run, nor left
+        except BaseException:  # an interrupt: neither the with block nor __exit__ will run
             self._end(entry)
             raise
         return self._database
@@ -106,7 +107,7 @@ class Scope(Generic[D]):
         """Leave the scope, as the end of a ``with`` block does.
 
         Raises:
-            RuntimeError: it was not entered.
+            RuntimeError: the scope was not entered.
         """
         if not self._entries:
             raise RuntimeError("this scope cannot be left: it was not entered, or was left already")
@@ -114,9 +115,9 @@ class Scope(Generic[D]):
         if entry is not None:
             self._end(entry)
         else:
-            # An event loop closes a forgotten generator in a task of its own. To take another's entry for
-            # that generator's would let the other write inside its readonly(), so it waits until all
-            # entries that are left must be of this kind.
+            # An event loop closes an abandoned generator in a new task, which has no entry here. Ending the
+            # wrong entry would let another task write inside its readonly(). So this exit is only counted,
+            # until all remaining entries must belong to such generators.
             self._left_elsewhere += 1
         if self._left_elsewhere:
             self._end_the_rest()
@@ -128,7 +129,7 @@ class Scope(Generic[D]):
                 self._end(entry)
 
     def _own_entry(self) -> _Entry | None:
-        """The last entry of the thread or task that runs now, in this context if there is one."""
+        """Return the last entry of the current thread or task, preferably one of this context."""
         who = current_task() or threading.get_ident()
         own = [entry for entry in self._entries if entry.who == who]
         for frame in here():
@@ -153,7 +154,7 @@ class Scope(Generic[D]):
         """Decorate a function, method, generator, coroutine or async generator; each call has its own scope.
 
         Raises:
-            TypeError: it is a class, or cannot be called.
+            TypeError: `function` is a class, or cannot be called.
         """
         if inspect.isclass(function):
             raise TypeError(
@@ -162,8 +163,8 @@ class Scope(Generic[D]):
             )
         if isinstance(function, (classmethod, staticmethod)):
             return type(function)(self(function.__func__))
-        # An object with a __call__ of its own is what that is.
-        called: object = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004  # not asked whether, but which
+        # For an object with a __call__ of its own, that method decides which of these it is.
+        called: object = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004  # the method itself is needed
         if inspect.isasyncgenfunction(called):
             wrapped = self._wrap_async_generator(
                 cast("Callable[..., AsyncGenerator[object, object]]", function)
@@ -186,7 +187,7 @@ class Scope(Generic[D]):
                     result = function(*args, **kwargs)
             finally:
                 frame.end()
-            # What has not run yet has to be in a scope when it does.
+            # The body of a generator or coroutine has not run yet. It must be in the scope when it does.
             if isinstance(result, GeneratorType):
                 return self._wrap_generator(lambda: result)()
             if isinstance(result, CoroutineType):
@@ -243,7 +244,7 @@ class Scope(Generic[D]):
                     except GeneratorExit:
                         raise
                     except BaseException as exc:
-                        # The consumer threw into us: the decorated generator is to see it.
+                        # The consumer threw an exception into this generator: pass it on.
                         step, value = generator.athrow, exc
             finally:
                 try:
@@ -256,7 +257,7 @@ class Scope(Generic[D]):
 
 
 class _Stepped(Generator[object, object, object]):
-    """A generator that is in its scope exactly while it runs, never while its consumer does."""
+    """A generator that is in its scope only while it runs, never while its consumer runs."""
 
     def __init__(self, frame: Frame, generator: Generator[object, object, object]) -> None:
         self._steps = Steps(frame)

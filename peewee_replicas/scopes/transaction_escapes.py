@@ -1,7 +1,7 @@
-"""Statements that escape their transaction: the context came along from ``atomic()``, the connection did not.
+"""Detect statements that escape their transaction: they inherited the context, but not the connection.
 
 A task, or a thread that was given a copy of the context, inherits the scopes of the code that started it,
-but has a connection of its own. What it sends is therefore no part of the transaction around it.
+but has a connection of its own. So its statements are not part of the transaction around it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BELOW = (_OURS, os.path.dirname(os.path.abspath(peewee.__file__)) + os.sep + "p
 
 
 class _Opened:
-    """One open transaction of one database, as the contexts know it that were copied from its own."""
+    """One transaction of one database, as recorded in its context and in the copies of that context."""
 
     __slots__ = ("ended", "outer", "owner", "place", "transaction")
 
@@ -40,7 +40,7 @@ _opened: ContextVar[_Opened | None] = ContextVar("peewee_replicas_transactions",
 
 
 class Escapes:
-    """Tells of statements outside the transaction that their context was in when it was copied.
+    """Reports statements outside the transaction that their context was in when it was copied.
 
     Parameters:
         owner: the identity of the database.
@@ -53,14 +53,14 @@ class Escapes:
         self._entered: dict[int, list[_Opened]] = {}
 
     def enter(self, transaction: object) -> None:
-        """A transaction was opened in this context."""
+        """Record that a transaction was opened in this context."""
         before = _opened.get()  # kept until set() has returned, for the reason given in `put_in_force`
         opened = _Opened(self._owner, transaction, _place(), _live(before))
         self._entered.setdefault(id(transaction), []).append(opened)
         _opened.set(opened)
 
     def leave(self, transaction: object) -> None:
-        """It has ended, in whatever context: it is in force in no copy of it any more."""
+        """Record that a transaction has ended, for all contexts that were copied while it was open."""
         entered = self._entered.get(id(transaction))
         if entered:
             entered.pop().ended = True
@@ -70,10 +70,10 @@ class Escapes:
         _opened.set(_live(before))
 
     def check(self, transactions: Sequence[object], what: str) -> None:
-        """Tell of a statement that takes no part in the transaction its context was copied from.
+        """Report a statement that is not part of the transaction its context was copied from.
 
         Parameters:
-            transactions: those open in this thread or task.
+            transactions: the transactions open in this thread or task.
             what: the statement.
 
         Raises:
@@ -85,10 +85,10 @@ class Escapes:
         if opened is None or any(transaction is opened.transaction for transaction in transactions):
             return
         message = (
-            f"{redacted(what)!r} at {_place()} is no part of the transaction that was opened at "
-            f"{opened.place}: the context came along to this thread or task, the connection did not. Query "
-            "in the task that opened the transaction, start this one after it, or give it a context of its "
-            "own (contextvars.Context())"
+            f"{redacted(what)!r} at {_place()} is not part of the transaction that was opened at "
+            f"{opened.place}: this thread or task inherited the context, but not the connection. Query in "
+            "the task that opened the transaction, start this one after it, or give it a context of its own "
+            "(contextvars.Context())"
         )
         if self._action == "error":
             raise TransactionEscapeError(message)
@@ -114,7 +114,7 @@ def _is_below(filename: str) -> bool:
 
 
 def _caller() -> FrameType:
-    """The user's code that has led here."""
+    """Return the stack frame of the user's code that led here."""
     frame, level = sys._getframe(1), 0
     while _is_below(frame.f_code.co_filename):
         before = frame.f_back
@@ -128,7 +128,7 @@ def _caller() -> FrameType:
 
 
 def _switched_from(level: int) -> FrameType | None:
-    # The asyncio form runs in greenlets: what a greenlet was started by is on the stack of its parent.
+    # The asyncio form runs in greenlets: the code that started a greenlet is on the stack of its parent.
     module: Any = sys.modules.get("greenlet")
     running = module.getcurrent() if module is not None else None
     for _ in range(level):

@@ -323,7 +323,7 @@ def test_a_task_that_escapes_its_transaction_is_told(cluster: Any) -> None:
         async with db.atomic():
             await Person.acreate(name="ada")
             assert await child() == 1
-            with pytest.raises(TransactionEscapeError, match="is no part of the transaction"):
+            with pytest.raises(TransactionEscapeError, match="is not part of the transaction"):
                 await asyncio.create_task(child())
             apart = contextvars.Context()
             task = apart.run(asyncio.get_running_loop().create_task, child())

@@ -1,4 +1,4 @@
-"""What a context that was copied inside ``atomic()`` sends is no part of that transaction, and is told."""
+"""Statements from a context copied inside ``atomic()`` are not part of that transaction, and are reported."""
 
 from __future__ import annotations
 

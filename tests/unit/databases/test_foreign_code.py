@@ -224,7 +224,7 @@ def test_a_route_hook_that_fails_is_logged_and_changes_nothing(
     db.route_hooks[:] = [fail, told.append]
     db.execute_sql(sql).fetchall()
     assert [event.sql for event in told] == [sql]
-    assert "a callable of route_hooks has failed" in caplog.text
+    assert "a callable in route_hooks has failed" in caplog.text
     assert "the hook's own" in caplog.text
     db.close()
 
