@@ -1,1 +1,1 @@
-"""Sending one statement to the node that was decided on, and what happens when that fails."""
+"""Send one statement to the chosen node, and handle its failures."""

@@ -1,4 +1,4 @@
-"""One attempt of one statement on one node: sending it, and letting the node catch up first."""
+"""One attempt at one statement on one node: let the node catch up if needed, then send."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ..scopes.frames import pinning
 from ..servers.protocols import ServerConnection
 from .execution import Execution
 
-# In the place of a cursor, where a node was only looked for.
+# Returned instead of a cursor when only a node was wanted.
 _NOTHING: Any = None
 
 
 class Behind(Exception):
-    """A replica does not show yet what a read must see."""
+    """A replica does not yet show what a read must see."""
 
 
 def attempt(execution: Execution, node: Node, database: PlainDatabase, *, final: bool = True) -> Cursor:
     """Send the statement to one node; returns the driver's cursor.
 
     Parameters:
-        database: the node's, with a connection of this thread.
-        final: whether a result means that the node has served the read; otherwise the caller decides.
+        database: the node's database, with an open connection of this thread.
+        final: whether a result means that the node served the read; if not, the caller decides.
     """
     execution.role = PRIMARY if node.is_primary else "replica"
     execution.node = node.name
@@ -49,15 +49,15 @@ def _note_served(execution: Execution) -> None:
     if pin is not None:
         pin.served = True
     if cluster.units is not None:
-        cluster.units.frame().served = True  # what a scope sees, the unit of work around it has seen
+        cluster.units.frame().served = True  # what a scope sees, its unit of work sees too
 
 
 def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
     conn = database.open_conn
-    # An error does not tell what a statement had changed before it. A proven read changes nothing.
+    # An error does not report what the statement had changed by then. A proven read changes nothing.
     if conn.guarded:
         conn.suspect_statement = "" if execution.statement.kind == "read" else execution.sql
-    # Counted before it is sent: the policy of another thread is to see that this node has work.
+    # Counted before sending, so that other threads' policies see the node as busy.
     started = node.start()
     conn.executing, failed = execution.statement.kind, True
     try:
@@ -70,13 +70,17 @@ def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
 
 
 def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase, catch_up: CatchUp) -> Cursor:
-    """Send the read to a replica that may have to catch up first; raises `Behind` where it does not."""
+    """Send the read to a replica that may have to catch up first.
+
+    Raises:
+        Behind: the replica did not catch up in time.
+    """
     conn = database.open_conn
     if catch_up.known(node, conn.server_identity):
         return attempt(execution, node, database)
     query = catch_up.query(node, conn)
     if not query:
-        raise Behind("has not moved since it was last waited for")
+        raise Behind("has applied nothing since the last wait for it")
     execution.parts.counters.add("waits")
     progress: Progress = node.progress
     with progress.lock:
@@ -97,7 +101,7 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
 def _may_go_together(
     execution: Execution, database: PlainDatabase, conn: ServerConnection, progress: Progress
 ) -> bool:
-    # What was read before its replica had caught up is thrown away, which needs a buffered result.
+    # A result read before the replica caught up is thrown away, so it must be buffered.
     return bool(
         execution.sends
         and database.db.plain_cursor
@@ -110,7 +114,7 @@ def _may_go_together(
 def _send_together(
     execution: Execution, node: Node, database: PlainDatabase, catch_up: CatchUp, query: str
 ) -> Cursor:
-    """Send the wait and the read at once, so that both together cost one round trip."""
+    """Send the wait and the read together, in one round trip."""
     conn = database.open_conn
     there = False
     cursor: Cursor = _NOTHING
@@ -119,7 +123,7 @@ def _send_together(
     try:
         cursor = attempt(execution, node, database, final=False)
     except PeeweeException as exc:
-        # A lost connection has lost the answer to the wait, too.
+        # A lost connection also loses the answer to the wait.
         if execution.parts.diagnosis.meaning(exc) != "statement":
             raise
         failure = exc
@@ -127,7 +131,7 @@ def _send_together(
         conn.recall_ahead()
         if conn.answer_ahead is not None:
             there = catch_up.learn(node, conn, conn.answer_ahead)
-    if not there:  # what old data made of the read says nothing, not even an error
+    if not there:  # a result or error from old data means nothing
         if cursor is not None:
             cursor.close()
         raise behind(execution)
@@ -139,13 +143,13 @@ def _send_together(
 
 
 def behind(execution: Execution) -> Behind:
-    """What a replica is tried with that has not caught up in time."""
+    """Return the error for a replica that did not catch up in time."""
     seconds = execution.parts.router.settings.catch_up_timeout
     return Behind(f"has not caught up within {seconds} s")
 
 
 def violation(exc: Exception) -> ReadOnlyViolation:
-    """The error to raise where the server has refused a statement inside ``readonly()``."""
+    """Return the error to raise when the server refused a statement inside ``readonly()``."""
     return ReadOnlyViolation(
         f"the server refused a statement inside readonly() as a write; nothing was executed: {exc}"
     )

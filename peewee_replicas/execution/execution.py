@@ -1,4 +1,4 @@
-"""One execution of one statement: its plan, what has become of it so far, and the report at its end."""
+"""One execution of one statement: its plan, its progress so far, and the event at its end."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ..statements.classifier import Statement
 
 
 class Execution:
-    """One execution of one statement. The modules of this room send it; this keeps what they find.
+    """The state of one execution of one statement, which the modules of this room share.
 
     Attributes:
         parts: the database's collaborators.
-        statement: what the text is.
+        statement: the classified statement.
         plan: where it may run, in which order, and why.
         frame: the innermost ``readonly()`` or ``primary()`` in force.
         sql, params: the text and its parameters.
-        role, node, reason: where it went last, and why; as in `RouteEvent`.
-        attempts: how often it was handed to a node.
-        observed: with ``reads="observe"``, where it would have gone.
+        role, node, reason: where it last ran, and why; as in `RouteEvent`.
+        attempts: how often it was given to a node.
+        observed: with ``reads="observe"``, the node where it would have run.
         scoped: whether this context may be inside a scope.
-        catch_up: the way to a node that shows what it must see, if it must see anything.
-        tried: the replicas that could not serve it, and why.
-        unsent: the replicas to which it could not be sent once, and which were given a second try.
-        lost: the error of the attempt that was sent and lost its connection.
+        catch_up: lets nodes catch up to the position it must see, if any.
+        tried: the replicas that could not serve it, with their errors.
+        unsent: the replicas where sending failed once and was tried again.
+        lost: the error of the attempt that lost its connection after sending.
         lost_at: the node of that attempt, if it still answers.
-        unreadable: the error of the first node that could not read its own data for it.
-        returned: the read went back to that node, as no other could serve it.
-        restarted: it has begun anew, because what it waited for on replicas was lost.
-        resent: it could not be sent to the primary once, and was tried there again.
-        sends: False where only its node is looked for, for a raw cursor.
-        found: the database of the node it was handed to last.
+        unreadable: the error of the first node that could not read its own data.
+        returned: whether the read went back to `lost_at`, because no other node could serve it.
+        restarted: whether it started over, because the position it waited for was lost.
+        resent: whether sending to the primary failed once and was tried again.
+        sends: False if a raw cursor only needs the node.
+        found: the database of the node it was last given to.
     """
 
     role: Role = PRIMARY
@@ -80,16 +80,16 @@ class Execution:
         return self.frame is not None and self.frame.place == "readonly"
 
     def why_no_replica(self) -> str:
-        """Why no replica can serve it: what those tried now have raised, and why the others are out."""
+        """Return why no replica can serve it: the errors of those tried, and why the others are out."""
         return self.parts.diagnosis.reasons(self.tried, self.parts.router.reasons(set(self.tried)))
 
     def event(self, database: str, duration: float, error: BaseException | None) -> RouteEvent:
-        """What became of it, for the user's hooks.
+        """Return the event for the user's hooks.
 
         Parameters:
             database: the database's name.
-            duration: seconds since it began.
-            error: what it raised, or None.
+            duration: seconds since the execution began.
+            error: the error it raised, or None.
         """
         return RouteEvent(
             database=database,

@@ -1,4 +1,4 @@
-"""Where no replica can serve a read: whether the primary may, and what is raised where it may not."""
+"""If no replica can serve a read: decide whether the primary may, or what error to raise."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from .execution import Execution
 
 
 def starts_over(execution: Execution) -> bool:
-    """Whether replicas were waited for in vain because of a lost history, and the read is to begin anew.
+    """Return whether to start the read over, because replicas can never reach a position of a lost history.
 
-    Where the primary may serve it, it does so at once instead; only the next reads are on replicas.
+    If the primary may serve the read, it does so at once instead, and only later reads use replicas.
     """
     parts = execution.parts
     behind = any(isinstance(exc, Behind) for exc in execution.tried.values())
-    # Only once, so that no read goes in circles while histories keep being lost.
+    # Only once, so that a read cannot loop while histories keep being lost.
     if not behind or execution.restarted or not parts.consistency.forget_lost_history(execution.frame):
         return False
-    # With a bound on fallbacks the primary may have to refuse this read, so it begins anew even then.
+    # With `max_fallback_share` the fallback may be refused, so the read starts over then too.
     if execution.plan.places != (REPLICA,) and parts.router.settings.max_fallback_share is None:
         return False
     execution.restarted, execution.catch_up = True, None
-    # What it had to see is what was lost; it is planned again from what the primary has now.
+    # The position it had to see is lost; the new plan asks for what the primary has now.
     execution.plan = execution.plan._replace(must_see=None)
-    # Those that were late can serve it now. The others show again what is wrong with them.
+    # Replicas that were behind can serve it now. Others will fail again with their own error.
     execution.tried.clear()
     return True
 
 
 def refuse_fallback(execution: Execution) -> None:
-    """Raise where the primary is not to serve what no replica can; otherwise count the fallback."""
+    """Raise if the primary may not serve the read instead of a replica; otherwise count the fallback."""
     parts = execution.parts
     reasons = execution.why_no_replica()
-    # The last error is the one that left no other place to try.
+    # The last error is the one after which no replica was left.
     cause = list(execution.tried.values())[-1] if execution.tried else None
     if execution.plan.places == (REPLICA,):
         raise NoReplicaAvailable(
             f"no replica can serve the read ({reasons}); "
             'with fallback="primary" the primary would have served it'
         ) from cause
-    # Without any replica the primary is simply where reads go, which is no fallback.
+    # If there are no replicas at all, a read on the primary is not a fallback.
     if parts.cluster.replicas.all:
         if parts.router.settings.max_fallback_share is not None:
             _spend_fallback(execution, reasons, cause)
@@ -67,16 +67,16 @@ def _spend_fallback(execution: Execution, reasons: str, cause: BaseException | N
 
 
 def follow_fallback(execution: Execution, replica: Node) -> None:
-    """Count a read of a scope that has fallen back: its first read was allowed to, so its others are."""
+    """Count a later read of a scope whose first read fell back: it stays on the primary without asking."""
     cluster, router = execution.parts.cluster, execution.parts.router
     shared = router.settings.max_fallback_share is not None
-    # A primary that is listed as a replica serves reads in its own right.
+    # For a primary that is listed as a replica, reads are not fallbacks.
     if shared and replica is cluster.reader and replica not in cluster.replicas.all:
         router.budget.charge(Clock.monotonic(), cluster.replicas.reads())
 
 
 def say_nobody_answers(execution: Execution, exc: PeeweeException) -> None:
-    """Raise, where the primary cannot be had either, an error that names every node and its reason."""
+    """Raise an error that names every node and its reason, if the primary is unreachable too."""
     parts = execution.parts
     if parts.cluster.replicas.all and parts.diagnosis.has_no_connection(exc):
         raise nobody_answers(execution.why_no_replica(), exc, NoReplicaAvailable) from exc

@@ -1,4 +1,4 @@
-"""A read in ``readonly(snapshot=True)``, whose snapshot begins with the first read."""
+"""Run a read in ``readonly(snapshot=True)``; the first read begins the snapshot."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, star
 def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
     """Run the read in the scope's snapshot; returns the driver's cursor."""
     parts = execution.parts
-    # The first read begins the snapshot, so a scope that reads nothing opens no connection.
+    # Begun by the first read, so a scope without reads opens no connection.
     if snapshot.claim():
         try:
             _begin(execution, snapshot)
         except BaseException:
-            # Nothing was begun, so the next read of the scope may try again.
+            # No snapshot was begun, so the next read of the scope may try again.
             snapshot.let_go()
             raise
         node, database = snapshot.place()
@@ -37,7 +37,7 @@ def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
             raise violation(exc) from exc
         if found in NO_CONNECTION:
             parts.counters.add("snapshots_lost")
-            # Another node would show another moment, so the read is not sent elsewhere.
+            # Another node would show the data of another moment, so the read is not sent there.
             raise snapshot.lost(exc) from exc
         raise
 
@@ -49,7 +49,7 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
         try:
             if snapshot.begin(parts.replicas, replica, execution.catch_up):
                 return
-            # An open snapshot never moves, so a replica that is late now cannot be waited for later.
+            # An open snapshot sees nothing new, so the replica must catch up before it begins.
             execution.tried[replica] = behind(execution)
         except PeeweeException as exc:
             if not parts.diagnosis.is_not_opened(exc):
@@ -65,7 +65,7 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
     refuse_fallback(execution)
     reader = parts.cluster.reader
     try:
-        # The primary shows whatever the read must see, so it has nothing to catch up with.
+        # The primary shows everything the read must see, so it need not catch up.
         snapshot.begin(parts.replicas, reader, None)
     except PeeweeException as exc:
         parts.diagnosis.name_node(exc, reader.label)

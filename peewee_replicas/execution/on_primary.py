@@ -1,4 +1,4 @@
-"""A statement on the primary: on its own connection, or as a node for reading under the server's guard."""
+"""Run a statement on the primary: as the writer, or as a node for reading under the server's guard."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .execution import Execution
 
 
 def on_primary(execution: Execution) -> Cursor:
-    """Run it on the connection of the primary that the plan names; returns the driver's cursor."""
+    """Run the statement on the primary's connection that the plan names; returns the driver's cursor."""
     return on_reader(execution) if execution.plan.primary_place == READER else on_writer(execution)
 
 
 def on_writer(execution: Execution) -> Cursor:
-    """Run it on the primary's own connection."""
+    """Run the statement on this thread's connection for writing."""
     parts, statement = execution.parts, execution.statement
     primary = parts.primary
     execution.role, execution.node = PRIMARY, PRIMARY
@@ -35,7 +35,7 @@ def on_writer(execution: Execution) -> Cursor:
     execution.attempts += 1
     had_changes = conn.session_changed
     conn.executing = statement.kind
-    # What the text tells about its effect, the server need not report.
+    # If the text shows the statement's effect, the server's report is not needed.
     conn.effect_known = statement.kind in SELF_EXPLANATORY
     try:
         if execution.plan.guard:
@@ -63,17 +63,17 @@ _MAY_SET = ("session", "transaction")
 
 
 def _sets_something(kind: str, sql: str) -> bool:
-    """Whether a session that has run this differs from a new one, however harmless that is to reads."""
+    """Return whether a session differs from a new one after this statement, even if reads do not care."""
     word = first_word(sql)
-    # SET TRANSACTION holds for the next transaction, whoever begins that. A SELECT of what the session
-    # knows, such as CONNECTION_ID(), sets nothing; where it does, its effect is marked.
+    # SET TRANSACTION applies to the next transaction, whoever begins it. A SELECT of session values,
+    # such as CONNECTION_ID(), sets nothing; if it does, `Statement.effect` says so.
     return word == "SET" if kind == "transaction" else word != "SELECT"
 
 
 def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
-    """Whether it goes to the primary again on a new connection: a read that was not sent, or was lost once.
+    """Return whether to send to the primary again: a read that was not sent, or lost its connection once.
 
-    Nothing else is sent again, unless it was a question of our own that lost the connection before.
+    Other statements are sent again only if the library's own question lost the connection before them.
     """
     diagnosis = execution.parts.diagnosis
     treatment = TREATMENTS[diagnosis.meaning(exc)]
@@ -82,7 +82,7 @@ def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
     if treatment.read == "again" and not execution.resent:
         execution.resent = True
     elif treatment.read == "once more" and execution.lost is None and not timed_out(exc):
-        # One that outlasts its read_timeout would do so again, and the primary would work on both.
+        # A read that exceeded its read_timeout would do so again, and the primary would run both.
         execution.lost = exc
     else:
         return False
@@ -105,7 +105,7 @@ def _under_guard(execution: Execution, conn: ServerConnection) -> Cursor:
 
 
 def _lift_guard(execution: Execution, conn: ServerConnection) -> None:
-    """Allow writes again. A connection on which that fails is closed; what was read on it stays read."""
+    """Allow writes again. If that fails, close the connection; the read's result stays valid."""
     try:
         conn.run_setting_when_idle(conn.dialect.UNGUARD)
     except BaseException as exc:
@@ -115,13 +115,13 @@ def _lift_guard(execution: Execution, conn: ServerConnection) -> None:
 
 
 def on_reader(execution: Execution) -> Cursor:
-    """Run it on a connection of the primary that the server guards against writes."""
+    """Run the statement on a connection to the primary that the server guards against writes."""
     parts = execution.parts
     reader = parts.cluster.reader
     if execution.plan.place == REPLICA:
         parts.router.choice.stay_with(reader)
     try:
-        # A raw cursor has no other place: it cannot be guarded on the writer's connection.
+        # A raw cursor must wait: it cannot be guarded on the writer's connection.
         database = parts.replicas.reach(reader, patient=not execution.sends)
     except MaxConnectionsExceeded:
         conn = parts.primary.plain.conn

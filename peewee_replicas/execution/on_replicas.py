@@ -1,4 +1,4 @@
-"""A read's way from replica to replica: catching up, retries, the rerun on the primary, the fallback."""
+"""Run a read on replicas: catching up, retries, the rerun on the primary, the fallback."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ logger = logging.getLogger("peewee.replicas")
 
 _INTERRUPTED = 1317  # ER_QUERY_INTERRUPTED
 _LOST_TWICE = (
-    "this read was sent twice and lost its connection each time, so it is not sent again; see what it does "
-    "to the server, or run it again"
+    "this read was sent twice and lost its connection each time, so it is not sent again; check what it "
+    "does to the server, or run it again"
 )
-_LOST_ON_A_NODE_THAT_IS_WELL = (
-    "this read was sent, and its connection was lost though the node is well; see who ends it, a "
-    "read_timeout for one, or run it again"
+_LOST_ON_A_HEALTHY_NODE = (
+    "this read was sent and lost its connection although the node is healthy; check what ends it, such as "
+    "a read_timeout, or run it again"
 )
 
 
@@ -44,7 +44,7 @@ def read(execution: Execution) -> Cursor:
     parts = execution.parts
     execution.scoped = any_here() or parts.cluster.units is not None
     if not execution.scoped and not parts.cluster.replicas.usable:
-        return _fall_back(execution)  # the primary shows whatever it must see
+        return _fall_back(execution)  # the primary shows everything the read must see
     plan = execution.plan = parts.router.plan_read(execution.plan, execution.frame, scoped=execution.scoped)
     if plan.place != REPLICA:
         execution.reason = plan.reason
@@ -58,15 +58,15 @@ def read(execution: Execution) -> Cursor:
             return in_snapshot(execution, cast(Snapshot, held.snapshot))
     replica = parts.router.choice.choose(execution.catch_up, scoped=execution.scoped)
     if replica is None:
-        replica = _elsewhere(execution)  # a scope's node went out of rotation between two reads
+        replica = _next_replica(execution)  # the scope's node was ejected between two reads
     elif execution.scoped:
-        _heed_move(execution)
+        _follow_move(execution)
         follow_fallback(execution, replica)
     return _on_replicas(execution, replica)
 
 
-def _heed_move(execution: Execution) -> None:
-    # Another thread of the scope may have moved it since this read's plan was made.
+def _follow_move(execution: Execution) -> None:
+    # Another thread may have moved the scope to another node since this read was planned.
     pin = pinning(execution.parts.cluster)
     if pin is not None and pin.must_reach is not None:
         _must_see_too(execution, cast(Position, pin.must_reach))
@@ -85,17 +85,17 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
         try:
             database = parts.replicas.reach(replica)
         except MaxConnectionsExceeded as exc:
-            # It holds nothing that others wait for, so it has waited for as long as the pool allows.
+            # This thread holds no connection that others wait for, so it has used up the pool's time limit.
             if not parts.replicas.holds_above(replica):
                 raise
             execution.tried[replica] = exc
-            replica = _elsewhere(execution)
+            replica = _next_replica(execution)
             continue
         except PeeweeException as exc:
             if not parts.diagnosis.is_not_opened(exc):
                 raise
             execution.tried[replica] = exc
-            replica = _elsewhere(execution)
+            replica = _next_replica(execution)
             continue
         if execution.statement.rules is not parts.router.classifier.rules and not _is_still_a_read(execution):
             return on_primary(execution)
@@ -106,24 +106,24 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
         except Behind as exc:
             execution.tried[replica] = exc
             parts.counters.add("behind")
-            replica = _elsewhere(execution)
+            replica = _next_replica(execution)
         except PeeweeException as exc:
             found = parts.diagnosis.meaning(exc)
             if exc.args[:1] == (_INTERRUPTED,) and not database.open_conn.is_alive():
-                found = "lost"  # no one has killed the query: its server is stopping
+                found = "lost"  # nobody killed the query: the server is shutting down
             if found == "statement":
                 raise
             if found in ("refused", "missing"):
                 return _rerun(execution, replica, exc, found)
             if found == "unreadable":
-                return _on_another(execution, replica, exc)
+                return _retry_on_another(execution, replica, exc)
             replica = _after_failure(execution, replica, database, exc, found)
             parts.counters.add("retries")
     return _fall_back(execution)
 
 
 def _is_still_a_read(execution: Execution) -> bool:
-    """Whether the text is a read by what was learned since, as from a node that was just connected to."""
+    """Return whether the text is still a read by rules learned since, as from a node just connected to."""
     if execution.sends:
         execution.statement = execution.parts.router.classifier.classify(execution.sql)
         if execution.statement.kind != "read" and not execution.in_readonly:  # there the guard is enough
@@ -132,26 +132,26 @@ def _is_still_a_read(execution: Execution) -> bool:
     return True
 
 
-def _elsewhere(execution: Execution) -> Node | None:
-    """The next replica for a read that could not be had where it was tried, or None."""
+def _next_replica(execution: Execution) -> Node | None:
+    """Return the next replica for a read after one that could not serve it, or None."""
     parts = execution.parts
     tried = set(execution.tried)
     pin = pinning(parts.cluster)
     if pin is not None and pin.served:
-        # The scope leaves a node: the next must show at least what the primary has now.
+        # The scope leaves its node: the next one must show at least what the primary has now.
         try:
             now = parts.consistency.primary.current()
         except PeeweeException as exc:
             if not parts.diagnosis.has_no_connection(exc):
-                return None  # it does not tell, and shows everything itself
+                return None  # the primary gives no position, but can serve the read itself
             if parts.consistency.level_of(execution.frame) != "eventual":
                 raise
             return parts.router.choice.another(tried)
-        # Without positions nobody can say whether another replica shows what the scope has seen.
+        # Without positions, nobody knows whether another replica shows what the scope has seen.
         if now is None:
             return None
         with pin.lock:
-            before: Position | None = pin.must_reach  # type: ignore[assignment]  # set here alone
+            before: Position | None = pin.must_reach  # type: ignore[assignment]  # set only here
             pin.must_reach = must_reach = now if before is None else before.merge(now)
         _must_see_too(execution, must_reach)
     return parts.router.choice.another(tried)
@@ -160,7 +160,7 @@ def _elsewhere(execution: Execution) -> Node | None:
 def _after_failure(
     execution: Execution, replica: Node, database: PlainDatabase, exc: Exception, found: Meaning
 ) -> Node | None:
-    """Where a read goes whose connection failed it; raises where it may not be sent again."""
+    """Return the node for a read after its connection failed; raise if the read may not be sent again."""
     treatment = TREATMENTS[found]
     if treatment.node != "back off":
         database.discard()
@@ -176,7 +176,7 @@ def _after_failure(
             if not alive and execution.lost_at is None and _primary_is_gone_too(execution):
                 execution.tried[replica] = exc
                 return None
-            # A query that kills its server, or that is killed, must not walk over every node.
+            # A query that kills its server, or is killed by somebody, must not run on every node in turn.
             exc.args = explained(exc.args, replica.label, _LOST_TWICE)
             raise exc from execution.lost
         execution.lost, execution.lost_at = exc, replica if alive else None
@@ -184,44 +184,44 @@ def _after_failure(
         execution.unsent.add(replica)
         return replica
     if alive and pinning(execution.parts.cluster) is not None:
-        return replica  # the node is well, so the scope stays with it
+        return replica  # the node is healthy, so the scope stays with it
     execution.tried[replica] = exc
-    return _elsewhere(execution)
+    return _next_replica(execution)
 
 
 def _primary_is_gone_too(execution: Execution) -> bool:
-    """Whether all servers go at this moment, so that this read, which two have lost, is no killer of nodes.
+    """Return whether the primary is down too, which means that this twice lost read is not the cause.
 
-    The primary alone tells: this read was never sent there. Another replica may have been killed by the
-    same query of another thread.
+    Only the primary shows this: the read was never sent there. Another replica may have been killed by
+    the same query from another thread.
     """
     return not _answers(execution, execution.parts.cluster.reader)
 
 
 def _answers(execution: Execution, replica: Node) -> bool:
     if replica.breaker.open:
-        return False  # found out already
+        return False  # known to be down
     try:
         execution.parts.replicas.reach(replica)
     except MaxConnectionsExceeded:
-        return True  # others have all the connections that the pool may open there
+        return True  # the pool's connections to the node are all in use
     except PeeweeException:
         return False
     return True
 
 
-def _on_another(execution: Execution, replica: Node, exc: Exception) -> Cursor:
-    """One more node for a read whose node could not read its own data; raises where that is the second."""
+def _retry_on_another(execution: Execution, replica: Node, exc: Exception) -> Cursor:
+    """Try one more node after one could not read its own data; raise if it is the second such node."""
     parts = execution.parts
     if execution.unreadable is not None:
-        raise exc from execution.unreadable  # two nodes say so: it is the statement that asks too much
+        raise exc from execution.unreadable  # two nodes agree: the statement is the cause
     execution.unreadable = exc
     execution.tried[replica] = exc
     parts.counters.add("retries")
     try:
-        cursor = _on_replicas(execution, _elsewhere(execution))
+        cursor = _on_replicas(execution, _next_replica(execution))
     except PeeweeException as other:
-        # Where no other node could be asked, what this one said is the answer.
+        # If no other node could be reached, raise this node's error.
         if isinstance(other, NoReplicaAvailable) or parts.diagnosis.has_no_connection(other):
             raise exc from other
         raise
@@ -230,20 +230,20 @@ def _on_another(execution: Execution, replica: Node, exc: Exception) -> Cursor:
 
 
 def _rerun(execution: Execution, replica: Node, exc: Exception, found: Meaning) -> Cursor:
-    """A replica executed nothing: it took the read for a write, or lacks what it names."""
+    """Rerun a read on the primary: the replica refused it as a write, or lacks a table or other object."""
     parts = execution.parts
     if found == "refused":
         if execution.in_readonly:
             raise violation(exc) from exc
         parts.router.classifier.demote(execution.sql)
         text = redacted(execution.sql)
-        logger.warning("%s refused as a write what was taken for a read: %s", replica.label, text)
+        logger.warning("%s refused as a write a statement classified as a read: %s", replica.label, text)
     parts.counters.add("reruns")
     execution.reason = f"{replica.name} could not run it ({exc.args[0]}), rerun on the primary"
     try:
         cursor = on_primary(execution)
     except PeeweeException as again:
-        # Without a primary, what the replica said is the answer.
+        # If the primary cannot be reached, raise the replica's error.
         if found == "missing" and parts.diagnosis.has_no_connection(again):
             raise exc from again
         raise
@@ -257,8 +257,8 @@ def _fall_back(execution: Execution) -> Cursor:
     back = execution.lost_at
     if execution.lost is not None and back is not None and not back.breaker.open:
         if execution.returned:
-            # Its node is well, so it is the statement that loses its connection.
-            execution.lost.args = explained(execution.lost.args, back.label, _LOST_ON_A_NODE_THAT_IS_WELL)
+            # The node is healthy, so the statement itself loses its connection.
+            execution.lost.args = explained(execution.lost.args, back.label, _LOST_ON_A_HEALTHY_NODE)
             raise execution.lost
         execution.returned = True
         parts.router.choice.stay_with(back)

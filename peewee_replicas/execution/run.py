@@ -1,4 +1,4 @@
-"""Where the execution of a statement begins: the plan's first place decides which way it takes."""
+"""Start the execution of a statement: the plan's first place decides where it is sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(execution: Execution) -> Cursor:
     if plan.place == REPLICA:
         return read(execution)
     if plan.observed:
-        # The policy takes a real turn, so what is observed has the shares that reads would have.
+        # The policy takes a real turn, so the observed shares are those that reads would have.
         replica = execution.parts.router.choice.choose()
         execution.observed = replica.name if replica is not None else None
         execution.parts.counters.add("observed")
@@ -24,11 +24,11 @@ def run(execution: Execution) -> Cursor:
 
 
 def find_node(execution: Execution) -> PlainDatabase:
-    """The database of the node where a read would run now, ready for it; the read is not sent."""
+    """Return the database of the node where a read would run now, connected; the read is not sent."""
     execution.sends = False
     if execution.plan.place == REPLICA:
         read(execution)
     else:
         on_reader(execution)
-    assert execution.found is not None  # one of both has found it, or has raised
+    assert execution.found is not None  # both branches set it or raise
     return execution.found
