@@ -1,7 +1,7 @@
-"""A connection that aiomysql opens, and that hears what the server says of its session.
+"""A connection that aiomysql opens and that then follows the state the server reports for its session.
 
-aiomysql reads the user's arguments, connects, negotiates TLS and authenticates; from then on the statements
-of both forms of the library are sent, and their answers read, by one and the same code, `servers.wire`.
+aiomysql reads the user's arguments, connects, negotiates TLS and authenticates. From then on `servers.wire`
+sends the statements and reads the answers, as it does for the synchronous form.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .transport import Reader, Stream, close_with_loop
 
 _CONNECT_SECONDS = 10.0
 
-# What aiomysql learns while connecting, and statements need to know.
+# Attributes that aiomysql sets while connecting and that statements need.
 _LEARNED = (
     "host_info", "protocol_version", "salt", "server_capabilities", "server_charset", "server_language",
     "server_status", "server_thread_id", "server_version", "_secure",
@@ -35,29 +35,29 @@ _LEARNED = (
 
 
 class Cursor(cursors.Cursor):
-    """What `execute_sql` returns: its rows have been read, so that nothing of it waits for the server."""
+    """The result of `execute_sql`. Its rows have been read, so using it never waits for the server."""
 
     async def aclose(self) -> None:
-        """As `close`."""
+        """Close the cursor; does not wait."""
         self.close()
 
 
 class DictCursor(cursors.DictCursorMixin, Cursor):
-    """The same with rows as dicts."""
+    """A `Cursor` with rows as dicts."""
 
 
 class StreamCursor(cursors.SSCursor):
-    """A cursor that reads its rows from the server when they are asked for."""
+    """A cursor that reads its rows from the server on demand."""
 
     def __del__(self) -> None:
-        """Leave what is unread to the connection: a collected object cannot wait for a server."""
+        """Leave unread rows to the connection; a collected object cannot wait for a server."""
 
 
 class StreamDictCursor(cursors.DictCursorMixin, StreamCursor):
-    """The same with rows as dicts."""
+    """A `StreamCursor` with rows as dicts."""
 
 
-# Where a user asks for streaming, results are read whole, as by peewee's asyncio form: `iterate` streams.
+# Even a streaming class reads whole results, as in peewee's asyncio form; only `iterate` streams.
 _CURSORS = {
     aiomysql.Cursor: Cursor,
     aiomysql.SSCursor: Cursor,
@@ -70,11 +70,11 @@ class Streaming(Protocol):
     """A result whose rows are read on demand."""
 
     def wait(self) -> None:
-        """Wait a moment for its end; raises ``InterfaceError`` where it does not come."""
+        """Wait a moment for the result's end; raise ``InterfaceError`` if it does not come."""
 
 
 class _Opening(aiomysql.connection.Connection):
-    """aiomysql's connection, as far as to the end of its authentication."""
+    """aiomysql's connection, used until it is authenticated."""
 
     _reader: Reader | None = None
     _writer: asyncio.StreamWriter | None = None
@@ -88,7 +88,7 @@ class _Opening(aiomysql.connection.Connection):
         await super()._request_authentication()
 
     def hand_over(self) -> Stream:
-        """Give up what it has opened."""
+        """Release the opened socket and return it."""
         assert self._reader is not None  # it has connected
         assert self._writer is not None
         stream = Stream(self._reader, self._writer)
@@ -97,17 +97,17 @@ class _Opening(aiomysql.connection.Connection):
 
 
 class Connection(wire.Connection):
-    """A connection to one node, in one event loop. Used inside of greenlets, where waiting looks synchronous.
+    """A connection to one node, in one event loop. Used in greenlets, where waiting looks synchronous.
 
     Parameters:
-        guard: ask the server to refuse writes on this connection (``SET SESSION TRANSACTION READ ONLY``).
+        guard: whether to make the server refuse writes here (``SET SESSION TRANSACTION READ ONLY``).
         database: the schema's name.
-        defer_connect: leave `connect` to the caller.
-        arguments: as aiomysql's own.
+        defer_connect: whether the caller calls `connect`.
+        arguments: aiomysql's own arguments.
 
     Attributes:
         pool: the pool it belongs to, if any.
-        last_used: when it was given back to it last, on the loop's clock.
+        last_used: when it was last given back to the pool, on a monotonic clock in seconds.
         held: whether it is kept for longer than one statement.
     """
 
@@ -123,13 +123,13 @@ class Connection(wire.Connection):
         defer_connect: bool = False,
         **arguments: Any,
     ) -> None:
-        self.pool: Pool[Connection] = None  # type: ignore[assignment]  # those of statements have one
+        self.pool: Pool[Connection] = None  # type: ignore[assignment]  # each one that statements use has a pool
         self.last_used = 0.0
         cursor = arguments.pop("cursorclass", aiomysql.Cursor)
         if cursor not in _CURSORS:
             allowed = ", ".join(f"aiomysql.{known.__name__}" for known in _CURSORS)
             raise ConfigurationError(f"cursorclass={cursor!r}: allowed are {allowed}")
-        # Run by us, so that the results are read by us.
+        # Run in `_set_up`, so that `servers.wire` reads the results.
         later = {name: arguments.pop(name, None) for name in ("sql_mode", "init_command")}
         self._arguments = {**arguments, "db": database, "autocommit": None}
         opening = self._opening()
@@ -163,7 +163,7 @@ class Connection(wire.Connection):
         return opening
 
     def connect(self, sock: socket.socket | None = None) -> None:
-        """Open the session; all of it together may take ``connect_timeout`` seconds.
+        """Open the session, within ``connect_timeout`` seconds in all.
 
         Raises:
             OperationalError: the server cannot be reached, took too long, or refuses this client.
@@ -196,7 +196,7 @@ class Connection(wire.Connection):
         return f"Can't connect to MySQL server on {self.unix_socket or self.host!r}"
 
     def _set_up(self) -> None:
-        # In aiomysql's order; a user's init_command must meet the session as it would have left it.
+        # In aiomysql's order, so that a user's init_command finds the session as with aiomysql.
         if self.sql_mode is not None:
             self.run_command(f"SET sql_mode={self.sql_mode}")
         if self.init_command is not None:
@@ -209,7 +209,7 @@ class Connection(wire.Connection):
         self._settings = ""
 
     def leave_unread(self, result: Unread) -> None:
-        """A collected result cannot wait for the server, so its connection ends with it."""
+        """Cut the connection of a collected result, which cannot wait for the server."""
         result.unbuffered_active = False
         self.abort()
 
@@ -219,7 +219,7 @@ class Connection(wire.Connection):
         except (err.MySQLError, PeeweeException):
             raise
         except BaseException:
-            self.abort()  # interrupted: half a statement may be under way
+            self.abort()  # interrupted; half a statement may have been sent
             raise
 
     @property
@@ -228,7 +228,7 @@ class Connection(wire.Connection):
         return self._sock  # type: ignore[no-any-return]  # the driver has no types
 
     def stream(self, streams: bool) -> None:
-        """Whether the results of the next statements are read row by row, on demand."""
+        """Set whether results of the next statements are read row by row, on demand."""
         dicts = issubclass(self.cursorclass, cursors.DictCursorMixin)
         if streams:
             self.cursorclass = StreamDictCursor if dicts else StreamCursor
@@ -252,7 +252,7 @@ async def _open(opening: _Opening, seconds: float, conn: Connection) -> Stream:
                 raise conn.malformed(exc) from exc
             raise
         except OSError:
-            raise  # among them a certificate that is not accepted, which is a ValueError, too
+            raise  # a rejected certificate is also a ValueError, so catch it here
         except wire.STUMBLES as exc:
             raise conn.malformed(exc) from exc
         for name in _LEARNED:

@@ -1,4 +1,4 @@
-"""The connections of the asyncio form: taken out of a pool for one statement, but for the primary's own."""
+"""The connections of the asyncio form. Those to replicas are taken from a pool for one statement."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class TaskDatabase(UserDatabase, Protocol):
 
 
 def task_connection(conn: ServerConnection | None) -> Connection:
-    """A connection as what it is in this form."""
-    assert isinstance(conn, Connection)  # `checks` has let no other in
+    """Return the connection with this form's type."""
+    assert isinstance(conn, Connection)  # `checks` refuses all others
     return conn
 
 
@@ -61,11 +61,11 @@ class TaskPrimary(PlainDatabase):
 
     @property
     def state(self) -> TaskState:
-        """What is kept for this task."""
+        """This task's state at the primary."""
         return self.db._state
 
     def drop(self, conn: ServerConnection) -> None:
-        """Close a connection for good; one that is closed already leaves its place in the pool too."""
+        """Close a connection for good and free its place in the pool."""
         self.db.drop(conn)
 
 
@@ -74,7 +74,7 @@ class TaskNode(NodeDatabase):
 
     db: TaskDatabase
     task_ended = None
-    """Nobody is told of the end of a task: the primary's object looks after all that a task holds."""
+    """Not called, because the primary's object releases everything that a task holds."""
 
     def __init__(self, primary: TaskDatabase, beneath: type[Database], opening: NodeOpening) -> None:
         super().__init__(primary, beneath, opening)
@@ -85,7 +85,7 @@ class TaskNode(NodeDatabase):
 
     @property
     def state(self) -> TaskState:
-        """What is kept for this task."""
+        """This task's state at the node."""
         return self.db._state
 
     @property
@@ -94,15 +94,15 @@ class TaskNode(NodeDatabase):
         return self.node.label
 
     def drop(self, conn: ServerConnection) -> None:
-        """Close a connection for good; one that is closed already leaves its place in the pool too."""
+        """Close a connection for good and free its place in the pool."""
         self.db.drop(conn)
 
     def close_unused(self) -> None:
-        """Close the pools' connections that nobody uses."""
+        """Close the pools' idle connections."""
         self.db.close_unused()
 
     def forget_task(self, task: Task | None = None) -> TaskState | None:
-        """Forget what a task, or the present one, has here; returns it."""
+        """Forget a task's state here and return it; the running task's if `task` is None."""
         return self.db.forget_task(task)
 
 
@@ -118,18 +118,19 @@ class TaskReplicas(ReplicaConnections):
     _look_until = -math.inf
 
     def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
-        """The node's database with a connection that is this task's until it is given back.
+        """Return the node's database with a connection that is this task's until it is given back.
 
         Parameters:
-            patient: whether to wait also where all connections are kept beyond a statement.
+            node: the node.
+            patient: whether to wait even if all connections are kept beyond a statement.
         """
         state = self.primary.state
-        database: TaskNode = node.database  # type: ignore[assignment]  # what `make` gave
+        database: TaskNode = node.database  # type: ignore[assignment]  # `make` made it
         if database.is_open:
             super().reach(node, patient=patient)
         else:
             if state.leases:
-                self.return_leases(state)  # who waits holds nothing that others wait for
+                self.return_leases(state)  # a waiting task must hold nothing that others wait for
             if not self._lease(node, database, patient or not state.keeps):
                 try:
                     self.open(node, database)
@@ -143,12 +144,12 @@ class TaskReplicas(ReplicaConnections):
         return database
 
     def _lease(self, node: Node, database: TaskNode, patient: bool) -> bool:
-        """Take a connection out of the node's pool; False: there is a place for a new one."""
+        """Take a connection from the node's pool; return False if there is a place for a new one."""
         db = database.db
         pool = db.pool_here()
         conn = db.take_from(pool)
         if conn is None and pool.full:
-            # Who has the primary's connection waits only for connections that come back by themselves.
+            # A task that keeps the primary's connection waits only for connections sure to come back.
             conn = await_(pool.wait(patient=patient))
             spent = conn is not None and (conn.dropped() or db.is_outdated(conn))
             if spent:
@@ -161,17 +162,17 @@ class TaskReplicas(ReplicaConnections):
                     pool.give_back(conn)
                 raise TurnedAway(_CANNOT_REACH, "has gone out of rotation meanwhile")
             if conn is None:
-                pool.release()  # nothing runs until it is reserved again
+                pool.release()  # no other task runs until the place is reserved again
         if conn is None:
             return False
         database.state.set_connection(conn)
         return True
 
     def await_lag(self) -> None:
-        """As the synchronous form's, without keeping the event loop waiting.
+        """Wait for the prober's first look, without blocking the event loop.
 
-        A scope is often entered outside of a greenlet, where nothing can be waited for. Then the first
-        statement in it waits, see `TaskMembers`.
+        A scope is often entered outside a greenlet, where waiting is impossible. Then the first statement in
+        it waits, see `TaskMembers`.
         """
         prober = self.cluster.prober
         if prober is None:
@@ -181,12 +182,12 @@ class TaskReplicas(ReplicaConnections):
             return
         now = Clock.monotonic()
         if now > self._look_until + _LOOK_AGAIN_SECONDS:
-            self._look_until = now + FIRST_LOOK_SECONDS  # all tasks together wait no longer than one would
+            self._look_until = now + FIRST_LOOK_SECONDS  # all tasks together wait no longer than one
         if now < self._look_until:
             await_(_looked(prober, self._look_until))
 
     def retry_ejected(self) -> None:
-        """As the synchronous form's; what was opened is given back with the others."""
+        """Retry as the synchronous form does; connections it opens are given back with the others."""
         tried = self.cluster.replicas.ejected
         super().retry_ejected()
         state = self.primary.state
@@ -195,7 +196,7 @@ class TaskReplicas(ReplicaConnections):
                 state.leases.append(database)
 
     def return_leases(self, state: TaskState) -> None:
-        """Give back what this task has taken, but for what was handed to the user."""
+        """Give back the connections this task has taken, except those handed to the user."""
         kept = []
         for database in state.leases:
             if database.state.kept:
@@ -205,17 +206,17 @@ class TaskReplicas(ReplicaConnections):
             database.forget_task()
             if conn is not None:
                 if state.streaming:
-                    task_connection(conn).stream(False)  # nothing came from there that way
+                    task_connection(conn).stream(False)  # nothing was streamed from there
                 database.close_connection(conn)
         state.leases[:] = kept
 
     def opened(self) -> list[NodeDatabase]:
-        """The databases of the nodes of which this task has a connection."""
+        """Return the databases of the nodes to which this task has a connection."""
         leases = self.primary.state.leases
         return [lease for lease in leases if isinstance(lease, TaskNode) and lease.is_open]
 
     def holds_above(self, node: Node) -> bool:
-        """Whether this task keeps a connection beyond a statement, for which others may be waiting."""
+        """Return whether this task keeps a connection beyond a statement; others may be waiting for it."""
         return self.primary.state.keeps
 
 
@@ -226,7 +227,7 @@ class TaskPrimaryConnection(PrimaryConnection):
     replicas: TaskReplicas
 
     def get(self, *, begins: bool = False) -> Connection:
-        """As for threads."""
+        """Return this task's connection to the primary, opened if need be."""
         state = self.plain.state
         if state.conn is None:
             if state.leases:
@@ -239,7 +240,7 @@ class TaskPrimaryConnection(PrimaryConnection):
         return conn
 
     def _end(self, end: Callable[[], None], *, commits: bool) -> None:
-        # Within what cleans up after a cancellation: waiting for a stream may be cancelled, too.
+        # Inside the caller's clean-up for cancellation, because waiting for a stream may be cancelled too.
         self._settle_stream()
         super()._end(end, commits=commits)
 

@@ -1,4 +1,4 @@
-"""`AsyncReplicatedDatabase`: the routing of the synchronous form, in greenlets over asyncio connections."""
+"""`AsyncReplicatedDatabase`: the synchronous form's routing, in greenlets over asyncio connections."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     """`playhouse.pwasyncio.AsyncMySQLDatabase`, with reads served by replicas.
 
-    A read takes a connection to its node out of that node's pool, and gives it back as soon as its rows are
-    there. The connection to the primary is the task's own, from its first write or transaction until the task
-    ends or closes the database, as in peewee.
+    A read takes a connection from its node's pool and gives it back as soon as its rows have arrived. The
+    connection to the primary is the task's own, from its first write or transaction until the task ends or
+    closes the database, as in peewee.
 
     Parameters:
         database: the schema's name; None to call `init` later.
         pool_size: connections to each node, in each event loop; a replica's dict may have its own.
-        pool_min_size: how many are opened when the first is needed.
-        acquire_timeout: seconds that a task waits for one, and that connecting may take where
+        pool_min_size: how many connections to open when the first is needed.
+        acquire_timeout: seconds that a task waits for a connection, and that connecting may take if
             ``connect_timeout`` is not given.
         kwargs: the routing arguments of `ReplicatedDatabase`, and peewee's and aiomysql's own.
 
@@ -56,18 +56,18 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         return TaskPrimary(self, self.beneath)
 
     def connect(self, reuse_if_open: bool = True) -> bool:
-        """As the synchronous form's; a task that has connected already needs nothing."""
+        """Connect as the synchronous form does; do nothing if this task is already connected."""
         return super().connect(reuse_if_open)
 
     # pwasyncio's members
 
     async def abookmark(self) -> str | None:
-        """What this context has written, as a string for `causal_session`; None where that is nothing."""
+        """Return this context's position as a string for `causal_session`; None if it has written nothing."""
         found: str | None = await self.run(self.bookmark)
         return found
 
     async def aconnect(self) -> TaskConnection:
-        """Connect to where the next plain read would go; returns what runs raw statements on the primary."""
+        """Connect to the node of the next plain read; return a runner of raw statements on the primary."""
         await self.run(self.connect)
         return TaskConnection(self)
 
@@ -76,13 +76,13 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         self.close()
 
     async def aexecute_sql(self, sql: str, params: object = None) -> Any:
-        """`execute_sql`, awaited."""
+        """Run `execute_sql` and await it."""
         return await self.run(self.execute_sql, sql, params)
 
     async def close_pool(self) -> None:
-        """Close all connections of every node in this event loop; those in use when they come back.
+        """Close all connections of every node in this event loop, those in use once they come back.
 
-        What has not come back within ``acquire_timeout`` seconds is ended. The database can be used again.
+        Connections not back within ``acquire_timeout`` seconds are cut. The database can be used again.
         """
         await self._members.close_pools()
 
@@ -91,7 +91,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         return self
 
     async def aexecute(self, query: BaseQuery) -> Any:
-        """As peewee's; what is bound to `on_primary` stays there."""
+        """Execute as peewee does; a query bound to `on_primary` stays there."""
         own = query._database
         try:
             if stays_at_primary(self, query):
@@ -99,44 +99,44 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
             return await super().aexecute(query)
         finally:
             if self.at_primary:
-                query.bind(own)  # it was there for this once
+                query.bind(own)  # it was bound to `on_primary` for this call only
 
     async def get(self, query: BaseQuery) -> Any:
-        """As peewee's."""
+        """Do as peewee does, at `on_primary` if called there."""
         return await super().get(bound(self, query))
 
     async def first(self, query: BaseQuery, n: int = 1) -> Any:
-        """As peewee's."""
+        """Do as peewee does, at `on_primary` if called there."""
         return await super().first(bound(self, query), n)
 
     async def list(self, query: BaseQuery) -> Any:
-        """As peewee's."""
+        """Do as peewee does, at `on_primary` if called there."""
         return await super().list(bound(self, query))
 
     async def scalar(self, query: BaseQuery) -> Any:
-        """As peewee's."""
+        """Do as peewee does, at `on_primary` if called there."""
         return await super().scalar(bound(self, query))
 
     async def count(self, query: BaseQuery) -> int:
-        """As peewee's."""
+        """Do as peewee does, at `on_primary` if called there."""
         number: int = await super().count(bound(self, query))
         return number
 
     async def exists(self, query: BaseQuery) -> bool:
-        """As peewee's."""
+        """Do as peewee does, at `on_primary` if called there."""
         found: bool = await super().exists(bound(self, query))
         return found
 
     async def aprefetch(self, query: BaseQuery, *subqueries: object) -> Any:
-        """As peewee's."""
+        """Do as peewee does, at `on_primary` if called there."""
         return await super().aprefetch(*(bound_for_prefetch(self, one) for one in (query, *subqueries)))
 
     async def iterate(self, query: BaseQuery, buffer_size: int | None = None) -> AsyncGenerator[Any, None]:
-        """Go through a query's rows while they come from the server, on a connection kept until the end.
+        """Iterate over a query's rows as they arrive, on a connection kept until the end.
 
         Parameters:
-            query: what to run; routed as any other.
-            buffer_size: rows that are taken at a time.
+            query: the query, routed like any other.
+            buffer_size: rows to fetch at a time.
         """
         place = self.on_primary if stays_at_primary(self, query) else self
         query = query.clone() if place.at_primary else query
@@ -154,17 +154,17 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
 
 
 class TaskConnection:
-    """The connection of a task, for raw statements: the primary's, or inside ``readonly()`` the scope's."""
+    """A task's connection for raw statements: the primary's, or inside ``readonly()`` the scope's."""
 
     def __init__(self, database: AsyncReplicatedDatabase) -> None:
         self._database = database
 
     def cursor(self) -> Any:
-        """A cursor, inside of ``await db.run(…)``."""
+        """Return a cursor; call it inside ``await db.run(…)``."""
         return self._database.cursor()
 
     async def execute(self, sql: str, params: object = None) -> Any:
-        """Run a statement on it; returns its cursor."""
+        """Run a statement on the connection and return its cursor."""
 
         def execute() -> Cursor:
             cursor: Cursor = self.cursor()

@@ -1,4 +1,4 @@
-"""Results that are read from the server while the program goes through them."""
+"""Results whose rows are read from the server while the program iterates over them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ..connections.peewee_types import Cursor
 from .connection import Connection
 from .tasks import TaskState
 
-# Rows that are taken at a time, as in peewee's asyncio form.
+# Rows to fetch at a time, as in peewee's asyncio form.
 BATCH = 100
-# A generator that was left by `break` is closed by the event loop a moment later.
+# The event loop closes a generator left by `break` a moment later.
 _LEFT_BEHIND_SECONDS = 5.0
 
 
 class Streamed:
-    """One result, and the connection it comes on, which nobody else uses until it is closed.
+    """One result and its connection, which nobody else uses until the result is closed.
 
     Parameters:
-        cursor: the driver's.
-        state: the state of the task that asked for it.
-        leased: whether the connection was taken out of a pool for it; otherwise it is the task's own.
+        cursor: the driver's cursor.
+        state: the state of the task that runs the query.
+        leased: whether the connection was taken from a pool for this result; otherwise it is the task's own.
         had_writer: whether the task had a connection to the primary before.
     """
 
     def __init__(self, cursor: Cursor, state: TaskState, *, leased: bool, had_writer: bool) -> None:
         self._cursor = cursor
-        self.conn: Connection = cursor.connection  # type: ignore[assignment]  # of this form
+        self.conn: Connection = cursor.connection  # type: ignore[assignment]  # ours always has one
         self.state = state
         self.had_writer = had_writer
         self._leased = leased
@@ -43,16 +43,16 @@ class Streamed:
             state.streams += 1
 
     def rows(self, query: BaseQuery) -> Iterator[object]:
-        """The rows, as the query has them."""
+        """Return an iterator over the rows, in the form the query asks for."""
         return query._get_cursor_wrapper(self._cursor).iterator()  # type: ignore[no-any-return]  # peewee's
 
     def take(self, rows: Iterator[object], number: int) -> list[object]:
-        """The next so many rows; fewer at the end."""
+        """Return the next `number` rows; fewer at the end."""
         with __exception_wrapper__:
             return list(itertools.islice(rows, number))
 
     def close(self) -> None:
-        """Be done with the result, whether it was read to its end or not."""
+        """Close the result, whether it was read to its end or not."""
         if self._ended.done():
             return
         conn = self.conn
@@ -61,7 +61,7 @@ class Streamed:
                 with __exception_wrapper__:
                     self._cursor.close()  # a transaction depends on this connection: read what is left
         finally:
-            if conn.streamed is self:  # else it was given back before, and may be another's
+            if conn.streamed is self:  # else it was given back earlier and may have another user
                 conn.streamed = None
             self._ended.set_result(None)
             if self._leased:
@@ -72,10 +72,10 @@ class Streamed:
                     conn.pool.give_back(conn)
 
     def wait(self) -> None:
-        """Wait a moment for its end, before something else is sent on its connection.
+        """Wait a moment for the result's end, before something else is sent on its connection.
 
         Raises:
-            InterfaceError: it is still being gone through.
+            InterfaceError: the program is still iterating over the result.
         """
         ended = self._ended
         if not ended.done():

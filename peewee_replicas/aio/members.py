@@ -1,4 +1,4 @@
-"""What peewee's members do in the asyncio form: as in the other, but connections go back at once."""
+"""The members of the asyncio form: as in the synchronous one, but connections go back at once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TaskAssembly(Assembly):
     driver_name = "aiomysql"
 
     def make_node(self, spec: NodeSpec) -> Node:
-        """A node that serves reads; it may have pool arguments of its own."""
+        """Make a node that serves reads; it may have its own pool arguments."""
         check_pool_arguments(spec.overrides, f"replica {spec.name}: ")
         return super().make_node(spec)
 
@@ -59,7 +59,7 @@ class TaskAssembly(Assembly):
         diagnosis: Diagnosis,
         checks: ConnectionChecks,
     ) -> PrimaryConnection:
-        """The tasks' own connections to the primary."""
+        """Make the tasks' own connections to the primary."""
         return TaskPrimaryConnection(self.plain, cluster, session, consistency, diagnosis, checks, self.here)
 
     def make_replicas(
@@ -70,7 +70,7 @@ class TaskAssembly(Assembly):
         checks: ConnectionChecks,
         primary: PrimaryConnection,
     ) -> ReplicaConnections:
-        """The tasks' connections to nodes."""
+        """Make the tasks' connections to nodes."""
         replicas = TaskReplicas(self.plain, self.node_database, cluster, session, diagnosis, checks)
         assert isinstance(primary, TaskPrimaryConnection)
         primary.replicas = replicas
@@ -78,14 +78,14 @@ class TaskAssembly(Assembly):
 
 
 class TaskMembers(RoutedMembers):
-    """The members of one asyncio database. They run inside of greenlets, where waiting looks synchronous."""
+    """The members of one asyncio database. They run in greenlets, where waiting looks synchronous."""
 
     db: TaskDatabase
     plain: TaskPrimary
 
     @property
     def label(self) -> str:
-        """The primary's name and address, for messages."""
+        """The primary with its address, for messages."""
         return self.parts.cluster.primary_label
 
     @property
@@ -103,18 +103,19 @@ class TaskMembers(RoutedMembers):
             )
 
     def _await_lag(self) -> None:
-        """In a scope with a bound on lag, wait for the prober's first look: entering the scope could not."""
+        """Wait for the prober's first look if a scope bounds the lag; entering the scope could not wait."""
         cluster = self.parts.cluster
         unknown = any_here() and cluster.prober is not None and not cluster.prober.looked.is_set()
         if unknown and tightest_lag(cluster) is not None:
             self.parts.replicas.await_lag()
 
     def after_use(self, state: TaskState, had_writer: bool, sql: str = "") -> None:
-        """Give back what this use of the database has taken and does not need any more.
+        """Give back connections that this use of the database took and no longer needs.
 
         Parameters:
+            state: this task's state.
             had_writer: whether the task had the primary's connection before.
-            sql: what was run on it, if anything.
+            sql: the statement that was run on that connection, if any.
         """
         if state.leases:
             self._leases.return_leases(state)
@@ -123,7 +124,7 @@ class TaskMembers(RoutedMembers):
             self.let_go_of_reader(state, conn, sql)
 
     def let_go_of_reader(self, state: TaskState, conn: Connection, sql: str) -> None:
-        """Give the primary's connection back, where it has only served a read in a replica's place."""
+        """Give the primary's connection back if it has only served a read in place of a replica."""
         if state.transactions or conn.streamed is not None:
             return
         if self.parts.router.classifier.classify(sql).kind == "read" and not conn.report_incomplete:
@@ -131,7 +132,7 @@ class TaskMembers(RoutedMembers):
             self.parts.primary.give_back(conn)
 
     def connect(self, reuse_if_open: bool, at_primary: bool) -> bool:
-        """As the synchronous form's."""
+        """Connect as the synchronous form does."""
         self._need_greenlet("connect()")
         self._await_lag()
         state = self.plain.state
@@ -142,7 +143,7 @@ class TaskMembers(RoutedMembers):
             self.after_use(state, had_writer, "SELECT 1")
 
     def close(self) -> bool:
-        """Give all of this task's connections back to their pools; True if there were any."""
+        """Give all of this task's connections back to their pools; return True if there were any."""
         was_open = super().close()
         state = self.plain.state
         state.leases.clear()
@@ -150,7 +151,7 @@ class TaskMembers(RoutedMembers):
         return was_open
 
     def execute_sql(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
-        """As the synchronous form's; what it has taken out of a pool goes back at once."""
+        """Execute as the synchronous form does; give connections back to their pools at once."""
         self._need_greenlet("query: ", sql)
         self._await_lag()
         state = self.plain.state
@@ -161,7 +162,7 @@ class TaskMembers(RoutedMembers):
             self.after_use(state, had_writer, sql)
 
     def bookmark(self) -> str | None:
-        """As the synchronous form's."""
+        """Return the bookmark as the synchronous form does."""
         self._need_greenlet("bookmark()")
         state = self.plain.state
         had_writer = state.conn is not None
@@ -171,7 +172,7 @@ class TaskMembers(RoutedMembers):
             self.after_use(state, had_writer)
 
     def scope_node(self, at_primary: bool) -> PlainDatabase | None:
-        """As the synchronous form's; the user is given the connection, and may go on using it."""
+        """Return the scope's node as the synchronous form does; the user keeps its connection."""
         self._await_lag()
         database = super().scope_node(at_primary)
         state = self.plain.state
@@ -185,7 +186,7 @@ class TaskMembers(RoutedMembers):
     # Streams
 
     def stream(self, sql: str, params: Parameters, at_primary: bool) -> Streamed:
-        """Run a statement whose rows come from the server on demand, on a connection kept until their end."""
+        """Run a statement whose rows are fetched on demand, on a connection kept until their end."""
         state = self.plain.state
         had_writer = state.conn is not None
         self._await_lag()
@@ -207,17 +208,17 @@ class TaskMembers(RoutedMembers):
             self.after_use(state, had_writer)
 
     def end_stream(self, streamed: Streamed, sql: str) -> None:
-        """Be done with a stream, whether it was read to its end or not."""
+        """Close a stream, whether it was read to its end or not."""
         streamed.close()
         state, conn = streamed.state, streamed.conn
-        # As `after_use`, for a stream that the primary has served in a replica's place.
+        # As in `after_use`, for a stream that the primary served in place of a replica.
         if conn is state.conn and not streamed.had_writer and conn.replaceable:
             self.let_go_of_reader(state, conn, sql)
 
     # The end of tasks and pools
 
     def task_ended(self, task: Task) -> None:
-        """A task that has used this database has ended: give back what it still holds."""
+        """Give back what an ended task still holds."""
         parts: Parts = self.parts
         state = self.plain.db.forget_task(task)
         for database in parts.replicas.made():
@@ -232,7 +233,7 @@ class TaskMembers(RoutedMembers):
         parts.primary.give_back(state.conn)
 
     async def close_pools(self) -> None:
-        """Close all connections of every node in this event loop; those in use when they come back."""
+        """Close all connections of every node in this event loop, those in use once they come back."""
         loop = asyncio.get_running_loop()
         db, parts = self.db, self.parts
         db.closing_in.add(loop)
@@ -257,6 +258,6 @@ class TaskMembers(RoutedMembers):
             db.closing_in.discard(loop)
 
     def after_fork(self) -> None:
-        """In a forked child: leave the parent its connections, and open others when they are needed."""
+        """In a forked child, leave the parent's connections alone; open others when needed."""
         super().after_fork()
         self.plain.db.leave_to_parent()

@@ -1,4 +1,4 @@
-"""Queries that are awaited through `on_primary`, or whose model is bound to it."""
+"""Handles queries that are awaited through `on_primary`, or whose model is bound to it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class Placed(Protocol):
     at_primary: bool
 
     def shares_connections_with(self, other: object) -> bool:
-        """Whether `other` is the same database, or its `on_primary`."""
+        """Return whether `other` is the same database, or its `on_primary`."""
 
 
 def bound(database: Placed, query: peewee.BaseQuery) -> peewee.BaseQuery:
-    """The query, bound to `on_primary` where that is what it is awaited through."""
+    """Return the query, bound to `on_primary` if it is awaited through `on_primary`."""
     return query.clone().bind(database) if database.at_primary else query
 
 
 def bound_for_prefetch(database: Placed, query: peewee.BaseQuery) -> peewee.BaseQuery:
-    """The same for one of the queries of a prefetch, which may be a model or a pair."""
+    """Do as `bound` for one query of a prefetch, which may be a model or a pair."""
     if not database.at_primary:
         return query
     if isinstance(query, tuple):
@@ -31,7 +31,7 @@ def bound_for_prefetch(database: Placed, query: peewee.BaseQuery) -> peewee.Base
 
 
 def stays_at_primary(database: Placed, query: object) -> bool:
-    """Whether a query is bound to `on_primary`, as those of a model may be that never reads elsewhere."""
+    """Return whether a query is bound to `on_primary`, for example because its model is."""
     own = getattr(query, "_database", None)
-    own = getattr(own, "obj", own)  # what a proxy stands for
+    own = getattr(own, "obj", own)  # a proxy's database
     return database.shares_connections_with(own) and bool(getattr(own, "at_primary", False))

@@ -1,4 +1,4 @@
-"""The connections of one node in one event loop. Never used from another thread."""
+"""The pool of connections to one node in one event loop. Never used from another thread."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ CLOSING = "Database pool is shutting down."
 
 
 class PoolExhausted(OperationalError, MaxConnectionsExceeded):
-    """Every connection of the client's own pool is in use; this says nothing about the node."""
+    """Every connection of the client's own pool is in use. The node itself may be fine."""
 
 
 class Transported(Protocol):
-    """What is under a connection, as far as a pool looks at it."""
+    """The transport of a connection, as a pool sees it."""
 
     @property
     def lost(self) -> asyncio.Future[None]:
-        """Done once it is closed for good."""
+        """Done once the transport is closed for good."""
 
 
 class Poolable(Protocol):
@@ -31,27 +31,27 @@ class Poolable(Protocol):
 
     Attributes:
         pool: the pool it belongs to.
-        last_used: when it was given back to it last.
+        last_used: when it was last given back to the pool, on a monotonic clock in seconds.
         held: whether it is kept for longer than one statement.
     """
 
-    pool: Any  # of this very class, which a protocol cannot say
+    pool: Any  # a `Pool` of this class, which a protocol cannot express
     last_used: float
     held: bool
 
     @property
     def open(self) -> bool:
-        """Whether it has not been closed."""
+        """Whether the connection is open."""
 
     @property
     def socket(self) -> Transported | None:
-        """What is under it; None once it is closed."""
+        """Its transport; None once closed."""
 
     def dropped(self) -> bool:
-        """Whether it is known to be of no more use."""
+        """Return whether the connection is known to be no longer usable."""
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
 
 
 C = TypeVar("C", bound=Poolable)
@@ -60,21 +60,21 @@ C = TypeVar("C", bound=Poolable)
 class Pool(Generic[C]):
     """A pool of connections.
 
-    A connection is *held* where it is kept for longer than one statement: while rows are streamed, or after
-    the user was given it. Who holds one of another pool waits here only for those that come back soon.
+    A connection is *held* if it is kept for longer than one statement: while rows are streamed, or after it
+    was handed to the user. A task that keeps another connection waits here only for ones that are not held.
 
     Parameters:
-        label: what it leads to, for messages.
-        size: how many connections there may be.
-        timeout: seconds that a task waits for one.
-        recycle: seconds after which an unused one is closed instead of used; below 0: never.
+        label: the node's name and address, for messages.
+        size: the most connections there may be.
+        timeout: seconds that a task waits for a connection.
+        recycle: seconds after which an idle connection is closed instead of used; below 0: never.
     """
 
     def __init__(self, label: str, size: int, timeout: float, recycle: float) -> None:
         self.loop = asyncio.get_running_loop()
         self.closing = False
         self.first = True
-        """Whether no connection was opened yet."""
+        """Whether no connection has been opened yet."""
         self._label = label
         self._size = size
         self._timeout = timeout
@@ -87,7 +87,7 @@ class Pool(Generic[C]):
         self._lost: list[asyncio.Future[None]] = []
 
     def take(self) -> C | None:
-        """An idle connection that is not known to be dead; None where there is none."""
+        """Return an idle connection that is not known to be dead; None if there is none."""
         while self._idle:
             conn = self._idle.pop()
             if conn.dropped() or 0 <= self._recycle < Clock.monotonic() - conn.last_used:
@@ -99,16 +99,21 @@ class Pool(Generic[C]):
 
     @property
     def full(self) -> bool:
-        """Whether no connection may be opened."""
+        """Whether no further connection may be opened."""
         return len(self._used) + len(self._idle) + self._opening >= self._size
 
     @property
     def size(self) -> int:
-        """How many connections there are."""
+        """The number of open connections."""
         return len(self._used) + len(self._idle)
 
     def reserve(self) -> None:
-        """Keep a place free for a connection that is about to be opened. Raises `PoolExhausted`."""
+        """Reserve a place for a connection that is about to be opened.
+
+        Raises:
+            PoolExhausted: there is no place.
+            InterfaceError: the pool is closing.
+        """
         if self.closing:
             raise InterfaceError(CLOSING)
         if self.full:
@@ -116,22 +121,22 @@ class Pool(Generic[C]):
         self._opening += 1
 
     def forfeit(self) -> None:
-        """Give a reserved place up."""
+        """Free a reserved place, for the next waiting task if there is one."""
         self._opening -= 1
         self.pass_on()
 
     def release(self) -> None:
-        """Give a reserved place up to who reserves one before any other task runs."""
+        """Free a reserved place without waking a waiting task; the caller reserves it again at once."""
         self._opening -= 1
 
     def opened(self, conn: C) -> None:
-        """Fill a reserved place."""
+        """Put a connection into a reserved place."""
         self._opening -= 1
         self._used.add(conn)
         conn.pool = self
 
     def renew(self, conn: C) -> None:
-        """Close a connection in use, and keep its place free for another."""
+        """Close a connection in use, and reserve its place for another."""
         if conn.held:
             self.hold(conn, False)
         self._used.discard(conn)
@@ -139,10 +144,10 @@ class Pool(Generic[C]):
         self._opening += 1
 
     async def wait(self, *, patient: bool) -> C | None:
-        """A connection that another task gives back; None: a place was reserved for a new one.
+        """Return a connection that another task gives back; None: a place is reserved for a new one.
 
         Parameters:
-            patient: whether to wait also where every connection is held.
+            patient: whether to wait even if every connection is held.
 
         Raises:
             PoolExhausted: none came back in time.
@@ -161,7 +166,7 @@ class Pool(Generic[C]):
             return await waiter
         except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                # Cancelled after it was given something.
+                # Cancelled after it had received something.
                 given = waiter.result()
                 if given is None:
                     self.forfeit()
@@ -186,7 +191,7 @@ class Pool(Generic[C]):
         return self._held >= self._size
 
     def hold(self, conn: C, held: bool) -> None:
-        """Whether a connection is kept for longer than one statement from now on."""
+        """Set whether a connection is kept for longer than one statement."""
         conn.held = held
         self._held += 1 if held else -1
         if self._all_held():
@@ -196,7 +201,7 @@ class Pool(Generic[C]):
                     waiter.set_exception(self._exhausted(": all of them are streaming, or were handed out"))
 
     def give_back(self, conn: C) -> None:
-        """Take a connection back whose session is as it was when it was opened."""
+        """Take back a connection whose session is unchanged since it was opened."""
         if conn not in self._used:
             return
         if self.closing or not conn.open:
@@ -223,7 +228,7 @@ class Pool(Generic[C]):
             self.pass_on()
 
     def pass_on(self) -> None:
-        """Let who has waited longest have a place that is free."""
+        """Give a free place to the task that has waited longest."""
         if self.full:
             return
         waiter = self._next_waiter()
@@ -248,19 +253,19 @@ class Pool(Generic[C]):
             conn.close()
 
     def close_idle(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the idle connections."""
         while self._idle:
             self._close(self._idle.pop())
 
     def close(self) -> None:
-        """Open and lend no more; what is in use is closed when it comes back."""
+        """Stop opening and lending connections; close those in use once they come back."""
         self.closing = True
         self.close_idle()
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(InterfaceError(CLOSING))
 
     async def closed(self, until: float) -> None:
-        """Wait until every connection has come back; end them at `until`, a reading of `Clock.monotonic`."""
+        """Wait until every connection has come back; cut the rest at `until`, on a monotonic clock."""
         while self._used and Clock.monotonic() < until:
             await asyncio.sleep(0.01)
         for conn in list(self._used):

@@ -1,8 +1,7 @@
-"""peewee's asyncio database over connections of ours: what each node of the asyncio form is, routing aside.
+"""peewee's asyncio database over our connections: one node of the asyncio form, without routing.
 
-Here peewee's synchronous members run inside of a greenlet, as `playhouse.pwasyncio` has it, and the
-connection does the waiting. A node takes a connection out of its pool for one statement; the primary's is
-the task's own.
+peewee's synchronous members run in a greenlet, as in `playhouse.pwasyncio`, and the connection does the
+waiting. A node takes a connection from its pool for one statement; the primary's is the task's own.
 """
 
 from __future__ import annotations
@@ -29,16 +28,20 @@ from .tasks import Task, TaskState, TaskStates
 
 POOL_ARGUMENTS = frozenset({"pool_size", "pool_min_size", "acquire_timeout", "pool_recycle"})
 
-# What peewee and this library set themselves. The schema's name has another name here.
+# All but what peewee and this library set themselves. peewee calls aiomysql's `db` `database`.
 _taken = names_taken(aiomysql.Connection.__init__)
 AIOMYSQL_PARAMETERS = _taken and (
     _taken - {"self", "autocommit", "db", "loop"} | {"database"} | POOL_ARGUMENTS
 )
-"""What may be given for connecting; None where that cannot be known."""
+"""The connection parameters that a user may give; None if they cannot be known."""
 
 
 def check_pool_arguments(given: Mapping[str, object], where: str = "") -> None:
-    """Raise `ConfigurationError` where an argument of a pool cannot work."""
+    """Check the arguments of a pool.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
     for name, least in (("pool_size", 1), ("pool_min_size", 0)):
         value = given.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -52,7 +55,7 @@ def check_pool_arguments(given: Mapping[str, object], where: str = "") -> None:
 
 
 class PoolOwner(Protocol):
-    """Whose pools they are."""
+    """The owner of the pools."""
 
     @property
     def label(self) -> str:
@@ -60,7 +63,7 @@ class PoolOwner(Protocol):
 
     @property
     def task_ended(self) -> Callable[[Task], None] | None:
-        """Called with each task that has used them, once it has ended; None: nobody is told."""
+        """Called with each task that has used the pools, once the task has ended; None: not called."""
 
 
 class PooledMySQL(AsyncMySQLDatabase):
@@ -88,16 +91,16 @@ class PooledMySQL(AsyncMySQLDatabase):
         super().__init__(database, **kwargs)
 
     def init(self, database: Any, **kwargs: Any) -> None:
-        """As peewee's; takes the arguments of the pool too, which hold for pools that are made later."""
+        """Do as peewee's `init`; also accept the pool's arguments, which apply to pools made later."""
         check_pool_arguments(kwargs)
         for name in POOL_ARGUMENTS & set(kwargs):
             setattr(self, f"_{name}", kwargs.pop(name))
         super().init(database, **kwargs)
         for pool in list(self._pools.values()):
-            pool.closing = True  # what it lends may lead elsewhere than what is opened from now on
+            pool.closing = True  # its connections may lead elsewhere than new ones
         self.close_unused()
 
-    # peewee keeps a state for each thread; this is each task's.
+    # peewee keeps a state for each thread; here each task has one.
 
     @property
     def _state(self) -> TaskState:
@@ -105,21 +108,21 @@ class PooledMySQL(AsyncMySQLDatabase):
 
     @_state.setter
     def _state(self, state: object) -> None:
-        """What peewee's own constructors make is not used."""
+        """Ignore the state that peewee's own constructors make."""
 
     def forget_task(self, task: Task | None = None) -> TaskState | None:
-        """Take out what is kept for a task, or for the present one; returns it."""
+        """Forget a task's state and return it; the running task's if `task` is None."""
         return self._tasks.forget(task)
 
     def leave_to_parent(self) -> None:
-        """In a forked child: have no pools, and none of the parent's tasks."""
+        """Forget the parent's pools and tasks, in a forked child."""
         abandon(self._pools, self._own_pool, self._tasks.clear())
         self._pools, self._own_pool = {}, None
 
     # Pools
 
     def pool_here(self) -> Pool[Connection]:
-        """The pool in the loop that runs now."""
+        """Return the pool of the running loop."""
         loop = asyncio.get_running_loop()
         pool = self._own_pool
         if pool is None or pool.loop is not loop or pool.closing:
@@ -134,7 +137,7 @@ class PooledMySQL(AsyncMySQLDatabase):
         return pool
 
     def is_outdated(self, conn: ServerConnection) -> bool:
-        """Whether a connection leads to where nothing is to be sent any more."""
+        """Return whether a connection leads to a server that must not be used any more."""
         return self.opening.removed or self.opening.is_outdated(conn)
 
     def take_from(self, pool: Pool[Connection]) -> Connection | None:
@@ -161,7 +164,7 @@ class PooledMySQL(AsyncMySQLDatabase):
         )
 
     def _new_for_thread(self, parameters: dict[str, Any]) -> wire.Connection:
-        """A connection for a thread that runs no event loop: PyMySQL's, from aiomysql's arguments."""
+        """Make a connection for a thread without an event loop: PyMySQL's, from aiomysql's arguments."""
         for name in ("echo", "loop", "auth_plugin", "minsize", "cursorclass"):
             parameters.pop(name, None)
         context = parameters.pop("ssl", None)
@@ -175,7 +178,7 @@ class PooledMySQL(AsyncMySQLDatabase):
         )
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Take a connection of the pool for this task, or open one."""
+        """Take a connection from the pool for this task, or open one."""
         if self.deferred:
             raise InterfaceError("Error, database must be initialized before opening a connection.")
         if self.opening.watch is None and asyncio.get_running_loop() in self.closing_in:
@@ -211,7 +214,7 @@ class PooledMySQL(AsyncMySQLDatabase):
             self._fill(pool)
 
     def _acquire(self, pool: Pool[Connection]) -> Connection | None:
-        """A connection of the pool; None: a place is reserved for a new one."""
+        """Return a connection of the pool; None: a place is reserved for a new one."""
         conn = self.take_from(pool)
         if conn is None and pool.full:
             conn = await_(pool.wait(patient=True))
@@ -223,7 +226,7 @@ class PooledMySQL(AsyncMySQLDatabase):
         return conn
 
     def _fill(self, pool: Pool[Connection]) -> None:
-        """Open as many connections as ``pool_min_size`` asks for, once the first has shown that it works."""
+        """Open as many connections as ``pool_min_size`` asks for, after the first has worked."""
         while pool.size < self._pool_min_size and not pool.full:
             pool.reserve()
             try:
@@ -231,7 +234,7 @@ class PooledMySQL(AsyncMySQLDatabase):
             except BaseException as exc:
                 pool.forfeit()
                 if isinstance(exc, Exception):
-                    return  # who needs one will be told
+                    return  # the task that needs one will get the error
                 raise
             pool.opened(conn)
             with contextlib.ExitStack() as undo:
@@ -241,7 +244,7 @@ class PooledMySQL(AsyncMySQLDatabase):
             pool.give_back(conn)
 
     def close(self) -> bool:
-        """Give this task's connection back; True if there was one."""
+        """Give this task's connection back; return True if there was one."""
         state = self._state
         conn, was_open = state.conn, not state.closed
         state.reset()
@@ -273,10 +276,10 @@ class PooledMySQL(AsyncMySQLDatabase):
         if conn is not None:
             self.drop(conn)
 
-    # Statements, beneath routing: for what a subclass does on a new connection
+    # Statements without routing, for what a subclass does on a new connection
 
     def execute_sql(self, sql: str, params: object = None) -> Any:
-        """As peewee's synchronous databases."""
+        """Execute as peewee's synchronous databases do."""
         return self._execute_cursor(sql, params)
 
     def close_unused(self) -> None:
@@ -290,6 +293,6 @@ class PooledMySQL(AsyncMySQLDatabase):
 
 
 def _reusable(conn: Connection) -> bool:
-    """Whether the next user of a connection would find it as it was when it was opened."""
+    """Return whether a connection is unchanged since it was opened, for its next user."""
     settled = conn.open and conn.replaceable and not conn.busy and conn.streamed is None
     return bool(settled and conn.server_status & wire.AUTOCOMMIT)

@@ -1,4 +1,4 @@
-"""What each task has of its own: its connections, and what is kept for it."""
+"""Keeps each task's own connections and state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Task: TypeAlias = "asyncio.Task[object]"
 
 
 class _Local:
-    """An object whose attributes each task has apart; outside of tasks, each thread."""
+    """An object whose attributes are separate for each task; outside tasks, for each thread."""
 
     # Kept in the instance's dictionary, past `__setattr__`, which would put them into a task's.
     _by_task: weakref.WeakKeyDictionary[Task, dict[str, object]]
@@ -47,7 +47,7 @@ class _Local:
 
 
 class _Tasks:
-    """Each task is somebody of its own, and so is each thread outside of tasks."""
+    """Identifies callers by task; outside tasks, by thread."""
 
     word = "task"
     local = _Local
@@ -62,37 +62,37 @@ TASKS: Here = _Tasks()
 
 
 class Lease(Protocol):
-    """A node whose connection a task has taken."""
+    """A node from whose pool a task has taken a connection."""
 
     @property
     def state(self) -> TaskState:
-        """What is kept for this task."""
+        """This task's state at the node."""
 
     @property
     def conn(self) -> ServerConnection | None:
-        """The connection that was taken."""
+        """The connection that the task has taken, or None."""
 
     @property
     def is_open(self) -> bool:
-        """Whether there is one."""
+        """Whether the task has a connection."""
 
     def close_connection(self, conn: ServerConnection) -> None:
-        """Give it back."""
+        """Give the connection back."""
 
     def forget_task(self) -> TaskState | None:
-        """Forget what this task has here; returns it."""
+        """Forget this task's state here and return it."""
 
 
 class TaskState:
-    """One task's connection to one node, in the form in which peewee keeps a thread's.
+    """One task's connection to one node, with the attributes that peewee keeps for a thread.
 
     Attributes:
         leases: nodes whose connections the task has taken; only the database's own state has any.
-        kept: whether its connection was handed to the user, and stays until the database is closed.
+        kept: whether the connection was handed to the user, and stays until the database is closed.
         holds: how many connections to nodes were handed to the user.
-        streams: how many are taken for results that are still streamed.
-        streaming: whether the statement that is run now is to be streamed.
-        unreached: as `Nodes` uses it.
+        streams: how many connections are in use for results that are still streamed.
+        streaming: whether to stream the statement that is being run.
+        unreached: the node's `unreached` count when this task began to connect.
     """
 
     __slots__ = (
@@ -108,12 +108,12 @@ class TaskState:
 
     @property
     def keeps(self) -> bool:
-        """Whether it keeps a connection beyond a statement, for which others may be waiting."""
+        """Whether the task keeps a connection beyond a statement; other tasks may be waiting for it."""
         return self.conn is not None or self.holds > 0 or self.streams > 0
 
     def reset(self) -> None:
-        """Have no connection, and nothing in progress."""
-        self.conn: Any = None  # a `Connection` of this form, or what a subclass opens in its place
+        """Forget the connection and everything in progress."""
+        self.conn: Any = None  # a `Connection`, or one that a subclass opens instead
         self.closed = True
         self.kept = False
         self.transactions: list[object] = []
@@ -121,12 +121,12 @@ class TaskState:
         self.commit_callbacks: list[object] = []
 
     def set_connection(self, conn: ServerConnection) -> None:
-        """Have this connection."""
+        """Use this connection."""
         self.conn = conn
         self.closed = False
 
 
-def _tell(on_end: Callable[[], Callable[[Task], None] | None], task: Task) -> None:
+def _notify(on_end: Callable[[], Callable[[Task], None] | None], task: Task) -> None:
     tell = on_end()
     if tell is not None:
         tell(task)
@@ -136,17 +136,17 @@ class TaskStates:
     """The states of one database, by task.
 
     Parameters:
-        on_end: called with each task that had a state, once it has ended; None: nobody is told.
+        on_end: called with each task that had a state, once the task has ended; None: not called.
     """
 
     def __init__(self, on_end: Callable[[Task], None] | None = None) -> None:
         self._states: dict[Task, TaskState] = {}
         self._outside = threading.local()
-        # Weakly, so that a task that lives long keeps no database that nobody uses.
+        # A weak reference, so that a long-lived task does not keep an unused database alive.
         self._on_end = None if on_end is None else weakref.WeakMethod(on_end)
 
     def here(self) -> TaskState:
-        """The state of the task that runs now; outside of tasks, the thread's."""
+        """Return the state of the running task; outside tasks, of the thread."""
         task = current_task()
         if task is None:
             if not hasattr(self._outside, "state"):
@@ -156,15 +156,15 @@ class TaskStates:
         if state is None:
             state = self._states[task] = TaskState()
             if self._on_end is not None:
-                task.add_done_callback(functools.partial(_tell, self._on_end))
+                task.add_done_callback(functools.partial(_notify, self._on_end))
         return state
 
     def forget(self, task: Task | None = None) -> TaskState | None:
-        """Take the state of a task, or of the one that runs now, out."""
+        """Remove and return the state of a task; of the running one if `task` is None."""
         task = task or current_task()
         return None if task is None else self._states.pop(task, None)
 
     def clear(self) -> list[TaskState]:
-        """Take all out."""
+        """Remove and return all states."""
         states, self._states = list(self._states.values()), {}
         return states

@@ -1,4 +1,4 @@
-"""An asyncio transport in the form in which PyMySQL uses a socket; waiting goes through the greenlet."""
+"""Presents an asyncio transport as the socket that PyMySQL expects; waiting goes through the greenlet."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from playhouse.pwasyncio import await_
 from ..concurrency import abandon
 from ..servers.wire.sockets import poll_for
 
-# Bytes that may lie here unread before the server is made to wait; only streamed results come so far.
+# Unread bytes at which reading pauses, and resumes; only streamed results reach the limit.
 _HIGH, _LOW = 1 << 20, 1 << 18
 _PEEKED = 8192
 
 
 class Reader(Protocol):
-    """aiomysql's reader, as far as it is read out when its connection is taken over."""
+    """The part of aiomysql's reader that is used when its connection is taken over."""
 
     eof_received: bool
 
     def exception(self) -> Exception | None:
-        """The error that has ended it, if one has."""
+        """Return the error that ended it, if any."""
 
 
 class Stream(asyncio.Protocol):
     """The socket of one connection, and the file it is read from.
 
     Parameters:
-        reader, writer: what the connection was opened with; the writer is kept, because it closes its
+        reader, writer: the pair the connection was opened with. The writer is kept, because it closes the
             transport when collected.
     """
 
@@ -42,7 +42,7 @@ class Stream(asyncio.Protocol):
         self._writer = writer
         self._transport: Any = writer.transport
         self._pid = os.getpid()
-        # What came before this took over, be it the end, is not told again.
+        # The transport does not repeat bytes, or the end, that arrived before this object took over.
         self.data = bytes(getattr(reader, "_buffer", b""))
         self.at = 0
         self._later: list[bytes] = []
@@ -99,12 +99,12 @@ class Stream(asyncio.Protocol):
     # What PyMySQL calls
 
     def unread(self) -> bool:
-        """Whether something has arrived that was not read."""
+        """Return whether bytes have arrived that were not read."""
         return self.at < len(self.data) or bool(self._later)
 
     @contextlib.contextmanager
     def within(self, seconds: float | None) -> Iterator[None]:
-        """What is sent and read in this block may take so many seconds in all; None: no limit."""
+        """Limit all sending and reading in this block to `seconds` together; None: no limit."""
         if seconds is None:
             yield
             return
@@ -115,14 +115,14 @@ class Stream(asyncio.Protocol):
             timer.cancel()
 
     def peek(self, _size: int = 1) -> bytes:
-        """Some of the bytes that have arrived and were not read; waits until there are any."""
+        """Return some of the unread bytes without consuming them; wait until there are any."""
         if self.at == len(self.data):
             self._await_bytes(1)
             self._join()
         return self.data[self.at : self.at + _PEEKED]
 
     def read(self, size: int) -> bytes:
-        """So many bytes; fewer where the connection ends before."""
+        """Read `size` bytes; fewer if the connection ends first."""
         if len(self.data) - self.at < size:
             self._await_bytes(size)
             self._join()
@@ -153,7 +153,7 @@ class Stream(asyncio.Protocol):
             self._held_back = False
 
     def sendall(self, data: bytes) -> None:
-        """Send bytes; waits while too many are under way."""
+        """Send bytes; wait while too many are in transit."""
         if self._ended or self._transport.is_closing():
             raise self._error or BrokenPipeError("the server has closed the connection")
         self._transport.write(data)
@@ -161,33 +161,33 @@ class Stream(asyncio.Protocol):
             await_(self._drained)
 
     def time_out(self) -> None:
-        """The server has not answered in time: end the connection under whoever waits for it."""
+        """Cut the connection, even under a waiting reader, because the server has not answered in time."""
         self._error = TimeoutError("the server has not answered in time")
         self.close()
         self._wake()
 
     def settimeout(self, _seconds: float | None) -> None:
-        """There are no timeouts here."""
+        """Do nothing: this socket has no timeouts; see `within`."""
 
     def makefile(self, _mode: str) -> Stream:
-        """This is its own file."""
+        """Return self, which is also the file to read from."""
         return self
 
     def setsockopt(self, *arguments: object) -> None:
-        """As a socket's."""
+        """Set an option of the socket."""
         self._socket.setsockopt(*arguments)
 
     @property
     def family(self) -> int:
-        """As a socket's."""
+        """The address family of the socket."""
         return int(self._socket.family)
 
     def shutdown(self, _how: int) -> None:
-        """End the connection under whoever waits for it; may be called from any thread."""
+        """Cut the connection, even under a waiting reader; may be called from any thread."""
         if self._ended:
             raise BrokenPipeError("the connection has ended already")
         try:
-            # Not every loop lets others shut its sockets down.
+            # Not every event loop lets other code shut its sockets down.
             self._loop.call_soon_threadsafe(self._hang_up)
         except RuntimeError as exc:
             raise BrokenPipeError("the loop of the connection has been closed") from exc
@@ -197,7 +197,7 @@ class Stream(asyncio.Protocol):
         self._wake()
 
     def fileno(self) -> int:
-        """The number of the socket."""
+        """Return the socket's file descriptor."""
         return int(self._socket.fileno())
 
     def close(self) -> None:
@@ -210,16 +210,16 @@ class Stream(asyncio.Protocol):
             self._transport.abort()
 
     def readable(self, _milliseconds: int = 0) -> bool:
-        """Whether something can be read now, be it the end; the loop itself may not have looked yet."""
+        """Return whether bytes, or the end, can be read now, even if the loop has not noticed yet."""
         return self._ended or self.unread() or self._transport.is_closing() or bool(self._poll(0))
 
 
-# Loops end without telling those who use them, except to asynchronous generators.
+# An event loop that ends notifies nobody except asynchronous generators.
 _open: dict[asyncio.AbstractEventLoop, _Until] = {}
 
 
 class _Until:
-    """The connections of one loop, which are closed with it."""
+    """The connections of one event loop, closed when the loop ends."""
 
     def __init__(self) -> None:
         self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
@@ -237,7 +237,7 @@ class _Until:
 
 
 async def close_with_loop(stream: Stream) -> None:
-    """Have the connection closed when the loop that runs now ends."""
+    """Arrange for the connection to be closed when the running loop ends."""
     loop = asyncio.get_running_loop()
     until = _open.get(loop)
     if until is None:
