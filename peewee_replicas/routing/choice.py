@@ -1,4 +1,4 @@
-"""Which replica serves a read: the policy's turn, the node that a scope keeps to, and what else is left."""
+"""Choose the replica for a read: the policy's choice, the scope's node, or one that was not tried yet."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Choice:
 
     Parameters:
         cluster: the nodes.
-        policy: who picks among those that may serve a read.
-        here: tells threads, or tasks, apart.
+        policy: picks one of the replicas that may serve a read.
+        here: identifies the current thread or task.
     """
 
     def __init__(self, cluster: Cluster, policy: Policy, here: Here) -> None:
@@ -32,7 +32,7 @@ class Choice:
         self._pick: Callable[[tuple[Node, ...]], Node]
         self._peek: Callable[[tuple[Node, ...]], Node] | None
         if type(policy) in POLICIES.values():
-            # The built-in ones know nothing but what a node has too, and need no handle in between.
+            # The built-in policies use only attributes that a node has too, so they need no handles.
             self._pick = policy  # type: ignore[assignment]
             self._peek = peek
         else:
@@ -42,10 +42,10 @@ class Choice:
         self._reserved = here.local()
 
     def choose(self, catch_up: CatchUp | None = None, *, scoped: bool = True) -> Node | None:
-        """The replica for a read, or None when none is usable; takes one turn of the policy.
+        """Return the replica for a read, or None if none is usable; takes one turn of the policy.
 
         Parameters:
-            catch_up: what the read must see; a replica that is known to show it is preferred.
+            catch_up: the position the read must see; a replica known to show it is preferred.
             scoped: whether this context may be inside a scope.
         """
         usable = self._cluster.replicas.usable
@@ -70,9 +70,9 @@ class Choice:
         return self._pick(usable) if usable else None
 
     def _by_handles(self, policy: Policy, usable: tuple[Node, ...]) -> Node:
-        """Ask a policy of the user's own, which sees nodes as users do."""
+        """Ask a user's own policy, which is given public `Replica` objects."""
         nodes, handles = self._handles
-        if nodes is not usable:  # policies may tell by identity whether anything has changed
+        if nodes is not usable:  # policies may compare by identity to notice changes
             handles = tuple(node.handle for node in usable)
             self._handles = (usable, handles)
         chosen = policy(handles)
@@ -89,12 +89,12 @@ class Choice:
         if before is not None and (before in usable or before is self._cluster.reader):
             return before
         if pin.served:
-            return None  # leaving a node that has served needs the primary's position first
+            return None  # leaving a node that has served a read needs the primary's position first
         usable = self.within_scope(usable)
         unit = self._cluster.units.frame() if self._cluster.units is not None else pin
-        # A scope inside a unit of work sees no less than the unit has seen.
+        # A scope inside a unit of work must see no less than the unit has seen.
         kept = cast("Node | None", unit.node) if unit is not pin else None
-        # Not under the lock: the policy may be the user's.
+        # Called without the lock, because the policy may be a user's code.
         node = kept if kept in usable else self._ask_policy(usable)
         if catch_up is not None and node is not None:
             node = catch_up.prefer(node, usable)
@@ -103,10 +103,10 @@ class Choice:
                 pin.node = node
                 if unit.node is None:
                     unit.node = node
-            return cast("Node | None", pin.node)  # another thread's choice, if that was there first
+            return cast("Node | None", pin.node)  # another thread's choice, if it was first
 
     def next_for_connect(self) -> Node | None:
-        """Which replica the next plain read would use, without taking its turn."""
+        """Return the replica that the next plain read would use, without taking a turn."""
         usable = self._cluster.replicas.usable
         if not usable:
             return None
@@ -115,12 +115,12 @@ class Choice:
             return self._pinned(pin, usable)
         if self._peek is not None:
             return self._peek(usable)
-        # A policy that cannot be peeked at is asked now, and its answer is kept for this thread's next read.
+        # A policy without `peek` takes its turn now; the choice is kept for this thread's next read.
         self._reserved.replica = chosen = self._ask_policy(usable)
         return chosen
 
     def another(self, tried: set[Node]) -> Node | None:
-        """A usable replica that was not tried yet, for a read that failed on the others."""
+        """Return a usable replica that was not tried yet, for a read that failed on others."""
         for replica in self.within_scope(self._cluster.replicas.usable):
             if replica not in tried:
                 self.stay_with(replica)
@@ -128,18 +128,18 @@ class Choice:
         return None
 
     def stay_with(self, replica: Node) -> None:
-        """Let the scope in force, if one keeps to a node, keep to this one from now on."""
+        """Make this the node of the scope in force, if that scope keeps to one node."""
         pin = pinning(self._cluster)
         if pin is not None:
             with pin.lock:
                 pin.node = replica
 
     def within_scope(self, usable: tuple[Node, ...]) -> tuple[Node, ...]:
-        """Those of `usable` that are within the tightest bound on lag of the scopes in force."""
+        """Return those of `usable` that are within the tightest lag limit of the scopes in force."""
         return within(usable, tightest_lag(self._cluster))
 
     def foreseen(self) -> Node | None:
-        """The replica that a read would go to now, if that is certain without asking the policy."""
+        """Return the replica that a read would use now, if it is certain without asking the policy."""
         usable = self.within_scope(self._cluster.replicas.usable)
         pin = pinning(self._cluster)
         if pin is not None and (pin.node in usable or pin.node is self._cluster.reader):

@@ -1,25 +1,25 @@
-"""How many reads may fall back to the primary. Pure, told the time."""
+"""Limit how many reads may fall back to the primary. Makes decisions only: no I/O; callers pass the time."""
 
 from __future__ import annotations
 
 from ..concurrency import new_lock
 
 WINDOW = 100
-"""So many reads make up the share at any moment: what was saved for longer is forgotten."""
+"""Reads over which the share is measured: fallbacks not used within as many reads expire."""
 QUIET_SECONDS = 1.0
-"""If no read fell back for so long, one may in any case: one read now and then melts no primary."""
+"""Seconds without a fallback after which one read may always fall back: that cannot overload a primary."""
 
 
 class FallbackBudget:
-    """Lets at most a share of the reads fall back, and exactly that under threads.
+    """Lets at most a share of the reads fall back, counted exactly even with threads.
 
-    Every read that may be served by a replica earns its share of a fallback, be it served, fallen back or
-    refused, and each fallback costs one. So of any ``n`` reads one after the other at most
-    ``share * (n + WINDOW)`` fall back, and of the first ``n`` at most ``share * n + 1``, apart from one in
-    `QUIET_SECONDS` when there is none else. With a share of 0 none does.
+    Each read that a replica may serve adds `share` to the budget, whether it is served, falls back or is
+    refused; each fallback takes 1. So of any ``n`` consecutive reads at most ``share * (n + WINDOW)`` fall
+    back, and of the first ``n`` at most ``share * n + 1``, plus one per `QUIET_SECONDS` without any other
+    fallback. With a share of 0 none falls back.
 
     Parameters:
-        share: from 0 to 1; None: no bound.
+        share: from 0 to 1; None: no limit.
     """
 
     def __init__(self, share: float | None) -> None:
@@ -33,12 +33,12 @@ class FallbackBudget:
         self._known = 0
 
     def may_fall_back(self, now: float, sent: int, wasted: int) -> bool:
-        """Whether one read may fall back; if so, it counts as one that does.
+        """Return whether a read may fall back; if so, count its fallback.
 
         Parameters:
             now: a monotonic clock's reading, in seconds.
-            sent: how often reads were sent to replicas, in all.
-            wasted: how often this read was, which is not another one.
+            sent: total count of reads sent to replicas.
+            wasted: how many of these were attempts of this read, which is counted by itself.
         """
         if self.share is None:
             return True
@@ -52,17 +52,17 @@ class FallbackBudget:
             return True
 
     def charge(self, now: float, sent: int) -> None:
-        """Count a read that follows one that fell back to where that went: a scope stays with its node."""
+        """Count a later read of a scope whose first read fell back, since a scope keeps to its node."""
         if self.share is None:
             return
         with self._lock:
             self._earn(self.share, sent, 0)
-            # No more than a window is owed, so that one long scope does not refuse others for ever.
+            # The debt is limited, so that one long scope does not block other fallbacks for ever.
             self._left = max(self._left - 1.0, -self._most)
             self._last = now
 
     def _earn(self, share: float, sent: int, wasted: int) -> None:
-        # A signal handler may read too, in the midst of this; with no call between them the numbers agree.
+        # A signal handler may run a read between calls; without a call in here the numbers stay consistent.
         self._asked += 1
         self._wasted += wasted
         reads = sent + self._asked - self._wasted

@@ -1,7 +1,7 @@
-"""Where a statement may run, in which order, and why: the routing rules, as one pure function.
+"""The routing rules: where a statement may run, in which order, and why.
 
-Nothing here connects, waits or knows a driver, so the same rules serve every form of the library. The value
-they give is both what is executed and what `explain_route` prints.
+Makes decisions only: no I/O, no clock, no driver, so that every form of the library uses the same rules.
+Their result is both executed and shown by `explain_route`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Place = Literal["writer", "reader", "replica"]
 WRITER: Place = "writer"
 """The primary's own connection: transactions, writes, session state."""
 READER: Place = "reader"
-"""The primary as a node for reading: a connection of its own, under the server's guard."""
+"""The primary as a node for reading: a separate connection, under the server's guard."""
 REPLICA: Place = "replica"
-"""One of the usable replicas, by the policy."""
+"""One of the usable replicas, chosen by the policy."""
 
 
 class Plan(NamedTuple):
     """Where one statement may run, or why it may not.
 
     Attributes:
-        places: where it may run, in this order; a later place serves only where the earlier ones cannot.
-        reason: the first rule that held, in words.
+        places: where it may run, in order; a later place is used only if the earlier ones cannot serve it.
+        reason: the first rule that applied, in words.
         refusal: why ``readonly()`` does not allow the statement, or ``""``.
-        guard: the statement needs the server's guard put on the writer's connection around it.
-        observed: the statement would have gone to a replica but for ``reads="observe"``.
-        must_see: the position that a replica must have reached to serve it; None: any data will do.
-        excused: serving it on the primary obliges later reads to nothing.
+        guard: whether to switch the server's guard on for it, on the writer's connection.
+        observed: whether it would have gone to a replica without ``reads="observe"``.
+        must_see: the position that a replica must have reached to serve it; None for any.
+        excused: whether it creates no debt for later reads when the primary serves it.
     """
 
     places: tuple[Place, ...]
@@ -46,28 +46,28 @@ class Plan(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Where it runs first; meaningless for a refused statement."""
+        """The place to try first; meaningless for a refused statement."""
         return self.places[0]
 
     @property
     def primary_place(self) -> Place:
-        """Which of the primary's connections serves it where no replica does."""
+        """The primary's connection that serves it if no replica does."""
         return READER if READER in self.places else WRITER
 
     def on_primary(self, reason: str, *, excused: bool = False) -> Plan:
-        """The same statement, kept away from replicas for another reason."""
+        """Return this plan for the primary only, for another reason."""
         return Plan((self.primary_place,), reason, excused=excused)
 
     def without_replicas(self, reason: str) -> Plan:
-        """The same statement, while no replica is usable: what is left of its places."""
+        """Return this plan without replicas, for when none is usable."""
         return Plan(self.places[1:] or self.places, reason)
 
     def under_guard(self) -> Plan:
-        """The same statement on the writer's connection, with the server's guard around it."""
+        """Return this plan for the writer's connection, under the server's guard."""
         return Plan((WRITER,), self.reason, guard=True)
 
     def seeing(self, position: Position) -> Plan:
-        """The same statement, on nodes that have reached `position` only."""
+        """Return this plan, limited to replicas that have reached `position`."""
         return Plan(self.places, self.reason, must_see=position)
 
 
@@ -87,20 +87,20 @@ def make_plan(
     reads: str,
     falls_back: bool,
 ) -> Plan:
-    """Apply the routing rules to one execution; the first that holds decides.
+    """Apply the routing rules to one execution; the first that applies decides.
 
     Parameters:
         kind: the statement's kind.
         why: why the statement has that kind, in words.
         readonly: whether the innermost scope is ``readonly()``.
         transaction: why a transaction counts as open in this context, or ``""``.
-        session_state: what the primary's session carries that a replica does not have, or ``""``.
+        session_state: the state that the primary's session carries and a replica lacks, or ``""``.
         bound: ``"on_primary"``, ``"primary"`` (the scope) or ``""``.
         reads: the database's setting: ``"replica"``, ``"primary"`` or ``"observe"``.
-        falls_back: whether the primary serves reads that no replica can serve.
+        falls_back: whether the primary may serve reads that no replica can.
     """
     if transaction and not readonly:
-        return _inside(transaction)  # the first rule; what a scope refuses is decided by the others
+        return _inside(transaction)  # the first rule; in readonly(), check refusals before it
     if not transaction and not session_state:
         found = _PREPARED.get((kind, readonly, bound, reads, falls_back))
         if found is not None:
@@ -149,7 +149,7 @@ def _refusal(kind: str, why: str, transaction: str) -> str:
     if kind != "query":
         return f"a {kind} statement is not allowed inside readonly(): {why}"
     if transaction:
-        # The guard cannot be put on a transaction that is already open.
+        # The server's guard does not affect a transaction that is already open.
         return (
             "inside readonly() and a transaction only proven reads are allowed, "
             f"because the server cannot guard an open transaction: {why}"
@@ -157,7 +157,7 @@ def _refusal(kind: str, why: str, transaction: str) -> str:
     return ""
 
 
-# There are few such words, and making a plan costs more than finding it.
+# There are few distinct texts, and a cached plan is cheaper than a new one.
 @lru_cache(maxsize=64)
 def _inside(transaction: str) -> Plan:
     return Plan((WRITER,), transaction)
@@ -169,9 +169,9 @@ def _not_a_read(why: str) -> Plan:
 
 
 def _prepare(rules: Callable[..., Plan]) -> dict[tuple[str, bool, str, str, bool], Plan]:
-    """The plans of everything that depends on no words, made once by the rules themselves.
+    """Compute in advance all plans whose reason does not contain the statement's own words.
 
-    This is what keeps a plain read cheap, and no second copy of the rules exists that could differ from them.
+    This keeps a plain read cheap, and the rules themselves compute them, so the two cannot differ.
     """
     inputs = product(
         ("read", "query"),
@@ -180,7 +180,7 @@ def _prepare(rules: Callable[..., Plan]) -> dict[tuple[str, bool, str, str, bool
         ("replica", "primary", "observe"),
         (False, True),
     )
-    words = "\0"  # stands for the statement's own words: a plan that contains them cannot be prepared
+    words = "\0"  # a marker for the statement's own words: a plan that contains it cannot be prepared
     made = {key: rules(key[0], words, key[1], "", "", *key[2:]) for key in inputs}
     return {key: plan for key, plan in made.items() if words not in plan.reason}
 

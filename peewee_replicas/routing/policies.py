@@ -1,4 +1,4 @@
-"""Policies: who is next among the replicas that may serve a read. Pure, and one instance per database."""
+"""Policies: pick the next replica for a read. No I/O, no clock. Each database has its own instance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..nodes.replica import Replica
 
 
 class Candidate(Protocol):
-    """What a policy may look at."""
+    """The attributes of a replica that a policy may use."""
 
     @property
     def name(self) -> str: ...
@@ -28,24 +28,24 @@ class Candidate(Protocol):
 
 C = TypeVar("C", bound=Candidate)
 
-# While nodes warm up, parts of their weights count: tenths, so that turns can be whole.
+# While a node warms up, its weight counts in tenths, so that turns stay whole numbers.
 _PARTS = 10
-# Up to so many times the lowest latency, or so many seconds above it, nodes are equals.
+# Latencies up to twice the lowest, or up to this many seconds above it, count as equal.
 _EQUALS = 2.0
 _NOISE = 0.001
-# Of more replicas than that, so many are looked at for one read, and which is as good as chance.
+# With more replicas than this, each read compares only this many, chosen pseudo-randomly.
 _LOOKED_AT = 8
 _SCATTER = 0x9E3779B97F4A7C15
 _SHIFTS = range(4, 52, 8)
-# How a latency counts beyond that: with 1 the slow node would still get a part of a heavy load.
+# The exponent for latencies above that. With 1, a slow node would still get part of a heavy load.
 _PENALTY = 2
 
 
 def spread(weights: Sequence[int]) -> tuple[int, ...]:
-    """One round of turns in which index ``i`` comes ``weights[i]`` times, as evenly as can be.
+    """Return one round of turns with each index ``i`` in proportion to ``weights[i]``, evenly spread.
 
     Parameters:
-        weights: whole numbers; those that are 0 get no turn.
+        weights: whole numbers; an index with weight 0 gets no turn.
     """
     divisor = math.gcd(*weights) or 1
     shares = [weight // divisor for weight in weights]
@@ -76,7 +76,7 @@ class RoundRobin:
         self._plan: tuple[object, tuple[int, ...]] = ((), ())
 
     def fresh(self) -> RoundRobin:
-        """A policy of the same settings that shares no state with this one."""
+        """Return a policy with the same settings that shares no state with this one."""
         return type(self)()
 
     def _turns(self, replicas: Sequence[C]) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ class RoundRobin:
         return replicas[turns[turn % len(turns)]]
 
     def peek(self, replicas: Sequence[C]) -> C:
-        """Who would be next, without taking the turn."""
+        """Return the next replica without taking the turn."""
         turns = self._turns(replicas)
         return replicas[turns[self.taken % len(turns)]]
 
@@ -102,7 +102,7 @@ class Random:
     """A replica at random, by weight.
 
     Parameters:
-        generator: a `random.Random` of your own, for a repeatable sequence.
+        generator: your own `random.Random`, for a repeatable sequence.
     """
 
     name = "random"
@@ -114,7 +114,7 @@ class Random:
         self._plan: tuple[object, list[float]] = ((), [])
 
     def fresh(self) -> Random:
-        """A policy of the same settings; a generator that was given is the user's to share."""
+        """Return a policy with the same settings, including the generator that the user passed."""
         return type(self)(self._generator)
 
     def __call__(self, replicas: Sequence[C]) -> C:
@@ -128,12 +128,12 @@ class Random:
 class LeastBusy:
     """The replica with the least work in hand for its weight, and not a slow one; equals take turns.
 
-    Work in hand is what this process has sent to it and not yet got back. A replica is slow whose reads
-    lately took more than twice as long as those of the fastest: it is used only where the others have many
-    times more in hand, and now and then, to see whether it still is.
+    Work in hand is the statements that this process has sent to a replica and that are still running. A
+    replica is slow if its recent reads took more than twice as long as those of the fastest. It is used only
+    if the others have many times more work in hand, and now and then to find out whether it is still slow.
 
-    Of more than eight replicas each read looks at eight: the one whose turn it is, six that are not slow,
-    and one of all, so that a choice costs the same among thirty.
+    With more than eight replicas, each read compares eight: the one whose turn it is, six that are not slow,
+    and one of all, so that a choice among thirty costs no more.
     """
 
     name = "least-busy"
@@ -144,7 +144,7 @@ class LeastBusy:
         self._known = _Known((), 0, 0.0, (), ())
 
     def fresh(self) -> LeastBusy:
-        """A policy that shares no state with this one."""
+        """Return a policy that shares no state with this one."""
         return type(self)()
 
     def __call__(self, replicas: Sequence[C]) -> C:
@@ -152,7 +152,7 @@ class LeastBusy:
         return self._best(first, replicas, self._turns.taken)
 
     def peek(self, replicas: Sequence[C]) -> C:
-        """Who would be next, without taking a turn."""
+        """Return the next replica without taking a turn."""
         return self._best(self._turns.peek(replicas), replicas, self._turns.taken + 1)
 
     def _best(self, first: C, replicas: Sequence[C], turn: int) -> C:
@@ -167,7 +167,7 @@ class LeastBusy:
         penalty = _penalty(own, known.bound)
         if idle and penalty == 1.0:
             return first
-        # Of equals the first that is looked at is taken, so that is another one each time.
+        # The first of equals wins, so start from a different one each time.
         bits = turn * _SCATTER
         rated = known.fast if count > _LOOKED_AT else known.rated
         looked_at = [(first, penalty)]
@@ -182,12 +182,13 @@ class LeastBusy:
 
 
 class _Known(NamedTuple):
-    """What was found by looking at the latencies of all replicas, which is done once in as many turns.
+    """The ratings of all replicas by latency, computed again after as many turns as there are replicas.
 
     Attributes:
-        replicas, turn: of which, and when.
-        bound: the latency up to which one is not slow.
-        rated: each with its penalty; `fast`: those that have none.
+        replicas, turn: the replicas, and the turn at which they were rated.
+        bound: the highest latency, in seconds, that does not count as slow.
+        rated: each replica with its penalty.
+        fast: the part of `rated` without a penalty.
     """
 
     replicas: Sequence[Any]
@@ -206,7 +207,7 @@ def _look(replicas: Sequence[Candidate], turn: int) -> _Known:
 
 
 def _penalty(latency: float | None, bound: float) -> float:
-    """How many times as much work in hand a replica of that latency counts for."""
+    """Return the factor by which a replica's work in hand is multiplied for its latency."""
     return 1.0 if latency is None or latency <= bound else (latency / bound * _EQUALS) ** _PENALTY
 
 
@@ -222,7 +223,7 @@ def _least(rated: Sequence[tuple[C, float]]) -> C:
 
 
 Policy = Callable[[Sequence[Replica]], Replica]
-"""Picks one of the replicas that may serve a read; a sequence that is the same object has not changed."""
+"""Picks one of the replicas that may serve a read. If the sequence is the same object, nothing changed."""
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     RoundRobin.name: RoundRobin,

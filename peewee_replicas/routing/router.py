@@ -1,4 +1,4 @@
-"""The router of one database: it puts the rules to what is in force here, and says what a read must see."""
+"""The router of one database: it applies the rules in this context, and adds what a read must see."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Router:
     Parameters:
         settings: the checked arguments.
         cluster: the nodes.
-        consistency: what reads must see.
-        here: tells threads, or tasks, apart.
+        consistency: decides what reads must see.
+        here: identifies the current thread or task.
 
     Attributes:
         classifier: tells a statement's kind.
-        dialect: which server it is, once that is known.
+        dialect: the servers' dialect, once known.
         choice: chooses among the usable replicas.
-        consistency: what reads must see.
-        budget: bounds the share of reads that fall back to the primary.
+        consistency: decides what reads must see.
+        budget: limits the share of reads that fall back to the primary.
     """
 
     def __init__(self, settings: Settings, cluster: Cluster, consistency: Consistency, here: Here) -> None:
@@ -44,7 +44,7 @@ class Router:
         self.consistency = consistency
 
     def learn_server(self, dialect: Literal["mysql", "mariadb", "sqlite"], version: str) -> None:
-        """Take into account of which dialect and version a server is that was just connected to."""
+        """Record the dialect and version of a server that was just connected to."""
         self.dialect = dialect
         self.classifier.learn_server(dialect, version)
 
@@ -56,13 +56,13 @@ class Router:
         session_state: str,
         at_primary: bool,
     ) -> Plan:
-        """Where a statement may run, from the rules alone: nothing is asked, nothing advances.
+        """Return where a statement may run, by the rules alone: asks no server, takes no policy's turn.
 
         Parameters:
-            statement: what the text is.
+            statement: the classified statement.
             frame: the innermost ``readonly()`` or ``primary()`` in force.
             transaction: why a transaction counts as open in this context, or ``""``.
-            session_state: what the primary's connection carries that a replica does not have, or ``""``.
+            session_state: the state that the primary's connection carries and a replica lacks, or ``""``.
             at_primary: whether it came through ``on_primary``.
         """
         scope = frame.place if frame is not None else ""
@@ -79,15 +79,15 @@ class Router:
         )
 
     def plan_read(self, plan: Plan, frame: Frame | None, *, scoped: bool) -> Plan:
-        """Add to a plan for replicas what the read must see there; asks the primary where that is owed.
+        """Add to a plan for replicas what the read must see there; asks the primary if a debt is open.
 
         Parameters:
-            plan: by the rules.
+            plan: the plan made by the rules.
             frame: the innermost ``readonly()`` or ``primary()`` in force.
             scoped: whether this context may be inside a scope.
 
         Raises:
-            OperationalError: the primary has to be asked, and cannot be.
+            OperationalError: the primary must be asked, and cannot be reached.
         """
         position = ASK if scoped else self.consistency.need_outside_scopes()
         if position is ASK:
@@ -98,7 +98,7 @@ class Router:
         return plan if position is None else plan.seeing(position)
 
     def foresee(self, plan: Plan, frame: Frame | None) -> Plan:
-        """The same without asking anybody: what is known now of where the plan will end."""
+        """Return where the plan will lead as far as is known now, without asking a server."""
         if plan.refusal or plan.place != REPLICA:
             return plan
         if not self.choice.within_scope(self._cluster.replicas.usable):
@@ -108,7 +108,7 @@ class Router:
         return plan.on_primary(stays) if stays else plan
 
     def route(self, plan: Plan, kind: str) -> Route:
-        """A plan as users see it, as far as it is known without asking the policy."""
+        """Return the plan as users see it, as far as is known without asking the policy."""
         if plan.place == READER:
             return Route("primary", self._cluster.reader.name, kind, plan.reason)
         if plan.place != REPLICA:
@@ -120,5 +120,5 @@ class Router:
         return Route(role, replica.name, kind, plan.reason)
 
     def reasons(self, tried: set[Node]) -> str:
-        """Why each replica besides those tried cannot serve a read here, in words."""
+        """Return in words why each replica except those tried cannot serve a read here."""
         return self._cluster.replicas.reasons(tried, tightest_lag(self._cluster))

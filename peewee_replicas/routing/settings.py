@@ -1,4 +1,4 @@
-"""The routing arguments of the database classes, checked when they are given. Pure."""
+"""Check the routing arguments of the database classes. Makes decisions only: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OWN_ARGUMENTS = (
     "heartbeat_table",
 )
 
-# Of each, the first is the default.
+# The first value of each is the default.
 Reads = Literal["replica", "primary", "observe"]
 Fallback = Literal["primary", "error"]
 Spread = Literal["statement", "unit"]
@@ -109,7 +109,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _functions(value: object, fail: Fail) -> tuple[str, ...]:
     if isinstance(value, str):
-        # As in a URL: names with commas between them.
+        # A URL gives the names as one text, separated by commas.
         value = [name.strip() for name in value.split(",") if name.strip()]
     if not isinstance(value, Iterable):
         raise fail(f"pure_functions={shown(value)}: a list of names of stored functions is wanted")
@@ -127,7 +127,7 @@ def _policy(value: object, fail: Fail) -> Policy:
     if isinstance(value, type):
         value = value()
     if hasattr(value, "fresh"):
-        # One policy object given to two databases must not become state that they share.
+        # Two databases given the same policy object must not share its state.
         fresh: Policy = value.fresh()
         return fresh
     if callable(value):
