@@ -1,1 +1,1 @@
-"""Optional companions: middleware that carries bookmarks between the requests of one visitor."""
+"""Optional: middleware that carries bookmarks between a visitor's requests, and sessions for jobs."""

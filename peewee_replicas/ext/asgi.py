@@ -1,4 +1,4 @@
-"""ASGI middleware: one ``causal_session()`` per request, whose bookmark goes out and comes back."""
+"""ASGI middleware: one ``causal_session()`` per request, continued by the visitor's next request."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class CausalSessionMiddleware(Middleware[App]):
-    """Runs each request in a ``causal_session()`` that begins where the visitor's last one has ended.
+    """Runs each request in a ``causal_session()`` that continues the visitor's last one.
 
-    A response carries the bookmark of what its request wrote, and of what it saw on the primary, as it
-    stands when the response starts; the visitor's next request, in whichever process, sees at least that.
-    The session lasts until the application returns, background tasks included. WebSockets and the
-    lifespan pass through.
+    A response carries the bookmark of what its request has written, and has seen on the primary, by the
+    time the response starts. The visitor's next request, in any process, sees at least that. The session
+    lasts until the application returns, background tasks included. WebSocket and lifespan events pass by.
 
     Parameters:
         app: the ASGI application.
-        databases: a database (of the synchronous or the asyncio form), a proxy that stands for one, or a dict
-            of these by label.
-        options: as those of `Middleware`.
+        databases: a database (of the synchronous or the asyncio form), a proxy for one, or a dict of these
+            by label.
+        options: as for `Middleware`.
 
     Raises:
         ConfigurationError: an argument cannot work.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or pass on what is none."""
+        """Serve one request; pass other events through."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -74,7 +73,7 @@ async def _ask(visit: Visit) -> None:
     if hasattr(visit.database, "aexecute_sql"):
         await visit.database.run(visit.ask)
     else:
-        await asyncio.to_thread(visit.ask)  # the event loop is not to wait for a server
+        await asyncio.to_thread(visit.ask)  # so that the event loop does not block
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: str, between: str) -> str:

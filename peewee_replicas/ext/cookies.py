@@ -1,4 +1,4 @@
-"""How bookmarks travel in cookies and headers: names, signatures, attributes. Pure: no clock, no I/O."""
+"""Puts bookmarks into cookies and headers: names, signatures, attributes. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from peewee_replicas import bookmarks
 from peewee_replicas.errors import BookmarkError, ConfigurationError
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-"""The methods of HTTP that change nothing, which ``readonly=True`` stands for."""
+"""The HTTP methods that change nothing; ``readonly=True`` means these."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _UNTIL = re.compile(r"until-([0-9]{1,15})")
-_LONGEST_NAME = 32  # so that the longest bookmark there is fits into the 4096 bytes of a cookie
-_LONGEST_AGE = 24 * 3600.0  # what a bookmark itself is good for
-_CANDIDATES = 4  # cookies of one name that are looked at: browsers send one for each path
+_LONGEST_NAME = 32  # the longest bookmark then fits into a cookie's 4096 bytes
+_LONGEST_AGE = 24 * 3600.0  # the lifetime of a bookmark
+_CANDIDATES = 4  # cookies of one name to check: browsers send one per path
 _SAME_SITE = ("Lax", "Strict", "None")
 
 Secrets = str | bytes | Sequence[str | bytes]
 
 
 class Found(NamedTuple):
-    """What came with a request for one database.
+    """The bookmarks that came with a request for one database.
 
     Attributes:
-        texts: bookmarks whose signatures are right.
-        refused: why the others were not taken, in words.
+        texts: bookmarks with a valid signature.
+        refused: why each of the others was refused, in words.
     """
 
     texts: list[str]
@@ -35,21 +35,21 @@ class Found(NamedTuple):
 
 
 class Terms:
-    """The terms on which bookmarks are handed out and taken back.
+    """The settings for sending bookmarks out and accepting them back.
 
     Parameters:
-        secret: what signs, of 16 bytes or more; of several the first signs, and all are accepted.
+        secret: the key that signs, 16 bytes or more; of several, the first signs and all are accepted.
         cookie: the cookie's name; None: no cookie.
         header: the name of the request's and the response's header; None: no header.
         max_age: seconds after which a bookmark is no longer accepted.
-        secure: the cookie's ``Secure``; None: as the request's scheme.
+        secure: the cookie's ``Secure``; None: set for https requests.
         same_site: the cookie's ``SameSite``: ``"Lax"``, ``"Strict"`` or ``"None"``.
-        domain: the cookie's ``Domain``; None: the host alone.
+        domain: the cookie's ``Domain``; None: only the host.
         path: the cookie's ``Path``.
         readonly: the methods whose requests run inside ``readonly()``; True: `SAFE_METHODS`.
 
     Raises:
-        ConfigurationError: one of them cannot work.
+        ConfigurationError: an argument cannot work.
     """
 
     def __init__(
@@ -99,16 +99,20 @@ class Terms:
         self.readonly = _checked_methods(readonly)
 
     def cookie_of(self, label: str) -> str | None:
-        """The name of a database's cookie."""
+        """Return the name of a database's cookie."""
         return self._cookie and (f"{self._cookie}_{label}" if label else self._cookie)
 
     def header_of(self, label: str) -> str | None:
-        """The name of a database's header."""
-        # Servers and proxies drop headers with underscores in their names, and say nothing.
+        """Return the name of a database's header."""
+        # Servers and proxies silently drop headers with underscores in their names.
         return self._header and (f"{self._header}-{label.replace('_', '-')}" if label else self._header)
 
     def check_labels(self, labels: Iterable[str]) -> None:
-        """Raises `ConfigurationError` where two databases would have one header, whose names ignore case."""
+        """Check that each label has its own header; header names ignore case.
+
+        Raises:
+            ConfigurationError: two labels would have the same header.
+        """
         headers: dict[str, str] = {}
         for label in labels if self._header else ():
             other = headers.setdefault(str(self.header_of(label)).lower(), label)
@@ -118,18 +122,18 @@ class Terms:
                 )
 
     def vary(self, label: str) -> list[str]:
-        """The headers of the request that a response with a bookmark depends on.
+        """Return the request headers that a response with a bookmark depends on, for ``Vary``.
 
-        A shared cache then hands it only to requests with the very same bookmark, none of which is newer.
+        A shared cache then serves the response only to requests with the same bookmark, never a newer one.
         """
         header = self.header_of(label)
         return (["Cookie"] if self._cookie else []) + ([header] if header else [])
 
     def open(self, label: str, cookies: str, header: str) -> Found:
-        """The bookmarks that came with a request for one database.
+        """Return the bookmarks that came with a request for one database.
 
         Parameters:
-            label: the database's.
+            label: the database's label.
             cookies: the ``Cookie`` header, or ``""``.
             header: the value of the database's own header, or ``""``.
         """
@@ -146,7 +150,13 @@ class Terms:
         return found
 
     def seal(self, label: str, text: str, https: bool) -> list[tuple[str, str]]:
-        """The headers that send a bookmark out."""
+        """Return the response headers that carry a bookmark.
+
+        Parameters:
+            label: the database's label.
+            text: the bookmark.
+            https: whether the request came over https.
+        """
         value = bookmarks.sign(text, self._secrets[0], context=_context(label))
         sent = []
         cookie, header = self.cookie_of(label), self.header_of(label)
@@ -165,7 +175,7 @@ class Terms:
 
 
 def cookie_values(header: str, name: str) -> list[str]:
-    """The values of the cookies of one name in a ``Cookie`` header, in their order."""
+    """Return the values of the cookies with this name in a ``Cookie`` header, in order."""
     values = []
     for pair in header.split(";"):
         found, equals, value = pair.partition("=")
@@ -175,18 +185,18 @@ def cookie_values(header: str, name: str) -> list[str]:
 
 
 def until_text(moment: float) -> str:
-    """Says, in a bookmark's place, until when reads stay on the primary; in seconds since the epoch."""
+    """Return a text to send instead of a bookmark: the epoch time until which reads stay on the primary."""
     return f"until-{moment * 1000:.0f}"
 
 
 def until_of(text: str) -> float | None:
-    """The moment that `until_text` wrote down; None where the text is something else."""
+    """Return the moment in a text of `until_text`, in seconds since the epoch; None for any other text."""
     found = _UNTIL.fullmatch(text)
     return int(found[1]) / 1000 if found else None
 
 
 def with_vary(headers: list[tuple[str, str]], more: Iterable[str]) -> list[tuple[str, str]]:
-    """A response's headers, with more names in ``Vary``."""
+    """Return a response's headers, with more names in ``Vary``."""
     names = [
         word.strip()
         for name, value in headers
@@ -203,7 +213,7 @@ def with_vary(headers: list[tuple[str, str]], more: Iterable[str]) -> list[tuple
 
 
 def labelled(databases: object) -> dict[str, object]:
-    """The databases by their labels, of which one that stands alone has none.
+    """Return the databases by label; a single database has the label ``""``.
 
     Raises:
         ConfigurationError: a label cannot be part of a cookie's name.
@@ -211,7 +221,7 @@ def labelled(databases: object) -> dict[str, object]:
     if not isinstance(databases, Mapping):
         return {"": databases}
     if not databases:
-        raise ConfigurationError("databases={}: there is none whose bookmarks could be carried")
+        raise ConfigurationError("databases={}: at least one database is needed")
     for label in databases:
         if not isinstance(label, str) or not _TOKEN.fullmatch(label) or len(label) > _LONGEST_NAME:
             raise ConfigurationError(
@@ -221,7 +231,7 @@ def labelled(databases: object) -> dict[str, object]:
 
 
 def _context(label: str) -> str:
-    # What signs is the program's, so that a text signed for another purpose or database is none of ours.
+    # The program may sign other texts with its key; this context keeps them, and other databases', apart.
     return f"peewee_replicas.ext {label}"
 
 
@@ -230,9 +240,9 @@ def _checked_secrets(given: Secrets) -> tuple[str | bytes, ...]:
         given = (given,)
     secrets = tuple(given)
     if not secrets:
-        raise ConfigurationError("secret: one is wanted, or several of which the first signs")
+        raise ConfigurationError("secret: a key is wanted, or several, of which the first signs")
     for secret in secrets:
-        if not isinstance(secret, str | bytes):  # of a number, as many zeros would be made
+        if not isinstance(secret, str | bytes):  # bytes(5) would make five zeros
             raise ConfigurationError(f"secret: text or bytes are wanted, not a {type(secret).__name__}")
         try:
             bookmarks.sign("", secret)

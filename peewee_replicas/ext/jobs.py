@@ -1,4 +1,4 @@
-"""Background jobs that see what was written before they were queued."""
+"""Lets background jobs see what was written before they were queued."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ F = TypeVar("F", bound=Callable[..., object])
 def in_session(database: object) -> Callable[[F], F]:
     """Decorate a job so that it takes ``bookmark=`` and runs in a ``causal_session()`` that begins with it.
 
-    Stands below the queue's own decorator. A bookmark that is no good any more, as of a job that was queued
-    for more than a day, makes the job read on the primary. The job also sees what this process had written
-    before it began, and what it writes itself.
+    Put it below the queue's own decorator. If the bookmark is no longer valid, for example because the job
+    was queued for more than a day, the job reads on the primary. The job also sees what this process wrote
+    before the job began, and what the job writes itself.
 
     Parameters:
-        database: a database, or a proxy that stands for one when the job runs.
+        database: a database, or a proxy that is initialized when the job runs.
     """
 
     def decorate(function: F) -> F:
@@ -38,12 +38,12 @@ def in_session(database: object) -> Callable[[F], F]:
                 scoped = _scoped(function, resolved(database), bookmark)
                 return await cast("Callable[..., Awaitable[object]]", scoped)(*args, **kwargs)
 
-            return functools.wraps(function)(run_async)  # type: ignore[return-value]  # it takes one more
+            return functools.wraps(function)(run_async)  # type: ignore[return-value]  # it takes one argument more
 
         def run(*args: object, bookmark: str | None = None, **kwargs: object) -> object:
             return _scoped(function, resolved(database), bookmark)(*args, **kwargs)
 
-        return functools.wraps(function)(run)  # type: ignore[return-value]  # it takes one more
+        return functools.wraps(function)(run)  # type: ignore[return-value]  # it takes one argument more
 
     return decorate
 

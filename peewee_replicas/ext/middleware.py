@@ -1,4 +1,4 @@
-"""One request's sessions, from the bookmarks that came with it to those that go out."""
+"""Runs one request's sessions, from the bookmarks that came with it to those sent with its response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ A = TypeVar("A")
 
 logger = logging.getLogger("peewee.replicas")
 
-# More intervals than this make a bookmark of some 2,000 characters; proxies have little room for headers.
+# More intervals than this make a bookmark of about 2,000 characters, and proxies limit headers.
 _GAPS = 200
 
 
@@ -32,13 +32,13 @@ class Visit:
     """One database in one request.
 
     Parameters:
-        label: the database's.
-        database: the database itself.
-        frame: its ``causal_session()``.
+        label: the database's label.
+        database: the database.
+        frame: the request's ``causal_session()`` on it.
 
     Attributes:
-        session: what its reads must see.
-        failed: the primary was asked and failed to answer, and is not asked again.
+        session: what the request's reads must see.
+        failed: whether the primary was asked and did not answer; it is not asked again.
     """
 
     __slots__ = ("_began", "_counts", "_stuck", "database", "failed", "label", "session")
@@ -55,11 +55,11 @@ class Visit:
 
     @property
     def owes(self) -> bool:
-        """Whether the primary has to be asked before the bookmark is known."""
+        """Whether the primary must be asked before the bookmark is known."""
         return self.session.owes and not self.failed
 
     def ask(self) -> None:
-        """Ask the primary; on a thread or task that has no connection, none is left."""
+        """Ask the primary for its position, and close the database again if it was closed before."""
         was_closed = self.database.is_closed()
         try:
             members_of(self.database).parts.consistency.pay(self.session)
@@ -68,18 +68,18 @@ class Visit:
                 self.database.close()
 
     def bookmark(self) -> str | None:
-        """What the visitor must see from now on, as far as it is known; None where that is nothing new.
+        """Return what the visitor must see from now on, as far as known; None if nothing new.
 
-        Where the servers keep no GTIDs: until when the visitor's reads stay on the primary.
+        On servers without GTIDs, return until when the visitor's reads stay on the primary.
         """
         session, (additions, restarts) = self.session, self._counts
-        if session.owes:  # the primary could not say where it is
+        if session.owes:  # the primary has not reported its position
             return bookmarks.encode(None, str(self.database.database), Clock.wall())
         seen, began = session.seen, self._began
-        # What the session took over from this process is not the visitor's own.
+        # What the session took over from this process does not concern the visitor.
         if session.additions == additions and session.restarts == restarts:
             return None
-        # A position that was lost must not come back with the next request, whatever its numbers say.
+        # A lost position must not come back with the next request, even if its numbers look lower.
         comparable = session.restarts == restarts and type(began) is type(seen)
         if seen is not None and not (comparable and began is not None and began.covers(seen)):
             short = seen if seen.size <= _GAPS else seen.filled()
@@ -90,7 +90,7 @@ class Visit:
 
 
 class Request:
-    """The scopes of one request, to be put in force while its work is done."""
+    """The scopes of one request, put in force while its work is done."""
 
     def __init__(self, visits: list[Visit], frames: list[Frame]) -> None:
         self.visits = visits
@@ -99,24 +99,24 @@ class Request:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Put the scopes in force for one step of the work, and leave the context as it was found."""
+        """Put the scopes in force for one step of the work, and restore the context afterwards."""
         with ExitStack() as stack:
             for steps in self._steps:
                 stack.enter_context(steps.step())
             yield
 
     def end(self) -> None:
-        """The request is over, in whichever contexts its scopes still are."""
+        """End the request's scopes, in whichever contexts they are still in force."""
         for frame in self._frames:
             frame.end()
 
 
 class Carrier:
-    """What the two kinds of middleware share: the databases, the terms, the counters.
+    """Carries bookmarks for both kinds of middleware; holds the databases, the settings and the counters.
 
     Parameters:
         databases: a database, a proxy, or a dict of these by label.
-        terms: on what terms bookmarks are carried.
+        terms: the settings for carrying bookmarks.
     """
 
     def __init__(self, databases: object, terms: Terms) -> None:
@@ -129,16 +129,16 @@ class Carrier:
         self.counters = Counters("requests", "taken", "refused", "sent", "unsent")
 
     def begin(self, method: str, cookies: str, header: Callable[[str], str]) -> Request:
-        """The request that begins.
+        """Begin a request.
 
         Parameters:
-            method: its method.
+            method: the request's method.
             cookies: its ``Cookie`` header, or ``""``.
-            header: gives the value of one of its other headers by name, or ``""``.
+            header: returns the value of another header by name, or ``""``.
 
         Raises:
-            ConfigurationError: a proxy does not stand for one of this package's databases yet.
-            ReadOnlyViolation: it is to run inside ``readonly()``, and a transaction is open here.
+            ConfigurationError: a proxy is not initialized with one of this package's databases yet.
+            ReadOnlyViolation: the request shall run inside ``readonly()``, and a transaction is open here.
         """
         self.counters.add("requests")
         visits, frames = [], []
@@ -183,7 +183,7 @@ class Carrier:
         return frame
 
     def ask(self, request: Request) -> None:
-        """Have the bookmarks known; what an async program must not do in its event loop."""
+        """Ask the primaries, so that the bookmarks are known. Blocks, so never call it in an event loop."""
         for visit in request.visits:
             if visit.owes:
                 with self.asking(visit):
@@ -191,7 +191,7 @@ class Carrier:
 
     @contextmanager
     def asking(self, visit: Visit) -> Iterator[None]:
-        """Note whether the primary has answered; that it does not, it was logged for already."""
+        """Note whether the primary answers within this block. `Consistency` has logged it if it does not."""
         try:
             yield
         except Exception as exc:
@@ -202,7 +202,7 @@ class Carrier:
             self.counters.add("unsent")
 
     def failed(self, visit: Visit, exc: Exception) -> None:
-        """Say that the position of a response is not known: what it tells of may have been committed."""
+        """Log that a response's position is unknown. Fail nothing, because its writes may be committed."""
         visit.failed = True
         self.counters.add("unsent")
         logger.warning(
@@ -214,7 +214,7 @@ class Carrier:
         )
 
     def added(self, request: Request, headers: list[tuple[str, str]], https: bool) -> list[tuple[str, str]]:
-        """The headers of a response, with the bookmarks that are known."""
+        """Return the headers of a response, with the bookmarks that are known."""
         for visit in request.visits:
             text = visit.bookmark()
             if text is not None:
@@ -225,18 +225,18 @@ class Carrier:
 
 
 class Middleware(Generic[A]):
-    """What middleware of either kind is made of.
+    """The base of the WSGI and the ASGI middleware.
 
     Parameters:
         app: the application.
-        databases: a database, a proxy that stands for one, or a dict of these by label.
-        secret: signs the bookmarks, 16 bytes or more; of several the first signs, and all are accepted.
+        databases: a database, a proxy for one, or a dict of these by label.
+        secret: the key that signs bookmarks, 16 bytes or more; of several, the first signs, all are accepted.
         cookie: the cookie's name; with labels, ``_label`` is added. None: no cookie.
-        header: the name of a header of request and response; with labels, ``-label`` is added. None: none.
-        max_age: seconds after which a bookmark is dropped, at most a day. Longer than replicas are ever late.
-        secure: the cookie's ``Secure``; None: as the request's own scheme.
+        header: a header's name, in requests and responses; with labels, ``-label`` is added. None: no header.
+        max_age: seconds after which a bookmark is dropped, at most a day. Choose more than replicas ever lag.
+        secure: the cookie's ``Secure``; None: set for https requests.
         same_site: the cookie's ``SameSite``: ``"Lax"``, ``"Strict"`` or ``"None"``.
-        domain: the cookie's ``Domain``; None: the host alone.
+        domain: the cookie's ``Domain``; None: only the host.
         path: the cookie's ``Path``.
         readonly: the methods whose requests run inside ``readonly()``; True: GET, HEAD and OPTIONS.
 
@@ -267,14 +267,18 @@ class Middleware(Generic[A]):
         self.carrier = Carrier(databases, terms)
 
     def stats(self) -> dict[str, int]:
-        """Counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent`` and ``unsent``."""
+        """Return the counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent``, ``unsent``."""
         return self.carrier.counters.snapshot()
 
 
 def resolved(given: object) -> Replicated:
-    """A database, or what a proxy stands for. Raises `ConfigurationError` where that is none of ours."""
+    """Return a database, or a proxy's database.
+
+    Raises:
+        ConfigurationError: the proxy's database is not one of this package.
+    """
     if not isinstance(given, Proxy):
-        return given  # type: ignore[return-value]  # looked at where it was given
+        return given  # type: ignore[return-value]  # `Carrier` has checked it
     if not isinstance(given.obj, Replicated):
         raise ConfigurationError(
             f"the proxy stands for {given.obj!r}; initialize() it with one of peewee_replicas' databases"

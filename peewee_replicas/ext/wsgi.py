@@ -1,4 +1,4 @@
-"""WSGI middleware: one ``causal_session()`` per request, whose bookmark goes out and comes back."""
+"""WSGI middleware: one ``causal_session()`` per request, continued by the visitor's next request."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ App = Callable[..., Iterable[bytes]]
 
 
 class CausalSessionMiddleware(Middleware[App]):
-    """Runs each request in a ``causal_session()`` that begins where the visitor's last one has ended.
+    """Runs each request in a ``causal_session()`` that continues the visitor's last one.
 
-    A response carries the bookmark of what its request wrote, and of what it saw on the primary, as it
-    stands when the headers leave; the visitor's next request, in whichever process, sees at least that.
+    A response carries the bookmark of what its request has written, and has seen on the primary, by the
+    time the headers are sent. The visitor's next request, in any process, sees at least that.
 
     Parameters:
         app: the WSGI application.
-        databases: a database, a proxy that stands for one, or a dict of these by label.
-        options: as those of `Middleware`.
+        databases: a database, a proxy for one, or a dict of these by label.
+        options: as for `Middleware`.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -44,7 +44,7 @@ class CausalSessionMiddleware(Middleware[App]):
             with request.step():
                 body = self.app(environ, start)
             if isinstance(body, list | tuple) or _is_file(body, environ):
-                # No more of the program runs, and the server may have a better way to send these.
+                # No more of the program runs, and the server may send these more efficiently itself.
                 start.send()
                 request.end()
                 return body
@@ -57,8 +57,8 @@ class CausalSessionMiddleware(Middleware[App]):
 class _Start:
     """The application's ``start_response``; the server's own is called as late as WSGI allows.
 
-    Until then nothing is sent, so that what is written after the call, in a teardown function for one, is in
-    the bookmark.
+    Until then nothing is sent, so the bookmark includes what is written after the call, for example in a
+    teardown function.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class _Start:
         if self._given is not None and exc_info is None:
             raise AssertionError("start_response() was called again without exc_info")
         self._given = status, headers, exc_info
-        self._carrier.ask(self._request)  # now, while the program's connections are mostly still open
+        self._carrier.ask(self._request)  # now, while the program's connections are usually still open
         return self._send_first
 
     def _send_first(self, data: bytes) -> object:
@@ -88,7 +88,7 @@ class _Start:
         return self._write(data)
 
     def send(self) -> None:
-        """Hand the headers to the server, with the bookmarks as they are now."""
+        """Pass the headers to the server, with the bookmarks as they are now."""
         if self._write is not None or self._given is None:
             return
         status, headers, exc_info = self._given
@@ -99,7 +99,7 @@ class _Start:
 
 
 class _Body(Iterator[bytes]):
-    """What the application returned, each step of it in the request's scopes."""
+    """The application's response body; runs each step of it in the request's scopes."""
 
     def __init__(self, body: Iterable[bytes], request: Request, start: _Start) -> None:
         self._body = body
@@ -118,7 +118,7 @@ class _Body(Iterator[bytes]):
         return chunk
 
     def close(self) -> None:
-        """The server has done with it."""
+        """Close the body and end the request, when the server is done."""
         try:
             with self._request.step():
                 close = getattr(self._body, "close", None)
