@@ -1,4 +1,4 @@
-"""Talks to the janitor, the process that ends the servers however this process ends."""
+"""Controls the janitor, a process that ends the servers however this process ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLOSE_SECONDS = 40.0
 
 
 class Cleanup:
-    """Tells the janitor what to clean up. Starts it on first use, and again if it was killed."""
+    """Gives the janitor its orders. Starts it on first use, and again if it was killed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,7 +24,7 @@ class Cleanup:
         self._orders: dict[str, str] = {}
 
     def watch_process(self, pid: int) -> None:
-        """Kill the process once this one has ended."""
+        """Have a process killed once this one has ended."""
         self._add(f"p {pid}", f"+p {pid} {janitor.start_time(pid)}")
 
     def forget_process(self, pid: int) -> None:
@@ -32,16 +32,16 @@ class Cleanup:
         self._remove(f"p {pid}")
 
     def watch_folder(self, folder: Path) -> None:
-        """Remove the folder, and kill the processes marked with it, once this process has ended."""
+        """Have a folder removed, and the processes marked with it killed, once this process has ended."""
         name = os.fsencode(folder).hex()
         self._add(f"f {name}", f"+f {name}")
 
     def forget_folder(self, folder: Path) -> None:
-        """Stop watching a folder that was removed, or that shall stay."""
+        """Stop watching a folder that was removed or that must stay."""
         self._remove(f"f {os.fsencode(folder).hex()}")
 
     def close(self) -> None:
-        """Have the janitor clean up now what is still watched, and wait for it."""
+        """Have the janitor clean up everything still watched now, and wait for it."""
         with self._lock:
             process, self._process = self._process, None
             self._orders.clear()
@@ -51,7 +51,7 @@ class Cleanup:
             process.wait(_CLOSE_SECONDS)
 
     def abandon(self) -> None:
-        """In a forked child: forget everything, since it belongs to the parent."""
+        """Forget everything, in a forked child, because it belongs to the parent."""
         self._lock = threading.Lock()
         process, self._process = self._process, None
         self._orders = {}
@@ -89,7 +89,7 @@ class Cleanup:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", janitor.__file__, str(os.getpid())],
             stdin=subprocess.PIPE,
-            # If the janitor held our output open, whoever reads that would wait for the janitor to end.
+            # If the janitor held our output open, a reader of that output would wait for the janitor to end.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
@@ -101,7 +101,7 @@ class Cleanup:
     def _reap(process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         process.wait(_CLOSE_SECONDS)
-        # The next janitor is sent all orders, so nothing is lost with what could not be written.
+        # The next janitor gets all orders again, so orders that could not be written are not lost.
         with suppress(BrokenPipeError):
             process.stdin.close()
 

@@ -32,22 +32,22 @@ _clusters: weakref.WeakSet[LocalCluster] = weakref.WeakSet()
 class LocalCluster:
     """One real primary and real replicas of it, on free ports of this machine's loopback.
 
-    It is a context manager. It may be started again after it was stopped, and is then empty::
+    It is a context manager. It may be started again after it was stopped; it is then empty::
 
         with LocalCluster(replicas=2, server="mariadb") as cluster:
             db = cluster.database()
 
-    The servers keep their files in a temporary folder. Both are removed when the block is left, or when
-    this process ends in any other way, even by a signal. A forked child may connect to the servers, but not
-    start or stop them.
+    The servers keep their files in a temporary folder. The servers end and the folder is removed when the
+    block is left, or when this process ends in any other way, even by a signal. A forked child may
+    connect to the servers, but not start or stop them.
 
     Args:
         replicas: the number of replicas, 0 or more.
         server: ``"mariadb"`` or ``"mysql"``.
         database: the name of the database that is created on the primary.
         options: server options by node name (``"primary"``, ``"replica-1"``, …) or ``"*"`` for all;
-            a node's own win over those for all: ``{"replica-1": {"read_only": False}}``. ``None`` as a
-            value gives the bare option.
+            a node's own options override those for all: ``{"replica-1": {"read_only": False}}``. The value
+            ``None`` gives the bare option.
 
     Raises:
         ValueError: an argument is wrong.
@@ -55,9 +55,9 @@ class LocalCluster:
         RuntimeError: on start, if a server does not start.
 
     Attributes:
-        user: the application's user. It has all privileges on the database, and none elsewhere.
+        user: the application's user. It has all privileges on the database and no others.
         admin_user: a user with all privileges.
-        password: the password of both; a new one on each start.
+        password: the password of both users; a new one on each start.
     """
 
     def __init__(
@@ -168,11 +168,11 @@ class LocalCluster:
     def database(
         self, database_class: type[ReplicatedDatabase] | None = None, **options: Any
     ) -> ReplicatedDatabase:
-        """A database over the cluster. Stopping the cluster closes it, for the thread that does so.
+        """Return a database over the cluster. Stopping the cluster closes it, for the thread that does so.
 
         Args:
             database_class: the class to make; by default ``ReplicatedDatabase``.
-            options: further arguments, which win over the cluster's own: ``policy="random"``,
+            options: further arguments, which override the cluster's own: ``policy="random"``,
                 ``user="admin"``. There is no prober unless ``probe_interval`` is given, so that the servers
                 count only what the test sends.
         """
@@ -191,7 +191,7 @@ class LocalCluster:
         return database
 
     def parameters(self, node: ClusterNode | str) -> dict[str, Any]:
-        """The arguments with which a driver connects to a node, given itself or by name, as ``user``."""
+        """Return a driver's arguments to connect to a node as ``user``; `node` is a node or its name."""
         if isinstance(node, str):
             node = self.node(node)
         return {
@@ -203,20 +203,20 @@ class LocalCluster:
         }
 
     def node(self, name: str) -> ClusterNode:
-        """The node with this name. Raises ``KeyError`` if there is none."""
+        """Return the node with this name. Raises ``KeyError`` if there is none."""
         for node in self.nodes:
             if node.name == name:
                 return node
         raise KeyError(f"no node {name!r}: there are {', '.join(self._names)}")
 
     def sync(self, timeout: float = 10.0) -> None:
-        """Wait until every running replica that is not frozen has applied all that the primary has now.
+        """Wait until every running replica that is not frozen has applied everything the primary has now.
 
         Args:
             timeout: seconds, for all replicas together.
 
         Raises:
-            TimeoutError: some replicas have not; the message names them and their state. It is raised at once
+            TimeoutError: some replicas are late; the message names them and their state. It is raised at once
                 if a replica has stopped applying with an error.
             RuntimeError: the primary is paused or down.
         """
@@ -230,7 +230,7 @@ class LocalCluster:
             raise TimeoutError(f"not at the primary's {position} after {seconds:.1f} s: {states}")
 
     def counts(self) -> dict[str, Counts]:
-        """What clients have done on each node since the last ``reset_counts()``, by the node's name."""
+        """Return what clients did on each node since the last ``reset_counts()``, by the node's name."""
         return {node.name: node.counts() for node in self.nodes}
 
     def reset_counts(self) -> None:
@@ -239,7 +239,7 @@ class LocalCluster:
             node.reset_counts()
 
     def abandon(self) -> None:
-        """Forget the servers, which belong to the parent. A forked child calls this by itself."""
+        """Forget the servers, which belong to the parent. Called automatically in a forked child."""
         self._lock = threading.Lock()
         self._stopping.pop_all()
         if self._finalizer is not None:
@@ -254,7 +254,7 @@ class LocalCluster:
                 started.result()
         for replica in self.replicas:
             replica.follow(self.primary)
-        # This is replicated like all that follows, so the first sync() shows that replication works.
+        # This is replicated like everything after it, so the first sync() shows that replication works.
         self.primary.execute(f"CREATE DATABASE `{self.database_name}`")
         self.sync(_FIRST_SYNC_SECONDS)
         self.reset_counts()
@@ -283,7 +283,7 @@ def _describe(node: ClusterNode) -> str:
         f"applies: {words.get('replica_sql_running')}, delay {words.get('sql_delay')} s"
     )
     errors = [str(words[key]) for key in ("last_io_error", "last_sql_error") if words.get(key)]
-    # MySQL's report may only refer to the log, so we add the end of that.
+    # MySQL's report may only refer to the log, so add the end of the log.
     return ", ".join([text, *errors]) + (f"\n{node.log_tail(3)}" if errors else "")
 
 

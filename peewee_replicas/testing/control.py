@@ -1,4 +1,4 @@
-"""The cluster's own sessions on a server. Their statements do not count as those of clients."""
+"""The cluster's own sessions on a server. Their statements do not count as clients' statements."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Control:
         self._password = password
 
     def accepts_logins(self) -> bool:
-        """Log in once as each user; False if the server does not answer."""
-        # PyMySQL leaks the socket of a refused connection, so we first connect without it.
+        """Log in once as each user; return False if the server does not answer."""
+        # PyMySQL leaks the socket of a refused connection, so first connect without it.
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(self._socket_path)
             except OSError:
                 return False
         try:
-            # MySQL caches a login over its socket; after that, a password is accepted without TLS, too.
+            # MySQL caches a login over its socket, and then also accepts the password without TLS.
             for user in (CLUSTER, APP, ADMIN):
                 with self.session(user):
                     pass
@@ -65,7 +65,7 @@ class Control:
         return rows
 
     def counters(self, seconds: float = ANSWER_SECONDS) -> dict[str, int]:
-        """The server's current counters.
+        """Return the server's current counters.
 
         Parameters:
             seconds: how long one answer may take.
@@ -112,7 +112,7 @@ class Control:
 
     def _subtract(self, user: str, counted: Mapping[str, str]) -> None:
         own = {name: int(count) for name, count in counted.items()}
-        if user == CLUSTER:  # the other counters are kept by user, and leave this user out
+        if user == CLUSTER:  # the other counters are kept by user and exclude this user
             own = {name: count for name, count in own.items() if name in EXACT[self._role]}
         else:
             own["Connections"] = 1

@@ -1,4 +1,4 @@
-"""Turns a server's counters into what clients did."""
+"""Computes what clients did from a server's counters."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ WRITES = (
 )
 """The counters that make up ``Counts.writes``."""
 
-# A server's global counters are always exact, but do not tell who sent a statement: on a primary they
-# include what its replicas ask when they connect, on a replica what it applies. The counters by user do
-# tell, but change only a moment after the statement was answered. Each is used where it is reliable.
+# A server's global counters are always exact, but do not show who sent a statement: on a primary they
+# include what its replicas ask when they connect, on a replica what it applies. The counters by user show
+# that, but change only a moment after the statement was answered. Each is used where it is reliable.
 EXACT: dict[Role, tuple[str, ...]] = {
     "primary": ("Com_select", *WRITES, "Com_begin", "Com_commit", "Com_rollback"),
     "replica": ("Com_select",),
 }
-"""The counters that are taken from the global ones."""
+"""The counters to read from the global ones."""
 
 
 @dataclass(frozen=True)
 class Counts:
     """Statements that clients sent to one node, as the server counted them.
 
-    They leave out what a replica applies from its primary, the replicas' own connections, the cluster's own
-    statements, and those of ``ClusterNode.execute()``. A statement that is refused counts.
+    They exclude what a replica applies from its primary, the replicas' own connections, the cluster's own
+    statements, and those of ``ClusterNode.execute()``. A refused statement counts.
     """
 
     reads: int = 0
@@ -54,7 +54,7 @@ class Counts:
 
 
 def summarise(moved: Mapping[str, int]) -> Counts:
-    """The counts for these changes of counters."""
+    """Return the counts for these changes of counters."""
     return Counts(
         reads=moved.get("Com_select", 0),
         writes=sum(moved.get(name, 0) for name in WRITES),
@@ -66,10 +66,10 @@ def summarise(moved: Mapping[str, int]) -> Counts:
 
 
 class SinceReset:
-    """Turns a server's ever growing counters into what clients did since the last reset.
+    """Computes what clients did since the last reset from a server's ever-growing counters.
 
-    It subtracts what the cluster's own sessions did, and keeps the sum over restarts, which set the server's
-    counters to zero.
+    It subtracts what the cluster's own sessions did, and keeps the sum across restarts, which reset the
+    server's counters to zero.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class SinceReset:
         self._latest: Counter[str] = Counter()
 
     def add_own(self, counted: Mapping[str, int]) -> None:
-        """A session of the cluster's own has ended, having moved the counters by so much."""
+        """Add the counts of one of the cluster's own sessions, when it has ended."""
         with self._lock:
             self._own.update(counted)
 
@@ -92,7 +92,7 @@ class SinceReset:
         """
         with self._lock:
             if now is None:
-                # It has not run since it was last asked, so the last known counters are still right.
+                # It has not run since it was last asked, so the last known counters are still correct.
                 self._baseline.update(self._latest)
                 self._baseline.subtract(self._carried)
             else:
@@ -102,7 +102,7 @@ class SinceReset:
             self._latest = Counter()
 
     def changes(self, now: Mapping[str, int] | None) -> Mapping[str, int]:
-        """How far clients have changed each counter; `now` as for `reset`."""
+        """Return by how much clients have changed each counter; `now` as for `reset`."""
         with self._lock:
             if now is not None:
                 self._latest = Counter(self._carried)
@@ -137,7 +137,7 @@ def combine(
     cluster_user: str,
     replication_user: str,
 ) -> dict[str, int]:
-    """The counters of clients; those of ``EXACT`` include the cluster's own user."""
+    """Return the counters of clients; those of ``EXACT`` include the cluster's own user."""
     others = (cluster_user, replication_user, "event_scheduler")
     counters: Counter[str] = Counter()
     replication: Counter[str] = Counter()

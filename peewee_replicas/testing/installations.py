@@ -1,4 +1,4 @@
-"""Finds the server programs on this machine, and says how to install those that are missing."""
+"""Finds the server programs on this machine, and explains how to install missing ones."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Installation:
     command: tuple[str, ...]
     """The command without options."""
     options: tuple[str, ...] = ()
-    """Options that name the server's own files, where it does not find them by itself."""
+    """Options that name the server's own files, if it does not find them by itself."""
     libraries: str = ""
     """Folders of shared libraries, for the environment."""
     installer: tuple[str, ...] = ()
     """MariaDB only: the command that makes a new data directory."""
 
     def environment(self) -> dict[str, str]:
-        """The environment to run the program in."""
+        """Return the environment to run the program in."""
         environment = dict(os.environ)
         if self.libraries:
             environment["LD_LIBRARY_PATH"] = self.libraries
@@ -46,7 +46,7 @@ class Installation:
 
 
 def cache_folder() -> Path:
-    """The folder that keeps prepared data directories.
+    """Return the folder that keeps prepared data directories.
 
     It is ``$PEEWEE_REPLICAS_CACHE``, or else ``peewee_replicas`` in ``$XDG_CACHE_HOME`` or in ``~/.cache``.
     """
@@ -61,7 +61,7 @@ def cache_folder() -> Path:
 
 
 def available(server: Server) -> str | None:
-    """None if the server can be started on this machine; else the reason, and what to do about it.
+    """Return None if the server can be started on this machine; else why not, and what to do.
 
     Raises:
         ValueError: the server is neither ``"mariadb"`` nor ``"mysql"``.
@@ -74,7 +74,7 @@ def available(server: Server) -> str | None:
 
 
 def find(server: Server) -> Installation:
-    """The installation of a server.
+    """Find the installation of a server.
 
     MySQL is searched for in the folder that ``$PEEWEE_REPLICAS_MYSQL`` names; without that variable, in
     ``mysql`` in the cache folder and then on the system.
@@ -127,7 +127,7 @@ def _programs(*names: str, places: list[str] | None = None) -> list[str]:
 
 
 def _in_folder(folder: Path) -> Installation | None:
-    """MySQL in a folder: an unpacked system root, or a prefix that it was installed to."""
+    """Find MySQL in a folder: an unpacked system root, or an installation prefix."""
     program = next(
         (
             folder / place
@@ -164,7 +164,7 @@ def _in_folder(folder: Path) -> Installation | None:
 
 @functools.cache
 def _version(command: tuple[str, ...], libraries: str = "") -> tuple[str, bool] | None:
-    """The version, and whether it is MariaDB; None if the program does not run."""
+    """Return the version, and whether it is MariaDB; None if the program does not run."""
     environment = {**os.environ, "LD_LIBRARY_PATH": libraries} if libraries else None
     try:
         said = subprocess.run(
@@ -192,7 +192,7 @@ def _missing(server: Server, folders: list[str]) -> str:
 
 
 def _remedy(server: Server) -> str:
-    """How to install the server on this system."""
+    """Return how to install the server on this system."""
     manager = next((m for m in ("apt-get", "dnf", "apk", "brew") if shutil.which(m)), None)
     packages = {
         "mariadb": {

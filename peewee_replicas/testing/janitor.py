@@ -27,7 +27,7 @@ _QUIET_ROUNDS = 3
 
 
 def process_status(pid: int) -> tuple[str, str]:
-    """State letter and start time of a process; both are ``""`` where ``/proc`` does not have them."""
+    """Return a process's state letter and start time; both are ``""`` if ``/proc`` does not list it."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -37,12 +37,12 @@ def process_status(pid: int) -> tuple[str, str]:
 
 
 def start_time(pid: int) -> str:
-    """The start time of a process, which tells it from a later one with the same id; ``"?"`` if unknown."""
+    """Return a process's start time, to distinguish it from a later one with its id; ``"?"`` if unknown."""
     return process_status(pid)[1] or "?"
 
 
 def is_running(pid: int, start: str) -> bool:
-    """Whether the process that began at ``start`` still runs. A zombie does not."""
+    """Return whether the process that began at ``start`` still runs. A zombie does not."""
     if start == "?":
         try:
             os.kill(pid, 0)
@@ -54,7 +54,7 @@ def is_running(pid: int, start: str) -> bool:
 
 
 def marked_processes(folders: set[bytes]) -> list[int]:
-    """The processes whose environment marks them as belonging to one of the folders."""
+    """Return the processes whose environment marks them as belonging to one of the folders."""
     # Finds servers that the parent started just before it died, too late to register them.
     marks = {MARK.encode() + b"=" + folder for folder in folders}
     found: list[int] = []

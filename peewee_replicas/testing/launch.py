@@ -23,8 +23,8 @@ _TEMPLATE_FORMAT = "1"
 _PREPARE_SECONDS = 120.0
 _LOG_LINES = 12
 
-# Nothing is flushed to the disk. What a server has written survives when it is killed, and nobody needs the
-# folder after a crash of the machine.
+# Nothing is flushed to disk. Written data survives when a server is killed, and nobody needs the folder
+# after the machine has crashed.
 _COMMON = (
     "--innodb-flush-method=nosync",
     "--innodb-flush-log-at-trx-commit=2",
@@ -64,7 +64,11 @@ _TAKEN = {"datadir", "socket", "port", "bind_address", "server_id", "user", "log
 
 
 def check_option_names(options: Mapping[str, object]) -> None:
-    """Raise ``ValueError`` if there is a server option that the cluster sets itself."""
+    """Check that no option is one that the cluster sets itself.
+
+    Raises:
+        ValueError: an option is.
+    """
     taken = sorted(_TAKEN & {name.replace("-", "_") for name in options})
     if taken:
         raise ValueError(f"options may not set {', '.join(taken)}: the cluster does")
@@ -72,7 +76,7 @@ def check_option_names(options: Mapping[str, object]) -> None:
 
 def new_folder() -> Path:
     """Make a temporary folder whose path is short enough for the servers' sockets."""
-    # The path of a socket may have 107 bytes, and the part inside the folder needs about 30.
+    # A socket's path may have at most 107 bytes, and the part inside the folder needs about 30.
     base = tempfile.gettempdir()
     short = base if len(os.fsencode(base)) < 60 else "/tmp"
     folder = Path(tempfile.mkdtemp(prefix="replicas-", dir=short))
@@ -87,7 +91,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def _as_user() -> tuple[str, ...]:
-    # The servers run as root only if they are told to.
+    # The servers run as root only with this option.
     return ("--user=root",) if os.geteuid() == 0 else ()
 
 
@@ -96,14 +100,14 @@ def _environment(installation: Installation, folder: Path) -> dict[str, str]:
 
 
 def copy_template(installation: Installation, folder: Path, datadir: Path) -> None:
-    """Make a new data directory, as a copy of one that is prepared once for each server version.
+    """Make a new data directory by copying one that is prepared once per server version.
 
     Parameters:
         folder: the folder of the cluster.
         datadir: the data directory to make.
 
     Raises:
-        RuntimeError: it could not be prepared; the message ends with the server's output.
+        RuntimeError: the original could not be prepared; the message ends with the server's output.
     """
     shutil.copytree(_template(installation, folder), datadir)
 
@@ -118,7 +122,7 @@ def _template(installation: Installation, folder: Path) -> Path:
         writable = os.access(templates, os.W_OK)
     except OSError:
         writable = False
-    if not writable:  # it cannot be kept, so it is prepared for this cluster only
+    if not writable:  # the template cannot be kept, so prepare it for this cluster only
         templates = folder
     with _locked(templates / f"{name}.lock"):
         if not (templates / name).is_dir():
@@ -156,7 +160,7 @@ def _prepare(installation: Installation, target: Path) -> None:
         else:
             command = [*installation.command, *options, "--initialize-insecure"]
         _run(command, _environment(installation, work), work / "output")
-        (datadir / "auto.cnf").unlink(missing_ok=True)  # holds the server's UUID, and each node needs its own
+        (datadir / "auto.cnf").unlink(missing_ok=True)  # holds the server's UUID; each node needs its own
         os.replace(datadir, target)
     finally:
         remove_folder(work)
@@ -187,7 +191,7 @@ def _run(command: list[str], environment: dict[str, str], output: Path) -> None:
 
 
 def log_tail(log: Path, count: int = _LOG_LINES) -> str:
-    """The last lines of a server's log; only those with errors, if there are any."""
+    """Return the last lines of a server's log; only those with errors, if there are any."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -197,7 +201,7 @@ def log_tail(log: Path, count: int = _LOG_LINES) -> str:
 
 
 def reserve_port(host: str) -> tuple[int, socket.socket | None]:
-    """A free port, and a socket that reserves it until it is closed."""
+    """Return a free port, and a socket that reserves the port until the socket is closed."""
     reservation = socket.socket()
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reservation.bind((host, 0))

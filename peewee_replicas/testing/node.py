@@ -36,7 +36,7 @@ _PORT_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """What the nodes of one cluster share."""
+    """The settings that all nodes of one cluster share."""
 
     installation: Installation
     folder: Path
@@ -53,7 +53,7 @@ class ClusterNode:
     Attributes:
         name: ``"primary"``, ``"replica-1"``, …
         role: ``"primary"`` or ``"replica"``.
-        host, port: where it listens. They never change.
+        host, port: the address it listens on, which never changes.
         datadir: its data directory.
     """
 
@@ -128,7 +128,7 @@ class ClusterNode:
                 self._run(self._statements.start_receiver if self._frozen else self._statements.start)
 
     def stop(self) -> None:
-        """Shut the server down cleanly. Kills it if that takes longer than 30 seconds."""
+        """Shut the server down cleanly; kill it if that takes longer than 30 seconds."""
         with self._lock:
             followers = self._disconnect_followers()
             self._end(signal.SIGTERM)
@@ -149,7 +149,7 @@ class ClusterNode:
                 return
             self._snapshot()
             os.kill(pid, signal.SIGSTOP)
-            # The signal only begins it: the process stops once all of its threads have.
+            # SIGSTOP takes effect only after all threads of the process have stopped.
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             self._paused = True
 
@@ -164,7 +164,7 @@ class ClusterNode:
     # Replication
 
     def follow(self, primary: ClusterNode) -> None:
-        """Start to replicate from a node. The cluster calls this when it starts."""
+        """Start replicating from a node. The cluster calls this when it starts."""
         password = self._settings.password
         where = (primary.host, primary.port, REPLICATION, password)
         with self._lock:
@@ -206,17 +206,17 @@ class ClusterNode:
             self._run(self._statements.start_receiver if self._frozen else self._statements.start)
 
     def position(self) -> str:
-        """The position of a primary, as the server writes GTIDs."""
+        """Return the position of a primary, in the server's notation of GTIDs."""
         return str(self._run(self._statements.position)[0][0])
 
     def wait_for(self, position: str, deadline: float) -> bool:
-        """Wait until the replica has applied a position; False if it has not.
+        """Wait until the replica has applied a position; return whether it has.
 
         Returns early if applying has stopped with an error.
 
         Parameters:
             position: as given by `position`.
-            deadline: seconds, as given by ``Clock.monotonic()``.
+            deadline: when to give up, on ``Clock.monotonic()``, in seconds.
         """
         while True:
             seconds = min(max(deadline - Clock.monotonic(), 0.001), 1.0)
@@ -226,7 +226,7 @@ class ClusterNode:
                 return False
 
     def replication_status(self) -> dict[str, Any]:
-        """The row of ``SHOW REPLICA STATUS`` by column name; empty on a primary."""
+        """Return the row of ``SHOW REPLICA STATUS`` by column name; empty on a primary."""
         self._check_running()
         with self._control.session() as cursor:
             cursor.execute(self._statements.status)
@@ -244,13 +244,13 @@ class ClusterNode:
         return self._run(sql, params)
 
     def log_tail(self, lines: int = 10) -> str:
-        """The last lines of the server's log, or of the errors in it if there are any."""
+        """Return the last lines of the server's log, or of the errors in it if there are any."""
         return log_tail(self._home / "error.log", lines)
 
     def counts(self) -> Counts:
-        """What clients have done on this node since ``reset_counts()``, restarts included.
+        """Return what clients did on this node since ``reset_counts()``, across restarts.
 
-        While the node is paused or down, the counts from just before that.
+        While the node is paused or down, return the counts from just before.
         """
         return summarise(self._control.since_reset.changes(self._counters()))
 
@@ -270,7 +270,7 @@ class ClusterNode:
             self._free_port()
 
     def abandon(self) -> None:
-        """In a forked child: forget the server, since it belongs to the parent."""
+        """Forget the server, in a forked child, because it belongs to the parent."""
         self._lock = threading.RLock()
         process, self._process = self._process, None
         if process is not None:
@@ -338,7 +338,7 @@ class ClusterNode:
                 raise RuntimeError(f"{self.name} on port {self.port} {how}:\n{log_tail(log)}")
             if self._control.accepts_logins():
                 break
-            time.sleep(0.01)  # that it answers is the only sign that a server is up
+            time.sleep(0.01)  # its first answer is the only sign that a server is up
         script.unlink(missing_ok=True)
 
     def _end(self, how: signal.Signals) -> None:
@@ -366,7 +366,7 @@ class ClusterNode:
         self._paused = False
 
     def _disconnect_followers(self) -> list[ClusterNode]:
-        """Disconnect the replicas, where a primary would otherwise wait ten seconds for them."""
+        """Disconnect the replicas, if the primary would otherwise wait ten seconds for them."""
         if not self._statements.disconnect or self.state != "running":
             return []
         followers = [node for node in self._followers if node.state == "running"]
@@ -379,12 +379,12 @@ class ClusterNode:
         return followers
 
     def _snapshot(self) -> None:
-        # A server that is too busy or too broken to answer is stopped nevertheless.
+        # A server that is too busy or too broken to answer is stopped anyway.
         with suppress(pymysql.err.MySQLError):
             self._control.since_reset.changes(self._control.counters(_SNAPSHOT_SECONDS))
 
     def _counters(self) -> dict[str, int] | None:
-        """The server's current counters; None if it is paused or down."""
+        """Return the server's current counters; None if it is paused or down."""
         return self._control.counters() if self.state == "running" else None
 
     def _run(self, sql: str, params: Sequence[object] | None = None) -> list[Row]:

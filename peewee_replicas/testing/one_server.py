@@ -1,4 +1,4 @@
-"""One server in all roles: for test-suites of programs that read from replicas in production."""
+"""One server in all roles, for test suites of programs that read from replicas in production."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from peewee_replicas.nodes.node import Node
 from peewee_replicas.scopes.frames import Frame
 from peewee_replicas.servers.protocols import ServerConnection
 
-# Inside a test's own transaction the program's transactions are savepoints of this name.
+# Inside a test's own transaction, the program's transactions are savepoints with this name.
 _SAVEPOINT = "peewee_replicas_one_server"
 
 
@@ -24,20 +24,20 @@ def one_server(database: object, *, transaction: bool = False) -> OneServer:
     """Let the primary play all roles, while routes and refusals stay as in production.
 
     Statements are routed, counted, refused and reported (``route_hooks``, ``stats()``, ``explain_route()``)
-    as if the replicas were there, and then run on the primary's connection; the replicas' addresses are never
-    connected to. A test so sees its own rows at once, and a write inside ``readonly()`` still fails.
+    as if the replicas existed, and then run on the primary's connection; no connection to a replica's address
+    is made. So a test sees its own rows at once, and a write inside ``readonly()`` still fails.
 
-    Use it by ``with``; with an asyncio database by ``async with``.
+    Use it in a ``with`` block; with an asyncio database in ``async with``.
 
     Parameters:
         database: the database under test.
-        transaction: run the block in one transaction that is rolled back at its end. To the program it does
-            not exist: its own transactions become savepoints, ``close()`` keeps it. Two things are not as in
-            production: the server's refusal of a write that the text does not show, and what commits by
-            itself (DDL, a raw ``BEGIN``).
+        transaction: whether to run the block in one transaction that is rolled back at its end. The program
+            does not notice it: its own transactions become savepoints, and ``close()`` keeps the transaction
+            open. Two things differ from production: the server does not refuse writes that the text does not
+            show, and some statements commit by themselves (DDL, a raw ``BEGIN``).
 
     Raises on entry:
-        RuntimeError: a transaction is open already, or the database is being tested in this way already.
+        RuntimeError: a transaction is already open, or the database is already in ``one_server()``.
     """
     # `obj`: a proxy's database
     return OneServer(getattr(database, "obj", database), transaction)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ class OneServer:
 
 
 class _Undo:
-    """What the block has put into the place of the database's own collaborators."""
+    """Replaces the database's collaborators for the block, and restores them."""
 
     def __init__(self, database: Replicated) -> None:
         self._database = database
@@ -107,8 +107,8 @@ class _Undo:
         parts.cluster.prober = None
         for node in parts.cluster.replicas.all:
             self._lags.append((node, node.lag))
-            node.lag = 0.0  # one server is never behind itself
-        parts.replicas = _EverythingOnPrimary(parts)  # type: ignore[assignment]  # it stands in for it
+            node.lag = 0.0  # one server never lags itself
+        parts.replicas = _EverythingOnPrimary(parts)  # type: ignore[assignment]  # its substitute
         parts.router.consistency = _AlwaysThere(parts.router.consistency)  # type: ignore[assignment]  # likewise
 
     def restore(self) -> None:
@@ -125,12 +125,12 @@ class _Undo:
         self._was_closed = self._database.is_closed()
         conn = parts.primary.get()
         conn.run_setting("BEGIN")
-        parts.primary = _InTestTransaction(parts.primary, conn)  # type: ignore[assignment]  # it stands in for it
+        parts.primary = _InTestTransaction(parts.primary, conn)  # type: ignore[assignment]  # its substitute
 
     def roll_back(self) -> None:
-        """Roll the test's own transaction back."""
+        """Roll back the test's own transaction."""
         primary = self._parts.primary
-        # The program may have closed the database, or left a transaction of its own open.
+        # The program may have closed the database, or left its own transaction open.
         conn = primary.get()
         while self._database.in_transaction():
             self._database.pop_transaction()
@@ -141,7 +141,7 @@ class _Undo:
 
 
 class _AlwaysThere:
-    """In the place of the database's consistency, as far as reads are asked what they must see: nothing."""
+    """Replaces the database's consistency: reads need not wait for anything."""
 
     def __init__(self, consistency: Consistency) -> None:
         self._consistency = consistency
@@ -160,7 +160,7 @@ class _AlwaysThere:
 
 
 class _EverythingOnPrimary:
-    """In the place of the connections to nodes: each node is reached by the primary's own connection."""
+    """Replaces the connections to nodes: every node is reached over the primary's own connection."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -171,14 +171,14 @@ class _EverythingOnPrimary:
         return _GuardedPrimary(self._parts)
 
     def attend(self, *, reads: bool = True) -> None:
-        """Nothing is looked after: the replicas' addresses are never connected to."""
+        """Do nothing, because no replica's address is ever connected to."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._replicas, name)
 
 
 class _GuardedPrimary(PlainDatabase):
-    """The primary's own connection, as if it were a node's."""
+    """The primary's own connection, used as a node's."""
 
     def __init__(self, parts: Parts) -> None:
         plain = parts.primary.plain
@@ -200,11 +200,11 @@ class _GuardedPrimary(PlainDatabase):
         return self.cursor(named_cursor)
 
     def discard(self) -> None:
-        """The connection is the primary's, which looks after it itself."""
+        """Do nothing: the connection is the primary's, which discards it itself."""
 
 
 class _InTestTransaction:
-    """In the place of the primary's connections: the one on which the test has opened a transaction."""
+    """Replaces the primary's connections by the one on which the test has opened a transaction."""
 
     def __init__(self, primary: PrimaryConnection, conn: ServerConnection) -> None:
         self._primary = primary
@@ -216,11 +216,11 @@ class _InTestTransaction:
         return self._conn
 
     def idle(self) -> None:
-        """No question of the library's own goes into the test's transaction."""
+        """Do nothing, so that no question of the library's own is sent in the test's transaction."""
         return
 
     def transaction(self, state: ThreadState) -> str:
-        # What a test opened around itself does not exist in production.
+        # The test's own transaction does not exist in production.
         return "a transaction is open" if state.transactions else ""
 
     def situation(self, state: ThreadState) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The statements that control replication, as MariaDB and MySQL each spell them."""
+"""The statements that control replication, for MariaDB and MySQL."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from peewee_replicas.testing.installations import Server
 
 @dataclass(frozen=True)
 class ReplicationStatements:
-    """One server's statements."""
+    """The statements of one kind of server."""
 
     follow: str
-    """Parameters: host, port, user and password. For a replica that has never followed a primary."""
+    """For a replica that has never followed a primary. Parameters: host, port, user and password."""
     start: str
     start_receiver: str
     start_applier: str
     stop: str
     stop_applier: str
     disconnect: str
-    """Sent to replicas before their primary shuts down; empty where they do not delay that."""
+    """Sent to replicas before their primary shuts down; empty if they do not delay the shutdown."""
     delay: str
     """Parameter: whole seconds."""
     status: str
     position: str
     """The primary's GTID position: one row, one column."""
     wait: str
-    """Parameters: a position, and seconds above zero. The result 0 means that it was reached."""
+    """Parameters: a position, and seconds above zero. The result 0 means that the position was reached."""
 
 
 STATEMENTS: dict[Server, ReplicationStatements] = {
@@ -49,7 +49,7 @@ STATEMENTS: dict[Server, ReplicationStatements] = {
     "mysql": ReplicationStatements(
         follow=(
             "CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, "
-            # Without a retry count of 0 a replica gives up once its primary was down for ten seconds.
+            # Without a retry count of 0, a replica gives up after its primary was down for ten seconds.
             "SOURCE_PASSWORD = %s, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 0, "
             "SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1"
         ),
@@ -76,9 +76,9 @@ def accounts(
     replication: str,
     password: str,
 ) -> str:
-    """The statements that create the users in a new data directory, for the server's ``init_file``.
+    """Return the statements that create the users in a new data directory, for the server's ``init_file``.
 
-    Names and password come from the cluster and need no further quoting.
+    Names and passwords come from the cluster and need no quoting.
     """
     pattern = database.replace("_", r"\_")
     if server == "mariadb":
