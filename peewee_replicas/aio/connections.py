@@ -1,4 +1,4 @@
-"""The connections of the asyncio form. Those to replicas are taken from a pool for one statement."""
+"""The connections of the asyncio form. A connection to a replica is taken from a pool for one statement."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class TaskReplicas(ReplicaConnections):
             return
         now = Clock.monotonic()
         if now > self._look_until + _LOOK_AGAIN_SECONDS:
-            self._look_until = now + FIRST_LOOK_SECONDS  # all tasks together wait no longer than one
+            self._look_until = now + FIRST_LOOK_SECONDS  # all tasks together wait no longer than one task
         if now < self._look_until:
             await_(_looked(prober, self._look_until))
 

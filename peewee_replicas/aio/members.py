@@ -240,7 +240,7 @@ class TaskMembers(RoutedMembers):
         try:
             task = asyncio.current_task()
             if task is not None:
-                # What this task holds would never come back while it waits here for its pools.
+                # This task's own connections could not come back while it waits here for its pools.
                 self.task_ended(task)
             pools = db.pools_here()
             for database in parts.replicas.made():
@@ -248,7 +248,7 @@ class TaskMembers(RoutedMembers):
                 pools += database.db.pools_here()
             for pool in pools:
                 pool.close()
-            # In a thread, since it waits for the prober's own threads and the loop must go on.
+            # In a thread, because it waits for the prober's threads and must not block the event loop.
             if parts.cluster.prober is not None:
                 await asyncio.to_thread(parts.cluster.prober.stop)
             until = Clock.monotonic() + db._acquire_timeout

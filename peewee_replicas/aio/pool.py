@@ -155,7 +155,7 @@ class Pool(Generic[C]):
         """
         if self.closing:
             raise InterfaceError(CLOSING)
-        # Nothing would come back by itself, and two tasks could wait for each other.
+        # No held connection comes back by itself, so two tasks could wait for each other.
         if not patient and self._all_held():
             raise self._exhausted(": all of them are streaming, or were handed out")
         waiter: asyncio.Future[C | None] = self.loop.create_future()
@@ -195,7 +195,7 @@ class Pool(Generic[C]):
         conn.held = held
         self._held += 1 if held else -1
         if self._all_held():
-            # They waited for a connection that comes back by itself, and now there is none.
+            # Now no connection is left that comes back by itself, so these tasks would wait in vain.
             for waiter, patient in self._waiters:
                 if not patient and not waiter.done():
                     waiter.set_exception(self._exhausted(": all of them are streaming, or were handed out"))
@@ -212,7 +212,7 @@ class Pool(Generic[C]):
             self.hold(conn, False)
         waiter = self._next_waiter()
         if waiter is not None:
-            # Handed over directly: a task that has just come must not overtake those that wait.
+            # Handed over directly, so that a new task cannot overtake the waiting ones.
             waiter.set_result(conn)
             return
         self._used.discard(conn)

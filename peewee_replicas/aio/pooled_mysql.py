@@ -73,7 +73,7 @@ class PooledMySQL(AsyncMySQLDatabase):
     _members: PoolOwner
     server_version: object
     connect_params: dict[str, Any]
-    # peewee's own, which it gives no types.
+    # peewee's own members, for which it declares no types.
     _pool_size: int
     _pool_min_size: int
     _acquire_timeout: float

@@ -18,7 +18,7 @@ Task: TypeAlias = "asyncio.Task[object]"
 class _Local:
     """An object whose attributes are separate for each task; outside tasks, for each thread."""
 
-    # Kept in the instance's dictionary, past `__setattr__`, which would put them into a task's.
+    # Set in the instance's dictionary, because `__setattr__` would store them for one task only.
     _by_task: weakref.WeakKeyDictionary[Task, dict[str, object]]
     _by_thread: threading.local
 
@@ -127,9 +127,9 @@ class TaskState:
 
 
 def _notify(on_end: Callable[[], Callable[[Task], None] | None], task: Task) -> None:
-    tell = on_end()
-    if tell is not None:
-        tell(task)
+    notify = on_end()
+    if notify is not None:
+        notify(task)
 
 
 class TaskStates:

@@ -141,7 +141,7 @@ class Consistency:
         """Take over the sessions of another `Consistency`, when a database is initialised again."""
         self._local = before._local
         if before.history is not self.history:
-            # What was written before has to be seen at the new endpoint, too.
+            # Reads at the new endpoint must also see what was written before.
             self.history.session.take_over(before.history.session)
 
     def primary_answered(self, server: str, position: Position | None) -> None:
@@ -317,7 +317,7 @@ class Consistency:
         moved = None if pin is None else cast("Position | None", pin.must_reach)
         if level == "eventual":
             return NOTHING if moved is None else Needs(moved, "")
-        # Asked for each read, since anybody may have written meanwhile.
+        # Asked for each read, because anyone may have written since the last one.
         if level == "strong":
             try:
                 now = self.primary.current()
@@ -358,7 +358,7 @@ class Consistency:
         """Return the sessions whose writes a read must see at a level."""
         session = self.session()
         if level == "process":
-            return (*self.history.sessions(), session)  # the own one may have begun with a bookmark
+            return (*self.history.sessions(), session)  # `session` may have begun with a bookmark
         return (session,)
 
     def _make_ready(self, sessions: tuple[Session, ...]) -> None:

@@ -53,7 +53,7 @@ class Breaker:
                 longest = LONGEST_PAUSE if self.longest is None else min(LONGEST_PAUSE, self.longest)
                 # The pause doubles, so that a node that is down for long costs ever fewer tries.
                 self._pause = min(longest, max(FIRST_PAUSE, self._pause * 2))
-                # Half of it is chance: processes that lost a node together are not to try it together.
+                # Half of it is random, so that processes that lost a node together do not try it together.
                 self._until = now + (absence or self._pause) * (0.5 + self._jitter() / 2)
             if mine:
                 self._trying = None
@@ -139,7 +139,7 @@ class Backoff:
         with self._lock:
             is_news = not self.cause
             self.cause = cause
-            # It does not double: a server that is merely busy has room again at any moment.
+            # The pause does not double, because a busy server may have room again at any moment.
             self._until = now + SHORTEST_BACKOFF + (LONGEST_BACKOFF - SHORTEST_BACKOFF) * self._jitter()
             return is_news
 

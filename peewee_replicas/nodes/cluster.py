@@ -1,4 +1,4 @@
-"""The nodes of one database: the replicas, and the primary as a node for reading; and their prober."""
+"""The nodes of one database: its replicas, and the primary as a node for reading."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def assess(found: Evidence, max_lag: float | None) -> Fitness:
         max_lag: the bound in seconds; None: no bound.
     """
     told, lag = found.told, found.lag
-    # Comes before all else: such a server turns users away, the primary too.
+    # Checked first, because a server in offline mode refuses users even if it is the primary.
     if told.offline:
         return Fitness("unfit", "offline_mode is ON", "primary" if found.is_primary else "replica", lag)
     if found.is_primary:
@@ -99,7 +99,7 @@ def assess(found: Evidence, max_lag: float | None) -> Fitness:
 def _role(found: Evidence) -> tuple[NodeRole, str]:
     """Return the node's role, and why it is no replica of the primary now, or ``""``."""
     told, relation = found.told, found.upstream.relation
-    # In such a cluster every member gets all writes, so sources and positions say nothing of its role.
+    # In such a cluster every member gets all writes, so sources and positions do not show its role.
     if told.member:
         return "member", ""
     if told.channels is None:

@@ -125,7 +125,7 @@ def interview(
     Raises:
         Exception: the server refuses even the first question.
     """
-    # Asked first, so that a replica that keeps up has reached it and its lag is seen as none.
+    # Waited for first, so that a replica that keeps up reaches the goal and shows no lag.
     if goal is not None:
         yield dialect.settle(goal.text(), seconds)
     answer = yield dialect.PROBE
@@ -207,7 +207,7 @@ def heartbeats(rows: Sequence[Record]) -> dict[str, datetime]:
                 when = datetime.fromisoformat(str(when))
             except ValueError:
                 continue
-        # Heartbeats are compared with each other alone, so the zone they were written in does not matter.
+        # Heartbeats are only compared with each other, so their time zone does not matter.
         when = when.replace(tzinfo=None)
         server = str(row["server_id"])
         found[server] = max(when, found.get(server, when))

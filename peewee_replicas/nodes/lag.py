@@ -40,7 +40,7 @@ class Samples:
             self._kept.pop()  # idle: the first and last time of one position are enough
         self._kept.append((asked_at, told.sample))
         if len(self._kept) > _SAMPLES_KEPT:
-            # Old samples matter only for replicas that are far behind, where a coarse answer will do.
+            # Old samples matter only for replicas that lag much, for which a coarse answer is enough.
             half = _SAMPLES_KEPT // 2
             self._kept[:half] = self._kept[:half:2]  # older samples are kept further apart
 

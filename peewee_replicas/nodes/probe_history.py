@@ -77,7 +77,7 @@ class ProbeHistory:
             and type(told.position) is type(before.position)
             and not told.position.covers(before.position)
         )
-        # What was seen of another server, or of one restored from a backup, says nothing about this one.
+        # Findings about another server, or from before a restore from a backup, no longer apply.
         if before is None or told.server != before.server or moved_back:
             self._forget()
         else:

@@ -50,7 +50,7 @@ class ReplicaSet:
     def _arrange(self, now: float) -> None:
         self._arrangements += 1
         this = self._arrangements
-        # A weight of 0 means no reads at all, so no policy is to see such a node.
+        # A weight of 0 means no reads, so policies never see such a node.
         weighted = [replica for replica in self.all if replica.weight]
         usable = tuple([replica for replica in weighted if replica.serves])
         ejected = tuple([replica for replica in weighted if replica.breaker.open])
