@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from .concurrency import new_lock
+from .statements.redaction import redacted
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -37,12 +39,14 @@ class RouteEvent(NamedTuple):
 
     Attributes:
         database: the name of the database.
-        sql: the text, without its parameters.
+        sql: the text as the program gave it, without its parameters; ``repr()`` shows it without its values.
         role, node, kind, reason: as in `Route`; those of the last attempt if there were several.
         attempts: how often the statement was sent to a node (1 unless a node failed or refused it).
         observed: with ``reads="observe"``, the replica it would have gone to; otherwise None.
         duration: seconds, from the decision to the first result.
-        error: the name of the exception's class and its message, or None.
+        error: the exception's class; beside it the number and name of a server's error, or the words of an
+            error of this library's or the driver's. Never a server's own words, which quote values. None
+            where there was none.
     """
 
     database: str
@@ -55,6 +59,10 @@ class RouteEvent(NamedTuple):
     observed: str | None
     duration: float
     error: str | None
+
+    def __repr__(self) -> str:
+        fields = self._replace(sql=redacted(self.sql))._asdict()
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
 
 RouteHook = Callable[[RouteEvent], object]
@@ -118,12 +126,23 @@ def tell_of_route(hooks: Iterable[RouteHook], event: RouteEvent) -> None:
 
 
 def _tell(hooks: Iterable[Callable[[E], object]], event: E, attribute: str) -> None:
+    handled = sys.exc_info()[1]
     for hook in list(hooks):
         try:
             hook(event)
-        except Exception:
+        except Exception as exc:
+            _part(exc, handled)
             # The statement already has its result or its error. The hook's error must not replace either.
             logger.exception("a callable in %s has failed", attribute)
+
+
+def _part(exc: BaseException, handled: BaseException | None) -> None:
+    """Let an error not show another in whose handling it was raised, and which may quote values."""
+    link: BaseException | None = exc
+    while link is not None and handled is not None:
+        if link.__context__ is handled:
+            link.__context__ = None
+        link = link.__context__
 
 
 class Counters:

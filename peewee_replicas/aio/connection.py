@@ -22,6 +22,7 @@ from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
 from ..servers.wire.session import Unread
 from ..servers.wire.sockets import end_when_vanished
+from ..statements.redaction import shown
 from .pool import Pool
 from .transport import Reader, Stream, close_with_loop
 
@@ -128,7 +129,8 @@ class Connection(wire.Connection):
         cursor = arguments.pop("cursorclass", aiomysql.Cursor)
         if cursor not in _CURSORS:
             allowed = ", ".join(f"aiomysql.{known.__name__}" for known in _CURSORS)
-            raise ConfigurationError(f"cursorclass={cursor!r}: allowed are {allowed}")
+            name = getattr(cursor, "__name__", shown(cursor))
+            raise ConfigurationError(f"cursorclass={name}: allowed are {allowed}")
         # Run in `_set_up`, so that `servers.wire` reads the results.
         later = {name: arguments.pop(name, None) for name in ("sql_mode", "init_command")}
         self._arguments = {**arguments, "db": database, "autocommit": None}

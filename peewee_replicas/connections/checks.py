@@ -10,6 +10,7 @@ from peewee import OperationalError
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..routing.router import Router
+from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
 from .questions import QUESTION_SECONDS
@@ -81,6 +82,6 @@ class ConnectionChecks:
             if conn.dropped():
                 self.cluster.settings_met.give_up(name)
                 raise LostByAsking(*exc.args) from exc
-            logger.debug("cannot compare the settings of %s with the other nodes': %s", name, exc)
+            logger.debug("cannot compare the settings of %s with the other nodes': %s", name, in_words(exc))
             return
         self.cluster.settings_met.add(name, settings)

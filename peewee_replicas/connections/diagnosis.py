@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from peewee import OperationalError
+from peewee import OperationalError, PeeweeException
+from pymysql.constants import ER
 
 from ..nodes.node import Node
-from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, Meaning, explained, meaning, remedy
+from ..servers.error_meanings import (
+    NO_CONNECTION,
+    NOT_OPENED,
+    Meaning,
+    explained,
+    in_words,
+    is_servers,
+    meaning,
+    remedy,
+)
 from ..servers.wire.connection import NOTHING_SENT
 from ..servers.wire.system_errors import behind
 from .failures import ejects
 
 CONNECTING = "_peewee_replicas_connecting"
 """The attribute that marks an error raised while connecting."""
+
+_NAMES = {number: name for name, number in vars(ER).items() if isinstance(number, int)}
+
+
+def named(exc: BaseException) -> str:
+    """An error as an event tells it: its class, and its number and name where it is a server's.
+
+    A server's own words quote the statement, and a procedure may have it say anything. Of what is neither
+    peewee's nor this library's, such as an error of a converter, only the class is told for the same reason.
+    """
+    if is_servers(exc):
+        number = exc.args[0]
+        return f"{type(exc).__name__}: {number} {_NAMES.get(number, '')}".rstrip()
+    return in_words(exc) if isinstance(exc, PeeweeException) else type(exc).__name__
 
 
 def mysql_meaning(exc: BaseException, server: str | None = None) -> Meaning:
@@ -66,7 +90,7 @@ class Diagnosis:
     def cause(self, exc: BaseException) -> str:
         """Return the error's class and message, with the remedy."""
         words = self.remedy(exc)
-        return f"{type(exc).__name__}: {exc}" + (f"; {words}" if words else "")
+        return in_words(exc) + (f"; {words}" if words else "")
 
     def name_node(self, exc: BaseException, label: str) -> None:
         """Add the node's name and the remedy to an error that means there is no connection to it."""
@@ -85,7 +109,7 @@ class Diagnosis:
     def _each(self, tried: dict[Node, BaseException]) -> Iterable[str]:
         for replica, exc in tried.items():
             words = self.remedy(exc)
-            yield f"{replica.label}: {exc}" + (f"; {words}" if words else "")
+            yield f"{replica.label}: {in_words(exc)}" + (f"; {words}" if words else "")
 
 
 def nobody_answers(reasons: str, exc: BaseException, kind: type[OperationalError]) -> OperationalError:

@@ -9,6 +9,7 @@ from peewee import OperationalError, PeeweeException, __exception_wrapper__
 from ..concurrency import Clock, Here, new_lock
 from ..consistency.catch_up import CatchUp
 from ..nodes.node import Node
+from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
 from .plain_database import NodeDatabase
 from .replica_connections import ReplicaConnections
@@ -103,7 +104,9 @@ class Snapshot:
         """End the snapshot and return the error to raise after its connection failed."""
         label = self._label
         self.end()
-        return OperationalError(f"the snapshot on {label} is lost, and cannot move to another node: {exc}")
+        return OperationalError(
+            f"the snapshot on {label} is lost, and cannot move to another node: {in_words(exc)}"
+        )
 
     def end(self) -> None:
         """End the snapshot and close its connection, from any thread."""

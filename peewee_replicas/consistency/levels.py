@@ -14,6 +14,7 @@ from ..events import Counters
 from ..positions import Position
 from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
+from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
 from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .process_history import ProcessHistory, process_history
@@ -390,7 +391,8 @@ class Consistency:
         if "refused" not in self._said:
             self._said.add("refused")
             logger.warning(
-                "the primary does not report its position, so reads stay on it after a write: %s", exc
+                "the primary does not report its position, so reads stay on it after a write: %s",
+                in_words(exc),
             )
         return Needs(None, "the primary does not report its position", excused=True)
 
@@ -434,7 +436,7 @@ class Consistency:
             logger.warning(
                 "the primary cannot be asked how far it has come, so until it can be, reads do not wait "
                 "for statements that reported no position: %s",
-                exc,
+                in_words(exc),
             )
 
     def _warn_sticky(self) -> None:
@@ -511,7 +513,7 @@ class Consistency:
         try:
             now = self.primary.current()
         except Exception as exc:
-            logger.debug("the primary cannot be asked how far it has come: %s", exc)
+            logger.debug("the primary cannot be asked how far it has come: %s", in_words(exc))
         else:
             pin.must_reach = now
 
@@ -525,7 +527,7 @@ class Consistency:
             answered = True
         except Exception as exc:
             # The read goes on without it; if the primary is down, the fallback to it will report that.
-            logger.debug("the primary cannot be asked for its history: %s", exc)
+            logger.debug("the primary cannot be asked for its history: %s", in_words(exc))
             return None
         finally:
             self.primary.asked(answered)

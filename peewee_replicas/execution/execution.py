@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..connections.diagnosis import named
 from ..connections.parts import Parts
 from ..connections.peewee_types import Parameters
 from ..connections.plain_database import PlainDatabase
@@ -101,5 +102,5 @@ class Execution:
             attempts=self.attempts,
             observed=self.observed,
             duration=duration,
-            error=None if error is None else f"{type(error).__name__}: {error}",
+            error=None if error is None else named(error),
         )

@@ -18,7 +18,7 @@ from ..nodes.node import Node
 from ..positions import Position
 from ..routing.plan import REPLICA
 from ..scopes.frames import any_here, pinning, snapshotting
-from ..servers.error_meanings import Meaning, explained, lacking
+from ..servers.error_meanings import Meaning, explained, is_servers, lacking
 from ..statements.redaction import redacted
 from .attempt import Behind, attempt, attempt_caught_up, violation
 from .execution import Execution
@@ -239,7 +239,8 @@ def _rerun(execution: Execution, replica: Node, exc: Exception, found: Meaning) 
         text = redacted(execution.sql)
         logger.warning("%s refused as a write a statement classified as a read: %s", replica.label, text)
     parts.counters.add("reruns")
-    execution.reason = f"{replica.name} could not run it ({exc.args[0]}), rerun on the primary"
+    number = exc.args[0] if is_servers(exc) else type(exc).__name__  # SQLite's have words alone
+    execution.reason = f"{replica.name} could not run it ({number}), rerun on the primary"
     try:
         cursor = on_primary(execution)
     except PeeweeException as again:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from peewee_replicas import bookmarks
 from peewee_replicas.errors import BookmarkError, ConfigurationError
+from peewee_replicas.statements.redaction import shown
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """The HTTP methods that change nothing; ``readonly=True`` means these."""
@@ -70,7 +71,7 @@ class Terms:
         self._header = _checked_name("header", header)
         if header is not None and "_" in header:
             raise ConfigurationError(
-                f"header={header!r}: servers and proxies drop headers with _ in their names; write -"
+                f"header={shown(header)}: servers and proxies drop headers with _ in their names; write -"
             )
         if cookie is None and header is None:
             raise ConfigurationError("cookie=None, header=None: bookmarks need one of them to travel in")
@@ -79,13 +80,17 @@ class Terms:
             or not isinstance(max_age, int | float)
             or not 1 <= max_age <= _LONGEST_AGE
         ):
-            raise ConfigurationError(f"max_age={max_age!r}: 1 to {_LONGEST_AGE:.0f} seconds are wanted")
+            raise ConfigurationError(f"max_age={shown(max_age)}: 1 to {_LONGEST_AGE:.0f} seconds are wanted")
         self.max_age = max_age
         if secure not in (None, True, False):
-            raise ConfigurationError(f"secure={secure!r}: True, False or None (as the request) is wanted")
+            raise ConfigurationError(
+                f"secure={shown(secure)}: True, False or None (as the request) is wanted"
+            )
         self._secure = secure
         if same_site not in _SAME_SITE:
-            raise ConfigurationError(f"same_site={same_site!r}: one of {', '.join(_SAME_SITE)} is wanted")
+            raise ConfigurationError(
+                f"same_site={shown(same_site)}: one of {', '.join(_SAME_SITE)} is wanted"
+            )
         if same_site == "None" and secure is False:
             raise ConfigurationError(
                 'same_site="None" needs secure=True: browsers refuse the cookie otherwise'
@@ -93,7 +98,7 @@ class Terms:
         self._same_site = same_site
         self._where = f"; Path={_checked_attribute('path', path)}"
         if not path.startswith("/"):
-            raise ConfigurationError(f"path={path!r}: browsers ignore one that does not begin with /")
+            raise ConfigurationError(f"path={shown(path)}: browsers ignore one that does not begin with /")
         if domain is not None:
             self._where += f"; Domain={_checked_attribute('domain', domain)}"
         self.readonly = _checked_methods(readonly)
@@ -225,7 +230,8 @@ def labelled(databases: object) -> dict[str, object]:
     for label in databases:
         if not isinstance(label, str) or not _TOKEN.fullmatch(label) or len(label) > _LONGEST_NAME:
             raise ConfigurationError(
-                f"databases: {label!r}: a word of letters, digits, - and _ is wanted, for its cookie's name"
+                f"databases: {shown(label)}: a word of letters, digits, - and _ is wanted, "
+                "for its cookie's name"
             )
     return dict(databases)
 
@@ -255,7 +261,8 @@ def _checked_name(argument: str, name: str | None) -> str | None:
     fits = isinstance(name, str) and _TOKEN.fullmatch(name) and len(name) <= _LONGEST_NAME
     if name is not None and not fits:
         raise ConfigurationError(
-            f"{argument}={name!r}: None or a name of up to {_LONGEST_NAME} letters, digits, - and _ is wanted"
+            f"{argument}={shown(name)}: None or a name of up to {_LONGEST_NAME} letters, digits, - and _ "
+            "is wanted"
         )
     return name
 
@@ -263,7 +270,7 @@ def _checked_name(argument: str, name: str | None) -> str | None:
 def _checked_attribute(argument: str, value: str) -> str:
     fits = isinstance(value, str) and value.isascii() and value.isprintable()
     if not fits or not value or set(value) & set("; ,"):
-        raise ConfigurationError(f"{argument}={value!r}: not allowed in a cookie")
+        raise ConfigurationError(f"{argument}={shown(value)}: not allowed in a cookie")
     return value
 
 
@@ -272,5 +279,7 @@ def _checked_methods(given: bool | Iterable[str]) -> frozenset[str]:
         return SAFE_METHODS if given else frozenset()
     methods = frozenset(given if isinstance(given, Iterable) else (None,))
     if isinstance(given, str) or not all(isinstance(method, str) for method in methods):
-        raise ConfigurationError(f'readonly={given!r}: True, False or methods such as ("GET",) are wanted')
+        raise ConfigurationError(
+            f'readonly={shown(given)}: True, False or methods such as ("GET",) are wanted'
+        )
     return frozenset(method.upper() for method in methods)

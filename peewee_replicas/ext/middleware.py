@@ -17,6 +17,7 @@ from peewee_replicas.databases.routed_members import members_of
 from peewee_replicas.errors import BookmarkError, ConfigurationError
 from peewee_replicas.events import Counters
 from peewee_replicas.scopes.frames import Frame, Steps
+from peewee_replicas.servers.error_meanings import in_words
 
 from .cookies import Found, Secrets, Terms, labelled, until_of, until_text, with_vary
 
@@ -123,7 +124,9 @@ class Carrier:
         self._databases = labelled(databases)
         for database in self._databases.values():
             if not isinstance(database, Replicated | Proxy):
-                raise ConfigurationError(f"databases: {database!r} is none of peewee_replicas' databases")
+                raise ConfigurationError(
+                    f"databases: a {type(database).__name__} is none of peewee_replicas' databases"
+                )
         terms.check_labels(self._databases)
         self.terms = terms
         self.counters = Counters("requests", "taken", "refused", "sent", "unsent")
@@ -209,7 +212,7 @@ class Carrier:
             "the position in %r is not known for a response, so the visitor's next request reads what the "
             "primary has then: %s",
             visit.database.database,
-            exc,
+            in_words(exc),
             exc_info=exc,
         )
 
@@ -281,6 +284,7 @@ def resolved(given: object) -> Replicated:
         return given  # type: ignore[return-value]  # `Carrier` has checked it
     if not isinstance(given.obj, Replicated):
         raise ConfigurationError(
-            f"the proxy stands for {given.obj!r}; initialize() it with one of peewee_replicas' databases"
+            f"the proxy stands for a {type(given.obj).__name__}; "
+            "initialize() it with one of peewee_replicas' databases"
         )
     return given.obj

@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 from ..concurrency import Clock, Registry, new_lock
 from ..events import Counters, NodeNews
 from ..positions import Position
+from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
 from ..servers.wire.sockets import readable
 from .fitness import role_change
@@ -423,7 +424,7 @@ class Prober:
 
     def _log_unprobed(self, replica: Node, target: ProbeTarget, exc: Exception) -> None:
         """Log once that a node cannot be probed. This alone does not take a replica out of rotation."""
-        cause = f"{type(exc).__name__}: {exc}"
+        cause = in_words(exc)
         plain_primary = replica not in self._cluster.replicas.all
         if plain_primary and not target.said:
             self._cluster.news.tell(replica, "down", cause)

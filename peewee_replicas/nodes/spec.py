@@ -36,6 +36,10 @@ class NodeSpec(NamedTuple):
     weight: int
     overrides: Mapping[str, object]
 
+    def __repr__(self) -> str:
+        # A traceback that shows local variables must show no password.
+        return f"<NodeSpec {self.name} {address(self.overrides)}, weight {self.weight}>"
+
 
 def did_you_mean(word: object, allowed: Iterable[str]) -> str:
     """Return a hint to end a message with, if an allowed word resembles the given one; else ``""``."""

@@ -14,6 +14,7 @@ from ..nodes.node import Node
 from ..nodes.replica import Replica
 from ..nodes.replica_set import within
 from ..scopes.frames import Frame, pinning, tightest_lag
+from ..statements.redaction import shown
 from .policies import POLICIES, Policy
 
 
@@ -80,7 +81,7 @@ class Choice:
             if node.handle is chosen:
                 return node
         raise ConfigurationError(
-            f"the policy returned {chosen!r}, which is none of the replicas it was given: "
+            f"the policy returned {shown(chosen)}, which is none of the replicas it was given: "
             + ", ".join(node.name for node in usable)
         )
 

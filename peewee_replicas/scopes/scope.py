@@ -176,7 +176,7 @@ class Scope(Generic[D]):
         elif callable(function):
             wrapped = self._wrap_function(function)
         else:
-            raise TypeError(f"a scope decorates a function, not {function!r}")
+            raise TypeError(f"a scope decorates a function, not a {type(function).__name__}")
         return functools.wraps(function)(wrapped)  # type: ignore[return-value]  # same signature
 
     def _wrap_function(self, function: Callable[..., object]) -> Callable[..., object]:

@@ -15,6 +15,8 @@ __all__ = [
     "TABLE",
     "Meaning",
     "explained",
+    "in_words",
+    "is_servers",
     "lacking",
     "meaning",
     "remedy",
@@ -176,6 +178,50 @@ def lacking(arguments: tuple[object, ...]) -> str:
         return text  # SQLite's errors have no number
     says = next((row.says for row in TABLE["missing"] if row.number == number), "something")
     return f"{says} ({number}: {text})" if number in NAME_ONLY_OBJECTS else f"{says} ({number})"
+
+
+# The server's words for these name at most an account, a host, a schema, a table or a setting.
+_VALUE_FREE = frozenset(
+    {row.number for means, row in _ROWS if means not in ("missing", "statement")}
+    | NAME_ONLY_OBJECTS
+    | _NOT_LET_IN
+    | {1142, 1193, 1227, 1820, 1969, 3024}
+)
+# Likewise SQLite's, which have no numbers: how those begin that are about the file, or name an object.
+_SQLITE_VALUE_FREE = (
+    "attempt to write", "bad parameter", "cannot ", "database ", "disk I/O", "file is", "interrupted",
+    "locking protocol", "no such collation", "no such function", "no such module", "no such table",
+    "not authorized", "out of memory", "unable to open", "FOREIGN KEY constraint", "NOT NULL constraint",
+    "UNIQUE constraint",
+)  # fmt: skip
+
+
+def in_words(exc: BaseException) -> str:
+    """An error as a log, an event and the list of reasons tell it: its class, and its words.
+
+    A server's words for what is wrong with a statement quote it: "Duplicate entry 'ada@example.org' for key".
+    Of such an error only the number is told.
+    """
+    name = type(exc).__name__
+    if is_servers(exc) and exc.args[0] not in _VALUE_FREE:
+        return f"{name}: {exc.args[0]}"
+    return f"{name}: {exc}" if _is_value_free(exc) else name
+
+
+def is_servers(exc: BaseException) -> bool:
+    """Whether an error has a number of the server's and its words: not the driver's, nor this library's."""
+    number = exc.args[0] if exc.args else None
+    if not isinstance(number, int) or isinstance(exc, OSError):
+        return False
+    servers = 1000 <= number < 2000 or number >= 3000
+    return servers and not type(exc).__module__.startswith("peewee_replicas.")
+
+
+def _is_value_free(exc: BaseException) -> bool:
+    cause = getattr(exc, "orig", exc)  # peewee keeps the driver's own error there
+    if type(cause).__module__.endswith("sqlite3"):
+        return str(exc).startswith(_SQLITE_VALUE_FREE)
+    return True
 
 
 def explained(arguments: tuple[object, ...], node: str, *words: str) -> tuple[object, ...]:

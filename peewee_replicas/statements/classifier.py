@@ -16,6 +16,7 @@ from ..concurrency import new_lock
 from . import functions
 from .functions import Rules, rules_for
 from .kinds import RANK, Findings, Kind, Statement
+from .redaction import redacted, shown
 from .tokens import OP, Dialect, QuotingMode, Token, fill_placeholders, lex, quoting_modes
 from .verbs import COMPOUND, examine, long_write
 
@@ -158,12 +159,15 @@ class Classifier:
 
 def _vouched(names: Iterable[str]) -> list[str]:
     if isinstance(names, str):
-        raise ValueError(f"pure_functions must be names, not the one string {names!r}: use [{names!r}]")
+        raise ValueError(
+            f"pure_functions must be names, not the one string {redacted(names)!r}: use a list of them"
+        )
     found = []
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
+            what = redacted(name) if isinstance(name, str) else shown(name)
             raise ValueError(
-                f"pure_functions holds {name!r}: a function's name, or schema.name, is needed, "
+                f"pure_functions holds {what!r}: a function's name, or schema.name, is needed, "
                 "in letters, digits, _ and $, without quotes or parentheses"
             )
         upper = name.upper()

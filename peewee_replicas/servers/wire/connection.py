@@ -504,7 +504,9 @@ class Connection(SessionState, _Connection):
     def malformed(self, exc: Exception) -> err.OperationalError:
         """Close the connection, whose answer cannot be understood; returns the error to raise."""
         self._force_close()
-        return err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST} (malformed answer: {exc})")
+        # What a converter says of a value quotes it.
+        why = str(exc) if isinstance(exc, MalformedPacket) else type(exc).__name__
+        return err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST} (malformed answer: {why})")
 
     def _read_query_result(self, unbuffered: bool = False) -> int:
         self._result = None
