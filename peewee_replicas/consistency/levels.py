@@ -364,10 +364,11 @@ class Consistency:
 
     def _make_ready(self, sessions: tuple[Session, ...]) -> None:
         """Begin sessions that have not begun, and pay what they owe."""
-        earlier = () if all(session.begun for session in sessions) else self.history.sessions()
-        owing = [session for session in dict.fromkeys((*sessions, *earlier)) if session.owes]
-        if owing:
-            self._pay(owing)
+        shared = self.history.sessions()
+        earlier = () if all(session.begun for session in sessions) else shared
+        if any(session.owes for session in (*sessions, *earlier)):
+            # One answer pays for all of them, so that the next unit of work need not ask again.
+            self._pay([session for session in dict.fromkeys((*sessions, *shared)) if session.owes])
         for session in sessions:
             if not session.begun:
                 session.begin(earlier)

@@ -31,6 +31,7 @@ from support.waiting import until
 from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.nodes import breaker
 from peewee_replicas.servers.error_table import NOT_LET_IN
+from peewee_replicas.servers.wire import connection
 
 pytestmark = pytest.mark.once
 
@@ -244,15 +245,15 @@ SYSTEM = [
 def test_what_the_system_cannot_give_leaves_open_connections_in_use(
     ready: Any, failure: OSError, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    primary, connect = ready.primary.port, socket.create_connection
+    primary, open_tcp = ready.primary.port, connection.open_tcp
 
-    def scarce(address: Any, *args: Any, **kwargs: Any) -> Any:
-        if address[1] == primary:
-            return connect(address, *args, **kwargs)
+    def scarce(host: str, port: int, *given: Any) -> Any:
+        if port == primary:
+            return open_tcp(host, port, *given)
         raise type(failure)(*failure.args)
 
     with in_use(ready) as database:
-        monkeypatch.setattr(socket, "create_connection", scarce)
+        monkeypatch.setattr(connection, "open_tcp", scarce)
         exhausted = not isinstance(failure, (socket.gaierror, ssl.SSLError, PermissionError))
         prefix = "no fault of the node: " if exhausted else "configuration: "
         keeps(database, caplog, "2003", prefix=prefix)
@@ -318,7 +319,7 @@ PROGRAM = """
         stop.wait(0.1)
     else:
         print("no replica again")
-    print([replica.ejections for replica in database.replicas])
+    print([database.stats()[f"{{replica.name}}.ejections"] for replica in database.replicas])
     database.close()
 """
 
@@ -349,7 +350,7 @@ def test_a_thread_without_connections_is_told_whose_fault_it_is_where_no_node_ca
         raise OSError(errno.EMFILE, "Too many open files")
 
     with in_use(ready) as database:
-        monkeypatch.setattr(socket, "create_connection", none)
+        monkeypatch.setattr(connection, "open_tcp", none)
         with pytest.raises(peewee.OperationalError, match="no fault of the node: this process") as caught:
             elsewhere(database)
         assert caught.value.args[0] == 2003
