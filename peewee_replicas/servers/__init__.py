@@ -1,1 +1,1 @@
-"""All that differs from server to server; nothing here knows about routing."""
+"""Everything that differs between MySQL, MariaDB and SQLite. Nothing here knows about routing."""

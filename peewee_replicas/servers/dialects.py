@@ -1,4 +1,4 @@
-"""Which dialect a server speaks."""
+"""Choose the dialect for a server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from .protocols import ServerDialect
 
 
 def dialect_of(version: str) -> ServerDialect:
-    """The dialect of the server that calls itself `version` in its greeting."""
-    # Oracle's MySQL has no 10 or 11; a MariaDB behind a proxy may hide its name, never its number.
+    """Return the dialect of a server with this version in its greeting."""
+    # Oracle's MySQL has no 10 or 11. A proxy may hide the name of a MariaDB, but not its number.
     major = version.split("-", 1)[0].split(".", 1)[0]
     if "mariadb" in version.lower() or major in ("10", "11", "12"):
         return mariadb

@@ -1,4 +1,4 @@
-"""What an error means, by its class and number, never by its message. Pure."""
+"""Interpret an error by its class and number, never by its message. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = [
     "remedy",
 ]
 
-# The system's errors that say nothing about the node: this process, or its machine, has none left.
+# System errors that are not the node's fault: this process, or its machine, has run out of a resource.
 _SHORTAGES = {
     errno.EMFILE: "this process has as many files and sockets open as it may: raise its limit (ulimit -n), "
-    "or hold fewer connections",
+    "or keep fewer connections open",
     errno.ENFILE: "this machine has as many files and sockets open as it may",
     errno.EADDRNOTAVAIL: "this machine has no free port left to connect from, or lacks bind_address",
     errno.EADDRINUSE: "this machine has no free port left to connect from",
@@ -37,11 +37,11 @@ _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM})
 
 
 class SystemFailure(NamedTuple):
-    """What the operating system said when a connection could not be opened.
+    """The operating system's error when a connection could not be opened.
 
     Attributes:
-        about: TLS, the look-up of the host's name, or anything else.
-        errno: its number, where it is about something else.
+        about: what failed: TLS, the look-up of the host's name, or anything else.
+        errno: the error's number, if `about` is "other".
     """
 
     about: Literal["tls", "name", "other"]
@@ -57,7 +57,7 @@ def _by_number(rows: Iterable[tuple[Meaning, Row]], server: Server | None) -> di
 
 
 _ROWS = [(means, row) for means, rows in TABLE.items() for row in rows]
-# Which server it is may not be known yet. Then a number that only one of them has is taken for that one's.
+# Used if the server is not known yet. A number that only one of them has gets that server's meaning.
 _ANY_SERVER: dict[int, Meaning] = {row.number: means for means, row in _ROWS}
 _MEANINGS: dict[str | None, dict[int, Meaning]] = {
     server: _by_number(_ROWS, server) for server in get_args(Server)
@@ -71,35 +71,36 @@ NO_CONNECTION: frozenset[Meaning] = frozenset(
         "misconfigured",
     }
 )  # fmt: skip
-"""What says, of a failure to *connect*, that the node cannot be had now."""
+"""Meanings of a failure to *connect* after which the node counts as unavailable for now."""
 NOT_OPENED: frozenset[Meaning] = NO_CONNECTION | {"missing"}
-"""What lets a read go elsewhere when it could not connect: the schema too may not have arrived yet."""
+"""Meanings of a failure to connect after which a read goes elsewhere. "missing" is one of them, because the
+schema may not have been replicated yet."""
 
 _CHECK_TLS = "check the ssl_* arguments and the node's certificate"
 _REMEDIES = {
-    1040: "raise max_connections there, or hold fewer connections here",
-    1042: "end its look-up of host names with skip_name_resolve, or mend that",
+    1040: "raise max_connections there, or keep fewer connections open here",
+    1042: "turn off its look-up of host names with skip_name_resolve, or repair it",
     1047: "it serves again when it has joined its cluster; check wsrep_ready there",
-    1129: "the node blocks this host after failed connects: end them, then TRUNCATE TABLE "
+    1129: "the node blocks this host after failed connects: stop them, then TRUNCATE TABLE "
     "performance_schema.host_cache there (MariaDB: FLUSH HOSTS), or raise max_connect_errors",
     1130: "check the host part of the user's account there",
-    1135: "raise the server's limits of threads and memory, or hold fewer connections here",
-    1203: "raise max_user_connections there, or hold fewer connections here",
-    1226: "raise the user's limit there, or hold fewer connections here",
+    1135: "raise the server's limits of threads and memory, or keep fewer connections open here",
+    1203: "raise max_user_connections there, or keep fewer connections open here",
+    1226: "raise the user's limit there, or keep fewer connections open here",
     1820: "the password has expired: set a new one there",
     1862: "the password has expired: set a new one there",
-    2002: "check that it runs, and that unix_socket leads to it",
-    2003: "check that it runs, and that host and port lead to it",
+    2002: "check that it is running, and that unix_socket is its socket",
+    2003: "check that it is running, and that host and port are right",
     2005: "check the host's name",
     2012: _CHECK_TLS,
     2026: _CHECK_TLS,
     2059: "check the user's authentication plugin there",
     2061: "check the user's authentication plugin there",
-    3032: "end offline_mode there",
+    3032: "turn off offline_mode there",
     3118: "unlock the account there",
-    3159: "the node wants TLS: check the ssl_* arguments",
+    3159: "the node requires TLS: check the ssl_* arguments",
     4151: "unlock the account there",
-    6400: "end offline_mode there",
+    6400: "turn off offline_mode there",
 }
 
 
@@ -111,20 +112,20 @@ def meaning(
     behind: SystemFailure | None = None,
     server: str | None = None,
 ) -> Meaning:
-    """What an exception of a statement, or of connecting, means.
+    """Return what an exception of a statement, or of connecting, means.
 
     Parameters:
         class_name: the DB-API class, such as ``"OperationalError"``.
         arguments: the exception's arguments; the first is the error's number.
-        connecting: it was met while connecting, so that a refused user is a matter of configuration.
-        behind: what the system said of a connection that could not be opened, if anything.
-        server: ``"mariadb"`` or ``"mysql"``, where it is known which one has answered.
+        connecting: whether it was raised while connecting; a refused user is then a matter of configuration.
+        behind: the system's error that caused a failure to connect, if any.
+        server: ``"mariadb"`` or ``"mysql"``, if it is known which one has answered.
     """
     number = arguments[0] if arguments else None
     if class_name == "InterfaceError" and number == 0:
         return "not sent"  # the driver found its own socket closed
     if not isinstance(number, int):
-        # An InternalError without a number is the driver's own: its packets are out of step.
+        # An InternalError without a number is the driver's own: the packets are out of sequence.
         return "lost" if class_name == "InternalError" else "statement"
     if connecting:
         if number in _NOT_LET_IN:
@@ -134,7 +135,7 @@ def meaning(
         if behind is not None and number == 2003:
             return _failed_to_reach(behind)
     if number < 1000 and class_name not in _DRIVERS_CLASSES:
-        return "statement"  # an OSError or a KeyError, whose first argument is no number of the server's
+        return "statement"  # an OSError or a KeyError, whose first argument is not the server's number
     return _MEANINGS.get(server, _ANY_SERVER).get(number, "statement")
 
 
@@ -145,12 +146,12 @@ def _failed_to_reach(behind: SystemFailure) -> Meaning:
 
 
 def remedy(number: object, found: Meaning, behind: SystemFailure | None = None) -> str:
-    """What to look at after a failure to connect, in words; ``""`` where its own words say it.
+    """Return advice after a failure to connect; ``""`` if the error's own text is enough.
 
     Parameters:
         number: the error's number.
-        found: what it means.
-        behind: what the system said, if anything.
+        found: the meaning of the error.
+        behind: the system's error that caused it, if any.
     """
     said = behind.errno if behind is not None else None
     if found == "exhausted":
@@ -161,17 +162,17 @@ def remedy(number: object, found: Meaning, behind: SystemFailure | None = None) 
     if number == 2003:
         words = _CHECK_TLS
         if said in _NOT_ALLOWED:
-            words = "this process may not connect there: check the firewall, or the socket's permissions"
+            words = "this process is not allowed to connect: check the firewall, or the socket's permissions"
         elif behind is not None and behind.about == "name":
             words = _REMEDIES[2005]
     return f"configuration: {words or 'check user, password and grants on it'}"
 
 
 def lacking(arguments: tuple[object, ...]) -> str:
-    """What a replica lacks, in words and without any value of a statement's.
+    """Return what a replica lacks, in words and without any value from a statement.
 
     Parameters:
-        arguments: those of an error that means "missing".
+        arguments: the arguments of an error that means "missing".
     """
     number, text = arguments[0], str(arguments[-1])
     if not isinstance(number, int):
@@ -225,13 +226,13 @@ def _is_value_free(exc: BaseException) -> bool:
 
 
 def explained(arguments: tuple[object, ...], node: str, *words: str) -> tuple[object, ...]:
-    """An exception's arguments with the node's name before its text, and more words after it.
+    """Return an exception's arguments with the node's name before the text and `words` after it.
 
     Parameters:
-        arguments: the exception's own; the number stays where it is.
+        arguments: the exception's own arguments; the number stays in its place.
         node: the node's name.
-        words: what it means and what to do; empty ones are left out.
+        words: what the error means and what to do; empty strings are left out.
     """
     *first, text = arguments or ("",)
-    parts = (text or "its connection is lost", *words)  # the driver has no words for that
+    parts = (text or "its connection is lost", *words)  # the driver gives no text for a lost connection
     return (*first, f"{node}: " + "; ".join(str(part) for part in parts if part))

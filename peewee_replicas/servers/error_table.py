@@ -1,8 +1,8 @@
-"""Every error number that means something for routing, and what. Pure.
+"""The meaning of every error number that matters for routing. Data only.
 
-The table was made by going through the servers' catalogues of errors, of MariaDB 10.11 and MySQL 9.7; a test
-does that again. A number that is not in it is the statement's own: it is raised, and no node is to blame.
-What is done about each meaning is in `connections.failures`.
+The table was made from the error catalogues of MariaDB 10.11 and MySQL 9.7; a test compares them again. A
+number that is not in it belongs to the statement: it is raised, and no node is to blame. What the library
+does for each meaning is in `connections.failures`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Row(NamedTuple):
     """One error.
 
     Attributes:
-        number: as the server or the driver gives it.
-        name: as the servers' catalogues call it, without its prefix.
-        says: what it says of the node or the statement, in a few words.
-        server: the only server where the number means this; None: both.
+        number: the number that the server or the driver reports.
+        name: the name in the servers' catalogues, without its prefix.
+        says: what it says about the node or the statement, in a few words.
+        server: the only server on which the number has this meaning; None for both.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Row(NamedTuple):
     server: Server | None = None
 
 
-# What a replica may lack, or have in an older form, because it is behind. First whole objects.
+# What a replica may lack, or have in an older form, because it lags. First whole objects.
 _OBJECTS = (
     Row(1049, "BAD_DB_ERROR", "a schema"),
     Row(1054, "BAD_FIELD_ERROR", "a column"),
@@ -71,20 +71,20 @@ _OBJECTS = (
     Row(4089, "NOT_SEQUENCE", "a sequence in the place of a table", "mariadb"),
     Row(4124, "VERS_NOT_VERSIONED", "a table's system versioning", "mariadb"),
 )
-# Which columns a table has, or which parameters a function.
+# The columns of a table, or the parameters of a function.
 _COLUMNS = (
-    Row(1052, "NON_UNIQ_ERROR", "a column that is gone made a name ambiguous"),
-    Row(1056, "WRONG_GROUP_FIELD", "a column that GROUP BY means, and not the alias"),
+    Row(1052, "NON_UNIQ_ERROR", "a column's removal: its name is ambiguous"),
+    Row(1056, "WRONG_GROUP_FIELD", "a column in GROUP BY with the name of an alias"),
     Row(1060, "DUP_FIELDNAME", "a column that was renamed"),
-    Row(1111, "INVALID_GROUP_FUNC_USE", "a column that is meant, and not the alias"),
+    Row(1111, "INVALID_GROUP_FUNC_USE", "a column with the name of an alias"),
     Row(1222, "WRONG_NUMBER_OF_COLUMNS_IN_SELECT", "the number of columns of SELECT *"),
     Row(1241, "OPERAND_COLUMNS", "the number of columns of SELECT *"),
-    Row(1247, "ILLEGAL_REFERENCE", "a column that is meant, and not the alias"),
+    Row(1247, "ILLEGAL_REFERENCE", "a column with the name of an alias"),
     Row(1318, "SP_WRONG_NO_OF_ARGS", "the number of a function's parameters"),
     Row(1353, "VIEW_WRONG_LIST", "the number of columns of SELECT *", "mysql"),
     Row(4002, "WITH_COL_WRONG_LIST", "the number of columns of SELECT *", "mariadb"),
 )
-# A key on which GROUP BY depends.
+# A key that GROUP BY depends on.
 _KEYS = (
     Row(1055, "WRONG_FIELD_WITH_GROUP", "the key that GROUP BY depends on"),
     Row(1140, "MIX_OF_GROUP_FUNC_AND_FIELDS", "the key that makes a column single"),
@@ -119,7 +119,7 @@ _TYPES = (
     Row(4078, "ILLEGAL_PARAMETER_DATA_TYPES2_FOR_OPERATION", "a column's type", "mariadb"),
     Row(4079, "ILLEGAL_PARAMETER_DATA_TYPE_FOR_OPERATION", "a column's type", "mariadb"),
 )
-# Rights, which are replicated too.
+# Privileges, which are replicated too.
 _RIGHTS = (
     Row(1044, "DBACCESS_DENIED_ERROR", "a right on a schema"),
     Row(1045, "ACCESS_DENIED_ERROR", "the account of a view's definer"),
@@ -129,7 +129,7 @@ _RIGHTS = (
     Row(1345, "VIEW_NO_EXPLAIN", "a right on what a view reads, for EXPLAIN"),
     Row(1370, "PROCACCESS_DENIED_ERROR", "the right to call a function"),
 )
-# The server's words for these name objects and columns; those for a type's may show a value.
+# The server's messages for these name only objects and columns. A message about a type may show a value.
 NAME_ONLY_OBJECTS = frozenset(row.number for row in (*_OBJECTS, *_COLUMNS, *_KEYS, *_RIGHTS))
 
 # The numbers from 2000 to 2999 are the client's own.
@@ -137,9 +137,9 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
     "unreachable": (
         Row(2002, "CONNECTION_ERROR", "nothing listens on the socket"),
         Row(2003, "CONN_HOST_ERROR", "nothing answers there"),
-        Row(2005, "UNKNOWN_HOST", "its name leads nowhere"),
+        Row(2005, "UNKNOWN_HOST", "its name cannot be resolved"),
     ),
-    # Known by the system's error behind a 2003, see `error_meanings`.
+    # Recognised by the system's error that caused a 2003, see `error_meanings`.
     "exhausted": (),
     "not sent": (
         Row(2006, "SERVER_GONE_ERROR", "the connection was closed before the statement was sent"),
@@ -162,10 +162,10 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
         Row(4031, "CLIENT_INTERACTION_TIMEOUT", "the connection was idle for too long", "mysql"),
     ),
     "busy": (
-        Row(1040, "CON_COUNT_ERROR", "as many connections as the server allows"),
+        Row(1040, "CON_COUNT_ERROR", "the server has reached max_connections"),
         Row(1135, "CANT_CREATE_THREAD", "the server cannot start a thread for the connection"),
-        Row(1203, "TOO_MANY_USER_CONNECTIONS", "as many connections as the user may have"),
-        Row(1226, "USER_LIMIT_REACHED", "as much as the user may have in an hour"),
+        Row(1203, "TOO_MANY_USER_CONNECTIONS", "the user has reached max_user_connections"),
+        Row(1226, "USER_LIMIT_REACHED", "the user has reached an hourly limit"),
         Row(6141, "GRP_RPL_CONNECTION_HANDOFF_BUSY", "too many connections are handed over", "mysql"),
     ),
     "leaving": (
@@ -191,7 +191,7 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
     "misconfigured": (
         Row(1129, "HOST_IS_BLOCKED", "the server blocks this host after failed connects"),
         Row(1130, "HOST_NOT_PRIVILEGED", "no account may connect from this host"),
-        # MariaDB lets the user in, and refuses every statement but the one that sets a new password.
+        # MariaDB lets the user in, but refuses every statement except the one that sets a new password.
         Row(1820, "MUST_CHANGE_PASSWORD", "the password has expired"),
         Row(2012, "SERVER_HANDSHAKE_ERR", "the handshake failed"),
         Row(2026, "SSL_CONNECTION_ERROR", "TLS failed"),
@@ -204,7 +204,7 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
     ),
     "missing": (*_OBJECTS, *_COLUMNS, *_KEYS, *_TYPES, *_RIGHTS),
     "unreadable": (
-        # The operating system's errors and the storage engines', as the server passes them on
+        # Errors of the operating system and the storage engines, passed on by the server
         Row(1, "EE_CANTCREATEFILE", "a temporary file cannot be made"),
         Row(2, "EE_READ", "a file cannot be read"),
         Row(3, "EE_WRITE", "a temporary file cannot be written"),
@@ -213,7 +213,7 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
         Row(9, "EE_EOFERR", "a file is too short"),
         Row(10, "EE_CANTLOCK", "a file cannot be locked"),
         Row(12, "EE_DIR", "a directory cannot be read"),
-        Row(13, "EE_STAT", "a file cannot be looked at"),
+        Row(13, "EE_STAT", "a file's status cannot be read"),
         Row(14, "EE_CANT_CHSIZE", "a file cannot grow"),
         Row(15, "EE_CANT_OPEN_STREAM", "a file cannot be opened"),
         Row(20, "EE_DISK_FULL", "the disk is full"),
@@ -231,10 +231,10 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
         Row(145, "HA_ERR_CRASHED_ON_USAGE", "a table has crashed"),
         Row(175, "HA_ERR_FILE_TOO_SHORT", "a table's file is too short"),
         Row(176, "HA_ERR_WRONG_CRC", "a table's file is corrupt"),
-        # The same in the server's own numbers
+        # The same problems under the server's own numbers
         Row(1004, "CANT_CREATE_FILE", "a temporary file cannot be made"),
         Row(1012, "CANT_FIND_SYSTEM_REC", "a system table cannot be read"),
-        Row(1013, "CANT_GET_STAT", "a file cannot be looked at"),
+        Row(1013, "CANT_GET_STAT", "a file's status cannot be read"),
         Row(1015, "CANT_LOCK", "a file cannot be locked"),
         Row(1016, "CANT_OPEN_FILE", "a file cannot be opened"),
         Row(1017, "FILE_NOT_FOUND", "a table's file is gone"),
@@ -308,11 +308,11 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
         Row(4081, "DA_GLOBAL_CONN_LIMIT", "connections use as much memory as the server allows", "mysql"),
         Row(4087, "SEQUENCE_ACCESS_ERROR", "a sequence cannot be read", "mariadb"),
         Row(4182, "STORAGE_ENGINE_DISABLED", "a storage engine is not there", "mariadb"),
-        Row(4185, "PROVIDER_NOT_LOADED", "what decompresses a table is not there", "mariadb"),
+        Row(4185, "PROVIDER_NOT_LOADED", "the plugin that decompresses a table is not there", "mariadb"),
     ),
-    # In the table because a reader looks for them: no node is at fault, and nothing is sent again.
+    # Listed because readers look for them: no node is at fault, and nothing is sent again.
     "statement": (
-        Row(1020, "CHECKREAD", "a row has changed meanwhile: run the transaction again"),
+        Row(1020, "CHECKREAD", "a row has changed in the meantime: run the transaction again"),
         Row(1153, "NET_PACKET_TOO_LARGE", "the statement is longer than max_allowed_packet"),
         Row(1205, "LOCK_WAIT_TIMEOUT", "it waited too long for a lock"),
         Row(1213, "LOCK_DEADLOCK", "a deadlock: run the transaction again"),
@@ -322,21 +322,21 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
     ),
 }
 
-# What refuses this client as such while it connects. Later the same number is a statement's.
+# Refusals of this client while it connects. After connecting, the same number belongs to a statement.
 NOT_LET_IN: tuple[Row, ...] = (
     Row(1042, "BAD_HOST_ERROR", "the server cannot look up this host's name"),
     Row(1043, "HANDSHAKE_ERROR", "the server did not understand the handshake"),
     Row(1044, "DBACCESS_DENIED_ERROR", "the user has no right on the schema"),
-    Row(1045, "ACCESS_DENIED_ERROR", "user or password"),
-    Row(1251, "NOT_SUPPORTED_AUTH_MODE", "the client does not know the way to authenticate"),
-    Row(1524, "PLUGIN_IS_NOT_LOADED", "the server has not loaded the way to authenticate"),
-    Row(1698, "ACCESS_DENIED_NO_PASSWORD_ERROR", "user or password"),
+    Row(1045, "ACCESS_DENIED_ERROR", "wrong user or password"),
+    Row(1251, "NOT_SUPPORTED_AUTH_MODE", "the client does not support the authentication method"),
+    Row(1524, "PLUGIN_IS_NOT_LOADED", "the server has not loaded the authentication plugin"),
+    Row(1698, "ACCESS_DENIED_NO_PASSWORD_ERROR", "wrong user or password"),
     Row(1862, "MUST_CHANGE_PASSWORD_LOGIN", "the password has expired"),
-    Row(2049, "SECURE_AUTH", "the way to authenticate is too old"),
-    Row(2059, "AUTH_PLUGIN_CANNOT_LOAD", "the client does not know the way to authenticate"),
-    Row(2061, "AUTH_PLUGIN_ERR", "the client does not know the way to authenticate"),
+    Row(2049, "SECURE_AUTH", "the authentication method is too old"),
+    Row(2059, "AUTH_PLUGIN_CANNOT_LOAD", "the client does not support the authentication method"),
+    Row(2061, "AUTH_PLUGIN_ERR", "the client does not support the authentication method"),
     Row(3118, "ACCOUNT_HAS_BEEN_LOCKED", "the account is locked", "mysql"),
-    Row(3159, "SECURE_TRANSPORT_REQUIRED", "the server wants TLS"),
+    Row(3159, "SECURE_TRANSPORT_REQUIRED", "the server requires TLS"),
     Row(3879, "DB_ACCESS_DENIED", "the user has no right on the schema", "mysql"),
     Row(
         3955,
@@ -346,6 +346,6 @@ NOT_LET_IN: tuple[Row, ...] = (
     ),
     Row(4150, "USER_IS_BLOCKED", "too many wrong passwords", "mariadb"),
     Row(4151, "ACCOUNT_HAS_BEEN_LOCKED", "the account is locked", "mariadb"),
-    Row(6126, "ACCESS_DENIED_NO_PROXY_GRANT", "the user has no right to be another one", "mysql"),
-    Row(6127, "ACCESS_DENIED_NO_PROXY", "the user to be instead is not there", "mysql"),
+    Row(6126, "ACCESS_DENIED_NO_PROXY_GRANT", "the user has no right to act as another user", "mysql"),
+    Row(6127, "ACCESS_DENIED_NO_PROXY", "the user to act as does not exist", "mysql"),
 )

@@ -1,4 +1,4 @@
-"""MariaDB's positions: GTID lists. Pure."""
+"""MariaDB's positions: GTID lists. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _MARIADB_GTID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})-([0-9]{1,20})")
 
 
 class MariaDBPosition(Position):
-    """A GTID list: in each domain, the last sequence number.
+    """A GTID list: the last sequence number in each domain.
 
-    Only domain and sequence number are compared, as by the server; the server id is kept for the
-    text and for `recorded_in`. Sequence number 0 is reached by everybody and left out.
+    Only domain and sequence number are compared, as the server does; the server id is kept for the text and
+    for `recorded_in`. Every node has reached sequence number 0, so it is left out.
 
     Parameters:
-        gtids: at most one of each domain. Raises ``ValueError`` for two, or a number out of range.
+        gtids: at most one per domain. Raises ``ValueError`` for two, or for a number out of range.
     """
 
     __slots__ = ("_last",)
@@ -59,28 +59,28 @@ class MariaDBPosition(Position):
 
     @classmethod
     def parse(cls, text: str) -> MariaDBPosition:
-        """A GTID list such as ``"0-1-8,1-1-3"``; white space after a comma is allowed."""
+        """Parse a GTID list such as ``"0-1-8,1-1-3"``; white space after a comma is allowed."""
         one = _MARIADB_GTID.fullmatch(text)
-        if one is not None:  # what a server reports of one write
+        if one is not None:  # the usual case: a server reports one write
             domain, server, sequence = map(int, one.groups())
             if 0 < sequence <= MAX_SEQUENCE and domain <= MAX_ID and server <= MAX_ID:
                 return cls._made({domain: (sequence, server)})
         return cls(_mariadb_gtids(text))
 
     def text(self) -> str:
-        """The list, by domain."""
+        """Return the list as text, sorted by domain."""
         return ",".join(f"{d}-{server}-{n}" for d, (n, server) in sorted(self._last.items()))
 
     def gtids(self) -> tuple[MariaDBGTID, ...]:
-        """The GTIDs, by domain."""
+        """Return the GTIDs, sorted by domain."""
         return tuple(MariaDBGTID(d, server, n) for d, (n, server) in sorted(self._last.items()))
 
     def merge(self, other: MariaDBPosition) -> MariaDBPosition:
-        """In each domain the higher sequence number (of two equal ones, that of the higher server)."""
+        """Return the higher sequence number in each domain (of two equal ones, that of the higher server)."""
         if type(other) is not type(self):
             raise mixed(self, other)
         mine = self._last
-        if len(mine) == 1 and len(other._last) == 1:  # one domain, as nearly everywhere
+        if len(mine) == 1 and len(other._last) == 1:  # the usual case: one domain
             ((domain, at),) = other._last.items()
             have = mine.get(domain)
             if have is not None:
@@ -95,7 +95,7 @@ class MariaDBPosition(Position):
         return self if merged is None else self._made(merged)
 
     def covers(self, other: MariaDBPosition) -> bool:
-        """Whether each sequence number of `other` is reached in its domain."""
+        """Return whether this position has reached each sequence number of `other`."""
         if type(other) is not type(self):
             raise mixed(self, other)
         mine = self._last
@@ -106,31 +106,31 @@ class MariaDBPosition(Position):
         return True
 
     def compact(self, known: MariaDBPosition) -> MariaDBPosition:
-        """This position: a list has no gaps."""
+        """Return this position, because a list has no gaps."""
         if type(known) is not type(self):
             raise mixed(self, known)
         return self
 
     def filled(self) -> MariaDBPosition:
-        """This position: a list has no gaps."""
+        """Return this position, because a list has no gaps."""
         return self
 
     def spans(self) -> dict[str, tuple[int, int]]:
-        """Of each domain and server, its number, twice."""
+        """Return the sequence number of each domain and server, as first and as last number."""
         return {f"{domain}-{server}": (n, n) for domain, (n, server) in self._last.items()}
 
     def recorded_in(self, binlog_state: str) -> bool:
-        """Whether the history of a primary has every GTID of this position; see `unrecorded_in`."""
+        """Return whether a primary's history has every GTID of this position; see `unrecorded_in`."""
         return self.unrecorded_in(binlog_state).is_empty
 
     def unrecorded_in(self, binlog_state: str) -> MariaDBPosition:
-        """The GTIDs that the history of a primary does not have.
+        """Return the GTIDs that a primary's history lacks.
 
-        They were lost, by a failover for one. A rebuilt server that took the same numbers again cannot
-        be told apart.
+        They were lost, for example by a failover. A rebuilt server that has used the same numbers again is
+        not detected.
 
         Parameters:
-            binlog_state: the primary's ``@@gtid_binlog_state``, with what it has applied and not logged.
+            binlog_state: the primary's ``@@gtid_binlog_state``, and what it has applied without logging.
                 Raises ``ValueError`` if malformed.
         """
         state = last_by_server(binlog_state)
@@ -140,7 +140,7 @@ class MariaDBPosition(Position):
 
     @property
     def size(self) -> int:
-        """How many domains it has."""
+        """The number of domains."""
         return len(self._last)
 
     def __hash__(self) -> int:
@@ -148,7 +148,7 @@ class MariaDBPosition(Position):
 
 
 def last_by_server(binlog_state: str) -> dict[tuple[int, int], int]:
-    """The last sequence number of each domain and server in a text such as ``@@gtid_binlog_state``.
+    """Return the last sequence number of each domain and server in a text such as ``@@gtid_binlog_state``.
 
     Raises ``ValueError`` if malformed.
     """

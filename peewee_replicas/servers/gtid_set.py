@@ -1,4 +1,4 @@
-"""MySQL's positions: GTID sets. Pure."""
+"""MySQL's positions: GTID sets. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_NUMBER: Final = 2**63 - 2  # of a transaction
 
 
 class MySQLInterval(NamedTuple):
-    """The transactions `first` to `last` of one source, under one tag (``""``: none)."""
+    """The transactions `first` to `last` of one source, under one tag (``""`` for none)."""
 
     uuid: str
     tag: str
@@ -26,7 +26,7 @@ _UUID = re.compile(_UUID_PATTERN)
 _TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 _NUMBERS = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _SINGLE = re.compile(rf"({_UUID_PATTERN}(?::[A-Za-z_][A-Za-z0-9_]{{0,31}})?):{_NUMBERS.pattern}")
-# Sources as they were spelled, and in lower case: checking one costs more than the rest of a GTID.
+# Sources that were valid, as spelled, with their lower case: checking one costs more than parsing the rest.
 _met: dict[str, str] = {}
 _SOURCES_KEPT = 64
 _OWNER = re.compile(r"(?:#[0-9]+)+")
@@ -34,13 +34,13 @@ _OWNER_BEFORE_UUID = re.compile(rf"{_OWNER.pattern}(?={_UUID_PATTERN})")
 
 
 class MySQLPosition(Position):
-    """A GTID set: of each source and tag, every single transaction's number.
+    """A GTID set: for each source and tag, the number of every transaction.
 
     Membership is exact: ``1-3:5`` does not cover ``4``.
 
     Parameters:
-        intervals: in any order, and they may overlap. Raises ``ValueError`` for a UUID, a tag or a
-            number that no server takes.
+        intervals: in any order; they may overlap. Raises ``ValueError`` for a UUID, a tag or a number that
+            no server accepts.
     """
 
     __slots__ = ("_sources",)
@@ -68,11 +68,11 @@ class MySQLPosition(Position):
 
     @classmethod
     def parse(cls, text: str) -> MySQLPosition:
-        """A GTID set such as ``"uuid:1-8:tag:3"``; white space after a comma is allowed."""
+        """Parse a GTID set such as ``"uuid:1-8:tag:3"``; white space after a comma is allowed."""
         before, _, number = text.rpartition(":")
         source = _met.get(before)
         if source is not None and number.isascii() and number.isdigit() and len(number) < 20:
-            first = last = int(number)  # what a server reports of one write, after its first
+            first = last = int(number)  # the usual case: one write, from a source that was seen before
         else:
             single = _SINGLE.fullmatch(text)
             if single is None:
@@ -83,17 +83,17 @@ class MySQLPosition(Position):
             source = _met[before] = before.lower()
             first, last = int(low), int(high or low)
         if not 0 < first <= last <= MAX_NUMBER:
-            _check_interval(first, last)  # says why
+            _check_interval(first, last)  # raises, with the reason
         return cls._made({source: (first, last + 1)})
 
     @classmethod
     def parse_owned(cls, text: str) -> MySQLPosition:
-        """What ``@@GLOBAL.gtid_owned`` says: ``#thread`` follows each number."""
+        """Parse the value of ``@@GLOBAL.gtid_owned``, in which ``#thread`` follows each number."""
         # The server puts nothing between two sources: "uuid:23#45uuid:24#46".
         return cls.parse(_OWNER.sub("", _OWNER_BEFORE_UUID.sub(",", text)))
 
     def text(self) -> str:
-        """The set, by UUID and tag."""
+        """Return the set as text, sorted by UUID and tag."""
         parts: list[str] = []
         at = ("", "")
         for uuid, tag, first, last in self.intervals():
@@ -106,7 +106,7 @@ class MySQLPosition(Position):
         return "".join(parts)[1:]
 
     def intervals(self) -> tuple[MySQLInterval, ...]:
-        """The intervals, in order; none touches the next."""
+        """Return the intervals in order; none touches the next."""
         return tuple(
             MySQLInterval(uuid, tag, start, stop - 1)
             for source, bounds in sorted(self._sources.items())
@@ -115,7 +115,7 @@ class MySQLPosition(Position):
         )
 
     def merge(self, other: MySQLPosition) -> MySQLPosition:
-        """The union."""
+        """Return the union of both sets."""
         if type(other) is not type(self):
             raise mixed(self, other)
         mine = self._sources
@@ -130,7 +130,7 @@ class MySQLPosition(Position):
         return self if merged is None else self._made(merged)
 
     def covers(self, other: MySQLPosition) -> bool:
-        """Whether `other` is a subset."""
+        """Return whether `other` is a subset of this set."""
         if type(other) is not type(self):
             raise mixed(self, other)
         mine = self._sources
@@ -141,7 +141,7 @@ class MySQLPosition(Position):
         return True
 
     def compact(self, known: MySQLPosition) -> MySQLPosition:
-        """Gaps between two intervals of one source are closed where `known` has the whole gap."""
+        """Return this set with each gap between two intervals closed if `known` has the whole gap."""
         if type(known) is not type(self):
             raise mixed(self, known)
         closed = None
@@ -156,13 +156,13 @@ class MySQLPosition(Position):
         return self if closed is None else self._made(closed)
 
     def filled(self) -> MySQLPosition:
-        """One interval for each source and tag, from its first number to its last."""
+        """Return one interval for each source and tag, from its first number to its last."""
         if all(len(bounds) == 2 for bounds in self._sources.values()):
             return self
         return self._made({source: (bounds[0], bounds[-1]) for source, bounds in self._sources.items()})
 
     def without(self, other: MySQLPosition) -> MySQLPosition:
-        """The transactions that are not in `other`."""
+        """Return the transactions that are not in `other`."""
         if type(other) is not type(self):
             raise mixed(self, other)
         left = {
@@ -172,12 +172,12 @@ class MySQLPosition(Position):
         return self._made({source: bounds for source, bounds in left.items() if bounds})
 
     def spans(self) -> dict[str, tuple[int, int]]:
-        """Of each source and tag, the first and the last number."""
+        """Return the first and the last number of each source and tag."""
         return {source: (bounds[0], bounds[-1] - 1) for source, bounds in self._sources.items()}
 
     @property
     def size(self) -> int:
-        """How many intervals it has."""
+        """The number of intervals."""
         return sum(map(len, self._sources.values())) // 2
 
     def __hash__(self) -> int:

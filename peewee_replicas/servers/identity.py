@@ -1,4 +1,4 @@
-"""Which server it is that answers, whatever its address. Pure."""
+"""The identity of a server, independent of its address. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 
 class ServerIdentity(NamedTuple):
-    """What tells one server from all others.
+    """The variables that together distinguish one server from all others.
 
-    No single one of these does: a copied data directory brings its UUID along, and server ids are unique
-    within one replication topology only. MariaDB's ``@@server_uid`` is not used, because many releases lack
-    it, and two servers on one network interface, or on none, can share it.
+    None of them is enough alone: a copied data directory contains the UUID, and server ids are unique only
+    within one replication topology. MariaDB's ``@@server_uid`` is not used, because many releases lack it,
+    and two servers on one network interface, or on none, can share it.
 
     Attributes:
         uuid: MySQL's ``@@server_uuid``; ``""`` for MariaDB.
-        server_id, hostname, port: the variables of these names.
+        server_id, hostname, port: the variables with these names.
     """
 
     uuid: str
@@ -25,13 +25,13 @@ class ServerIdentity(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The identity in one string, the same as `in_sql` makes on the server."""
+        """The identity as one string, the same as the server computes for `in_sql`."""
         parts = (self.server_id, self.hostname, self.port)
         return "/".join((self.uuid, *parts) if self.uuid else parts)
 
 
 def identity(variables: Mapping[str, str]) -> ServerIdentity:
-    """The identity of the server that has these variables."""
+    """Return the identity of the server that has these variables."""
     return ServerIdentity(
         variables.get("server_uuid", ""),
         variables.get("server_id", ""),
@@ -41,5 +41,5 @@ def identity(variables: Mapping[str, str]) -> ServerIdentity:
 
 
 def in_sql(*first: str) -> str:
-    """An SQL expression for `ServerIdentity.text`; `first` are expressions that stand before the others."""
+    """Return an SQL expression for `ServerIdentity.text`; the expressions in `first` come first."""
     return f"CONCAT_WS('/', {', '.join((*first, '@@server_id', '@@hostname', '@@port'))})"

@@ -1,4 +1,4 @@
-"""Sets of whole numbers as intervals in a row. Pure."""
+"""Sets of integers, stored as sorted intervals. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 Bounds = tuple[int, ...]
-"""The start of each interval and the number after its end, all strictly rising; never empty."""
+"""The start of each interval and the number after its end, strictly ascending; never empty."""
 
-_FEW = 8  # intervals that are put in one by one rather than by sorting all
+_FEW = 8  # up to this many intervals are inserted one by one, which is faster than sorting all
 
 
 def join(intervals: Iterable[tuple[int, int]]) -> Bounds:
-    """The bounds of intervals (start, number after the end) in any order, overlapping or not."""
+    """Return the bounds of intervals (start, number after the end) in any order, overlapping or not."""
     bounds: list[int] = []
     for start, stop in sorted(intervals):
         if bounds and start <= bounds[-1]:
@@ -23,42 +23,42 @@ def join(intervals: Iterable[tuple[int, int]]) -> Bounds:
 
 
 def pairs(bounds: Bounds) -> Iterator[tuple[int, int]]:
-    """The intervals, as `join` takes them."""
+    """Return the intervals, in the form that `join` takes."""
     return zip(bounds[::2], bounds[1::2], strict=True)
 
 
 def contains(have: Bounds, want: Bounds) -> bool:
-    """Whether every number of `want` is in `have`."""
+    """Return whether every number of `want` is in `have`."""
     if len(have) == 2:
         return have[0] <= want[0] and want[-1] <= have[1]
     at = 0
     for start, stop in pairs(want):
         at = bisect_right(have, start, at)
-        # An odd place is inside an interval, and `have[at]` is where that one stops.
+        # An odd index is inside an interval, and `have[at]` is the end of that interval.
         if not at & 1 or have[at] < stop:
             return False
     return True
 
 
 def union(one: Bounds, other: Bounds) -> Bounds:
-    """The numbers of both; `one` itself if `other` adds nothing."""
+    """Return the numbers of both; `one` itself if `other` adds nothing."""
     if contains(one, other):
         return one
-    if len(other) == 2 and other[0] >= one[-2]:  # the next writes, mostly
+    if len(other) == 2 and other[0] >= one[-2]:  # the usual case: the next writes of a source
         return (*one[:-1], other[1]) if other[0] <= one[-1] else one + other
     few, many = (one, other) if len(one) < len(other) else (other, one)
     if len(few) > 2 * _FEW:
         return join([*pairs(one), *pairs(other)])
     for start, stop in pairs(few):
         low, high = bisect_left(many, start), bisect_right(many, stop)
-        # What begins or ends in the middle of an interval, or touches one, becomes part of it.
+        # An interval that overlaps or touches another one becomes part of it.
         head = many[:low] if low & 1 else (*many[:low], start)
         many = head + many[high:] if high & 1 else (*head, stop, *many[high:])
     return many
 
 
 def difference(bounds: Bounds, known: Bounds) -> tuple[int, ...]:
-    """The numbers of `bounds` that are not in `known`, as bounds; empty if there are none."""
+    """Return the numbers of `bounds` that are not in `known`, as bounds; empty if there are none."""
     left: list[tuple[int, int]] = []
     for start, stop in pairs(bounds):
         for low, high in pairs(known):
@@ -75,7 +75,7 @@ def difference(bounds: Bounds, known: Bounds) -> tuple[int, ...]:
 
 
 def without_gaps(bounds: Bounds, known: Bounds) -> Bounds:
-    """`bounds` with each gap closed that is in `known` as a whole."""
+    """Return `bounds` with each gap closed that lies completely in `known`."""
     kept = [bounds[0]]
     for gap in pairs(bounds[1:-1]):
         if not contains(known, gap):

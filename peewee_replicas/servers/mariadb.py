@@ -1,4 +1,4 @@
-"""What is MariaDB's own: settings of a session, and what is asked of a node."""
+"""The dialect of MariaDB: session settings, and the library's own queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .protocols import DialectName, Row
 
 NAME: DialectName = "mariadb"
 
-# Assignments for one SET: report positions, changes of the session and the state of the transaction.
+# Assignments for one SET. They make the server report positions, session changes and the transaction's state.
 TRACKERS = (
     "SESSION session_track_system_variables = 'last_gtid'",
     "SESSION session_track_state_change = ON",
@@ -23,20 +23,20 @@ TRACKERS = (
 )
 READ_ONLY = "SESSION tx_read_only = ON"
 
-# Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
+# Settings that change what a SELECT returns. SHOW, so that the server's SELECT counters stay the user's own.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'tx_isolation')"
 
-# Whether a node of Galera's serves reads; one that does not lets clients in all the same.
+# Asks whether a Galera node serves reads. A node that does not still accepts connections.
 READY = (
     "SELECT variable_value, @@GLOBAL.wsrep_reject_queries FROM information_schema.global_status "
     "WHERE variable_name = 'wsrep_ready'"
 )
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
-# Within a domain a commit's sequence number is higher than all that its transaction could have read.
+# Within a domain, a commit's sequence number is higher than those of all transactions it could have read.
 COMMIT_COVERS_READS = True
-# A domain, a server id and a number are easily the same in two topologies.
+# Two topologies can easily have the same domain, server id and number.
 EXACT_POSITIONS = False
-# Whether what a statement has changed in the session before it failed is reported with the next one.
+# Whether session changes of a failed statement are reported with the next statement.
 REPORTS_AFTER_ERRORS = False
 
 
@@ -44,17 +44,17 @@ _WHO = in_sql()
 
 
 def now(row: Row) -> MariaDBPosition | None:
-    """The primary's position from the answer to `NOW`; None where the server keeps no binary log."""
+    """Return the primary's position from the answer to `NOW`; None if the server keeps no binary log."""
     text, logs = row
     return MariaDBPosition.parse(text or "") if int(logs) else None
 
 
-# The last of each server's writes that this one has logged, or applied without logging.
+# The last write of each server that this server has logged, or applied without logging.
 HISTORY = "SELECT @@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_slave_pos, @@GLOBAL.log_bin"
 
 
 def missing(row: Row, wanted: Position) -> Position | None:
-    """What of a position the primary that answered `HISTORY` with `row` does not have; None: nothing."""
+    """Return the part of `wanted` that is missing in the answer `row` to `HISTORY`; None if nothing is."""
     logged, applied, logs = row
     if not int(logs):
         return None
@@ -65,46 +65,46 @@ def missing(row: Row, wanted: Position) -> Position | None:
 
 
 def position(text: str) -> MariaDBPosition:
-    """A position from the server's text."""
+    """Parse a position from the server's text."""
     return MariaDBPosition.parse(text)
 
 
 def wait(target: str, seconds: float) -> str:
-    """A query that waits until the node has reached a position, and then tells who and where it is.
+    """Return a query that waits until the node reaches a position, and returns its identity and position.
 
-    Only `gtid_slave_pos` is safe as progress: `gtid_binlog_pos` runs ahead of the visible rows.
+    Only `gtid_slave_pos` shows safe progress: `gtid_binlog_pos` runs ahead of the visible rows.
     """
     return f"SELECT MASTER_GTID_WAIT('{target}', {seconds:.3f}), {_WHO}, @@GLOBAL.gtid_slave_pos"
 
 
-# What a probe asks. SHOW, so that servers count no SELECT the user did not send.
+# The query of a probe. SHOW, so that the server's SELECT counters stay the user's own.
 PROBE = (
     "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_id', 'hostname', 'port', 'read_only', "
     "'innodb_read_only', 'wsrep_on', 'log_bin', 'gtid_slave_pos', 'gtid_binlog_pos', 'gtid_binlog_state')"
 )
 REACHED = "gtid_slave_pos"
 LONG_VALUES = ("gtid_slave_pos", "gtid_binlog_pos", "gtid_binlog_state")
-# With ALL, or what is received under a name would not be listed.
+# Without ALL, named replication channels would not be listed.
 CHANNELS = ("SHOW ALL SLAVES STATUS",)
 
 
 def sampled(variables: Mapping[str, str]) -> MariaDBPosition | None:
-    """How far a primary has come, from the answer to `PROBE`; None where it keeps no binary log."""
+    """Return the primary's position from the answer to `PROBE`; None if it keeps no binary log."""
     if variables.get("log_bin") != "ON":
         return None
     return MariaDBPosition.parse(variables.get("gtid_binlog_pos", ""))
 
 
 def has_all_of(node: Mapping[str, str], primary: Mapping[str, str]) -> bool:
-    """Never known: the same GTID may be another transaction in another topology."""
+    """Return False: it is never certain, as a GTID may be another transaction in another topology."""
     return False
 
 
 def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, str]:
-    """What a node has executed and the primary has not, as text: its own writes, and those of others.
+    """Return what a node has executed and the primary has not, as text: its own writes, and others' writes.
 
-    Of others' writes only the domains count in which the primary writes too. A replica of several sources
-    has further ones.
+    Others' writes count only in domains that the primary has too, because a replica of several sources also
+    has further domains.
 
     Parameters:
         node, primary: their answers to `PROBE`.
@@ -125,11 +125,11 @@ def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, 
 
 
 def _executed(answers: Mapping[str, str]) -> dict[tuple[int, int], int]:
-    """The last sequence number of each server in each domain, be it logged or only applied."""
+    """Return the last sequence number of each server in each domain, whether logged or only applied."""
     texts = (answers.get("gtid_binlog_state", ""), answers.get("gtid_slave_pos", ""))
     return last_by_server(",".join(text for text in texts if text))
 
 
 def settle(target: str, seconds: float) -> str:
-    """A statement that gives the node so long to reach a position; it tells nothing, and is no SELECT."""
+    """Return a statement that waits up to `seconds` for a position. It returns no rows and is no SELECT."""
     return f"DO MASTER_GTID_WAIT('{target}', {seconds:.3f})"

@@ -1,4 +1,4 @@
-"""What is MySQL's own: settings of a session, and what is asked of a node."""
+"""The dialect of MySQL: session settings, and the library's own queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .protocols import DialectName, Row
 
 NAME: DialectName = "mysql"
 
-# Assignments for one SET: report positions, changes of the session and the state of the transaction.
+# Assignments for one SET. They make the server report positions, session changes and the transaction's state.
 TRACKERS = (
     "SESSION session_track_gtids = OWN_GTID",
     "SESSION session_track_state_change = ON",
@@ -23,16 +23,16 @@ TRACKERS = (
 )
 READ_ONLY = "SESSION transaction_read_only = ON"
 
-# Settings that change what a SELECT returns. SHOW, so that servers count no SELECT the user did not send.
+# Settings that change what a SELECT returns. SHOW, so that the server's SELECT counters stay the user's own.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'transaction_isolation')"
 
-READY = ""  # Galera is MariaDB's
-# MySQL frees a row's lock before `gtid_executed` is raised: both, in this order, make the primary's "now".
+READY = ""  # only MariaDB has Galera
+# MySQL releases row locks before it updates `gtid_executed`. So "now" needs both, in this order.
 NOW = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode"
-# A commit's own GTID says nothing of what its transaction had read before.
+# A commit's own GTID says nothing about what its transaction has read before.
 COMMIT_COVERS_READS = False
 EXACT_POSITIONS = True
-# Whether what a statement has changed in the session before it failed is reported with the next one.
+# Whether session changes of a failed statement are reported with the next statement.
 REPORTS_AFTER_ERRORS = True
 
 
@@ -40,7 +40,7 @@ _WHO = in_sql("@@server_uuid")
 
 
 def now(row: Row) -> MySQLPosition | None:
-    """The primary's position from the answer to `NOW`; None where the server keeps no GTIDs."""
+    """Return the primary's position from the answer to `NOW`; None if the server keeps no GTIDs."""
     owned, executed, mode = row
     if mode != "ON":
         return None
@@ -51,7 +51,7 @@ HISTORY = NOW
 
 
 def missing(row: Row, wanted: Position) -> Position | None:
-    """What of a position the primary that answered `HISTORY` with `row` does not have; None: nothing."""
+    """Return the part of `wanted` that is missing in the answer `row` to `HISTORY`; None if nothing is."""
     own = now(row)
     if own is None:
         return None
@@ -62,18 +62,18 @@ def missing(row: Row, wanted: Position) -> Position | None:
 
 
 def position(text: str) -> MySQLPosition:
-    """A position from the server's text."""
+    """Parse a position from the server's text."""
     return MySQLPosition.parse(text)
 
 
 def wait(target: str, seconds: float) -> str:
-    """A query that waits until the node has reached a position, and then tells who and where it is."""
-    seconds = max(seconds, 0.001)  # to the server, 0 means without end
+    """Return a query that waits until the node reaches a position, and returns its identity and position."""
+    seconds = max(seconds, 0.001)  # to the server, 0 means no limit
     wait = f"WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f})"
     return f"SELECT {wait}, {_WHO}, @@GLOBAL.gtid_executed"
 
 
-# What a probe asks. SHOW, so that servers count no SELECT the user did not send.
+# The query of a probe. SHOW, so that the server's SELECT counters stay the user's own.
 PROBE = (
     "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_id', 'hostname', 'port', "
     "'read_only', 'offline_mode', 'innodb_read_only', 'group_replication_group_name', "
@@ -81,19 +81,19 @@ PROBE = (
 )
 REACHED = "gtid_executed"
 LONG_VALUES = ("gtid_executed", "gtid_owned")
-# The second spelling is for releases before 8.0.22.
+# Releases before 8.0.22 know only the second spelling.
 CHANNELS = ("SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
 
 
 def sampled(variables: Mapping[str, str]) -> MySQLPosition | None:
-    """How far a primary has come, from the answer to `PROBE`; None where it keeps no GTIDs."""
+    """Return the primary's position from the answer to `PROBE`; None if it keeps no GTIDs."""
     if variables.get("gtid_mode") != "ON":
         return None
     return MySQLPosition.parse(variables.get("gtid_executed", ""))
 
 
 def has_all_of(node: Mapping[str, str], primary: Mapping[str, str]) -> bool:
-    """Whether a node has all that the primary has, with writes of that very server among it.
+    """Return whether a node has everything the primary has, including writes of the primary itself.
 
     Parameters:
         node, primary: their answers to `PROBE`.
@@ -104,7 +104,7 @@ def has_all_of(node: Mapping[str, str], primary: Mapping[str, str]) -> bool:
 
 
 def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, str]:
-    """What a node has executed and the primary has not, as text: its own writes, and those of others.
+    """Return what a node has executed and the primary has not, as text: its own writes, and others' writes.
 
     Parameters:
         node, primary: their answers to `PROBE`.
@@ -112,7 +112,7 @@ def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, 
     if node.get("gtid_mode") != "ON" or primary.get("gtid_mode") != "ON":
         return "", ""
     executed, known = (MySQLPosition.parse(answers.get("gtid_executed", "")) for answers in (node, primary))
-    # With semi-synchronous replication a replica may have a transaction before the primary has finished it.
+    # With semi-synchronous replication, a replica may have a transaction before the primary has finished it.
     known = known.merge(MySQLPosition.parse_owned(primary.get("gtid_owned", "")))
     lacking = executed.without(known).intervals()
     own = node.get("server_uuid", "").lower()
@@ -121,5 +121,5 @@ def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, 
 
 
 def settle(target: str, seconds: float) -> str:
-    """A statement that gives the node so long to reach a position; it tells nothing, and is no SELECT."""
+    """Return a statement that waits up to `seconds` for a position. It returns no rows and is no SELECT."""
     return f"DO WAIT_FOR_EXECUTED_GTID_SET('{target}', {max(seconds, 0.001):.3f})"

@@ -1,12 +1,12 @@
-"""What MySQL and MariaDB have in common: statements that mean the same to both."""
+"""Statements that MySQL and MariaDB have in common."""
 
 from __future__ import annotations
 
 GUARD = "SET SESSION TRANSACTION READ ONLY"
 UNGUARD = "SET SESSION TRANSACTION READ WRITE"
 
-# wait_timeout bounds the snapshot's life, as it holds metadata locks that can stop replication at a DDL.
-# Under READ COMMITTED, WITH CONSISTENT SNAPSHOT is ignored without a word.
+# wait_timeout limits the snapshot's life, because its metadata locks can stop replication at a DDL.
+# Under READ COMMITTED, WITH CONSISTENT SNAPSHOT is silently ignored.
 SNAPSHOT = (
     "SET SESSION wait_timeout = {seconds}",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",

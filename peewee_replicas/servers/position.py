@@ -1,4 +1,4 @@
-"""What the positions of both kinds of server have in common. Pure."""
+"""The base class for the positions of both kinds of server. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NoReturn, TypeVar
 
 P = TypeVar("P", bound="Position")
 
-_SHOWN = 60  # characters of a bad text that a message quotes
+_SHOWN = 60  # how many characters of a malformed text a message quotes
 
 
 class Position(ABC):
-    """How far a node's data has come. Never changes; equal positions cover each other.
+    """How far a node's data has come. Immutable; equal positions cover each other.
 
-    Use `MariaDBPosition` or `MySQLPosition`, whose constructors give the empty position. The methods
-    that take another position raise ``TypeError`` if it is not of the same class.
+    Use `MariaDBPosition` or `MySQLPosition`; without arguments, their constructors return the empty position.
+    Methods that take another position raise ``TypeError`` if it is not of the same class.
     """
 
     __slots__ = ()
@@ -23,47 +23,47 @@ class Position(ABC):
     @classmethod
     @abstractmethod
     def parse(cls: type[P], text: str) -> P:
-        """The position in the server's own notation; ``""`` is the empty one.
+        """Parse a position in the server's own notation; ``""`` is the empty position.
 
-        Raises ``ValueError`` that names the part that is wrong.
+        Raises a ``ValueError`` that names the malformed part.
         """
 
     @abstractmethod
     def text(self) -> str:
-        """The position as the server reads it: sorted, in one line, without blanks."""
+        """Return the position in the server's notation: sorted, on one line, without blanks."""
 
     @abstractmethod
     def merge(self: P, other: P) -> P:
-        """The least position that covers both; ``self`` itself if that is it."""
+        """Return the smallest position that covers both; ``self`` if it already covers `other`."""
 
     @abstractmethod
     def covers(self: P, other: P) -> bool:
-        """Whether data that has come this far has come as far as `other`."""
+        """Return whether data at this position includes everything up to `other`."""
 
     @abstractmethod
     def compact(self: P, known: P) -> P:
-        """This position with its gaps closed where `known` has what is missing.
+        """Return this position with the gaps closed that `known` fills.
 
-        The writes of others leave gaps between a context's own; this keeps what it carries short. The
-        result covers this position and asks for nothing that is neither in it nor in `known`.
+        Other contexts' writes leave gaps between a context's own; closing them keeps its position short. The
+        result covers this position, and contains only what is in this position or in `known`.
         """
 
     @abstractmethod
     def filled(self: P) -> P:
-        """This position with all its gaps closed: it covers this one, and asks for what others wrote too."""
+        """Return this position with all gaps closed. It covers this one, and also includes others' writes."""
 
     @abstractmethod
     def spans(self) -> dict[str, tuple[int, int]]:
-        """Of everybody who wrote what is in it, the first and the last number; by the server's own names."""
+        """Return the first and the last number of each source, by the server's name for the source."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many GTIDs or intervals it has: what it costs to keep, to compare and to send."""
+        """The number of GTIDs or intervals, which determines the cost to store, compare and send it."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether every position covers this one."""
+        """Whether this is the empty position, which every position covers."""
         return not self.size
 
     def __eq__(self, other: object) -> bool:
@@ -85,12 +85,18 @@ class Position(ABC):
 
 
 def mixed(one: object, other: object) -> TypeError:
-    """The error of comparing two positions that are not of one class."""
+    """Return the error for comparing two positions of different classes."""
     names = f"{type(one).__name__} and {type(other).__name__}"
     return TypeError(f"{names} cannot be compared: a position belongs to one kind of server")
 
 
 def malformed(what: str, part: str, why: str) -> ValueError:
-    """The error of a text that is no `what`, because its `part` … `why`."""
+    """Return the error for a malformed text.
+
+    Parameters:
+        what: what the text should be.
+        part: the malformed part.
+        why: what is wrong with the part; completes a sentence that begins with it.
+    """
     shown = part if len(part) <= _SHOWN else part[:_SHOWN] + "…"
     return ValueError(f"not a {what}: {shown!r} {why}")

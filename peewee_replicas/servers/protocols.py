@@ -1,8 +1,8 @@
-"""What the rooms above may ask of a server: the types of its dialect and of a connection to it.
+"""The interface of servers for the other rooms: the types of a dialect and of a connection.
 
-Everything a database, a router or a node does with a server goes through these members, so that the two
-forms of the library and all kinds of servers are interchangeable there. `tests/unit/servers` holds that
-the dialects and the connections have them.
+Everything a database, a router or a node does with a server goes through these members, so that both forms of
+the library and all kinds of servers are interchangeable. `tests/unit/servers` checks that the dialects and
+the connections have them.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ DialectName = Literal["mysql", "mariadb", "sqlite"]
 
 
 Row = tuple[Any, ...]
-"""A row as the driver gives it: only who has written the query knows what type a value has."""
+"""A row as the driver returns it. Only the author of the query knows the types of its values."""
 
 Record = dict[str, Any]
-"""A row by the names of its columns; of its values holds the same."""
+"""A row by column names; its values are untyped too."""
 
 
 Parameters = object
-"""A statement's parameters, whatever the driver takes."""
+"""A statement's parameters, in any form that the driver accepts."""
 
 
 class Cursor(Protocol):
-    """A DB-API cursor, as far as this library and peewee look at it."""
+    """A DB-API cursor, with the members that this library and peewee use."""
 
     @property
     def connection(self) -> object:
@@ -38,30 +38,30 @@ class Cursor(Protocol):
         """Run a statement."""
 
     def fetchone(self) -> Row | None:
-        """The next row."""
+        """Return the next row."""
 
     def fetchall(self) -> Sequence[Row]:
-        """All rows that are left."""
+        """Return all remaining rows."""
 
     def close(self) -> object:
-        """Be done with it."""
+        """Close the cursor."""
 
     def __iter__(self) -> Iterator[Row]: ...
 
 
 class Socket(Protocol):
-    """What is under a connection, as far as others may look at it."""
+    """The socket of a connection, with the members that other rooms may use."""
 
     def fileno(self) -> int:
-        """The number of the socket, to wait for."""
+        """Return the socket's file descriptor, to wait on."""
 
 
 class Dialect(Protocol):
-    """The statements that mean the same everywhere and are spelled differently. A module has these names."""
+    """Statements with the same meaning that each kind of server spells differently, as names of a module."""
 
     @property
     def NAME(self) -> DialectName:
-        """What the dialect is called."""
+        """The name of the dialect."""
 
     @property
     def GUARD(self) -> str:
@@ -69,15 +69,15 @@ class Dialect(Protocol):
 
     @property
     def UNGUARD(self) -> str:
-        """The statement that takes `GUARD` back."""
+        """The statement that reverses `GUARD`."""
 
     @property
     def SNAPSHOT(self) -> tuple[str, ...]:
-        """The statements that begin a read-only snapshot; ``{seconds}`` stands for its longest life."""
+        """The statements that begin a read-only snapshot; ``{seconds}`` is replaced by its longest life."""
 
     @property
     def COMPARE(self) -> str:
-        """A query for ``(name, value)`` of the settings that change what a SELECT returns, or ``""``."""
+        """A query for ``(name, value)`` of each setting that changes what a SELECT returns, or ``""``."""
 
     @property
     def READY(self) -> str:
@@ -85,19 +85,19 @@ class Dialect(Protocol):
 
     @property
     def READ_ONLY_NOW(self) -> str:
-        """A query for whether the server refuses users' writes now; ``""``: it never does."""
+        """A query for whether the server refuses users' writes now; ``""`` if it never does."""
 
     @property
     def REPORTS_AFTER_ERRORS(self) -> bool:
-        """Whether the next statement reports what a failed one had changed in the session."""
+        """Whether session changes of a failed statement are reported with the next statement."""
 
 
 class ServerDialect(Dialect, Protocol):
-    """The dialect of a server that replicates: it has positions, and can be asked for them."""
+    """The dialect of a server with replication, which has positions."""
 
     @property
     def TRACKERS(self) -> tuple[str, ...]:
-        """Assignments for one SET that switch the session trackers on."""
+        """Assignments for one SET that turn on the session trackers."""
 
     @property
     def READ_ONLY(self) -> str:
@@ -105,63 +105,63 @@ class ServerDialect(Dialect, Protocol):
 
     @property
     def NOW(self) -> str:
-        """A query for the primary's current position, whose row goes to `now`."""
+        """A query for the primary's current position; `now` reads its row."""
 
     @property
     def HISTORY(self) -> str:
-        """A query for all that the primary ever had, whose row goes to `missing`."""
+        """A query for everything the primary has ever executed; `missing` reads its row."""
 
     @property
     def COMMIT_COVERS_READS(self) -> bool:
-        """Whether the position that a commit reports covers what its transaction had read."""
+        """Whether the position that a commit reports covers what its transaction has read."""
 
     @property
     def EXACT_POSITIONS(self) -> bool:
-        """Whether a position names each transaction, so that another server's can never be taken for it."""
+        """Whether a position identifies each transaction, so that it cannot match another topology's."""
 
     @property
     def PROBE(self) -> str:
-        """The statement with which a node is probed; it lists variables by name."""
+        """The statement that probes a node; it lists variables by name."""
 
     @property
     def REACHED(self) -> str:
-        """The variable in `PROBE` that says what has been applied."""
+        """The variable in `PROBE` that holds the applied position."""
 
     @property
     def LONG_VALUES(self) -> tuple[str, ...]:
-        """The variables in `PROBE` that the server cuts at 1,024 characters."""
+        """The variables in `PROBE` that the server truncates at 1,024 characters."""
 
     @property
     def CHANNELS(self) -> tuple[str, ...]:
-        """The statements that list what a node replicates from, newest spelling first."""
+        """The statements that list the sources of a node's replication, newest spelling first."""
 
     def now(self, row: Row) -> Position | None:
-        """The position in a row of `NOW`; None where the server keeps no GTIDs."""
+        """Return the position in a row of `NOW`; None if the server keeps no GTIDs."""
 
     def missing(self, row: Row, wanted: Position) -> Position | None:
-        """What of `wanted` the primary that answered `HISTORY` with `row` does not have; None: nothing."""
+        """Return the part of `wanted` that is missing in `row`, the row of `HISTORY`; None if nothing is."""
 
     def position(self, text: str) -> Position:
-        """A position from the server's text. Raises ``ValueError`` if malformed."""
+        """Parse a position from the server's text. Raises ``ValueError`` if malformed."""
 
     def wait(self, target: str, seconds: float) -> str:
-        """A query that waits for a position; its row is the outcome, the server's identity and position."""
+        """Return a query that waits for a position; its row: outcome, server identity, server position."""
 
     def settle(self, target: str, seconds: float) -> str:
-        """As `wait`, but a statement that returns no rows and counts as no SELECT on the server."""
+        """Return a statement that waits like `wait`, but has no result and does not count as a SELECT."""
 
     def sampled(self, variables: Mapping[str, str]) -> Position | None:
-        """The primary's position from `PROBE`; None where it keeps no GTIDs."""
+        """Return the primary's position from the answer to `PROBE`; None if it keeps no GTIDs."""
 
     def has_all_of(self, node: Mapping[str, str], primary: Mapping[str, str]) -> bool:
-        """Whether a node has all that the primary has, with writes of that very server among it.
+        """Return whether a node has everything the primary has, including writes of the primary itself.
 
         Parameters:
             node, primary: their answers to `PROBE`.
         """
 
     def unshared(self, node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, str]:
-        """What a node has executed and the primary has not: its own writes, and those of other servers.
+        """Return what a node has executed and the primary has not: its own writes, and others' writes.
 
         Parameters:
             node, primary: their answers to `PROBE`.
@@ -169,19 +169,19 @@ class ServerDialect(Dialect, Protocol):
 
 
 class Connection(Protocol):
-    """A connection, as its owner sees it: MySQL's and MariaDB's in both forms, and SQLite's.
+    """A connection, as its owner sees it: to MySQL or MariaDB in both forms, or to SQLite.
 
     Attributes:
-        changes: texts after which the session had changed; its owner explains and empties the list.
-        session_state: what they left behind, in words, or ``""``; its owner sets it.
-        executing: the kind of the statement that the owner runs; "" where a raw cursor sends one.
-        effect_known: True while that statement's text tells its effect, so that no report is needed.
-        initialized: True once its owner has finished setting it up; what changes later is state of its own.
-        session_changed: True once anything was set on the session, however harmless to what is read.
-        suspect_statement: the text of a statement that failed, or may fail, after changing the session;
-            or ``""``.
-        generation: the owner's count of primaries when it was opened.
-        raw_statement_check: called with the connection and each text that its owner did not send itself;
+        changes: statements that changed the session; the owner examines and empties the list.
+        session_state: the state that they left on the session, in words, or ``""``; the owner sets it.
+        executing: the kind of the statement that the owner runs; "" for a raw cursor's statement.
+        effect_known: True while the text of that statement shows its effect, so that no report is needed.
+        initialized: True once the owner has set it up; later changes count as state of the session.
+        session_changed: True once anything was set on the session, even if it does not affect reads.
+        suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
+            ``""``.
+        generation: the owner's count of primaries when the connection was opened.
+        raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
     """
 
@@ -197,66 +197,66 @@ class Connection(Protocol):
 
     @property
     def dialect(self) -> Dialect:
-        """What is spoken here."""
+        """The server's dialect."""
 
     @property
     def guarded(self) -> bool:
-        """Whether it was opened for reading only."""
+        """Whether the connection was opened for reading only."""
 
     @property
     def open(self) -> bool:
-        """Whether it has not been closed."""
+        """Whether the connection has not been closed."""
 
     @property
     def transaction(self) -> str:
-        """In words why this session counts as inside a transaction, or ``""``."""
+        """The reason why this session counts as inside a transaction, in words, or ``""``."""
 
     @property
     def busy(self) -> bool:
-        """Whether rows or results of the last statement are still to be read."""
+        """Whether rows or results of the last statement are unread."""
 
     @property
     def report_incomplete(self) -> bool:
-        """Whether the server may have more to report of the last statement."""
+        """Whether the server may have more to report about the last statement."""
 
     @property
     def carries_state(self) -> bool:
-        """Whether something was set on the session that a new connection would lack."""
+        """Whether the session has state that a new connection would lack."""
 
     @property
     def replaceable(self) -> bool:
-        """Whether a new connection could take this one's place and nobody would notice."""
+        """Whether a new connection could replace this one without anybody noticing."""
 
     def cursor(self) -> Cursor:
-        """A DB-API cursor."""
+        """Return a DB-API cursor."""
 
     def close(self) -> None:
-        """End the session in order."""
+        """Close the connection, and tell the server."""
 
     def ask(self, sql: str, timeout: float | None = None) -> tuple[Row, ...]:
-        """Run a query of the library's own; returns its rows as tuples.
+        """Run one of the library's own queries; return its rows as tuples.
 
         Parameters:
             timeout: seconds after which a server that has not answered counts as lost (2013).
         """
 
     def run_setting(self, sql: str) -> None:
-        """Run a setting of the library's own, which does not count as a change of the session.
+        """Run one of the library's own settings, which does not count as a change of the session.
 
         A server that does not answer within ``connect_timeout`` counts as lost (2006).
         """
 
     def run_setting_when_idle(self, sql: str) -> None:
-        """As `run_setting`; while rows are still to be read, only before the next statement."""
+        """Run a setting like `run_setting`, or, if rows are unread, before the next statement."""
 
     def dropped(self) -> bool:
-        """Whether the connection is known to be of no more use; costs no round trip."""
+        """Return whether the connection is known to be no longer usable; costs no round trip."""
 
     def is_alive(self) -> bool:
-        """Whether the server answers on this connection; costs a round trip."""
+        """Return whether the server answers on this connection; costs a round trip."""
 
     def unanswered_statement(self) -> str:
-        """The statement whose answer had not arrived when the connection ended, or ``""``."""
+        """Return the statement whose answer had not arrived when the connection ended, or ``""``."""
 
 
 class NamedLocks(Protocol):
@@ -267,7 +267,7 @@ class NamedLocks(Protocol):
         """Whether a lock is held, or may be."""
 
     def executed(self, text: str, takes: bool, value: object) -> None:
-        """Take in that a statement about named locks has succeeded."""
+        """Record that a statement about named locks has succeeded."""
 
 
 class ServerConnection(Connection, Protocol):
@@ -275,16 +275,16 @@ class ServerConnection(Connection, Protocol):
 
     Attributes:
         cursorclass: the class of its cursors, as the user gave it.
-        listener: called with the connection after each statement that was not the library's own:
-            whether it succeeded, and whether a transaction was open when it was sent.
-        internal: True while a statement of the library's own runs.
-        server_identity: the server's identity, once it was asked for.
+        listener: called after each statement that was not the library's own, with the connection, whether
+            the statement succeeded, and whether a transaction was open when it was sent.
+        internal: True while one of the library's own statements runs.
+        server_identity: the server's identity, once it is known.
         gtid: the GTID that the last statement reported as its own, or None.
-        position: the same as a position; None also where the text is empty.
-        transaction_has_read: whether the open transaction has read or failed at something.
-        more_results: whether the server has just said, with a result, that further ones follow it.
-        named_locks: the named locks it holds, as its owner counts them; None: it never had any.
-        answer_ahead: the answer to `send_ahead`: its first row, the error it ended in, or None.
+        position: `gtid` as a position; None also if `gtid` is empty.
+        transaction_has_read: whether the open transaction has read something, or a statement in it failed.
+        more_results: whether the server announced further results with the last one.
+        named_locks: the named locks that it holds, as its owner counts them; None if it never had any.
+        answer_ahead: the answer to the query of `send_ahead`: its first row, its error, or None.
     """
 
     cursorclass: type[object]
@@ -300,66 +300,66 @@ class ServerConnection(Connection, Protocol):
 
     @property
     def dialect(self) -> ServerDialect:
-        """What is spoken here."""
+        """The server's dialect."""
 
     @property
     def server_version(self) -> str:
-        """What the server calls itself in its greeting."""
+        """The server's version, as in its greeting."""
 
     @property
     def last_statement(self) -> str | bytes:
-        """The text of the last statement sent, whoever sent it."""
+        """The text of the last statement sent, whether by the program or by the library."""
 
     @property
     def single_value(self) -> object:
-        """What the last statement has returned, if that was one row of one column; else None."""
+        """The value that the last statement returned, if it was one row of one column; else None."""
 
     @property
     def has_more_results(self) -> bool:
-        """Whether another result of the last statement is still to be read."""
+        """Whether another result of the last statement is unread."""
 
     @property
     def connect_timeout(self) -> float | None:
-        """Seconds that connecting may take; None: no limit."""
+        """The limit for connecting, in seconds; None for no limit."""
 
     @property
     def read_timeout(self) -> float | None:
-        """Seconds an answer may take; None: no limit."""
+        """The limit for an answer, in seconds; None for no limit."""
 
     def connect(self) -> None:
-        """Open it; until then it was only made."""
+        """Open the connection, which the constructor leaves closed."""
 
     @property
     def socket(self) -> Socket | None:
         """The socket, or None while the connection is closed."""
 
     def send_ahead(self, sql: str, seconds: float | None) -> None:
-        """Let a query of the library's own leave with the next statement, before it, in one packet.
+        """Send one of the library's own queries together with the next statement, before it, in one packet.
 
         Parameters:
-            seconds: how long its own answer may take in all.
+            seconds: the limit for the whole answer to `sql`, in seconds.
         """
 
     def recall_ahead(self) -> None:
-        """Take back what `send_ahead` was given, if no statement followed."""
+        """Withdraw the query of `send_ahead`, if no statement followed."""
 
     def start_query(self, sql: str) -> None:
-        """Send a query of the library's own without waiting; `finish_query` has to follow."""
+        """Send one of the library's own queries without waiting; call `finish_query` next."""
 
     def finish_query(self) -> list[Record] | Exception:
-        """The rows of the query that `start_query` sent, by column name, or the server's refusal."""
+        """Return the rows of the query that `start_query` sent, by column name, or the server's error."""
 
     def within(self, seconds: float | None) -> AbstractContextManager[None]:
-        """A context manager: what is sent and read in it may take so many seconds in all."""
+        """Return a context manager that limits everything sent and read in it to `seconds` in all."""
 
     def drain(self) -> None:
-        """Read the rest of the last statement's results, and throw it away."""
+        """Read and discard the rest of the last statement's results."""
 
     def hang_up(self) -> bool:
-        """End the connection and wake the thread that waits for it; returns whether it was open."""
+        """End the connection and wake the thread that waits on it; return whether it was open."""
 
     def abort(self) -> None:
         """Close the connection without telling the server."""
 
     def leave_to_parent(self) -> None:
-        """In a forked child: close the socket, and tell nobody."""
+        """Close the socket without telling the server. For a forked child."""

@@ -1,4 +1,4 @@
-"""What is SQLite's own: a connection that tells its state, where a file is, what an error means."""
+"""Connections, file paths and error meanings for SQLite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from peewee import sqlite3  # the driver that peewee itself has chosen
 from . import protocols, sqlite_dialect
 from .error_meanings import Meaning
 
-# Pragmas that write to the file, or lock it: a reading connection cannot run them and need not.
+# Pragmas that write to the file, or lock it: a reading connection cannot run them, and need not.
 _FILE_PRAGMAS = """
 application_id auto_vacuum encoding incremental_vacuum journal_mode locking_mode optimize page_size
 query_only schema_version user_version wal_checkpoint writable_schema
@@ -36,7 +36,7 @@ _MISSING = (
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor whose connection knows whether rows of it are still to be read, which keeps a lock."""
+    """A cursor that reports unread rows to its connection, because they keep a lock."""
 
     def __del__(self) -> None:
         connection = getattr(self, "connection", None)
@@ -47,7 +47,7 @@ class Cursor(sqlite3.Cursor):
         self.connection.unfinished.discard(id(self))
 
     def execute(self, sql: str, parameters: object = ()) -> Cursor:
-        """As sqlite3's."""
+        """Run a statement, and record whether its rows keep a lock."""
         connection = self.connection
         connection.hear(sql)
         connection.unfinished.discard(id(self))
@@ -57,19 +57,19 @@ class Cursor(sqlite3.Cursor):
         return self
 
     def executescript(self, script: str) -> sqlite3.Cursor:
-        """As sqlite3's."""
+        """Run a script, after the connection has examined it."""
         self.connection.hear(script)
         return super().executescript(script)
 
     def fetchone(self) -> object:
-        """As sqlite3's."""
+        """Fetch a row like sqlite3."""
         row = super().fetchone()
         if row is None:
             self._finished()
         return row
 
     def fetchmany(self, size: int | None = None) -> list[object]:
-        """As sqlite3's."""
+        """Fetch rows like sqlite3."""
         wanted = self.arraysize if size is None else size
         rows: list[object] = super().fetchmany(wanted)
         if len(rows) != wanted:
@@ -77,7 +77,7 @@ class Cursor(sqlite3.Cursor):
         return rows
 
     def fetchall(self) -> list[object]:
-        """As sqlite3's."""
+        """Fetch all rows like sqlite3."""
         rows: list[object] = super().fetchall()
         self._finished()
         return rows
@@ -90,26 +90,26 @@ class Cursor(sqlite3.Cursor):
             raise
 
     def close(self) -> None:
-        """As sqlite3's."""
+        """Close the cursor like sqlite3."""
         super().close()
         self._finished()
 
 
 class Connection(sqlite3.Connection):
-    """A connection to the file, with what the routing asks of every server's connections.
+    """A connection to the file, with the same members as a connection to a server.
 
     Attributes:
-        guarded: it was opened for reading and refuses writes.
-        unfinished: the cursors that hold a lock because not all of their rows were read.
-        changes: texts of a raw cursor that may have changed this connection, not yet explained.
-        session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
-        executing: the kind of the statement that the owner runs; "" where a raw cursor sends one.
-        effect_known: True while that statement's text tells its effect.
-        initialized: True once its owner has finished setting it up; what changes later is state of its own.
+        guarded: whether it was opened for reading and refuses writes.
+        unfinished: the ids of the cursors that hold a lock because they have unread rows.
+        changes: statements of raw cursors that may have changed this connection, not examined yet.
+        session_state: the changed state, in words, or ``""``; the owner of the connection sets it.
+        executing: the kind of the statement that the owner runs; "" for a raw cursor's statement.
+        effect_known: True while the text of that statement shows its effect.
+        initialized: True once the owner has set it up; later changes count as state of the session.
         session_changed: True once its owner has set anything on it.
-        raw_statement_check: refuses what a raw cursor may not send to a reading node.
-        generation: always 0: the file does not move.
-        report_incomplete: always False: SQLite has told all when a statement ends.
+        raw_statement_check: raises if a raw cursor may not send a statement to a reading node.
+        generation: always 0, because the file does not move.
+        report_incomplete: always False, because SQLite has nothing to report after a statement has ended.
     """
 
     dialect: protocols.Dialect = sqlite_dialect
@@ -133,11 +133,11 @@ class Connection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
 
     def cursor(self, factory: Callable[[Connection], sqlite3.Cursor] = Cursor) -> sqlite3.Cursor:
-        """As sqlite3's."""
+        """Return a cursor like sqlite3, by default one of our own class."""
         return super().cursor(factory)
 
     def close(self) -> None:
-        """As sqlite3's; the connections that were set aside for this one are closed with it."""
+        """Close the connection, and those that were set aside for it."""
         self._closed = True
         for connection in self._aside:
             connection.close()
@@ -145,7 +145,7 @@ class Connection(sqlite3.Connection):
         super().close()
 
     def hear(self, sql: str) -> None:
-        """Take in what a cursor is about to run; SQLite itself reports no change of a connection."""
+        """Examine a statement before a cursor runs it, because SQLite reports no changes of a connection."""
         if self.executing:
             return
         if self.guarded:
@@ -162,7 +162,7 @@ class Connection(sqlite3.Connection):
         self.guarded = True
 
     def set_aside(self, connection: Connection) -> None:
-        """Keep a connection whose rows are still being read, until this one is closed or they are."""
+        """Keep a connection with unread rows open until they are read or this connection is closed."""
         kept = []
         for other in (connection, *connection._aside):
             if other.busy:
@@ -179,12 +179,12 @@ class Connection(sqlite3.Connection):
 
     @property
     def busy(self) -> bool:
-        """Whether a cursor that was not read to its end keeps this connection at an old state of the data."""
+        """Whether a cursor with unread rows keeps this connection at an old state of the data."""
         return bool(self.unfinished)
 
     @property
     def transaction(self) -> str:
-        """In words why this connection counts as inside a transaction, or ``""``."""
+        """The reason why this connection counts as inside a transaction, in words, or ``""``."""
         if self.in_transaction:
             return "the connection has an open transaction"
         if self.unfinished and not self.guarded:
@@ -193,24 +193,24 @@ class Connection(sqlite3.Connection):
 
     @property
     def carries_state(self) -> bool:
-        """Whether something was set on this connection that a new one would lack."""
+        """Whether this connection has state that a new one would lack."""
         return bool(self.session_state or self.changes)
 
     @property
     def replaceable(self) -> bool:
-        """Whether a new connection could take this one's place and nobody would notice."""
+        """Whether a new connection could replace this one without anybody noticing."""
         return not self.carries_state
 
     def unanswered_statement(self) -> str:
-        """As of a server's connection; no answer of a file's is ever outstanding."""
+        """Return ``""``, because SQLite never leaves an answer outstanding."""
         return ""
 
     def dropped(self) -> bool:
-        """Whether the connection was closed."""
+        """Return whether the connection was closed."""
         return self._closed
 
     def is_alive(self) -> bool:
-        """Whether the connection can still be used."""
+        """Return whether the connection can still be used."""
         try:
             self.ask("SELECT 1")
         except sqlite3.Error:
@@ -218,9 +218,9 @@ class Connection(sqlite3.Connection):
         return True
 
     def ask(self, sql: str, timeout: float | None = None) -> tuple[protocols.Row, ...]:
-        """Run a query of the library's own; rows are tuples whatever the user's ``row_factory`` is.
+        """Run one of the library's own queries; rows are tuples whatever the user's ``row_factory`` is.
 
-        A file answers at once, so `timeout` has nothing to bound.
+        `timeout` is ignored, because a file answers at once.
         """
         cursor = sqlite3.Cursor(self)
         try:
@@ -229,11 +229,11 @@ class Connection(sqlite3.Connection):
             cursor.close()
 
     def run_setting(self, sql: str) -> None:
-        """Run a setting of the library's own."""
+        """Run one of the library's own settings."""
         self.ask(sql)
 
     def run_setting_when_idle(self, sql: str) -> None:
-        """As `run_setting`: SQLite takes settings while rows are still to be read."""
+        """Run a setting at once, because SQLite accepts settings while rows are unread."""
         self.ask(sql)
 
 
@@ -242,15 +242,15 @@ if TYPE_CHECKING:
 
 
 class File:
-    """Where a database lies, with a relative path resolved once, so that all connections agree.
+    """The location of a database. A relative path is resolved once, so that all connections agree.
 
     Parameters:
-        database: a path, or a ``file:`` URI where `uri` is true.
-        uri: as sqlite3's own.
+        database: a path, or a ``file:`` URI if `uri` is true.
+        uri: as for ``sqlite3.connect()``.
 
     Attributes:
-        path: of the file, absolute.
-        writing: what to open for writing.
+        path: the absolute path of the file.
+        writing: the path or URI to open for writing.
         reading: the URI to open for reading.
     """
 
@@ -265,7 +265,10 @@ class File:
         self.reading = f"{where}?{urlencode({**kept, 'mode': 'ro'})}"
 
     def exists(self) -> bool:
-        """Whether there is anything to read. The file is not opened: closing it would drop SQLite's locks."""
+        """Return whether there is anything to read.
+
+        The file is not opened, because closing it would release SQLite's locks.
+        """
         try:
             return os.stat(self.path).st_size > 0
         except OSError:
@@ -273,7 +276,7 @@ class File:
 
 
 def in_memory(database: str | bytes | os.PathLike[str]) -> bool:
-    """Whether a database has no file: each connection would have one of its own."""
+    """Return whether a database has no file: each connection would have a database of its own."""
     name = os.fsdecode(database)
     path, parameters = _parts(name, name.startswith("file:"))
     return path in _IN_MEMORY or parameters.get("mode") == "memory" or parameters.get("vfs") == "memdb"
@@ -289,9 +292,9 @@ def _parts(database: str, uri: bool) -> tuple[str, dict[str, str]]:
 
 
 def meaning(error: BaseException) -> Meaning:
-    """What an exception of the driver means for a read.
+    """Return what an exception of the driver means for a read.
 
-    Before Python 3.11 the driver tells no code; the few texts that matter stand for it there.
+    Before Python 3.11 the driver reports no code, so the few messages that matter are recognised by text.
     """
     text = str(error)
     code = getattr(error, "sqlite_errorcode", None)
@@ -303,5 +306,5 @@ def meaning(error: BaseException) -> Meaning:
     if code == _READONLY:
         return "refused"
     if code & 0xFF in (_READONLY, _CANTOPEN):
-        return "unreachable"  # with a longer code: the log beside the file cannot be opened or recovered
+        return "unreachable"  # an extended code of these: the log of the file cannot be opened or recovered
     return "missing" if text.startswith(_MISSING) else "statement"

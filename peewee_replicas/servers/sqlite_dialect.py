@@ -1,4 +1,4 @@
-"""The dialect of SQLite: one file, nothing replicated."""
+"""The dialect of SQLite, which has one file and no replication."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ NAME: DialectName = "sqlite"
 GUARD = "PRAGMA query_only = ON"
 UNGUARD = "PRAGMA query_only = OFF"
 
-# SQLite takes its snapshot with the first read of a transaction, not with BEGIN.
+# SQLite takes its snapshot at the first read of a transaction, not at BEGIN.
 SNAPSHOT = ("BEGIN", "SELECT COUNT(*) FROM sqlite_master")
 
-# All connections lead to one file and are made alike.
+# Not needed: all connections use the same file and have the same settings.
 COMPARE = READY = READ_ONLY_NOW = ""
-# An error leaves nothing to report: the connection itself notes each text that may change it.
+# Nothing is left to report after an error: the connection itself records each text that may change it.
 REPORTS_AFTER_ERRORS = True

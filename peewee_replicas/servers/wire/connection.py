@@ -1,8 +1,8 @@
-"""A PyMySQL connection that keeps account of its session, and of whether it can still be used.
+"""A PyMySQL connection that tracks the state of its session, and whether it can still be used.
 
-Every OK, EOF and error packet passes through here, whoever sent the command: ``execute_sql``, peewee's
-own ``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Nothing but this and `results`
-reads packets, and nothing here knows about routing.
+Every OK, EOF and error packet passes through here, whatever sent the command: ``execute_sql``, peewee's own
+``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Only this module and `results` read
+packets, and nothing here knows about routing.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ from .transport import SocketTransport, TlsUpgrade, Transport, open_tcp, open_un
 __all__ = ["ASKED_FOR", "AUTOCOMMIT", "STUMBLES", "Connection"]
 
 NOTHING_SENT = "_peewee_replicas_nothing_sent"
-"""Marks an error with which a question of the library's own has lost the connection, before the statement."""
+"""The attribute that marks an error of the library's own query, which lost the connection before the user's
+statement was sent."""
 
-# What of the protocol is asked for beside what PyMySQL asks for, where the server offers it.
+# The capabilities that are requested in addition to PyMySQL's, if the server offers them.
 ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 
 logger = logging.getLogger("peewee.replicas")
 
-# Servers whose reports could not be read; each is complained of once.
+# Servers whose reports could not be read; each is logged once.
 _complained: set[tuple[object, ...]] = set()
 _MOST_COMPLAINED = 256
 
 _FULL_PACKET = 0xFFFFFF
 _SERVER_LOST = "Lost connection to MySQL server during query"
-_LARGE = 1 << 20  # bytes of a statement before which the server's limit is worth a question
-_LAST_WORDS_SECONDS = 0.05  # what the server said before it hung up is here already, or will not come
+_LARGE = 1 << 20  # the length in bytes from which it is worth asking the server for its limit
+_LAST_WORDS_SECONDS = 0.05  # an error sent before the server hung up has already arrived, or will not come
 _LONGEST_WORDS = 1 << 12
 
 
@@ -60,7 +61,7 @@ class Connection(SessionState, _Connection):
 
     Parameters:
         guard: ask the server to refuse writes on this connection (``SET SESSION TRANSACTION READ ONLY``).
-        kwargs: as PyMySQL's own.
+        kwargs: PyMySQL's own arguments.
     """
 
     _ahead = b""
@@ -72,7 +73,7 @@ class Connection(SessionState, _Connection):
     _settings = ""
     _poll: Callable[[int], object]
     _later = ""
-    _limit: int | None = None  # max_allowed_packet in bytes; 0: it was asked for in vain
+    _limit: int | None = None  # max_allowed_packet in bytes; 0 if asking for it failed
     _read_timeout: float | None
     _write_timeout: float | None
     _current_timeout: float | str | None = "unknown"
@@ -98,11 +99,11 @@ class Connection(SessionState, _Connection):
     def connect(self, sock: socket.socket | None = None) -> None:
         """Open the socket and the session.
 
-        All of it together may take ``connect_timeout`` seconds: TCP, the greeting, TLS, authentication, the
-        user's ``init_command`` and our own settings.
+        ``connect_timeout`` limits all of it together: TCP, the greeting, TLS, authentication, the user's
+        ``init_command`` and our own settings.
 
         Parameters:
-            sock: a socket that is connected already, as PyMySQL takes it.
+            sock: a connected socket, as for PyMySQL.
 
         Raises:
             OperationalError: the server cannot be reached, took too long, or refuses this client.
@@ -152,7 +153,7 @@ class Connection(SessionState, _Connection):
     def _get_server_information(self) -> None:
         try:
             super()._get_server_information()
-            int(self.server_version.split(".", 1)[0])  # or PyMySQL stumbles over it
+            int(self.server_version.split(".", 1)[0])  # otherwise PyMySQL fails on it later
         except (err.MySQLError, OSError):
             raise
         except STUMBLES as exc:
@@ -170,16 +171,16 @@ class Connection(SessionState, _Connection):
                 raise self.malformed(exc) from exc
             raise
         except OSError:
-            raise  # among them a certificate that is not accepted, which is a ValueError, too
+            raise  # includes a rejected certificate, whose error is also a ValueError
         except STUMBLES as exc:
             if self._auth_plugin_map or self.user is None:
-                raise  # the user's own code, or argument
+                raise  # the user's own code or argument is wrong
             raise self.malformed(exc) from exc
         finally:
             self.ctx = context
 
     def learn_greeting(self) -> None:
-        """Take in from the greeting what the server is, and what it can be asked for."""
+        """Record from the greeting the server's dialect and capabilities."""
         offered = self.server_capabilities
         self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
         self.tracks = bool(offered & CLIENT.SESSION_TRACK)
@@ -190,11 +191,11 @@ class Connection(SessionState, _Connection):
         self._settings = ", ".join(settings)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
-        """``SET NAMES``; while connecting, our own settings ride in the same round trip."""
+        """Send ``SET NAMES``; while connecting, our own settings go in the same round trip."""
         if self._ready or self.init_command is not None or not self._settings:
-            # A user's init_command must meet the session as plain PyMySQL would have left it.
+            # A user's init_command must find the session as plain PyMySQL would leave it.
             super().set_character_set(charset, collation)
-            self._halfway = False  # PyMySQL reads the answer as a bare packet
+            self._halfway = False  # PyMySQL reads this answer with _read_packet(), which does not reset it
             if self._ready:
                 self.note_change(f"SET NAMES {charset}")
             return
@@ -205,7 +206,7 @@ class Connection(SessionState, _Connection):
         self.charset, self.encoding, self.collation = charset, encoding, collation
 
     def set_session(self, settings: str, least: str = "") -> None:
-        """Send one SET; where the server lacks the trackers, go on without them, never without the guard."""
+        """Send one SET. If the server lacks the trackers, go on without them, but never without the guard."""
         try:
             self.run_command(f"SET {settings}")
         except err.MySQLError as exc:
@@ -226,21 +227,21 @@ class Connection(SessionState, _Connection):
         return shared_context(sslp, super()._create_ssl_ctx)
 
     def _complain(self) -> None:
-        """Say in the log, once for each server, that its reports cannot be read."""
+        """Log, once for each server, that its reports cannot be read."""
         server = (self.host, self.port, self.unix_socket)
         if self.busy:
-            return  # a handler that used this connection would take its rows for an answer
+            return  # a logging handler that uses this connection would read its rows as an answer
         complaint, self.complaint = self.complaint, ""
         if server in _complained:
             return
         if len(_complained) >= _MOST_COMPLAINED:
             _complained.clear()
         _complained.add(server)
-        result, self._result = self._result, None  # a handler may use this connection
+        result, self._result = self._result, None  # a logging handler may use this connection
         try:
             logger.warning(
-                "%s reports of the session what cannot be read (%s), and is taken to have reported nothing; "
-                "a proxy may have changed it",
+                "%s: the server's report about the session cannot be read (%s) and is ignored; a proxy may "
+                "have changed it",
                 self.unix_socket or f"{self.host}:{self.port}",
                 complaint,
             )
@@ -250,7 +251,7 @@ class Connection(SessionState, _Connection):
     # Sending
 
     def query(self, sql: str | bytes, unbuffered: bool = False) -> int:
-        """Send one statement, as PyMySQL does, remembering its text for what the server reports of it."""
+        """Send one statement like PyMySQL, and remember its text for the server's report about it."""
         if not self.executing and self._ready:
             if self.raw_statement_check is not None:
                 self.raw_statement_check(self, sql)
@@ -258,16 +259,16 @@ class Connection(SessionState, _Connection):
                 self.note_change(sql)
         if len(sql) >= _LARGE // 4 and self._ready:  # a character may take four bytes
             self._check_size(sql)
-        rows: int = super().query(sql, unbuffered)  # how bytes were put into the text, only the driver knows
+        rows: int = super().query(sql, unbuffered)  # only the driver knows how bytes are encoded in the text
         if self.complaint:
             self._complain()
         return rows
 
     def _check_size(self, sql: str | bytes) -> None:
-        """Refuse a large statement that the server would refuse, and end the session for.
+        """Refuse a statement that is too large, for which the server would end the session.
 
         Raises:
-            OperationalError: 1153, as the server's own; the connection goes on.
+            OperationalError: 1153, as the server would send it; the connection stays open.
         """
         size = self._size(sql)
         if size < _LARGE:
@@ -278,12 +279,12 @@ class Connection(SessionState, _Connection):
                 self._limit = int(answer[0][1])
             except (err.MySQLError, IndexError, ValueError) as exc:
                 self._check_still_open(exc)
-                self._limit = 0  # not known: the server will say so itself
+                self._limit = 0  # unknown: the server itself will refuse the statement
         if self._limit and size > self._limit:
             raise self._too_large(sql, "nothing was sent")
 
     def _check_still_open(self, exc: Exception) -> None:
-        """After a failed question of the library's own, which a statement of the user's was to follow.
+        """Check the connection after one of the library's own queries failed before a user's statement.
 
         Raises:
             OperationalError: 2006, marked with `NOTHING_SENT`; the connection is lost.
@@ -294,7 +295,7 @@ class Connection(SessionState, _Connection):
             raise failure from exc
 
     def _size(self, sql: str | bytes) -> int:
-        """The length of the packets of a statement in bytes."""
+        """Return the length of a statement on the wire, in bytes."""
         return 1 + len(sql.encode(self.encoding) if isinstance(sql, str) else sql)
 
     def _too_large(self, sql: str | bytes, outcome: str) -> err.OperationalError:
@@ -307,7 +308,7 @@ class Connection(SessionState, _Connection):
 
     def _execute_command(self, command: int, sql: str | bytes) -> None:
         if self._halfway:
-            # The last command was broken off: the answer still to come would be taken for this one's.
+            # The last command was interrupted, and its answer would be read as the answer to this one.
             self._force_close()
         if self._later:
             later, self._later = self._later, ""
@@ -320,29 +321,29 @@ class Connection(SessionState, _Connection):
                 self._found_goodbye()
         if command == COMMAND.COM_QUERY:
             self.last_statement = sql
-        else:  # neither a ping nor a change of schema reads anything
+        else:  # neither a ping nor a change of schema reads data
             self.last_statement = f"USE `{sql!s}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
         super()._execute_command(command, sql)
 
     def _finish_result(self, result: Result) -> None:
-        """Read what is left of the last result, with the warning that PyMySQL gives."""
+        """Read the rest of the last result, with PyMySQL's warning."""
         if result.unbuffered_active:
             warnings.warn("Previous unbuffered result was left incomplete", stacklevel=4)
         drain(self)
         self._result = None
 
     def _found_goodbye(self) -> None:
-        """There is an answer to nothing: the server has ended the session and would read no more.
+        """Handle an unexpected packet: the server has ended the session and reads nothing more.
 
         Raises:
-            OperationalError: 2006, with which nothing was sent.
+            OperationalError: 2006; nothing was sent.
         """
         said = self._last_words()
         self._force_close()
         raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away{said.text}")
 
     def _last_words(self) -> _Error:
-        """The error that the server has sent out of turn, before it hung up, if there is one."""
+        """Return the error that the server sent before it hung up, if there is one."""
         try:
             with self._rfile.within(_LAST_WORDS_SECONDS):
                 header = self._rfile.read(4)
@@ -351,7 +352,7 @@ class Connection(SessionState, _Connection):
             return _Error(0, "")
 
     def _write_bytes(self, data: bytes) -> None:
-        if self._unsent:  # a statement longer than a packet goes out in several writes
+        if self._unsent:  # only with the first write: a statement longer than a packet takes several
             data, self._unsent = self._unsent + data, b""
         self._halfway = self._ready
         if self._current_timeout != self._write_timeout:
@@ -361,7 +362,7 @@ class Connection(SessionState, _Connection):
             self._sock.sendall(data)
         except OSError as exc:
             said = self._last_words()
-            self._halfway = False  # what did not leave whole was not executed
+            self._halfway = False  # a statement that was not sent completely was not executed
             self._force_close()
             if said.number == ER.NET_PACKET_TOO_LARGE:
                 raise self._too_large(self.last_statement, "nothing was executed") from exc
@@ -389,7 +390,7 @@ class Connection(SessionState, _Connection):
         return ok
 
     def _read_packet(self, packet_type: type[MysqlPacket] = MysqlPacket) -> MysqlPacket:
-        """As PyMySQL's, at less cost for a packet that is no error and has arrived whole."""
+        """Read a packet like PyMySQL, but faster if it is no error and has arrived completely."""
         result = self._result
         streaming = result is not None and result.unbuffered_active
         try:
@@ -414,7 +415,7 @@ class Connection(SessionState, _Connection):
             raise
 
     def arrived(self) -> tuple[bytes, int]:
-        """What has arrived, and where in it what was not read begins; waits where nothing has."""
+        """Return the received bytes and the offset of the first unread one; wait if all are read."""
         transport = self._rfile
         if transport is None:
             return b"", 0
@@ -428,17 +429,17 @@ class Connection(SessionState, _Connection):
         except OSError as exc:
             self._lost(exc)
         except BaseException:
-            self._force_close()  # interrupted: the answer still to come is not the next statement's
+            self._force_close()  # interrupted: the next statement must not read this answer
             raise
         return transport.data, transport.at
 
     def skip(self, size: int, packets: int) -> None:
-        """Take so many bytes, which are so many packets, of what has arrived as read."""
+        """Mark the next `size` received bytes, which contain `packets` packets, as read."""
         self._next_seq_id = (self._next_seq_id + packets) % 256
         self._rfile.at += size
 
     def _read_payload(self) -> bytes:
-        """The payload of the next packet, or of several where it did not fit into one."""
+        """Read the payload of the next packet, or of several if it did not fit into one."""
         found = []
         while True:
             header = self._read_bytes(4)
@@ -456,10 +457,10 @@ class Connection(SessionState, _Connection):
             said = _error_in(self._read_bytes(size))
         self._force_close()
         if said.number == ER.NET_PACKET_TOO_LARGE:
-            # The server stopped at the first packet of several, so it counts them differently.
+            # The server stopped at the first of several packets, so its sequence number differs.
             self._broken_off = ""
             raise self._too_large(self.last_statement, "nothing was executed")
-        if number == 0:  # a goodbye
+        if number == 0:  # an error that answers no command: the server has ended the session
             raise err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST}{said.text}")
         raise err.InternalError(f"Packet sequence number wrong - got {number} expected {self._next_seq_id}")
 
@@ -493,7 +494,7 @@ class Connection(SessionState, _Connection):
             raise self._too_large(self.last_statement, "nothing was executed")
         try:
             if not payload[4:9].isascii():
-                payload = payload[:3] + payload[9:]  # a state that is no text hides neither number nor words
+                payload = payload[:3] + payload[9:]  # PyMySQL cannot decode this SQLSTATE: leave it out
             err.raise_mysql_exception(payload)
         except err.MySQLError:
             raise
@@ -502,7 +503,7 @@ class Connection(SessionState, _Connection):
         raise self.malformed(MalformedPacket("an error that is none"))
 
     def malformed(self, exc: Exception) -> err.OperationalError:
-        """Close the connection, whose answer cannot be understood; returns the error to raise."""
+        """Close the connection after a malformed answer; return the error to raise."""
         self._force_close()
         # What a converter says of a value quotes it.
         why = str(exc) if isinstance(exc, MalformedPacket) else type(exc).__name__
@@ -510,7 +511,7 @@ class Connection(SessionState, _Connection):
 
     def _read_query_result(self, unbuffered: bool = False) -> int:
         self._result = None
-        self._halfway = True  # a further result of the last command begins here
+        self._halfway = True  # needed for a further result of the last command, which sends nothing
         result = Result(self)
         try:
             if self._ahead:
@@ -528,11 +529,11 @@ class Connection(SessionState, _Connection):
         return result.affected_rows
 
     def _read_ahead(self) -> None:
-        """Read the answer to what `send_ahead` sent; the user's statement is answered after it."""
+        """Read the answer to the query of `send_ahead`, which comes before the user's statement's answer."""
         self._ahead = b""
         result = Result(self)
         own, self.internal = self.internal, True
-        # What was sent ahead is a command of its own, whose answer is numbered from 1.
+        # The query sent ahead is a command of its own, so the packets of its answer are numbered from 1.
         sequence, self._next_seq_id = self._next_seq_id, 1
         try:
             with self.within(self._ahead_seconds):
@@ -547,12 +548,12 @@ class Connection(SessionState, _Connection):
         self._next_seq_id = sequence
 
     def send_ahead(self, sql: str, seconds: float | None) -> None:
-        """Let a query of the library's own leave in one send with the next statement, before it.
+        """Send one of the library's own queries together with the next statement, before it.
 
-        What it answers is in `answer_ahead` afterwards: its first row, or the error it ended in.
+        Afterwards `answer_ahead` is the first row of its answer, or its error.
 
         Parameters:
-            seconds: how long its own answer may take in all, before the server counts as lost (2013).
+            seconds: the limit for its whole answer, after which the server counts as lost (2013).
         """
         self._ahead_seconds = seconds
         query = sql.encode(self.encoding)
@@ -561,16 +562,16 @@ class Connection(SessionState, _Connection):
         self.answer_ahead = None
 
     def recall_ahead(self) -> None:
-        """Take back what `send_ahead` was given, if nothing was sent after all."""
+        """Withdraw the query of `send_ahead`, if nothing was sent."""
         self._ahead = self._unsent = b""
 
     def show_warnings(self) -> tuple[Row, ...] | None:
-        """``SHOW WARNINGS``, as PyMySQL does."""
+        """Send ``SHOW WARNINGS`` and return its rows, like PyMySQL."""
         self._execute_command(COMMAND.COM_QUERY, "SHOW WARNINGS")
         return self._read_whole().rows
 
     def _read_whole(self) -> Result:
-        """The result of a query that nobody else reads."""
+        """Read and return the complete result of one of the library's own queries."""
         result = Result(self)
         try:
             result.read()
@@ -590,7 +591,7 @@ class Connection(SessionState, _Connection):
     # For the owner of the connection
 
     def leave_unread(self, result: Result) -> None:
-        """A result was collected before it was read to its end; the rest is read now, as PyMySQL does."""
+        """Read the rest of a result that was garbage-collected, as PyMySQL does."""
         if self._sock is not None:
             result.finish()
 
@@ -599,7 +600,7 @@ class Connection(SessionState, _Connection):
         drain(self)
 
     def unanswered_statement(self) -> str:
-        """The text of the statement whose answer was not there yet when the connection ended, or ``""``."""
+        """Return the statement whose answer had not arrived when the connection ended, or ``""``."""
         text = self.last_statement if self._halfway else self._broken_off
         return text if isinstance(text, str) else bytes(text).decode("latin1")
 
@@ -609,14 +610,14 @@ class Connection(SessionState, _Connection):
         return self._sock  # type: ignore[no-any-return]  # the driver has no types
 
     def hang_up(self) -> bool:
-        """End the connection and wake the thread that waits for it; returns whether it was open."""
+        """End the connection and wake the thread that waits on it; return whether it was open."""
         sock = self._sock
         if sock is None:
             return False
         try:
             sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return False  # closed meanwhile, or not connected yet
+            return False  # closed in the meantime, or not connected yet
         return True
 
     def abort(self) -> None:
@@ -624,8 +625,8 @@ class Connection(SessionState, _Connection):
         self._force_close()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: close the socket, and tell nobody, since the parent goes on with the session."""
-        # A thread or greenlet of the parent may be reading from it, so that it cannot be closed in order.
+        """Close the socket without telling the server, for a forked child: the session is the parent's."""
+        # A thread or greenlet of the parent may be reading from it, so it cannot be closed properly.
         sock, self._sock, self._rfile = self._sock, None, None
         if sock is not None:
             sock.close()
@@ -633,18 +634,18 @@ class Connection(SessionState, _Connection):
 
     @property
     def read_timeout(self) -> float | None:
-        """Seconds an answer may take; None: no limit."""
+        """The limit for an answer, in seconds; None for no limit."""
         return self._read_timeout
 
     @property
     def has_more_results(self) -> bool:
-        """Whether another result of the last statement is still to be read."""
+        """Whether another result of the last statement is unread."""
         return self._result is not None and bool(self._result.has_next)
 
     def dropped(self) -> bool:
-        """Whether an idle connection is known to be of no more use, without a round trip.
+        """Return whether an idle connection is known to be no longer usable, without a round trip.
 
-        A server says nothing on an idle connection unless it closes it, so anything readable means the end.
+        A server sends nothing on an idle connection unless it closes it, so anything readable means the end.
         """
         if self._sock is None or self._halfway:
             return True
@@ -652,12 +653,12 @@ class Connection(SessionState, _Connection):
 
     @property
     def single_value(self) -> object:
-        """What the last statement has returned, if that was one row of one column; else None."""
+        """The value that the last statement returned, if it was one row of one column; else None."""
         rows = None if self._result is None else self._result.rows
         return rows[0][0] if rows and len(rows) == 1 and len(rows[0]) == 1 else None
 
     def is_alive(self) -> bool:
-        """Whether the server answers a ping on this connection within ``connect_timeout``; one round trip."""
+        """Return whether the server answers a ping within ``connect_timeout``; costs one round trip."""
         try:
             with self.within(self.connect_timeout):
                 self.ping(False)
@@ -666,7 +667,7 @@ class Connection(SessionState, _Connection):
         return True
 
     def ask(self, sql: str, timeout: float | None = None) -> tuple[Row, ...]:
-        """Run a query of the library's own; returns rows as tuples whatever the user's ``cursorclass`` is.
+        """Run one of the library's own queries; return tuples whatever the user's ``cursorclass`` is.
 
         Parameters:
             timeout: seconds after which a server that has not answered in full counts as lost (2013); the
@@ -681,15 +682,15 @@ class Connection(SessionState, _Connection):
             self.internal = own
 
     def within(self, seconds: float | None) -> AbstractContextManager[None]:
-        """A context manager: what is sent and read in it may take so many seconds in all."""
+        """Return a context manager that limits everything sent and read in it to `seconds` in all."""
         return nullcontext() if self._rfile is None else self._rfile.within(seconds)
 
     def start_query(self, sql: str) -> None:
-        """Send a query of the library's own without waiting; `finish_query` has to follow."""
+        """Send one of the library's own queries without waiting; call `finish_query` next."""
         self._execute_command(COMMAND.COM_QUERY, sql)
 
     def finish_query(self) -> list[Record] | Exception:
-        """The rows of the query that `start_query` sent, by column name, or the server's refusal.
+        """Return the rows of the query that `start_query` sent, by column name, or the server's error.
 
         Raises:
             MySQLError: the connection is lost.
@@ -705,10 +706,10 @@ class Connection(SessionState, _Connection):
         return [dict(zip(names, row, strict=True)) for row in result.rows or ()]
 
     def run_setting(self, sql: str) -> None:
-        """Run a setting of the library's own; it leaves no mark on the session.
+        """Run one of the library's own settings; it does not count as a change of the session.
 
         Raises:
-            OperationalError: 2006, where the connection is lost: what was to follow was not sent.
+            OperationalError: 2006 if the connection is lost; the user's statement was not sent.
         """
         effect_known, own = self.effect_known, self.internal
         self.effect_known = self.internal = True
@@ -722,9 +723,9 @@ class Connection(SessionState, _Connection):
             self.effect_known, self.internal = effect_known, own
 
     def run_setting_when_idle(self, sql: str) -> None:
-        """As `run_setting`; while rows are still to be read, only before the next command."""
+        """Run a setting like `run_setting`, or, if rows are unread, before the next command."""
         if self.busy:
-            # Sent now, it would be answered behind rows that the user has yet to read.
+            # If it were sent now, its answer would come after rows that the user has yet to read.
             self._later = sql
         else:
             self.run_setting(sql)
@@ -735,7 +736,7 @@ if TYPE_CHECKING:
 
 
 class _Error(NamedTuple):
-    """An error that the server has sent: its number, 0 for none, and its text in brackets."""
+    """An error that the server has sent: the number, 0 for none, and the text in parentheses."""
 
     number: int
     text: str
@@ -749,7 +750,7 @@ def _error_in(payload: bytes) -> _Error:
     return _Error(number, f" ({number}: {words.decode('utf8', 'replace')})")
 
 
-# What the driver raises when it stumbles over bytes that it does not expect.
+# The exceptions that the driver raises on unexpected bytes.
 STUMBLES = (
     AssertionError, AttributeError, IndexError, KeyError, NameError, TypeError, ValueError, struct.error,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What of PyMySQL's inside is built upon, looked for before it is used: a newer release may lack it."""
+"""Check for the internals of PyMySQL that this room uses, because a newer release may lack them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BUILT_UPON = {
 
 @functools.lru_cache(maxsize=1)
 def missing() -> str:
-    """What this release of PyMySQL lacks, in words; ``""`` where it lacks nothing."""
+    """Return what this release of PyMySQL lacks, in words; ``""`` if it lacks nothing."""
     lacks = [
         f"{owner.__name__}.{name}"
         for owner, names in _BUILT_UPON.items()

@@ -1,4 +1,4 @@
-"""Results that tell their connection how the statement ended, and read rows where they lie."""
+"""Results that report to their connection how the statement ended, and read rows without copying packets."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .trackers import NO_NUMBER, MalformedPacket, read_length
 from .transport import Transport
 
 Converter = tuple[str | None, Callable[..., object] | None]
-"""How the text of a column's values is encoded, None for bytes, and what makes a value of it."""
+"""The encoding of a column's text, None for bytes, and the function that converts the text to a value."""
 
-_Key = tuple[int, bytes]  # of a header: how many columns there are, and the packet of the first
+_Key = tuple[int, bytes]  # the key of a header: the number of columns, and the packet of the first column
 
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 
 _FULL_PACKET = 0xFFFFFF
-_SHORTEST_OK = 11  # the header's four bytes, one that names it, two lengths and two words
-_SHORTEST_END = 7  # the same without the header; an EOF packet of before DEPRECATE_EOF has five bytes
+_SHORTEST_OK = 11  # the header's four bytes, the type's byte, two lengths and two words
+_SHORTEST_END = 7  # the same without the header; an EOF packet from before DEPRECATE_EOF has five bytes
 _MOST_COLUMNS = 0xFFFF  # servers take 4,096 in a table
 _COLUMNS_KEPT = 512
 _HEADERS_KEPT = 128
-_MOST_KEPT_TOGETHER = 64  # columns of a result whose descriptions are remembered as a whole
+_MOST_KEPT_TOGETHER = 64  # the headers of results with more columns are not remembered
 
 
-# Whatever the driver's own converters stumble over, the server has sent it.
+# If one of the driver's own converters fails, the server has sent something malformed.
 _DRIVERS_OWN = frozenset(converters.conversions.values())
 
 
@@ -39,13 +39,13 @@ class UndecodableText(err.DataError, UnicodeDecodeError):
 
 
 class ResultSource(Protocol):
-    """The connection that a result is read from, with PyMySQL's names for what PyMySQL keeps.
+    """The connection that a result is read from. Members that PyMySQL has too keep PyMySQL's names.
 
     Attributes:
         without_eof: whether no EOF packet follows column descriptions.
-        columns: what these are read from then.
+        columns: the source of column descriptions in that case.
         decoders, encoding, use_unicode: as the user gave them to PyMySQL.
-        open: whether there is still something to read from.
+        open: whether the connection is open.
     """
 
     without_eof: bool
@@ -59,29 +59,29 @@ class ResultSource(Protocol):
     _rfile: Transport
 
     def arrived(self) -> tuple[bytes, int]:
-        """What has arrived, and where in it what was not read begins; waits where nothing has."""
+        """Return the received bytes and the offset of the first unread one; wait if all are read."""
 
     def skip(self, size: int, packets: int) -> None:
-        """Take so many bytes, which are so many packets, of what has arrived as read."""
+        """Mark the next `size` received bytes, which contain `packets` packets, as read."""
 
     def malformed(self, exc: Exception) -> err.OperationalError:
-        """Close the connection, whose answer cannot be understood; returns the error to raise."""
+        """Close the connection after a malformed answer; return the error to raise."""
 
     def statement_ended(self, status: int, tail: bytes) -> None:
-        """Take in what a packet that ends a statement says."""
+        """Record the status word and the tail of a packet that ends a statement."""
 
     def leave_unread(self, result: Result) -> None:
-        """A result was collected before it was read to its end."""
+        """Handle a result that was garbage-collected before it was read to its end."""
 
     def next_result(self) -> object:
         """Begin to read the next result."""
 
     def _read_packet(self) -> MysqlPacket:
-        """The next packet; raises the error that the server has sent."""
+        """Read the next packet; raise the error if the server has sent one."""
 
 
 class _Header(NamedTuple):
-    """The descriptions of all columns of a result, as they came, and what was made of them."""
+    """The descriptions of all columns of a result: the bytes as received, and the parsed form."""
 
     data: bytes
     settings: tuple[str, bool]
@@ -93,7 +93,7 @@ class _Header(NamedTuple):
 
 
 class Columns:
-    """What a result reads its column descriptions from where no EOF packet follows them."""
+    """Reads and remembers column descriptions, if no EOF packet follows them."""
 
     __slots__ = ("_connection", "_headers", "_known", "decoders", "encoding", "use_unicode")
 
@@ -103,14 +103,14 @@ class Columns:
         self._headers: dict[_Key, _Header] = {}
 
     def recall(self, result: Result, connection: ResultSource) -> _Key | tuple[()] | None:
-        """Describe the columns of `result` by what arrived, if a result before it had just the same.
+        """Describe the columns of `result` from memory, if an earlier result had the same header.
 
-        Returns None if that was done, else what `keep` is to be given.
+        Returns None if this succeeded, else the key to pass to `keep`.
         """
         data, at = connection.arrived()
         if len(data) - at < 4 or data[at + 3] != connection._next_seq_id:
             return ()
-        # Results with the same first column and as many columns are mostly the same.
+        # Results with the same first column and the same number of columns mostly have the same header.
         key = (
             result.field_count,
             data[at : at + 4 + (data[at] | data[at + 1] << 8 | data[at + 2] << 16)],
@@ -129,7 +129,7 @@ class Columns:
         return None
 
     def keep(self, key: _Key | tuple[()], result: Result, connection: ResultSource) -> None:
-        """Remember the columns of `result` for others of the same."""
+        """Remember the columns of `result` for later results with the same header."""
         if not key or result.field_count > _MOST_KEPT_TOGETHER:
             return
         if len(self._headers) >= _HEADERS_KEPT:
@@ -152,7 +152,7 @@ class Columns:
         )
 
     def of(self, connection: ResultSource) -> Columns:
-        """Read from `connection` until `release`; it is not kept longer, so that nothing keeps it open."""
+        """Read from `connection` until `release` is called. A longer reference would keep it open."""
         self._connection = connection
         self.decoders = connection.decoders
         self.encoding = connection.encoding
@@ -160,7 +160,7 @@ class Columns:
         return self
 
     def release(self) -> None:
-        """Read from no connection any more."""
+        """Drop the reference to the connection."""
         self._connection = None
 
     def _read_packet(
@@ -170,7 +170,7 @@ class Columns:
             return _EOF_PACKET
         packet = self._connection._read_packet()  # type: ignore[union-attr]  # between `of` and `release`
         data = packet.get_all_data()
-        # A query that is sent again describes its columns in the same bytes; parsing them is what costs.
+        # A repeated query describes its columns with the same bytes, and parsing them is expensive.
         key = (data, self.encoding)
         column = self._known.get(key)
         if column is None:
@@ -181,7 +181,7 @@ class Columns:
 
 
 class _EofPacket:
-    """The packet that DEPRECATE_EOF leaves out, for PyMySQL's check that it came."""
+    """A substitute for the packet that DEPRECATE_EOF omits, because PyMySQL checks for it."""
 
     def is_eof_packet(self) -> bool:
         return True
@@ -191,10 +191,10 @@ _EOF_PACKET = _EofPacket()
 
 
 class Result(MySQLResult):
-    """A PyMySQL result that reports the packets it ends with to its connection.
+    """A PyMySQL result that reports the packet at its end to its connection.
 
-    What is malformed in it becomes the driver's error for a lost connection. What a user's own converters
-    raise is left as it is.
+    A malformed result raises the driver's error for a lost connection. Exceptions of the user's own
+    converters are passed on unchanged.
     """
 
     connection: Any  # a ResultSource; None once there is nothing more to read
@@ -216,7 +216,7 @@ class Result(MySQLResult):
         self._finish_unbuffered_query()
 
     def read(self) -> None:
-        """As PyMySQL's, at less cost where the first packet has arrived whole."""
+        """Read the result like PyMySQL, but faster if the first packet has arrived completely."""
         connection: ResultSource = self.connection
         try:
             try:
@@ -274,7 +274,7 @@ class Result(MySQLResult):
         self._get_descriptions()
 
     def init_unbuffered_query(self) -> None:
-        """Read as far as to the first row; the rows are read when they are asked for."""
+        """Read up to the first row; rows are read when they are fetched."""
         connection: ResultSource = self.connection
         try:
             packet = connection._read_packet()
@@ -286,10 +286,10 @@ class Result(MySQLResult):
                 self.connection = None
             else:
                 self._read_columns(packet)
-                self.affected_rows = 2**64 - 1  # as MySQLdb and PyMySQL say
+                self.affected_rows = 2**64 - 1  # as in MySQLdb and PyMySQL
                 self.unbuffered_active = True
         except BaseException as exc:
-            # In old drivers a result is unfinished from the start, and when deleted waits for its rows.
+            # In old drivers a result is active from the start, and would wait for its rows when deleted.
             self.unbuffered_active = False
             self.connection = None
             if isinstance(exc, err.MySQLError) or not isinstance(exc, Exception):
@@ -325,7 +325,7 @@ class Result(MySQLResult):
         try:
             while True:
                 data, at = transport.data, transport.at
-                # A row that has arrived whole is read where it lies.
+                # A row that has arrived completely is read in the buffer, without copying its packet.
                 if len(data) - at > 4:
                     end = at + 4 + (data[at] | data[at + 1] << 8 | data[at + 2] << 16)
                     if (
@@ -379,7 +379,7 @@ class Result(MySQLResult):
         return row
 
     def _fail(self, exc: Exception, connection: ResultSource) -> NoReturn:
-        """Raise what an exception that came of reading a row stands for."""
+        """Raise the right error for an exception that occurred while reading a row."""
         if not isinstance(exc, MalformedPacket):
             if not all(each is None or each in _DRIVERS_OWN for _, each in self.converters):
                 raise exc
@@ -391,7 +391,7 @@ class Result(MySQLResult):
     def _finish_unbuffered_query(self) -> None:
         connection: ResultSource | None = self.connection
         if connection is None or not connection.open:
-            self.unbuffered_active = False  # a cursor that outlives its connection is closed all the same
+            self.unbuffered_active = False  # so that a cursor can be closed after its connection
             return
         try:
             super()._finish_unbuffered_query()
@@ -400,9 +400,9 @@ class Result(MySQLResult):
             raise connection.malformed(exc) from exc
 
     def _check_packet_is_eof(self, packet: MysqlPacket) -> bool:
-        """Whether a packet ends the result, and what it says then.
+        """Return whether a packet ends the result; if it does, record its content.
 
-        Where `_was_old_eof` is set afterwards, it only ended the column descriptions.
+        If `_was_old_eof` is set afterwards, the packet only ended the column descriptions.
         """
         data = packet.get_all_data()
         first, self._at_first_row, self._was_old_eof = self._at_first_row, False, False
@@ -410,14 +410,14 @@ class Result(MySQLResult):
             return False
         connection: ResultSource = self.connection
         if connection.without_eof and len(data) < _SHORTEST_END:
-            # It offered DEPRECATE_EOF, as some proxies do for their servers, and answers the old way.
+            # The server offered DEPRECATE_EOF, as some proxies do for their servers, but answers the old way.
             connection.without_eof = False
             self._was_old_eof = first
             if first:
                 return False
         try:
             if connection.without_eof:
-                # A row can begin with 0xFE too, but then its first column alone fills a packet.
+                # A row can also begin with 0xFE, but then its first column alone fills a packet.
                 if len(data) >= _FULL_PACKET:
                     return False
                 at = read_length(data, read_length(data, 1)[1])[1] if data[1] or data[2] else 3
@@ -439,15 +439,15 @@ class Result(MySQLResult):
 
 
 def _read_row(data: bytes, at: int, end: int, convert: list[Converter]) -> Row:
-    """The values of a row whose packet is ``data[at:end]``.
+    """Return the values of the row in the packet ``data[at:end]``.
 
     Raises:
-        MalformedPacket: a value would end behind the packet.
+        MalformedPacket: a value would end after the packet.
     """
     row: list[object] = []
     for encoding, converter in convert:
         if at >= end:
-            break  # as PyMySQL: some statements give fewer values than columns
+            break  # as PyMySQL does: some statements return fewer values than columns
         size = data[at]
         at += 1
         if size >= NO_NUMBER:
@@ -458,7 +458,7 @@ def _read_row(data: bytes, at: int, end: int, convert: list[Converter]) -> Row:
         start, at = at, at + size
         if at > end:
             raise MalformedPacket("a value is longer than its row")
-        value: Any = data[start:at]  # bytes, then perhaps text, then what the user has it made into
+        value: Any = data[start:at]  # bytes, then perhaps text, then the converted value
         if encoding is not None:
             value = value.decode(encoding)
         if converter is not None:
@@ -468,7 +468,7 @@ def _read_row(data: bytes, at: int, end: int, convert: list[Converter]) -> Row:
 
 
 def drain(connection: ResultSource) -> None:
-    """Read what is left of a connection's last result, and all results that follow it."""
+    """Read the rest of a connection's last result, and all results that follow it."""
     result = connection._result
     if result is not None and result.unbuffered_active:
         result.finish()

@@ -1,4 +1,4 @@
-"""What a connection has heard of its session, from the packets that end statements. No I/O."""
+"""The state of a session, as the server reports it in the packets that end statements. No I/O."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _STATUS_MASK = _IN_TRANSACTION | AUTOCOMMIT
 _SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
 
-NO_QUERY = "SET"  # stands for a command that has no text
+NO_QUERY = "SET"  # used as the text of a command that has none
 OVERHEARD_LIMIT = 1 << 16
 _CHANGES_KEPT = 8
 _TAILS_KEPT = 16
 
 
 class _Tail(NamedTuple):
-    """A tail that came before: what stands before and after its GTID, and what it said."""
+    """A parsed tail of a packet, remembered: the bytes before and after its GTID, and what it reported."""
 
     head: bytes
     rest: bytes
@@ -34,38 +34,38 @@ class _Tail(NamedTuple):
 
 
 class Unread(Protocol):
-    """A result, as far as it tells whether anything of it is still to be read."""
+    """A result, with the members that show whether part of it is unread."""
 
     unbuffered_active: bool
     has_next: int
 
 
 class SessionState:
-    """The session behind a connection, as far as the server has told.
+    """The session of a connection, as far as the server has reported it.
 
     Attributes:
-        transaction: in words why the server counts this session as inside a transaction, or ``""``.
-        changes: texts after which the server reported a changed session, not yet explained.
-        session_state: what was made of them: words, or ``""``; the owner of the connection sets it.
-        executing: the kind of the statement that the owner runs; "" where a raw cursor sends one.
-        more_results: whether the last packet that ended a statement said that further results follow.
-        effect_known: True while that statement's text tells its effect, so that no report is needed.
-        initialized: True once its owner has finished setting it up; what changes later is state of its own.
+        transaction: why the server counts this session as inside a transaction, in words, or ``""``.
+        changes: statements after which the server reported a changed session, not examined yet.
+        session_state: the changed state, in words, or ``""``; the owner of the connection sets it.
+        executing: the kind of the statement that the owner runs; "" for a raw cursor's statement.
+        more_results: whether the last packet that ended a statement announced further results.
+        effect_known: True while the text of that statement shows its effect, so that no report is needed.
+        initialized: True once the owner has set it up; later changes count as state of the session.
         gtid: the GTID that the last statement reported as its own, or None.
-        position: the same as a position; None also where the text is empty.
-        complaint: why a report of the server's could not be read, until it was logged; or ``""``.
-        listener: told of each statement that ended: the connection, whether it succeeded, and whether a
-            transaction was open when it was sent. Not told of the library's own statements.
-        internal: True while a statement of the library's own runs.
-        answer_ahead: the answer to `send_ahead`.
-        server_identity: the server's identity, once it was asked for.
-        transaction_has_read: whether the open transaction has read or failed at something.
-        generation: the owner's count of primaries when this was opened.
-        session_changed: True once anything was set on the session, however harmless to what is read.
-        raw_statement_check: called with the connection and each text that its owner did not send itself;
+        position: `gtid` as a position; None also if `gtid` is empty.
+        complaint: why a report of the server could not be read, until it has been logged; or ``""``.
+        listener: called after each statement that was not the library's own, with the connection, whether
+            the statement succeeded, and whether a transaction was open when it was sent.
+        internal: True while one of the library's own statements runs.
+        answer_ahead: the answer to the query of `send_ahead`.
+        server_identity: the server's identity, once it is known.
+        transaction_has_read: whether the open transaction has read something, or a statement in it failed.
+        generation: the owner's count of primaries when the connection was opened.
+        session_changed: True once anything was set on the session, even if it does not affect reads.
+        raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
-        suspect_statement: the text of a statement that failed, or may fail, after changing the session;
-            or ``""``.
+        suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
+            ``""``.
     """
 
     transaction = session_state = ""
@@ -97,7 +97,7 @@ class SessionState:
     _result: Unread | None
 
     def begin_anew(self) -> None:
-        """Know nothing yet: a session begins."""
+        """Reset everything, because a new session begins."""
         self.transaction = self.session_state = self.suspect_statement = ""
         self._tables_locked = self.transaction_has_read = self.session_changed = self._bereft = (
             self._broken
@@ -105,14 +105,14 @@ class SessionState:
         self.server_identity = self.gtid = self.position = self.named_locks = None
 
     def end_session(self) -> None:
-        """The session is gone, with all that it carried."""
+        """Record that the session has ended and its state is lost."""
         self._bereft, self._broken = self.carries_state, self._broken or bool(self.transaction)
         self.transaction = self.session_state = self.suspect_statement = ""
         self._tables_locked = False
         self.changes.clear()
 
     def statement_ended(self, status: int, tail: bytes) -> None:
-        """Take in the status word and the tail of a packet that ends a statement."""
+        """Record the status word and the tail of a packet that ends a statement."""
         self.server_status = status
         self.more_results = status & _MORE_RESULTS != 0
         was_open = self.transaction
@@ -133,7 +133,7 @@ class SessionState:
     def _read_tail(self, tail: bytes) -> None:
         seen = self._seen_tails.get(len(tail))
         if seen is not None and tail.startswith(seen.head) and tail.endswith(seen.rest):
-            # As one before it, every length included, so what differs is the GTID alone.
+            # It has the same bytes and lengths as an earlier tail, except for the GTID.
             if seen.locked is not None:
                 self._tables_locked = seen.locked
             if seen.gtid is not None:
@@ -184,7 +184,7 @@ class SessionState:
         return locked, changed
 
     def _reported(self, gtid: bytes) -> None:
-        """The statement was reported to be at a GTID."""
+        """Record the GTID that was reported for the statement."""
         try:
             text = gtid.decode("ascii")
             self.position = self.dialect.position(text) if text else None
@@ -193,19 +193,19 @@ class SessionState:
             self._unreadable(exc)
 
     def _unreadable(self, exc: ValueError) -> None:
-        # The statement has been executed: what cannot be read besides counts as not reported.
+        # The statement has been executed, so this is no error: an unreadable report counts as no report.
         self.complaint = str(exc)
 
     def note_change(self, text: str | bytes) -> None:
-        """Take in that a statement has changed the session, or may have; `text` is the statement."""
+        """Record that the statement `text` has changed the session, or may have."""
         self.session_changed = self.session_changed or (self.initialized and not self.internal)
         if self._ready and not self.effect_known and len(self.changes) < _CHANGES_KEPT:
             self.changes.append(text if isinstance(text, str) else bytes(text).decode("latin1"))
 
     def note_failure(self) -> None:
-        """Take in that the last statement has failed."""
+        """Record that the last statement has failed."""
         if self.guarded and self.suspect_statement and not self.internal:
-            self.note_change(self.suspect_statement)  # an error tells nothing of what changed before it
+            self.note_change(self.suspect_statement)  # an error does not report changes made before it
         if self.listener is not None and not self.internal and self.last_statement is not NO_QUERY:
             self.listener(self, False, bool(self.transaction))
 
@@ -216,7 +216,7 @@ class SessionState:
 
     @property
     def carries_state(self) -> bool:
-        """Whether something was set on the session, or was when it was lost, that a new one would lack."""
+        """Whether the session has state that a new one would lack, or had such state when it was lost."""
         return bool(
             self._bereft
             or self.session_changed
@@ -227,26 +227,26 @@ class SessionState:
 
     @property
     def replaceable(self) -> bool:
-        """Whether a new connection could take this one's place and nobody would notice."""
+        """Whether a new connection could replace this one without anybody noticing."""
         return not (self.transaction or self._broken or self.carries_state)
 
     @property
     def busy(self) -> bool:
-        """Whether rows of an unbuffered result, or further results, are still to be read."""
+        """Whether rows of an unbuffered result, or further results, are unread."""
         result = self._result
         return result is not None and bool(result.unbuffered_active or result.has_next)
 
     @property
     def report_incomplete(self) -> bool:
-        """Whether the server may have more to tell of the last statement than was heard."""
-        result = self._result  # as `busy`
+        """Whether the server may have more to report about the last statement."""
+        result = self._result  # repeats `busy`, which would cost another call
         return bool(self.suspect_statement) or (
             result is not None and bool(result.unbuffered_active or result.has_next)
         )
 
 
 def _may_leave(failed: str | bytes) -> bool:
-    # What else can fail, a procedure for one, may have set something before it did.
+    # Other statements, such as a procedure call, may have set something before they failed.
     return bool(failed) and first_word(failed) not in _LEAVES_NOTHING
 
 
@@ -254,6 +254,6 @@ _LEAVES_NOTHING = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE"})
 
 
 def goes_unreported(sql: str | bytes) -> bool:
-    # The server reports no named lock, handler or user variable of a query; every other change it does.
+    # The server does not report a query's named locks, handlers and user variables, but every other change.
     text = (sql if isinstance(sql, str) else bytes(sql).decode("latin1")).lower()
     return "get_lock" in text or "handler" in text or ("@" in text and (":=" in text or "into" in text))

@@ -1,4 +1,4 @@
-"""Sockets beyond what the driver does with them: polling, and noticing a vanished host."""
+"""Poll sockets, and detect a host that has vanished; the driver does neither."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 SILENT_SECONDS = 15
-"""How long a host may acknowledge nothing before its connections end."""
+"""Seconds without any acknowledgement after which a host's connections end."""
 
 _OPTIONS = {
-    "TCP_KEEPIDLE": SILENT_SECONDS // 3,  # then it is asked whether it is there
+    "TCP_KEEPIDLE": SILENT_SECONDS // 3,  # idle seconds before the first keepalive packet
     "TCP_KEEPINTVL": SILENT_SECONDS // 3,
     "TCP_KEEPCNT": 2,
-    "TCP_USER_TIMEOUT": SILENT_SECONDS * 1000,  # for what was sent and is not acknowledged
+    "TCP_USER_TIMEOUT": SILENT_SECONDS * 1000,  # milliseconds that sent data may stay unacknowledged
 }
 
 
 class Numbered(Protocol):
-    """A socket that can be waited for."""
+    """A socket that can be waited on."""
 
     def fileno(self) -> int:
-        """The number of the socket."""
+        """Return the socket's file descriptor."""
 
 
 class Kept(Protocol):
-    """A socket whose options can be set."""
+    """A socket with options."""
 
     @property
     def family(self) -> int:
-        """The family of its addresses."""
+        """The address family."""
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None:
-        """Set one of them."""
+        """Set an option."""
 
 
 S = TypeVar("S", bound=Numbered)
 
 
 def end_when_vanished(sock: Kept) -> None:
-    """Let a connection end when its host answers nothing any more, not even from its kernel.
+    """Make a connection end when its host no longer acknowledges anything, not even from its kernel.
 
-    A host that is there acknowledges what it is sent however long its server thinks about a query, so this
-    limits no long read. Nor does it help against a server that hangs on a healthy host: that takes a prober.
+    A running host acknowledges packets however long its server works on a query, so this does not limit long
+    reads. It does not detect a server that hangs on a healthy host: only a prober does.
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -55,7 +55,7 @@ def end_when_vanished(sock: Kept) -> None:
 
 
 def poll_for(sock: Numbered) -> Callable[[int], object]:
-    """A function that waits up to the given milliseconds and says whether `sock` can be read."""
+    """Return a function that waits up to the given milliseconds and returns whether `sock` can be read."""
     if not hasattr(select, "poll"):  # Windows
         return lambda _timeout: select.select([sock], [], [], 0)[0]
     poll = select.poll()
@@ -64,7 +64,7 @@ def poll_for(sock: Numbered) -> Callable[[int], object]:
 
 
 def readable(sockets: Sequence[S], seconds: float) -> list[S]:
-    """Wait up to `seconds` until at least one of the sockets can be read; returns those that can."""
+    """Wait up to `seconds` until at least one of the sockets can be read; return those that can."""
     if not hasattr(select, "poll"):  # Windows
         return list(select.select(sockets, [], [], seconds)[0])
     by_number = {sock.fileno(): sock for sock in sockets}

@@ -1,4 +1,4 @@
-"""What the operating system said when a connection could not be opened, behind the driver's own error."""
+"""Find the operating system's error inside the driver's error when a connection could not be opened."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..error_meanings import SystemFailure
 
 
 def behind(exc: BaseException) -> SystemFailure | None:
-    """The system's error that a driver's exception was made of, or None where there is none.
+    """Return the system's error that caused a driver's exception, or None if there is none.
 
     Parameters:
-        exc: what the driver raised, or peewee's form of it.
+        exc: the driver's exception, or peewee's wrapper of it.
     """
-    driver: BaseException = getattr(exc, "orig", exc)  # peewee keeps the driver's there
-    # PyMySQL keeps it as an attribute; the asyncio form has it as the cause.
+    driver: BaseException = getattr(exc, "orig", exc)  # peewee keeps the driver's exception there
+    # PyMySQL keeps the system's error in an attribute; the asyncio form has it as the cause.
     found = getattr(driver, "original_exception", None) or driver.__cause__
     if isinstance(found, ssl.SSLError):
         return SystemFailure("tls", None)
@@ -28,9 +28,9 @@ def behind(exc: BaseException) -> SystemFailure | None:
 
 
 def tls_not_prepared(exc: OSError) -> err.OperationalError:
-    """The driver's error for what went wrong before it began to connect: it reads certificates then.
+    """Return a driver's error for an `OSError` from reading certificates, which happens before connecting.
 
-    PyMySQL lets these through as they are, and nobody would know that they came from connecting.
+    PyMySQL raises the bare `OSError`, which does not show that it came from connecting.
     """
     failure = err.OperationalError(CR.CR_SSL_CONNECTION_ERROR, f"TLS cannot be prepared: {exc}")
     failure.original_exception = exc

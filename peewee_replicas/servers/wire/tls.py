@@ -1,4 +1,4 @@
-"""TLS contexts shared by all connections of the same settings: making one costs more than connecting."""
+"""TLS contexts, shared by all connections with the same settings: making one costs more than connecting."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _lock = new_lock()
 
 
 def shared_context(settings: object, make: Callable[[object], ssl.SSLContext]) -> ssl.SSLContext:
-    """The context for what a user gave as ``ssl``; certificates that were renewed make a new one.
+    """Return the context for the user's ``ssl`` argument; a new one if certificate files have changed.
 
     Parameters:
         settings: a context, or PyMySQL's dict of settings.
-        make: makes a context of such a dict.
+        make: makes a context from such a dict.
     """
     if isinstance(settings, ssl.SSLContext):
         return settings

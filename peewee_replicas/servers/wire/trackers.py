@@ -1,4 +1,4 @@
-"""Session trackers: what a server reports of a session behind the status of an OK packet. Pure."""
+"""Parse session trackers, the server's report about a session after the status in an OK packet. No I/O."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 # Numbers of the session trackers; MySQL and MariaDB agree on them.
 TRACK_VARIABLE, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 2, 3, 5
 
-NO_NUMBER = 0xFB  # bytes below it are lengths and counts by themselves
+NO_NUMBER = 0xFB  # a byte below this is itself a length or count
 
 
 class MalformedPacket(ValueError):
-    """A packet, or a part of one, that is not built as the protocol says."""
+    """A packet, or a part of a packet, violates the protocol."""
 
 
 def read_length(data: bytes, at: int) -> tuple[int, int]:
-    """Read one length-encoded integer of `data` at `at`; returns the value and the place after it.
+    """Read a length-encoded integer in `data` at `at`; return the value and the offset after it.
 
     Raises:
-        MalformedPacket: the bytes end early or are no length.
+        MalformedPacket: the bytes end early or are not a length.
     """
     first = data[at] if at < len(data) else NO_NUMBER
     if first < NO_NUMBER:
@@ -31,7 +31,7 @@ def read_length(data: bytes, at: int) -> tuple[int, int]:
 
 
 def take(data: bytes, at: int) -> tuple[bytes, int]:
-    """Read one length-encoded string of `data` at `at`; as `read_length`."""
+    """Read a length-encoded string in `data` at `at`; return and raise as `read_length` does."""
     length, start = read_length(data, at)
     end = start + length
     if end > len(data):

@@ -1,4 +1,4 @@
-"""The socket under a connection, with a buffer that can be looked into and one deadline for many steps."""
+"""The socket of a connection, with a buffer that can be inspected and a deadline for several steps."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from typing import Any, Protocol
 
 from ...concurrency import Clock
 
-# Most answers are shorter, and larger ones take fewer system calls than with the 8 KiB of a file object.
+# Most answers are shorter. Longer ones need fewer system calls than with the 8 KiB of a file object.
 _CHUNK = 1 << 16
 
 
 class Transport(Protocol):
-    """What a connection needs of the bytes under it; the asyncio form has its own.
+    """How a connection sends and receives bytes; the asyncio form has its own transport.
 
     Attributes:
-        data, at: what has arrived, and the place in it up to which it was read.
+        data, at: the received bytes, and the offset of the first unread byte.
     """
 
     data: bytes
     at: int
 
     def peek(self, size: int = 1) -> bytes:
-        """What has arrived and was not read; waits until there is something, or the end."""
+        """Return the unread bytes received so far; wait until there are any, or the connection ends."""
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` bytes; fewer where the connection ends before."""
+        """Read exactly `size` bytes; fewer if the connection ends first."""
 
     def unread(self) -> bool:
-        """Whether something has arrived that was not read, without looking at the network."""
+        """Return whether there are unread bytes, without a system call."""
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data`."""
 
     def within(self, seconds: float | None) -> AbstractContextManager[None]:
-        """A context manager: what is sent and read in it may take so many seconds in all; None: no limit."""
+        """Return a context manager that limits everything sent and read in it; None for no limit."""
 
     def settimeout(self, seconds: float | None) -> None:
-        """The longest that one step may take."""
+        """Set the limit for a single step, in seconds."""
 
     def shutdown(self, how: int) -> None:
-        """End the connection and wake whoever waits for it; may be called from any thread."""
+        """End the connection and wake any thread that waits on it; may be called from any thread."""
 
     def fileno(self) -> int:
-        """The number of the socket."""
+        """Return the socket's file descriptor."""
 
     def close(self) -> None:
         """Close the socket; may be called again."""
 
 
 class SocketTransport:
-    """The transport of the synchronous form. PyMySQL takes it for a socket, and for the file it reads from.
+    """The transport of the synchronous form. PyMySQL uses it as a socket and as the file it reads from.
 
     Members that are not defined here are the socket's.
     """
@@ -64,7 +64,7 @@ class SocketTransport:
         self._sock = sock
         self._timeout: float | None = sock.gettimeout()
         self._deadline: float | None = None
-        # What TLS has decrypted already.
+        # The number of bytes that TLS has already decrypted.
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)
         self.data = b""
         self.at = 0
@@ -73,14 +73,14 @@ class SocketTransport:
         return getattr(self._sock, name)
 
     def peek(self, size: int = 1) -> bytes:
-        """What has arrived and was not read; waits until there is something, or the end."""
+        """Return the unread bytes received so far; wait until there are any, or the connection ends."""
         if self.at == len(self.data):
             self.data = self._sock.recv(_CHUNK) if self._deadline is None else self._receive()
             self.at = 0
         return self.data[self.at :] if self.at else self.data
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` bytes; fewer where the connection ends before."""
+        """Read exactly `size` bytes; fewer if the connection ends first."""
         start = self.at
         end = start + size
         if end <= len(self.data):
@@ -106,7 +106,7 @@ class SocketTransport:
         return self._sock.recv(_CHUNK)
 
     def unread(self) -> bool:
-        """Whether something has arrived that was not read, without looking at the network."""
+        """Return whether there are unread bytes, without a system call."""
         return self.at < len(self.data) or (self._pending is not None and bool(self._pending()))
 
     def sendall(self, data: bytes) -> None:
@@ -116,12 +116,12 @@ class SocketTransport:
         self._sock.sendall(data)
 
     def settimeout(self, seconds: float | None) -> None:
-        """The longest that one step may take, where no deadline is nearer."""
+        """Set the limit for a single step, in seconds; a deadline may be shorter."""
         self._timeout = seconds
         self._sock.settimeout(seconds)
 
     def _left(self) -> float:
-        """Seconds that the next step may take."""
+        """Return the seconds that the next step may take."""
         assert self._deadline is not None
         left = self._deadline - Clock.monotonic()
         if left <= 0:
@@ -130,7 +130,7 @@ class SocketTransport:
 
     @contextmanager
     def within(self, seconds: float | None) -> Iterator[None]:
-        """What is sent and read in this block may take so many seconds in all; None: no limit."""
+        """Limit everything sent and read in a block to `seconds` in all; None for no limit."""
         if seconds is None:
             yield
             return
@@ -145,13 +145,13 @@ class SocketTransport:
                 self._sock.settimeout(self._timeout)
 
     def secure(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
-        """Go on under TLS.
+        """Switch the connection to TLS.
 
         Raises:
             OSError: the handshake failed, or took too long.
         """
         if self.unread():
-            # Bytes of before must not pass for the server's word afterwards: anybody could have sent them.
+            # Bytes from before TLS must not be read as the server's answer: anybody could have sent them.
             raise ssl.SSLError("the server sent more than its greeting before TLS began")
         if self._deadline is not None:
             self._sock.settimeout(self._left())
@@ -159,17 +159,17 @@ class SocketTransport:
         self._pending = self._sock.pending
 
     def makefile(self, _mode: str) -> SocketTransport:
-        """This is its own file."""
+        """Return this object, which PyMySQL also uses as the file."""
         return self
 
     def shutdown(self, how: int) -> None:
-        """End the connection and wake whoever waits for it; may be called from any thread."""
+        """End the connection and wake any thread that waits on it; may be called from any thread."""
         sock = self._sock
-        # SSLSocket.shutdown() drops the TLS layer, and a thread that is reading would go on in plain text.
+        # SSLSocket.shutdown() removes the TLS layer, and a thread that is reading would go on in plain text.
         (super(ssl.SSLSocket, sock).shutdown if isinstance(sock, ssl.SSLSocket) else sock.shutdown)(how)
 
     def fileno(self) -> int:
-        """The number of the socket."""
+        """Return the socket's file descriptor."""
         return int(self._sock.fileno())
 
     def close(self) -> None:
@@ -178,13 +178,13 @@ class SocketTransport:
 
 
 class TlsUpgrade:
-    """Stands for a TLS context where PyMySQL wraps its socket, so that the transport stays the same one."""
+    """Replaces the TLS context when PyMySQL wraps its socket, so that the transport stays the same object."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
 
     def wrap_socket(self, transport: SocketTransport, server_hostname: str | None = None) -> SocketTransport:
-        """As of a TLS context."""
+        """Switch the transport to TLS, and return it."""
         assert self._context is not None  # without one, nothing is wrapped
         transport.secure(self._context, server_hostname)
         return transport
@@ -194,8 +194,8 @@ def open_tcp(host: str, port: int, seconds: float | None, bind_address: str | No
     """Connect over TCP.
 
     Parameters:
-        seconds: for all addresses of the host together; None: no limit.
-        bind_address: the address to connect from, if not any.
+        seconds: the limit for all addresses of the host together; None for no limit.
+        bind_address: the local address to connect from; None for any.
 
     Raises:
         OSError: no address could be connected to.
@@ -229,10 +229,10 @@ def open_tcp(host: str, port: int, seconds: float | None, bind_address: str | No
 
 
 def open_unix(path: str, seconds: float | None) -> SocketTransport:
-    """Connect to a socket of this machine; `seconds` as of `open_tcp`.
+    """Connect to a Unix socket; `seconds` as for `open_tcp`.
 
     Raises:
-        OSError: it could not be connected to.
+        OSError: the connection could not be made.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -173,7 +173,7 @@ def test_every_node_that_was_tried_is_named_with_its_reason(breakable: Any) -> N
             assert caught.value.args[0] == 2003
             text = str(caught.value)
             assert f"the primary (127.0.0.1:{breakable.primary.port})" in text
-            assert "check that it runs" in text
+            assert "check that it is running" in text
             if attempt != "write":
                 assert isinstance(caught.value, NoReplicaAvailable) == (attempt == "read")
                 assert isinstance(caught.value.__cause__, peewee.OperationalError)

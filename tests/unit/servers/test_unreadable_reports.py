@@ -114,8 +114,8 @@ def test_it_is_said_once_for_each_server(connect: Any, caplog: pytest.LogCapture
                 conn.query(sql)
         said = [record.getMessage() for record in caplog.records]
         assert len(said) == 2
-        assert f"127.0.0.1:{one.port} reports" in said[0]
-        assert "taken to have reported nothing" in said[0]
+        assert f"127.0.0.1:{one.port}: the server's report" in said[0]
+        assert "is ignored" in said[0]
 
 
 def test_a_handler_that_uses_the_connection_leaves_the_result_alone(connect: Any) -> None:
