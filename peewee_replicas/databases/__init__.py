@@ -1,1 +1,1 @@
-"""The classes that a program swaps in: peewee's members, handed on to the rooms that do the work."""
+"""The database classes for programs; they override peewee's methods and delegate the work."""

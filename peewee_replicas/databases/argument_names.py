@@ -1,7 +1,7 @@
-"""Which arguments a database class takes, and the refusal of all others.
+"""Find out which arguments a database class accepts, and refuse all others.
 
-The names are read from the signatures of what the arguments are handed to, so that a new release of peewee or
-of a driver needs no change here.
+The names come from the signatures of peewee's and the driver's functions, so that a new release of either
+needs no change here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..nodes.spec import did_you_mean
 
 _LIBRARIES = frozenset({"peewee", "playhouse", "peewee_replicas"})
 _NOT_ARGUMENTS = frozenset({"self", "database"})
-# Spelt right, and given to the wrong class.
+# Arguments that exist, but on another class.
 _ELSEWHERE = {
     **dict.fromkeys(inspect.signature(PooledDatabase.__init__).parameters, "only a pooled database takes it"),
     **dict.fromkeys(
@@ -29,7 +29,7 @@ _ELSEWHERE = {
 
 
 def names_taken(function: Callable[..., object]) -> frozenset[str] | None:
-    """The names of the arguments that a function takes; None where it may take any, or cannot be read."""
+    """Return the names of a function's arguments; None if it accepts any, or has no readable signature."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -40,7 +40,7 @@ def names_taken(function: Callable[..., object]) -> frozenset[str] | None:
 
 
 def _names_in_text(function: Callable[..., object]) -> frozenset[str] | None:
-    # What is written in C says its signature in words, not always in a form that `inspect` understands.
+    # C functions document their signature in text, not always in a form that `inspect` can parse.
     text = getattr(function, "__text_signature__", None) or getattr(function, "__doc__", None) or ""
     call = re.match(r"\s*\w*\((.*?)\)\s*(?:\Z|\n\n)", text, re.DOTALL)
     if call is None:
@@ -50,7 +50,7 @@ def _names_in_text(function: Callable[..., object]) -> frozenset[str] | None:
 
 
 def names_of_method(cls: type, method: str) -> frozenset[str]:
-    """The names that a method of this name takes in a class and in all that it inherits from."""
+    """Return the argument names of a method, in a class and in all of its base classes."""
     found: set[str] = set()
     for base in cls.__mro__:
         function = vars(base).get(method)
@@ -64,12 +64,11 @@ def names_of_method(cls: type, method: str) -> frozenset[str]:
 
 
 def may_take_any(cls: type) -> bool:
-    """Whether a user's subclass may take arguments whose names nobody else knows.
+    """Return whether a user's subclass may accept arguments of unknown names.
 
-    What a subclass takes out of its keyword arguments before it calls ``super().__init__()`` or
-    ``super().init()`` is never seen here. What it reads out of ``self.connect_params`` in a ``_connect()`` of
-    its own is: a region, or a secret's name, for tokens. So where there is such a method, any name is let
-    through, and a misspelt one fails when it connects.
+    Arguments that a subclass removes before it calls ``super().__init__()`` or ``super().init()`` never get
+    here. But its own ``_connect()`` may read others from ``self.connect_params``, such as a region or a
+    secret's name. So if it has one, every name is accepted, and a misspelt name fails on connecting.
     """
     return any("_connect" in vars(base) for base in cls.__mro__ if not _is_librarys(base))
 
@@ -86,18 +85,18 @@ def refuse_unknown(
     driver: Collection[str],
     driver_name: str,
 ) -> None:
-    """Refuse the arguments that nobody takes, each with the nearest name that somebody does.
+    """Refuse unknown arguments, and suggest the nearest known name for each.
 
     Parameters:
         cls: the database class.
-        beneath: the class whose ``init()`` they are for.
-        given: the names of what is left for ``init()``, without this library's own.
+        beneath: the peewee class whose ``init()`` gets the arguments.
+        given: the names of the arguments for ``init()``, without this library's own.
         own: the names of this library's arguments.
-        driver: those of the driver's.
-        driver_name: what the driver is called, for the message.
+        driver: the names of the driver's arguments.
+        driver_name: the driver's name for the message.
 
     Raises:
-        ConfigurationError: there are such.
+        ConfigurationError: at least one argument is unknown.
     """
     known = names_of_method(beneath, "init") | frozenset(driver)
     unknown = [name for name in given if name not in known]
@@ -108,7 +107,7 @@ def refuse_unknown(
     parts = []
     for name in unknown:
         if name in at_first:
-            hint = ": the constructor takes it, and init() does not"
+            hint = ": the constructor takes it, but init() does not"
         elif name in _ELSEWHERE:
             hint = f": {_ELSEWHERE[name]}"
         else:
@@ -118,7 +117,7 @@ def refuse_unknown(
     users = [base for base in cls.__mro__ if base is not object and not _is_librarys(base)]
     if any("__init__" in vars(base) or "init" in vars(base) for base in users):
         message += (
-            ". An argument of a subclass's own is taken out before super().__init__() is called, "
-            "or read from connect_params in a _connect() of its own"
+            ". A subclass must remove its own arguments before it calls super().__init__(), "
+            "or read them from connect_params in its own _connect()"
         )
     raise ConfigurationError(message)

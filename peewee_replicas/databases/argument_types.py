@@ -1,8 +1,7 @@
 """The types of the arguments of the database classes, for editors and type checkers.
 
-When a program runs, the classes take ``**kwargs`` as peewee's do, and `argument_names` refuses what nobody
-takes. A type checker reads this list instead. A test holds it against the signatures of peewee and of the
-drivers.
+At run time the classes take ``**kwargs``, as peewee's do, and `argument_names` refuses unknown ones. Type
+checkers use these lists instead. A test compares them with the signatures of peewee and of the drivers.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ..routing.settings import (
 
 
 class RoutingArguments(TypedDict, total=False):
-    """This library's own, but for ``replicas``; `ReplicatedDatabase` says what they mean."""
+    """This library's arguments except ``replicas``; `ReplicatedDatabase` documents them."""
 
     policy: PolicyName | Callable[..., Any]
     reads: Reads
@@ -41,7 +40,7 @@ class RoutingArguments(TypedDict, total=False):
 
 
 class PeeweeArguments(RoutingArguments, total=False):
-    """peewee's own, of every database."""
+    """peewee's arguments for every database."""
 
     thread_safe: bool
     autorollback: bool
@@ -52,7 +51,7 @@ class PeeweeArguments(RoutingArguments, total=False):
 
 
 class ServerArguments(PeeweeArguments, total=False):
-    """Those that both drivers take, and what is common to servers."""
+    """The arguments for servers that both drivers accept."""
 
     replicas: Iterable[str | Mapping[str, Any]]
     mariadb: bool | None
@@ -78,7 +77,7 @@ class ServerArguments(PeeweeArguments, total=False):
 
 
 class MySQLArguments(ServerArguments, total=False):
-    """Those of `ReplicatedDatabase`."""
+    """The arguments of `ReplicatedDatabase`."""
 
     collation: str | None
     max_allowed_packet: int
@@ -101,7 +100,7 @@ class MySQLArguments(ServerArguments, total=False):
 
 
 class PooledArguments(MySQLArguments, total=False):
-    """Those of `PooledReplicatedDatabase`."""
+    """The arguments of `PooledReplicatedDatabase`."""
 
     max_connections: int | None
     stale_timeout: float | None
@@ -109,7 +108,7 @@ class PooledArguments(MySQLArguments, total=False):
 
 
 class AsyncArguments(ServerArguments, total=False):
-    """Those of `AsyncReplicatedDatabase`."""
+    """The arguments of `AsyncReplicatedDatabase`."""
 
     pool_size: int
     pool_min_size: int
@@ -120,7 +119,7 @@ class AsyncArguments(ServerArguments, total=False):
 
 
 class SqliteArguments(PeeweeArguments, total=False):
-    """Those of `ReplicatedSqliteDatabase`, but for those that it lists itself."""
+    """The arguments of `ReplicatedSqliteDatabase`, except those in its own signature."""
 
     timeout: float
     returning_clause: bool | None

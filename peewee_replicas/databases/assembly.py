@@ -1,4 +1,4 @@
-"""Putting one database together: from its arguments to its collaborators, for MySQL and MariaDB."""
+"""Build one database's nodes and collaborators from its arguments, for MySQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from ..routing.settings import Settings
 from ..scopes.frames import Units
 from .argument_names import may_take_any, names_taken, refuse_unknown
 
-# What peewee and this library set themselves.
+# Without the parameters that peewee and this library set themselves.
 _taken = names_taken(pymysql.connections.Connection.__init__)
 PYMYSQL_PARAMETERS = _taken and _taken - {"self", "autocommit", "defer_connect"}
-"""What PyMySQL takes for connecting; None where that cannot be known."""
+"""The names of PyMySQL's connection parameters; None if they cannot be read."""
 
 
 class Assembly:
-    """Makes the nodes and the collaborators of one database on MySQL or MariaDB.
+    """Builds the nodes and the collaborators of one database on MySQL or MariaDB.
 
     Parameters:
-        plain: the user's database, as the primary's.
+        plain: the user's database without routing.
     """
 
     here: Here = THREADS
@@ -52,18 +52,18 @@ class Assembly:
     # Arguments
 
     def known_parameters(self, parameters: Mapping[str, object]) -> frozenset[str] | None:
-        """The parameters of connecting that exist; None where the user's own code may know others."""
+        """Return the names of all connection parameters; None if the user's code may use others."""
         return None if may_take_any(type(self.plain.db)) else self.driver_parameters
 
     def check_arguments(self, given: Mapping[str, object], parameters: Mapping[str, object]) -> None:
-        """Refuse arguments that nobody takes, and a primary that nothing could connect to.
+        """Refuse unknown arguments, and an address of the primary that cannot work.
 
         Parameters:
-            given: what ``init()`` was given, without the arguments of this library.
-            parameters: the primary's own parameters of connecting.
+            given: the arguments of ``init()``, without this library's own.
+            parameters: the primary's connection parameters.
 
         Raises:
-            ConfigurationError: one of them cannot work.
+            ConfigurationError: an argument is unknown or cannot work.
         """
         known = self.known_parameters(parameters)
         if known is None:
@@ -77,14 +77,14 @@ class Assembly:
     def node_specs(
         self, given: Mapping[str, object], parameters: Mapping[str, object]
     ) -> tuple[NodeSpec, ...]:
-        """The replicas that are asked for, checked.
+        """Check the ``replicas`` argument and return its nodes.
 
         Parameters:
-            given: the arguments of this library.
-            parameters: the primary's own parameters of connecting.
+            given: this library's arguments.
+            parameters: the primary's connection parameters.
 
         Raises:
-            ConfigurationError: one of them cannot work, or two are one.
+            ConfigurationError: a replica cannot work, or two have the same endpoint or name.
         """
         known = self.known_parameters(parameters)
         own = self.plain.db.routing_arguments
@@ -93,7 +93,7 @@ class Assembly:
         for spec in node_specs(given.get("replicas", ()), known, parse, ConfigurationError, own):
             merged = overlay(parameters, spec.overrides)
             name = spec.name or address(merged)
-            # Compared after the primary's parameters are laid beneath: a replica may leave out its port.
+            # Compare with the primary's parameters filled in: a replica may leave out its port.
             where = endpoint(merged)
             if where in seen:
                 raise ConfigurationError(
@@ -108,29 +108,29 @@ class Assembly:
         return tuple(specs)
 
     def make_node(self, spec: NodeSpec) -> Node:
-        """A node that serves reads."""
+        """Create a node that serves reads."""
         own = self.plain.db.connect_params
         merged = overlay(own, spec.overrides)
         primary = endpoint(merged) == endpoint(own)
         return Node(spec, address(merged), self.database_of, is_primary=primary, here=self.here)
 
     def make_reader(self) -> Node:
-        """The primary, as a node for reading that is not listed among the replicas."""
+        """Create the primary's node for reading, for when it is not listed among the replicas."""
         where = address(self.plain.db.connect_params)
         spec = NodeSpec(PRIMARY, 1, {})
         return Node(spec, where, self.database_of, is_primary=True, here=self.here)
 
     def database_of(self, node: Node) -> NodeDatabase:
-        """The peewee database of a node, made anew; what `Node` calls when it is first needed."""
+        """Create the peewee database of a node; `Node` calls this when it first needs it."""
         parts: Parts = vars(self.plain.db)["_parts"]
         return parts.replicas.make(node)
 
     def primary_endpoint(self) -> str:
-        """Where the primary is; equal for database objects that lead to the same one."""
+        """Return the primary's endpoint, which is equal for all database objects with the same primary."""
         return endpoint(self.plain.db.connect_params)
 
     def change_nodes(self, specs: tuple[NodeSpec, ...], cluster: Cluster) -> None:
-        """Put these nodes in the place of the present ones; those that are alike stay as they are."""
+        """Replace the present nodes by these; nodes with the same name and connection are kept."""
         own = self.plain.db.connect_params
         before = {node.name: node for node in cluster.replicas.all}
         nodes = []
@@ -149,7 +149,7 @@ class Assembly:
     # Collaborators
 
     def assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Parts:
-        """The collaborators of the database."""
+        """Create the collaborators of the database."""
         cluster = self.make_cluster(settings, specs)
         if settings.spread == "unit":
             cluster.units = Units(cluster, self.here)
@@ -173,19 +173,19 @@ class Assembly:
         return Parts(router, cluster, consistency, session, primary, replicas, diagnosis, self.here)
 
     def make_cluster(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Cluster:
-        """The nodes."""
+        """Create the cluster of all nodes."""
         nodes = [self.make_node(spec) for spec in specs]
         reader = next((node for node in nodes if node.is_primary), None) or self.make_reader()
-        # A policy of the user's own may look at latencies; the built-in ones tell whether they do.
+        # A user's own policy may use latencies; the built-in ones declare whether they do.
         timed = bool(getattr(settings.policy, "uses_latency", True))
         return Cluster(ReplicaSet(nodes), reader, settings, timed=timed)
 
     def make_diagnosis(self, router: Router) -> Diagnosis:
-        """What reads errors."""
+        """Create the interpreter of errors."""
         return Diagnosis(lambda exc: mysql_meaning(exc, router.dialect))
 
     def make_checks(self, cluster: Cluster, router: Router) -> ConnectionChecks:
-        """What looks at new connections."""
+        """Create the checks of new connections."""
         return ConnectionChecks(self.plain.db, cluster, router)
 
     def make_primary(
@@ -196,7 +196,7 @@ class Assembly:
         diagnosis: Diagnosis,
         checks: ConnectionChecks,
     ) -> PrimaryConnection:
-        """The primary's own connections."""
+        """Create the primary's connections for writing."""
         return PrimaryConnection(self.plain, cluster, session, consistency, diagnosis, checks, self.here)
 
     def make_replicas(
@@ -207,13 +207,13 @@ class Assembly:
         checks: ConnectionChecks,
         primary: PrimaryConnection,
     ) -> ReplicaConnections:
-        """The connections to nodes."""
+        """Create the connections to the nodes that serve reads."""
         return ReplicaConnections(self.plain, self.node_database, cluster, session, diagnosis, checks)
 
     def make_prober(self, settings: Settings, cluster: Cluster) -> Prober | None:
-        """What looks how the nodes are; None where nobody is to."""
+        """Create the prober; None if the nodes are not probed."""
         interval = settings.probe_interval
-        # Where reads are only observed, none goes to a replica.
+        # With reads="observe" no read goes to a replica.
         if interval is None or settings.reads == "observe":
             return None
         return Prober(cluster, interval)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _open(db: ReplicatedDatabase | _Opener) -> wire.Connection:
-    """Open a connection that hears what the server reports."""
+    """Open a connection that reads the server's session reports."""
 
     def new() -> wire.Connection:
         return wire.Connection(
@@ -44,29 +44,29 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
 
     Parameters:
         database: the schema's name; None to call `init` later.
-        replicas: dicts of connection parameters laid over the primary's, or URLs, or ``"host:port"``;
-            ``name`` and ``weight`` (a whole number from 0 to 100) are ours. Listing the primary itself lets
-            it take part in reading.
-        policy: ``"round-robin"``, ``"random"``, ``"least-busy"``, or a callable that is given the usable
+        replicas: dicts of connection parameters that override the primary's, or URLs, or ``"host:port"``.
+            A dict may also have ``name`` and ``weight`` (a whole number from 0 to 100). List the primary
+            itself to let it serve reads.
+        policy: ``"round-robin"``, ``"random"``, ``"least-busy"``, or a callable that takes the usable
             replicas and returns one of them.
-        reads: where a read outside any scope goes: ``"replica"``; ``"primary"``; ``"observe"`` (to the
-            primary, telling where it would have gone).
-        fallback: what serves a read when no replica can: ``"primary"``, or ``"error"``.
+        reads: where a read outside any scope goes: ``"replica"``, ``"primary"``, or ``"observe"`` (to the
+            primary, while events report where it would have gone).
+        fallback: ``"primary"`` to serve a read there when no replica can, or ``"error"``.
         readonly_in_transaction: ``readonly()`` inside a transaction: ``"error"``, or ``"join"``.
-        pure_functions: names of stored functions the user vouches for as reads.
+        pure_functions: names of stored functions that only read.
         consistency: what a read must see: ``"eventual"``, ``"session"``, ``"process"`` or ``"strong"``.
-        catch_up_timeout: seconds one read may spend waiting for replicas to catch up, over all together.
-        sticky_seconds: how long reads stay on the primary after a write where servers keep no GTIDs.
-        max_lag: seconds; a replica further behind is not used. None: no bound.
-        max_fallback_share: at most this share (0 to 1) of recent reads, of about the last hundred, may fall
-            back to the primary, the rest get `NoReplicaAvailable`. Reads that are served, that fall back and
-            that are refused all count; those that belong on the primary do not. Unless it is 0, one read may
-            fall back where none did for a second. None: no bound.
+        catch_up_timeout: seconds one read may wait for replicas to catch up, over all replicas together.
+        sticky_seconds: seconds that reads stay on the primary after a write if the servers keep no GTIDs.
+        max_lag: lag in seconds above which a replica is not used. None: no limit.
+        max_fallback_share: share (0 to 1) of about the last hundred reads that may fall back to the primary;
+            the others get `NoReplicaAvailable`. Reads that are served, fall back or are refused all count;
+            those that belong on the primary do not. Unless it is 0, one read may always fall back if none
+            did for a second. None: no limit.
         on_transaction_escape: when a task or thread started inside ``atomic()`` queries outside that
             transaction: ``"ignore"``, ``"warn"`` or ``"error"``.
-        probe_interval: seconds between health probes. None: no prober, health is learned from traffic.
-        heartbeat_table: a table of ``pt-heartbeat`` to take lag from, as ``"table"`` or ``"schema.table"``.
-        kwargs: as peewee's and PyMySQL's own.
+        probe_interval: seconds between health probes. None: no prober; health is learned from traffic.
+        heartbeat_table: the ``pt-heartbeat`` table to read lag from, as ``"table"`` or ``"schema.table"``.
+        kwargs: the arguments of peewee and PyMySQL.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -76,7 +76,7 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
     opening: Opening
 
     if TYPE_CHECKING:
-        # Every argument by its name, so that a checker refuses others. What runs takes them as peewee's does.
+        # Lists every argument by name, so that a type checker refuses others.
         def __init__(self, database: str | None, **kwargs: Unpack[MySQLArguments]) -> None: ...
 
     def _connect(self) -> ServerConnection:
@@ -84,7 +84,7 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
 
 
 class _Opener(MySQLDatabase):
-    """What stands beneath peewee's pool and opens for it."""
+    """The class below peewee's pool, which opens its connections."""
 
     opening: Opening
 
@@ -93,17 +93,17 @@ class _Opener(MySQLDatabase):
 
 
 class _Pool(PooledMySQLDatabase, _Opener):
-    """A database, as peewee's pool sees it while it takes a connection out.
+    """The database as peewee's pool sees it while it checks a connection out.
 
-    peewee's pool opens by ``super()._connect()``, so what opens must be a class beneath it, and the pooled
-    database has none there: what it inherits from `ReplicatedDatabase` stands above the pool. This object has
-    what the database has, in the same dictionary, and asks the database where a subclass may decide.
+    peewee's pool opens through ``super()._connect()``, so the class that opens must come after the pool in
+    the method resolution order. In the pooled database, `ReplicatedDatabase` comes before it. This object
+    shares the database's attributes and calls the database's methods that a subclass may override.
     """
 
     __slots__ = ("_database",)
 
     def __init__(self, database: PooledReplicatedDatabase) -> None:
-        # The same dictionary and no copy: what the pool does here, it does to the database.
+        # The same dictionary, not a copy: the pool must change the database's own attributes.
         self.__dict__ = database.__dict__
         self._database = database
 
@@ -121,7 +121,7 @@ class _Pool(PooledMySQLDatabase, _Opener):
 
 
 class PooledDatabase(UserDatabase, Protocol):
-    """A database of this library's class with a pool, or of a user's own subclass."""
+    """A pooled database of this library's class, or of a user's own subclass."""
 
     _wait_timeout: float | None
 
@@ -130,7 +130,7 @@ class PooledDatabase(UserDatabase, Protocol):
 
 
 def _drop(db: PooledDatabase, conn: ServerConnection) -> None:
-    # One that is closed already keeps its place in the pool until the pool is told.
+    # Even a connection already closed occupies its place in the pool until this call.
     db._close(conn, close_conn=True)
 
 
@@ -157,7 +157,7 @@ class _PooledNode(NodeDatabase):
         if waits:
             super().open()
         else:
-            Database.connect(self.db)  # the pool's own would wait for a connection to come back
+            Database.connect(self.db)  # the pool's own method would wait for a free connection
 
     @property
     def waits_without_end(self) -> bool:
@@ -166,7 +166,7 @@ class _PooledNode(NodeDatabase):
     def close_unused(self) -> None:
         self.close_idle()
 
-    # The pool's members, not routed
+    # The pool's methods, not routed
 
     def close_idle(self) -> None:
         self.beneath.close_idle(self.db)
@@ -186,7 +186,7 @@ class _PooledAssembly(Assembly):
 
 
 class _PooledMembers(RoutedMembers):
-    """The members of `playhouse.pool`, over the pools of all nodes."""
+    """The methods of `playhouse.pool`, applied to the pools of all nodes."""
 
     db: PooledDatabase
     plain: _PooledPrimary
@@ -224,7 +224,7 @@ class _PooledMembers(RoutedMembers):
 
 
 class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
-    """The same over `playhouse.pool`: one pool per node, each of ``max_connections``."""
+    """`ReplicatedDatabase` over `playhouse.pool`: one pool per node, each of ``max_connections``."""
 
     beneath = PooledMySQLDatabase
     assembly = _PooledAssembly
@@ -238,7 +238,7 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
     def _as_primary(self) -> PlainDatabase:
         return _PooledPrimary(self, self.beneath)
 
-    # What peewee's pool calls
+    # Called by peewee's pool
 
     def _connect(self) -> ServerConnection:
         conn: ServerConnection = _Pool(self)._connect()
@@ -247,25 +247,25 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
     def _is_closed(self, conn: ServerConnection) -> bool:
         if self.opening.is_outdated(conn):
             return True
-        # A read that meets a dead connection is sent elsewhere; a write could not be, so it is pinged for.
-        # Within a time limit, as the pool is locked meanwhile.
+        # A read that finds a dead connection goes elsewhere. A write cannot, so its connection is pinged,
+        # with a time limit, because the pool is locked meanwhile.
         return bool(conn.dropped() if self.opening.guarded else not conn.is_alive())
 
     def _can_reuse(self, conn: wire.Connection) -> bool:
-        # What the next user of this connection must not meet: another's session.
+        # The next user of this connection must not get another's session state.
         if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
             return False
-        # peewee's own rolls back, and with that the server tells what a failed statement has left.
+        # peewee's method rolls back, and the server's answer reports what a failed statement changed.
         with conn.within(conn.connect_timeout):
             clean = bool(super()._can_reuse(conn))
         reusable = clean and conn.replaceable and not conn.busy
         conn.initialized = False  # a subclass's _initialize_connection() runs again at check-out
         return reusable
 
-    # Members that users call
+    # Called by users
 
     def leave_pool_to_parent(self) -> None:
-        """In a forked child: have an empty pool."""
+        """Empty the pool without closing its connections, in a forked child."""
         free(self._pool_lock, self._pool_available)
         self._connections: list[object] = []
         self._in_use: dict[object, object] = {}
@@ -275,13 +275,13 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
         return bool(self._members.manual_close())
 
     def close_idle(self) -> None:
-        """Close the connections of every node's pool that nobody uses."""
+        """Close the idle connections in every node's pool."""
         self._members.close_idle()
 
     def close_stale(self, age: float = 600) -> int:
-        """Close connections, of every node, that have been in use for longer than `age` seconds."""
+        """Close connections to every node that have been in use for longer than `age` seconds."""
         return int(self._members.close_stale(age))
 
     def close_all(self) -> None:
-        """Close all connections of every node, those in use too."""
+        """Close all connections to every node, including those in use."""
         self._members.close_all()

@@ -1,4 +1,4 @@
-"""A `DatabaseProxy` whose scopes and `on_primary` can be used before the database is known."""
+"""A `DatabaseProxy` whose scopes and `on_primary` can be used before `initialize()`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
     """A `DatabaseProxy` for a replicated database.
 
     ``@proxy.readonly()``, ``@proxy.primary()`` and ``class Meta: database = proxy.on_primary`` work at import
-    time; what they stand for is looked up when they are used, after `initialize`.
+    time; the database is looked up when they are used, after `initialize`.
     """
 
-    # peewee's proxies take only the attributes that the class itself lists.
+    # peewee's proxies accept only the attributes listed here.
     __slots__ = (*DatabaseProxy.__slots__, "_primary_proxy")
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         """Give the proxy its database.
 
         Raises:
-            ConfigurationError: `obj` is none of this package's databases.
+            ConfigurationError: `obj` is not one of this package's databases.
         """
         if obj is not None and not isinstance(obj, Replicated):
             raise ConfigurationError(
@@ -44,25 +44,25 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
     def readonly(
         self, *, consistency: Level | None = None, max_lag: float | None = None, snapshot: bool = False
     ) -> Scope[ReplicatedDatabaseProxy]:
-        """As `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
+        """Like `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
         return Scope(self, lambda: self._scopes().enter_readonly(consistency, snapshot, max_lag))
 
     def primary(self) -> Scope[ReplicatedDatabaseProxy]:
-        """As `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""
+        """Like `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""
         return Scope(self, lambda: self._scopes().enter_primary())
 
     def causal_session(self, bookmark: str | None = None) -> Scope[ReplicatedDatabaseProxy]:
-        """As `ReplicatedDatabase.causal_session`; the database is looked up when the scope is entered."""
+        """Like `ReplicatedDatabase.causal_session`; the database is looked up when the scope is entered."""
         return Scope(self, lambda: self._scopes().enter_causal(bookmark))
 
-    # peewee's own would know only `with`, where the database has `async with` too.
+    # peewee's proxy methods support only `with`; the asyncio database has `async with` too.
 
     def atomic(self, *args: object, **kwargs: object) -> Any:
-        """As peewee's."""
+        """Like peewee's method."""
         return super().atomic(*args, **kwargs) if self.obj is None else self.obj.atomic(*args, **kwargs)
 
     def transaction(self, *args: object, **kwargs: object) -> Any:
-        """As peewee's."""
+        """Like peewee's method."""
         return (
             super().transaction(*args, **kwargs)
             if self.obj is None
@@ -70,7 +70,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         )
 
     def savepoint(self) -> Any:
-        """As peewee's."""
+        """Like peewee's method."""
         return super().savepoint() if self.obj is None else self.obj.savepoint()
 
     @property

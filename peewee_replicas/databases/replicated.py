@@ -1,4 +1,4 @@
-"""The database classes' own part: what peewee makes them override, and the members that users call."""
+"""The common part of the database classes: overrides of peewee's methods, and the methods for users."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class Replicated(peewee.Database):
-    """Routing over any of peewee's database classes.
+    """Adds routing to any of peewee's database classes.
 
-    The object itself is the primary's: its connection, its pool, its parameters. Each node that serves reads
-    has another instance of the same class, so that a subclass's own ``_connect()`` and
-    ``_initialize_connection()`` open replicas too. What peewee's members do is decided by `_members`: routed
-    for the object that a program holds, plain for that of a node.
+    The program's object belongs to the primary: its connection, its pool, its parameters. Each node that
+    serves reads has another instance of the same class, so that a subclass's own ``_connect()`` and
+    ``_initialize_connection()`` open replicas too. peewee's methods delegate to `_members`, which routes
+    for the program's object and calls peewee's own methods for a node's.
     """
 
     routing_arguments: ClassVar[tuple[str, ...]] = OWN_ARGUMENTS
     beneath: ClassVar[type[peewee.Database]]
-    """peewee's class beneath ours, which does the work when nothing is routed."""
+    """The peewee class below ours, whose methods do not route."""
     assembly: ClassVar[type[Assembly]] = Assembly
     members: ClassVar[type[RoutedMembers]] = RoutedMembers
     plain_cursor: ClassVar[bool] = True
@@ -58,39 +58,39 @@ class Replicated(peewee.Database):
         return PlainDatabase(self, self.beneath)
 
     def init(self, database: Any, **kwargs: Any) -> None:
-        """As peewee's; takes the routing arguments too.
+        """Like peewee's method; takes the routing arguments too.
 
         Raises:
-            ConfigurationError: one of them cannot work; nothing was changed.
+            ConfigurationError: an argument cannot work; nothing was changed.
         """
         self._members.init(database, **kwargs)
 
     def set_replicas(self, replicas: object) -> None:
         """Change the replicas of a running program; all or nothing.
 
-        A node that is listed with the name and the connection parameters it has stays as it is, with its
-        connections, state and counters; its weight may change. One that is new to the rotation is warmed up.
-        One that is no longer listed gets no new reads, and what it is reading it reads to the end; each
-        thread closes its own connection to it when it next uses or closes the database, a pool its idle
-        ones at once. A ``readonly()`` on such a node goes on at one that has reached the primary's position.
+        A node listed with the same name and connection parameters keeps its connections, state and counters;
+        its weight may change. A new node is warmed up. A node that is no longer listed gets no new reads, and
+        finishes those it has begun. Each thread closes its own connection to such a node when it next uses or
+        closes the database; a pool closes its idle ones at once. A ``readonly()`` on such a node moves to one
+        that has reached the primary's position.
 
         Parameters:
-            replicas: as the argument of the same name. Not empty: what finds nodes may find none by mistake.
-                To have all reads on the primary on purpose, give every node ``weight=0``; they fall back
-                then, as ``fallback`` and ``max_fallback_share`` allow.
+            replicas: like the argument of the same name, but not empty, because discovery may find no nodes
+                by mistake. To send all reads to the primary on purpose, give every node ``weight=0``; they
+                then fall back as ``fallback`` and ``max_fallback_share`` allow.
 
         Raises:
             ConfigurationError: the list is empty or cannot work; nothing was changed.
         """
         self._members.set_replicas(replicas)
 
-    # peewee's members
+    # peewee's methods
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Open the node that the next plain read would use; the primary only if no replica answers.
 
         Raises:
-            OperationalError: already open, or no node answers; then it names each and its reason.
+            OperationalError: the database is already open, or no node answers; it names each and its reason.
             InterfaceError: the database is deferred and was not initialised.
         """
         return bool(self._members.connect(reuse_if_open, self.at_primary))
@@ -104,60 +104,60 @@ class Replicated(peewee.Database):
         self._members.dispose()
 
     def connection(self) -> Any:
-        """The primary's connection of this thread; inside ``readonly()`` that of the scope's node."""
+        """Return this thread's connection to the primary; inside ``readonly()``, to the scope's node."""
         return self._members.connection(self.at_primary)
 
     def cursor(self, named_cursor: object = None) -> Any:
-        """A cursor of the connection that `connection` gives."""
+        """Return a cursor of the connection that `connection` returns."""
         return self._members.cursor(named_cursor, self.at_primary)
 
     def is_connection_usable(self) -> bool:
-        """Whether this thread has connections, and each of them answers."""
+        """Return whether this thread has connections and all of them answer."""
         return bool(self._members.is_connection_usable())
 
     def begin(self, *args: object, **kwargs: object) -> None:
-        """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
+        """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._members.begin(*args, **kwargs)
 
     def commit(self) -> None:
-        """As peewee's; where the primary was never needed there is nothing to commit.
+        """Like peewee's method; does nothing if the primary was not used.
 
         Raises:
-            OutcomeUnknown: the connection was lost after COMMIT had been sent.
-            OperationalError: it was lost before; nothing was committed.
+            OutcomeUnknown: the connection was lost after COMMIT was sent.
+            OperationalError: the connection was lost before COMMIT was sent; nothing was committed.
         """
         self._members.commit()
 
     def rollback(self) -> None:
-        """As peewee's; where the primary was never needed, or is lost, there is nothing to roll back."""
+        """Like peewee's method; does nothing if the primary was not used, or its connection is lost."""
         self._members.rollback()
 
     def push_transaction(self, transaction: object) -> None:
-        """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
+        """Like peewee's method. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._members.push_transaction(transaction)
 
     def pop_transaction(self) -> Any:
-        """As peewee's."""
+        """Like peewee's method."""
         return self._members.pop_transaction()
 
     def execute(self, query: object, **context_options: object) -> Any:
-        """As peewee's; the server's version is known before the SQL is built."""
+        """Like peewee's method; connects first if needed, as building SQL needs the server's version."""
         if self.server_version is None and self.autoconnect and self.is_closed() and not self.deferred:
             self.connect()
         return super().execute(query, **context_options)
 
     def execute_sql(self, sql: str, params: object = None) -> Any:
-        """Run one statement on the node that its kind and the scopes in force call for.
+        """Run one statement on the node that its kind and the scopes in force require.
 
         Parameters:
-            sql: the text.
+            sql: the statement's text.
             params: its parameters.
 
         Raises:
-            ReadOnlyViolation: inside ``readonly()``, for anything but a read; nothing was sent.
+            ReadOnlyViolation: inside ``readonly()``, for anything but a read; nothing was executed.
             NoReplicaAvailable: no replica can serve a read and ``fallback="error"``, or nothing answers.
-            OutcomeUnknown: the primary's connection was lost after a write of its own had been sent.
-            PrimaryReadOnly: the primary does not take writes any more.
+            OutcomeUnknown: the connection to the primary was lost after a write was sent.
+            PrimaryReadOnly: the primary no longer accepts writes.
         """
         return self._members.execute_sql(sql, params, self.at_primary)
 
@@ -166,19 +166,19 @@ class Replicated(peewee.Database):
     def readonly(
         self, *, consistency: Level | None = None, max_lag: float | None = None, snapshot: bool = False
     ) -> Scope[Self]:
-        """A scope, and a decorator, in which all reads go to one replica and nothing can be written.
+        """Return a scope, also a decorator, in which all reads go to one replica and nothing can be written.
 
         Parameters:
-            consistency: a level for this scope, instead of the database's own.
-            max_lag: seconds; the node that is picked was no further behind when it was last probed, which is
-                ``probe_interval`` ago at most. A scope around this one leaves a node that was. Without a
-                prober no lag is known, and the reads go where ``fallback`` says.
-            snapshot: all reads see one consistent snapshot, on a connection of its own, for 60 seconds at
+            consistency: the level for this scope, instead of the database's own.
+            max_lag: the most lag, in seconds, that the node may have had at its last probe, at most
+                ``probe_interval`` ago. If the scope around this one is on a node with more lag, it leaves
+                that node. Without a prober no lag is known, and reads follow ``fallback``.
+            snapshot: all reads see one consistent snapshot, on a separate connection, for 60 seconds at
                 most; if its node fails, reads fail. It belongs to the thread that makes the first read.
 
         Raises on entry:
-            ReadOnlyViolation: a transaction is open and ``readonly_in_transaction="error"``, or a snapshot
-                is asked for.
+            ReadOnlyViolation: a transaction is open, and ``readonly_in_transaction="error"`` or
+                ``snapshot=True``.
         """
         if consistency is not None:
             checked({"consistency": consistency}, ConfigurationError)
@@ -187,32 +187,32 @@ class Replicated(peewee.Database):
         return Scope(self, lambda: self._members.scopes.enter_readonly(consistency, snapshot, max_lag))
 
     def primary(self) -> Scope[Self]:
-        """A scope, and a decorator, in which everything goes to the primary: the way out of readonly()."""
+        """Return a scope, also a decorator, in which everything goes to the primary, even in readonly()."""
         return Scope(self, lambda: self._members.scopes.enter_primary())
 
     def causal_session(self, bookmark: str | None = None) -> Scope[Self]:
-        """A scope, and a decorator, whose reads see at least what it wrote, and never go backwards.
+        """Return a scope, also a decorator, whose reads see at least its writes, and never go backwards.
 
-        It follows the context into tasks and threads that copy it, which a thread's own session does not.
+        The scope extends to tasks and threads that copy the context; a thread's own session does not.
 
         Parameters:
-            bookmark: what `bookmark` gave, in this process or another: reads see at least that too.
+            bookmark: a result of `bookmark`, from this process or another; reads see at least that, too.
 
         Raises on entry:
-            BookmarkError: the bookmark is malformed, of another database, or has expired.
+            BookmarkError: the bookmark is malformed, belongs to another database, or has expired.
         """
         return Scope(self, lambda: self._members.scopes.enter_causal(bookmark))
 
     def bookmark(self) -> str | None:
-        """What this context has written, as a string for `causal_session`; None where that is nothing.
+        """Return this context's position as a string for `causal_session`, or None if it has none.
 
-        Where a statement on the primary reported no position of its own, the primary is asked for it.
+        Asks the primary for its position if a statement there did not report one.
         """
         return self._members.bookmark()
 
     @property
     def on_primary(self) -> Self:
-        """The same database and the same connections, always at its primary. A place, never a permission."""
+        """The same database and connections, always on the primary. It lifts no restriction of a scope."""
         twin: Self | None = vars(self).get("_on_primary")
         if twin is None:
             twin = object.__new__(_at_primary_class(type(self)))
@@ -221,12 +221,12 @@ class Replicated(peewee.Database):
         return twin
 
     def shares_connections_with(self, other: object) -> bool:
-        """Whether `other` is the same database, or its `on_primary`."""
+        """Return whether `other` is the same database, or its `on_primary`."""
         return isinstance(other, Replicated) and other._parts is self._parts
 
     @property
     def Model(self) -> Any:  # peewee's name
-        """As peewee's: a base class for models bound to this database."""
+        """A base class for models bound to this database, as in peewee."""
         if not self.at_primary:
             return super().Model
         if "_primary_model" not in vars(self):
@@ -235,16 +235,16 @@ class Replicated(peewee.Database):
         return self._primary_model
 
     def explain_route(self, sql_or_query: object) -> Route:
-        """The `Route` that a statement would take now; does not send it and advances nothing.
+        """Return the `Route` that a statement would take now; sends no statement, takes no policy's turn.
 
-        After a statement that failed on the primary, its connection is asked what that has left there, which
-        the next statement would do otherwise.
+        After a statement failed on the primary, this asks its connection which session changes remain, as
+        the next statement would.
 
         Parameters:
-            sql_or_query: a text, or a peewee query.
+            sql_or_query: SQL text, or a peewee query.
 
         Raises:
-            ReadOnlyViolation: as executing it would.
+            ReadOnlyViolation: executing the statement would raise it too.
         """
         at_primary = self.at_primary
         if isinstance(sql_or_query, str):
@@ -252,7 +252,7 @@ class Replicated(peewee.Database):
         else:
             sql = self.get_sql_context().sql(sql_or_query).query()[0]
             bound = getattr(sql_or_query, "_database", None)
-            bound = getattr(bound, "obj", bound)  # what a proxy stands for
+            bound = getattr(bound, "obj", bound)  # the database of a proxy
             if self.shares_connections_with(bound):
                 at_primary = at_primary or bool(getattr(bound, "at_primary", False))
         return self._members.explain(sql, at_primary)
@@ -264,20 +264,20 @@ class Replicated(peewee.Database):
 
     @property
     def route_hooks(self) -> list[RouteHook]:
-        """Callables that are given one `RouteEvent` per execution."""
+        """Callables that get one `RouteEvent` per execution."""
         return self._members.route_hooks
 
     @property
     def node_hooks(self) -> list[NodeHook]:
-        """Callables that are given one `NodeEvent` each time a node's state changes.
+        """Callables that get one `NodeEvent` each time a node's state changes.
 
-        They are called by whichever thread has found it out, the prober's too, and should return soon. What
-        one raises is logged.
+        The thread that notices the change calls them, which may be the prober's, so they should return
+        quickly. Their errors are logged.
         """
         return self._parts.cluster.news.hooks
 
     def stats(self) -> dict[str, Any]:
-        """Counters since the database was made, by name, and of each node its state, role and lag."""
+        """Return counters since the database was created, by name, and each node's state, role and lag."""
         return self._parts.cluster.stats()
 
 

@@ -1,7 +1,7 @@
-"""What peewee's members do on a database whose statements are routed.
+"""peewee's methods for a database whose statements are routed.
 
-A database object hands peewee's members on to this. The object of a single node hands them on to
-`PlainDatabase` instead, where they do what peewee has them do.
+The program's database object delegates to `RoutedMembers`. A single node's object delegates to
+`PlainDatabase` instead, which calls peewee's own methods.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ logger = logging.getLogger("peewee.replicas")
 
 
 class RoutedMembers:
-    """The members of one database, over all of its nodes.
+    """The methods of one database, over all of its nodes.
 
     Parameters:
         db: the user's database.
-        plain: the same, as the primary's.
-        assembly: makes its collaborators.
+        plain: the user's database without routing.
+        assembly: creates its collaborators.
 
     Attributes:
-        parts: its collaborators; made by `init`.
-        scopes: makes the frames of its scopes.
-        escapes: tells of statements that escape their transaction; None where they are ignored.
-        route_hooks: callables that are given one `RouteEvent` per execution.
+        parts: its collaborators; created by `init`.
+        scopes: creates the frames of its scopes.
+        escapes: reports statements that escape their transaction; None if they are ignored.
+        route_hooks: callables that get one `RouteEvent` per execution.
     """
 
     parts: Parts
@@ -69,7 +69,7 @@ class RoutedMembers:
     # Arguments and nodes
 
     def init(self, database: object, **kwargs: object) -> None:
-        """As peewee's; takes the routing arguments too. Changes nothing when one of them cannot work."""
+        """Like peewee's method; takes the routing arguments too. Changes nothing if one cannot work."""
         own = {name: kwargs.pop(name) for name in self.db.routing_arguments if name in kwargs}
         if "replicas" in own:
             own["replicas"] = _kept(own["replicas"])
@@ -89,11 +89,11 @@ class RoutedMembers:
         self.escapes = None if action == "ignore" else Escapes(parts.cluster, action)
         parts.cluster.news.database = str(database)
         if before is not None:
-            # Threads go on with what they wrote before, whatever the arguments are now.
+            # Threads must still see their earlier writes, whatever the new arguments are.
             parts.consistency.continue_from(before.consistency)
             parts.cluster.news.hooks = before.cluster.news.hooks
             if before.cluster.prober is not None:
-                # Two probers would look at the same servers, and the old one holds nodes that nobody uses.
+                # Otherwise two probers would probe the same servers, the old one for nodes no longer used.
                 before.cluster.prober.retire()
         track_database(self)
 
@@ -107,7 +107,7 @@ class RoutedMembers:
             if not specs:
                 raise ConfigurationError(
                     "replicas: an empty list would send every read to the primary, which is refused here "
-                    "because what finds nodes may find none by mistake; to do so on purpose, give every "
+                    "because discovery may find no nodes by mistake; to do so on purpose, give every "
                     "node weight=0, or eject() each"
                 )
             self.assembly.change_nodes(specs, cluster)
@@ -117,7 +117,7 @@ class RoutedMembers:
     # Executing
 
     def execute_sql(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
-        """Run one statement where its plan says; this is where every route is decided."""
+        """Decide the route of one statement and run it; every statement passes through here."""
         parts, db = self.parts, self.db
         statement = parts.router.classifier.classify(sql)
         frame = innermost(parts.cluster)
@@ -126,7 +126,7 @@ class RoutedMembers:
             self.escapes.check(state.transactions, sql)
         plan = self._plan(statement, frame, state, at_primary)
         conn = state.conn
-        # What the last statement has left may keep this one on the primary, so that is found out first.
+        # Session changes by the last statement may keep this one on the primary, so find them out first.
         if conn is not None and conn.report_incomplete and (plan.place != WRITER or plan.guard):
             parts.session.settle(conn)
             plan = self._plan(statement, frame, state, at_primary)
@@ -159,8 +159,8 @@ class RoutedMembers:
         if self.route_hooks:
             tell_of_route(self.route_hooks, execution.event(str(db.database), duration, error))
         if db.query_hooks:
-            # Last, because what one of these raises is the caller's, as in peewee. And peewee takes the
-            # difference to its own clock, which a test may have stopped.
+            # Last, because errors of these hooks reach the caller, as in peewee. peewee subtracts the start
+            # from its own clock, which a test may have frozen, so pass a start relative to that clock.
             db._notify_hooks(execution.sql, execution.params, time.perf_counter() - duration, error)
 
     def _plan(self, statement: Statement, frame: Frame | None, state: ThreadState, at_primary: bool) -> Plan:
@@ -168,14 +168,14 @@ class RoutedMembers:
         return self.parts.router.plan(statement, frame, transaction, carried, at_primary)
 
     def explain(self, sql: str, at_primary: bool) -> Route:
-        """The route that a statement would take now; nothing is sent and nothing advances."""
+        """Return the route that a statement would take now; sends no statement, takes no policy's turn."""
         parts = self.parts
         statement = parts.router.classifier.classify(sql)
         frame = innermost(parts.cluster)
         state = self.plain.state
         conn = state.conn
         if conn is not None and conn.report_incomplete and not conn.busy:
-            # What a lost connection has left is nothing; the statement itself will say that it is lost.
+            # A lost connection has left no state; the statement itself will report the loss.
             with contextlib.suppress(PeeweeException):
                 parts.session.settle(conn)
         plan = self._plan(statement, frame, state, at_primary)
@@ -184,7 +184,7 @@ class RoutedMembers:
         return parts.router.route(parts.router.foresee(plan, frame), statement.kind)
 
     def bookmark(self) -> str | None:
-        """What this context has written, as a string; None where that is nothing."""
+        """Return this context's position as a string, or None if it has none."""
         return self.scopes.bookmark_of(self.parts.consistency.session())
 
     # Connections
@@ -209,7 +209,7 @@ class RoutedMembers:
         return True
 
     def _name_all(self, tried: dict[Node, BaseException], exc: PeeweeException) -> None:
-        """Raise an error that names every node, where none can be had."""
+        """Raise an error that names every node, if none can be reached."""
         parts = self.parts
         reasons = parts.diagnosis.reasons(tried, parts.router.reasons(set(tried)))
         if reasons and parts.diagnosis.has_no_connection(exc):
@@ -242,7 +242,7 @@ class RoutedMembers:
         if self.db.in_transaction():
             raise OperationalError("Attempting to close database while transaction is open.")
         was_open = self.plain.is_open
-        # Everything is closed before an error is raised, or a thread would keep what it wanted to give up.
+        # Close everything before raising an error, so that the thread keeps no connection.
         failures = self.parts.replicas.close()
         self.parts.primary.close()
         self.parts.consistency.unit_ended()
@@ -260,18 +260,18 @@ class RoutedMembers:
             database.dispose()
 
     def connection(self, at_primary: bool) -> ServerConnection | None:
-        """The primary's connection of this thread; inside ``readonly()`` that of the scope's node."""
+        """Return this thread's connection to the primary; inside ``readonly()``, to the scope's node."""
         if not self.plain.is_open:
             self.db.connect()
         database = self.scope_node(at_primary)
         return self.parts.primary.get() if database is None else database.conn
 
     def cursor(self, named_cursor: object, at_primary: bool) -> Cursor:
-        """A cursor of the connection that `connection` gives."""
+        """Return a cursor of the connection that `connection` returns."""
         state = self.plain.state
         conn = state.conn
         if conn is not None and conn.executing:
-            return conn.cursor()  # peewee's own method asks for it, which this package has called
+            return conn.cursor()  # called by peewee's own method while this package runs a statement
         check_open(self.plain)
         if self.escapes is not None:
             self.escapes.check(state.transactions, "a cursor")
@@ -282,9 +282,9 @@ class RoutedMembers:
         return self.plain.cursor(named_cursor)
 
     def scope_node(self, at_primary: bool) -> PlainDatabase | None:
-        """The node of the innermost ``readonly()``, for what goes around `execute_sql`; else None.
+        """Return the node of the innermost ``readonly()``, for raw cursors and connections; else None.
 
-        It shows what a read in the scope must see now; what is sent to it later is not held to that.
+        The node shows what a read in the scope must see now; later reads on the cursor are not checked.
         """
         parts = self.parts
         frame = innermost(parts.cluster)
@@ -300,7 +300,7 @@ class RoutedMembers:
         return find_node(Execution(parts, statement, plan, frame, "", None))
 
     def is_connection_usable(self) -> bool:
-        """Whether this thread has connections, and each of them answers."""
+        """Return whether this thread has connections and all of them answer."""
         if not self.plain.is_open:
             return self.plain.is_connection_usable()
         connections = [database.open_conn for database in self.parts.replicas.opened()]
@@ -309,7 +309,7 @@ class RoutedMembers:
         return all(conn.is_alive() for conn in connections)
 
     def after_fork(self) -> None:
-        """In a forked child: leave the parent its connections, and open others when they are needed."""
+        """Abandon the parent's connections without closing them, in a forked child."""
         free(self.db._lock)
         parts = self.parts
         for node in parts.cluster.nodes():
@@ -321,8 +321,8 @@ class RoutedMembers:
         abandon(state.conn)
         if parts.primary.transaction(state):
             logger.warning(
-                "this process was forked inside a transaction, which is the parent's: here statements fail "
-                "until the transaction is left and the database is closed"
+                "this process was forked inside a transaction, which belongs to the parent: here statements "
+                "fail until the program leaves the transaction and closes the database"
             )
         else:
             state.conn = None
@@ -330,7 +330,7 @@ class RoutedMembers:
     # Transactions
 
     def begin(self, *args: object, **kwargs: object) -> None:
-        """As peewee's, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
+        """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._refuse_transaction()
         if self.escapes is not None:
             self.escapes.check(self.plain.state.transactions, "BEGIN")
@@ -338,22 +338,22 @@ class RoutedMembers:
         self.parts.primary.begin(*args, **kwargs)
 
     def commit(self) -> None:
-        """As peewee's; where the primary was never needed there is nothing to commit."""
+        """Like peewee's method; does nothing if the primary was not used."""
         self.parts.primary.commit()
 
     def rollback(self) -> None:
-        """As peewee's; where the primary was never needed, or is lost, there is nothing to roll back."""
+        """Like peewee's method; does nothing if the primary was not used, or its connection is lost."""
         self.parts.primary.rollback()
 
     def push_transaction(self, transaction: object) -> None:
-        """As peewee's. Raises `ReadOnlyViolation` inside ``readonly()``."""
+        """Like peewee's method. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._refuse_transaction()
         self.plain.push_transaction(transaction)
         if self.escapes is not None:
             self.escapes.enter(transaction)
 
     def pop_transaction(self) -> object:
-        """As peewee's."""
+        """Like peewee's method."""
         self.parts.primary.forget_lost_commit()
         transaction = self.plain.pop_transaction()
         if self.escapes is not None:
@@ -364,17 +364,17 @@ class RoutedMembers:
         frame = innermost(self.parts.cluster)
         if frame is not None and frame.place == "readonly":
             self.parts.counters.add("refused")
-            raise ReadOnlyViolation("a transaction cannot start inside readonly(); primary() is the way out")
+            raise ReadOnlyViolation("a transaction cannot start inside readonly(); start it inside primary()")
 
 
 def members_of(database: object) -> RoutedMembers:
-    """The members of a database, for this package's companions; not for programs."""
+    """Return the `RoutedMembers` of a database, for this package's companions; not for programs."""
     members: RoutedMembers = vars(database)["_members"]
     return members
 
 
 def _kept(replicas: object) -> object:
-    """The argument ``replicas`` in a form that can be gone through again."""
+    """Return the argument ``replicas`` in a form that can be iterated again."""
     if isinstance(replicas, Iterable) and not isinstance(replicas, (str, Mapping)):
         return list(replicas)
     return replicas

@@ -1,4 +1,4 @@
-"""Entering a scope: what is checked, and the frame that is then in force."""
+"""Enter a scope: check its arguments, and create its frame."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BOOKMARK_SECONDS = 24 * 3600.0
 
 
 class ScopeEntry:
-    """Makes the frames of one database's scopes.
+    """Creates the frames of one database's scopes.
 
     Parameters:
-        plain: the user's database.
+        plain: the user's database without routing.
         parts: its collaborators.
     """
 
@@ -35,7 +35,7 @@ class ScopeEntry:
     def enter_readonly(
         self, consistency: str | None = None, snapshot: bool = False, max_lag: float | None = None
     ) -> Frame:
-        """Begin a ``readonly()``; the parameters are its own."""
+        """Begin a ``readonly()`` with these parameters."""
         parts = self._parts
         transaction = parts.primary.transaction(self._plain.state)
         if transaction and parts.router.settings.readonly_in_transaction == "error":
@@ -43,7 +43,7 @@ class ScopeEntry:
                 f"readonly() inside a transaction ({transaction}); "
                 'readonly_in_transaction="join" lets its reads stay in the transaction'
             )
-        # A transaction has its own view of the data already, on a connection to the primary.
+        # A transaction already has its own view of the data, on a connection to the primary.
         if transaction and snapshot:
             raise ReadOnlyViolation(f"a snapshot cannot join a transaction ({transaction})")
         if max_lag is not None:
@@ -55,7 +55,7 @@ class ScopeEntry:
         return frame
 
     def _hold_to(self, max_lag: float) -> None:
-        """Before a scope with a bound of its own: know how far replicas are behind, and leave one that is."""
+        """Find out the replicas' lag before a scope with a limit, and leave a node that exceeds it."""
         self._parts.replicas.await_lag()
         pin = pinning(self._parts.cluster)
         if pin is not None:
@@ -68,34 +68,43 @@ class ScopeEntry:
         return Frame(self._parts.cluster, "primary")
 
     def enter_causal(self, bookmark: str | None = None) -> Frame:
-        """Begin a ``causal_session()``, from a bookmark if there is one."""
+        """Begin a ``causal_session()``, from a bookmark if one is given."""
         return self.causal_frame([] if bookmark is None else [self.position_of(bookmark)])
 
     def causal_frame(self, positions: list[Position | None], *, apart: bool = False) -> Frame:
-        """A ``causal_session()`` that begins with `positions`; `apart`: it is a unit of work of its own."""
+        """Return the frame of a ``causal_session()``.
+
+        Parameters:
+            positions: what its reads must see from the start.
+            apart: whether it is a separate unit of work.
+        """
         parts = self._parts
         session = parts.consistency.inner_session(positions, apart=apart)
         return Frame(parts.cluster, "causal", session=session)
 
     def position_of(self, bookmark: str, max_age: float = BOOKMARK_SECONDS) -> Position | None:
-        """The position that a bookmark holds; None: what the primary has when it is read.
+        """Return a bookmark's position; None means the primary's current position.
+
+        Parameters:
+            max_age: seconds after which a bookmark is refused.
 
         Raises:
-            BookmarkError: it is malformed, of another database or kind of server, or older than `max_age`.
+            BookmarkError: the bookmark is malformed, belongs to another database or server dialect, or is
+                older than `max_age`.
         """
         mark = bookmarks.decode(bookmark, Clock.wall(), max_age)
         name, dialect = self._plain.db.database, self._parts.router.dialect
-        # A position of another server could look like one of this, and would mean something else.
+        # Another server's position could look like one of this server and mean something else.
         if mark.history != name:
-            raise BookmarkError(f"the bookmark is of {mark.history!r}, not of {name!r}")
+            raise BookmarkError(f"the bookmark belongs to database {mark.history!r}, not to {name!r}")
         if mark.position is None:
             return None
         kind = "mysql" if isinstance(mark.position, MySQLPosition) else "mariadb"
-        # None: no server was met yet. Of the wrong kind, a position is simply never reached.
+        # None: not connected yet. If the dialect turns out to differ, no node ever reaches the position.
         if dialect not in (None, kind):
-            raise BookmarkError(f"the bookmark is of a {kind} server, and this is {dialect}")
+            raise BookmarkError(f"the bookmark comes from a {kind} server, but this server is {dialect}")
         return mark.position
 
     def bookmark_of(self, session: Session) -> str | None:
-        """What a session must see, as a string; None where that is nothing."""
+        """Return the position that a session must see as a string, or None if it has none."""
         return self._parts.consistency.bookmark(session, str(self._plain.db.database), Clock.wall())

@@ -46,8 +46,8 @@ Pragmas = dict[str, object] | Sequence[tuple[str, object]]
 _MOST_READERS = 100
 _RETRY_PAUSE = 0.01
 
-# What is registered with the database is the readers' too. Attached databases are not: what a reader
-# would open of them could be another file, or nothing, so reads stay on the writer while there are any.
+# Attributes copied to the readers: everything registered with the database. Attached databases are not
+# copied, because a reader could open another file, or none; reads stay on the writer while one is attached.
 _SHARED = (
     "_aggregates",
     "_collations",
@@ -59,7 +59,7 @@ _SHARED = (
 
 
 class FileDatabase(UserDatabase, Protocol):
-    """A database on a file, of this library's class or of a user's own subclass."""
+    """A SQLite database of this library's class, or of a user's own subclass."""
 
     database: str | bytes | os.PathLike[str]
     _timeout: float
@@ -70,26 +70,26 @@ class FileDatabase(UserDatabase, Protocol):
 
 
 class FileState(ThreadState, Protocol):
-    """What is kept for a thread; `file` is where its connections lead to, until all of them are closed."""
+    """A thread's state; `file` is the file of its connections until all of them are closed."""
 
     file: sqlite.File
 
 
 def file_state(db: FileDatabase) -> FileState:
-    """What is kept for this thread."""
+    """Return this thread's state."""
     state: FileState = thread_state(db)  # type: ignore[assignment]  # `_SqlitePrimary.locate` adds the file
     return state
 
 
 def file_connection(database: PlainDatabase) -> sqlite.Connection:
-    """This thread's connection, which is known to be open."""
+    """Return this thread's connection, which must be open."""
     conn = database.conn
-    assert isinstance(conn, sqlite.Connection)  # `check` has let no other in
+    assert isinstance(conn, sqlite.Connection)  # `check` refuses any other
     return conn
 
 
 class _Unopened:
-    """What peewee's registering members see of a database, so that they only note what they are given."""
+    """The database with no open connection, so that peewee's register methods only store their arguments."""
 
     def __init__(self, database: object) -> None:
         self.__dict__ = database.__dict__
@@ -108,7 +108,7 @@ class _SqlitePrimary(PlainDatabase):
     db: FileDatabase
 
     def locate(self) -> sqlite.File:
-        """The file that this thread's connections lead to, until all of them are closed."""
+        """Return the file of this thread's connections, which stays the same until all are closed."""
         state = file_state(self.db)
         db = self.db
         if state.closed or not hasattr(state, "file"):
@@ -142,7 +142,7 @@ class _SqliteNode(NodeDatabase):
         return _open_file(self.db, self.db.database, lambda _db, conn: conn.guard())
 
     def open_connections(self) -> list[sqlite.Connection]:
-        """This thread's connection, if it has one."""
+        """Return this thread's connection, if it has one, in a list."""
         return [] if self.conn is None else [file_connection(self)]
 
 
@@ -164,7 +164,7 @@ def _open_file(
 
 
 def _use_wal(db: FileDatabase, conn: sqlite.Connection) -> None:
-    # Two connections that switch at once refuse each other at once, whatever the timeout.
+    # If two connections switch at the same time, SQLite refuses one immediately, whatever the timeout.
     until = Clock.monotonic() + db._timeout
     while True:
         try:
@@ -180,7 +180,8 @@ def _use_wal(db: FileDatabase, conn: sqlite.Connection) -> None:
 
 def _no_wal(db: FileDatabase, cause: str) -> OperationalError:
     return OperationalError(
-        f"{db.database!s} cannot be put into WAL mode: {cause}; readers beside a writer need it. "
+        f"{db.database!s} cannot be put into WAL mode: {cause}; without it, readers and the writer would "
+        "block each other. "
         "The file must be writable, on a local file system and not in exclusive use"
     )
 
@@ -194,7 +195,7 @@ def _check_factory(label: str, conn: object) -> None:
 
 
 class _SqliteChecks(ConnectionChecks):
-    """What is looked at in each new connection to the file."""
+    """Checks each new connection to the file."""
 
     primary: PrimaryConnection
 
@@ -204,11 +205,11 @@ class _SqliteChecks(ConnectionChecks):
     def take_in(self, name: str, conn: ServerConnection) -> None:
         super().take_in(name, conn)
         if conn.guarded and conn.ask("PRAGMA journal_mode")[0][0] != "wal":
-            self.primary.get()  # switches the file to WAL, which it keeps
+            self.primary.get()  # switches the file to WAL permanently
 
 
 class _Writer(PrimaryConnection):
-    """The writer's connections. The file cannot be lost as a server can."""
+    """The writer's connections. Unlike a server, a file cannot be lost."""
 
     plain: _SqlitePrimary
 
@@ -220,7 +221,7 @@ class _Writer(PrimaryConnection):
         return super().get(begins=begins)
 
     def abandon(self, conn: ServerConnection) -> None:
-        """Close a connection whose transaction did not end; SQLite rolls back with it."""
+        """Close a connection whose transaction did not end, which makes SQLite roll back."""
         self.plain.drop(conn)
 
 
@@ -234,7 +235,7 @@ class _Readers(ReplicaConnections):
         database = super().reach(node, patient=patient)
         conn = file_connection(database)
         if conn.busy:
-            # Rows still being read keep that connection at the state the data had when they were asked for.
+            # While rows are being read, this connection keeps seeing the data as of that query.
             database.state.reset()
             self.open(node, database)
             file_connection(database).set_aside(conn)
@@ -246,12 +247,12 @@ class _Readers(ReplicaConnections):
         super().open(node, database, patient=patient)
 
 
-# What this library sets itself.
+# Without the parameter that this library sets itself.
 _taken = names_taken(sqlite3.connect)
 
 
 class _SqliteAssembly(Assembly):
-    """Makes the readers and the collaborators of one SQLite database."""
+    """Builds the readers and the collaborators of one SQLite database."""
 
     plain: _SqlitePrimary
     node_database = _SqliteNode
@@ -259,7 +260,7 @@ class _SqliteAssembly(Assembly):
     driver_name = "sqlite3"
 
     def known_parameters(self, parameters: Mapping[str, object]) -> frozenset[str] | None:
-        """As the others'; a connection class with a constructor of its own may take any."""
+        """Return the parameters' names; None also if the connection class has its own constructor."""
         factory = parameters.get("factory", sqlite.Connection)
         plainly = getattr(factory, "__init__", None) is sqlite.Connection.__init__
         return super().known_parameters(parameters) if plainly else None
@@ -268,11 +269,11 @@ class _SqliteAssembly(Assembly):
         self, given: Mapping[str, object], parameters: Mapping[str, object]
     ) -> tuple[NodeSpec, ...]:
         if given.get("replicas"):
-            raise ConfigurationError("replicas: SQLite has one file and no replicas; give readers=2 instead")
+            raise ConfigurationError("replicas: SQLite has one file and no replicas; pass readers=2 instead")
         readers = given["readers"]
         if isinstance(readers, bool) or not isinstance(readers, int) or not 0 <= readers <= _MOST_READERS:
             raise ConfigurationError(
-                f"readers={shown(readers)}: wanted is a whole number, 0 to {_MOST_READERS}"
+                f"readers={shown(readers)}: a whole number from 0 to {_MOST_READERS} is wanted"
             )
         return tuple(NodeSpec(f"reader-{number}", 1, {}) for number in range(1, readers + 1))
 
@@ -283,7 +284,7 @@ class _SqliteAssembly(Assembly):
         place = str(self.plain.db.database)
         nodes = [Node(spec, place, self.database_of) for spec in specs]
         for node in nodes:
-            node.lag, node.role = 0.0, "replica"  # it is one file
+            node.lag, node.role = 0.0, "replica"  # all read the same file
         reader = Node(NodeSpec(PRIMARY, 1, {}), place, self.database_of, is_primary=True)
         return Cluster(ReplicaSet(nodes), reader, settings, timed=True)
 
@@ -329,12 +330,12 @@ class _SqliteAssembly(Assembly):
 
 
 class _SqliteMembers(RoutedMembers):
-    """The members of a database on a file."""
+    """The methods of a SQLite database."""
 
     plain: _SqlitePrimary
 
     def note_attached(self) -> None:
-        """Have reads stay on the writer while a database is attached to it."""
+        """Keep reads on the writer while a database is attached."""
         self.parts.session.carried = _carried(self.db)
 
     def connect_file(self) -> sqlite.Connection:
@@ -342,7 +343,7 @@ class _SqliteMembers(RoutedMembers):
         return self.plain.connect_file()
 
     def open_connections(self) -> list[sqlite.Connection]:
-        """Each connection that this thread has open."""
+        """Return all open connections of this thread."""
         opened: list[PlainDatabase] = [*self.parts.replicas.opened()]
         if self.plain.conn is not None:
             opened.insert(0, self.plain)
@@ -352,18 +353,18 @@ class _SqliteMembers(RoutedMembers):
 class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
     """peewee's `SqliteDatabase`, with reads served by read-only connections to the same file.
 
-    SQLite has no replicas: the readers are never behind. They keep long reads and the writer out of each
-    other's way, and let a program that is meant for servers run on a file. The file is put into WAL mode.
+    SQLite has no replicas, so the readers are never behind. With them, long reads and the writer do not block
+    each other, and a program written for servers can run on a file. The file is put into WAL mode.
 
     Parameters:
         database: the file's path, or a ``file:`` URI with ``uri=True``; None to call `init` later.
-        pragmas: as peewee's; those that write to the file are run by the writer alone.
-        regexp_function, rank_functions, lock_type: as peewee's.
-        readers: how many nodes serve reads, 0 to 100; each has one connection per thread.
-        kwargs: the routing arguments of `ReplicatedDatabase` but ``replicas``, peewee's and sqlite3's own.
+        pragmas: as in peewee; those that write to the file run on the writer only.
+        regexp_function, rank_functions, lock_type: as in peewee.
+        readers: the number of nodes that serve reads, 0 to 100; each has one connection per thread.
+        kwargs: `ReplicatedDatabase`'s routing arguments except ``replicas``, and those of peewee and sqlite3.
 
     Raises:
-        ConfigurationError: an argument cannot work; a database in memory, for one, has no file to share.
+        ConfigurationError: an argument cannot work, such as a database in memory, which has no file to share.
     """
 
     routing_arguments = (*OWN_ARGUMENTS, "readers")
@@ -399,15 +400,15 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         pragmas: Pragmas | None = None,
         **kwargs: object,
     ) -> None:
-        """As peewee's; takes the routing arguments too.
+        """Like peewee's method; takes the routing arguments too.
 
         Raises:
-            ConfigurationError: one of them cannot work; nothing was changed.
+            ConfigurationError: an argument cannot work; nothing was changed.
         """
         if database is not None and sqlite.in_memory(database):
             raise ConfigurationError(
                 f"database={shown(database)}: a database in memory belongs to one connection, so readers "
-                "would find it empty; give the path of a file, or use peewee's SqliteDatabase"
+                "would find it empty; pass the path of a file, or use peewee's SqliteDatabase"
             )
         given = self._pragmas if pragmas is None else pragmas
         for name, value in given.items() if isinstance(given, dict) else given or ():
@@ -417,12 +418,12 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         super().init(database, **kwargs)
 
     def set_replicas(self, replicas: object) -> None:
-        """Not for SQLite, whose readers are all the same.
+        """Refuse the call, because SQLite has no replicas.
 
         Raises:
             ConfigurationError: always.
         """
-        raise ConfigurationError("set_replicas(): SQLite has one file and no replicas; give readers= instead")
+        raise ConfigurationError("set_replicas(): SQLite has one file and no replicas; pass readers= instead")
 
     def _connect(self) -> sqlite.Connection:
         return self._members.connect_file()
@@ -430,43 +431,45 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
     def _as_primary(self) -> _SqlitePrimary:
         return _SqlitePrimary(self, self.beneath)
 
-    # peewee's members that reach for the one connection
+    # peewee's methods that use the database's one connection
 
     def _everywhere(self, apply: Callable[[sqlite.Connection], object]) -> None:
-        """Do something to each connection that this thread has open, without opening one."""
+        """Call `apply` with each open connection of this thread; opens none."""
         connections = self._members.open_connections()
         with __exception_wrapper__:
             for conn in connections:
                 apply(conn)
 
     def register_aggregate(self, *args: object, **kwargs: object) -> None:
-        """As peewee's, on each connection of this thread."""
+        """Like peewee's method, for each connection of this thread."""
         SqliteDatabase.register_aggregate(_Unopened(self), *args, **kwargs)
         self._everywhere(self._load_aggregates)
 
     def register_collation(self, *args: object, **kwargs: object) -> None:
-        """As peewee's, on each connection of this thread."""
+        """Like peewee's method, for each connection of this thread."""
         SqliteDatabase.register_collation(_Unopened(self), *args, **kwargs)
         self._everywhere(self._load_collations)
 
     def register_function(self, *args: object, **kwargs: object) -> None:
-        """As peewee's, on each connection of this thread. A function is read from a reader only inside
-        ``readonly()``, or where ``pure_functions`` vouches for it."""
+        """Like peewee's method, for each connection of this thread.
+
+        A reader runs the function only inside ``readonly()``, or if ``pure_functions`` lists it.
+        """
         SqliteDatabase.register_function(_Unopened(self), *args, **kwargs)
         self._everywhere(self._load_functions)
 
     def register_window_function(self, *args: object, **kwargs: object) -> None:
-        """As peewee's, on each connection of this thread."""
+        """Like peewee's method, for each connection of this thread."""
         SqliteDatabase.register_window_function(_Unopened(self), *args, **kwargs)
         self._everywhere(self._load_window_functions)
 
     def load_extension(self, extension: str) -> None:
-        """As peewee's, on each connection of this thread."""
+        """Like peewee's method, for each connection of this thread."""
         SqliteDatabase.load_extension(_Unopened(self), extension)
         self._everywhere(self._load_extensions)
 
     def attach(self, filename: object, name: str) -> bool:
-        """As peewee's. While a database is attached, reads stay on the writer."""
+        """Like peewee's method. While a database is attached, reads stay on the writer."""
         attached = bool(SqliteDatabase.attach(_Unopened(self), filename, name))
         if attached:
             try:
@@ -479,7 +482,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         return attached
 
     def detach(self, name: str) -> bool:
-        """As peewee's; this thread's reads stay on the writer until its connections are closed."""
+        """Like peewee's method; this thread's reads stay on the writer until its connections are closed."""
         if name not in self._attached:
             return False
         if thread_state(self).conn is not None:
@@ -494,7 +497,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
     def pragma(
         self, key: str, value: object = SENTINEL, permanent: bool = False, schema: str | None = None
     ) -> Any:
-        """As peewee's, on the writer. Raises `ConfigurationError` for what would shut the readers out."""
+        """Like peewee's method, on the writer. Raises `ConfigurationError` if it would lock readers out."""
         if value is not SENTINEL:
             _check_pragma(key, value)
         return super().pragma(key, value, permanent, schema)
@@ -519,9 +522,8 @@ def _check_pragma(name: str, value: object) -> None:
     word = str(value).strip("'\"").lower()
     if _bare(name) == "journal_mode" and word != "wal":
         raise ConfigurationError(
-            f"pragmas: journal_mode={shown(value)}: only WAL lets readers work beside a writer; leave it out"
+            f"pragmas: journal_mode={shown(value)}: only WAL lets readers and the writer work at the same "
+            "time; omit it"
         )
     if _bare(name) == "locking_mode" and word != "normal":
-        raise ConfigurationError(
-            f"pragmas: locking_mode={shown(value)} would shut the readers out; leave it out"
-        )
+        raise ConfigurationError(f"pragmas: locking_mode={shown(value)} would shut the readers out; omit it")

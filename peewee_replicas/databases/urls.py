@@ -10,16 +10,16 @@ from playhouse import db_url
 from ..errors import ConfigurationError
 
 _UNREADABLE = (
-    "the URL of the database cannot be read: its port is no number, or its user or password holds one of "
-    "/ ? # @ [ ]; write it quoted, such as %2F for /, and give unquote_password=True to connect()"
+    "the database URL cannot be parsed: its port is not a number, or its user or password contains one of "
+    "/ ? # @ [ ]; percent-encode these, such as %2F for /, and pass unquote_password=True to connect()"
 )
 
 
 def register(schemes: dict[str, type]) -> None:
-    """Make `playhouse.db_url.connect` know our schemes.
+    """Register our URL schemes with `playhouse.db_url`.
 
-    db_url keeps only the last of several query parameters of one name, so the ``replica`` parameters of
-    our schemes (and of no other) are collected into ``replicas``.
+    db_url keeps only the last of several query parameters with the same name, so for our schemes (and no
+    other) the ``replica`` parameters are collected into ``replicas``.
     """
     for scheme, database_class in schemes.items():
         db_url.register_database(database_class, scheme)
@@ -32,14 +32,14 @@ def register(schemes: dict[str, type]) -> None:
     def parseresult_to_dict(parsed: ParseResult, *args: object, **kwargs: object) -> dict[str, object]:
         found: dict[str, object]
         try:
-            # Such a sign within a password would make its beginning the host.
+            # An unquoted # or / in a password would make its first part the host.
             if parsed.scheme in known and parsed.netloc and (parsed.fragment or "@" in parsed.path):
                 raise ValueError
             found = plain(parsed, *args, **kwargs)
         except ValueError:
             if parsed.scheme not in known:
                 raise
-            # Without the URL and without the parser's words: both may hold a password.
+            # Shows neither the URL nor the parser's message, as both may contain a password.
             raise ConfigurationError(_UNREADABLE) from None
         if parsed.scheme in known and "replica" in found:
             del found["replica"]
@@ -49,5 +49,5 @@ def register(schemes: dict[str, type]) -> None:
         return found
 
     known = set(schemes)
-    parseresult_to_dict.replica_schemes = known  # type: ignore[attr-defined]  # told apart by it
+    parseresult_to_dict.replica_schemes = known  # type: ignore[attr-defined]  # marks our wrapper
     db_url.parseresult_to_dict = parseresult_to_dict

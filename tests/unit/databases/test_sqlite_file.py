@@ -217,7 +217,7 @@ def test_readers_is_checked(path: str, readers: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"replicas": [{"host": "x"}]}, "give readers"),
+        ({"replicas": [{"host": "x"}]}, "pass readers"),
         ({"pragmas": {"journal_mode": "delete"}}, "journal_mode='delete'"),
         ({"pragmas": [("main.journal_mode", "memory")]}, "only WAL"),
         ({"pragmas": {"LOCKING_MODE": "exclusive"}}, "shut the readers out"),

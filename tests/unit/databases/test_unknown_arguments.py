@@ -262,7 +262,7 @@ def test_a_subclass_may_take_arguments_out_in_its_constructor_or_init(cls: Any) 
     assert (made.region, made.secret) == ("eu", "a")
     made.init("app", other_secret="b")
     assert made.secret == "b"
-    with pytest.raises(ConfigurationError, match=r"polcy.*'policy'.*before super"):
+    with pytest.raises(ConfigurationError, match=r"polcy.*'policy'.*before it calls super"):
         Own("app", region="eu", polcy="random")
 
 
