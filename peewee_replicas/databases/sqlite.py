@@ -180,8 +180,8 @@ def _use_wal(db: FileDatabase, conn: sqlite.Connection) -> None:
 
 def _no_wal(db: FileDatabase, cause: str) -> OperationalError:
     return OperationalError(
-        f"{db.database!s} cannot be put into WAL mode: {cause}; without it, readers and the writer would "
-        "block each other. "
+        f"{db.database!s} cannot be put into WAL mode: {cause}; readers and the writer would block each "
+        "other without it. "
         "The file must be writable, on a local file system and not in exclusive use"
     )
 
