@@ -133,14 +133,14 @@ def decode(text: str, now: float, max_age: float) -> Bookmark:
     history = _take_history(reader)
     try:
         found = Bookmark(_TAKE[kind](reader, history), history, issued)
-        sound = encode(*found) == text
+        sound = encode(*found) == text  # only the one text that this value has is accepted
     except BookmarkError:
         raise
     except ValueError as error:
         raise BookmarkError(f"not a bookmark: {error}") from error
     if not sound:
         raise BookmarkError("not a bookmark: the text is not as this package writes it")
-    if not abs(now - issued) <= max_age:
+    if not abs(now - issued) <= max_age:  # and not ">", so that a NaN is refused
         when = f"{now - issued:.0f} s old" if now > issued else f"{issued - now:.0f} s in the future"
         raise BookmarkExpired(f"the bookmark is {when}, more than the {max_age:g} s it is good for")
     return found

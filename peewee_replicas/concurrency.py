@@ -94,7 +94,7 @@ class Clock:
 class Local(Protocol):
     """An object whose attributes are separate for each thread or task; they may have any names."""
 
-    # This is the one that `threading.local` declares, and not `__getattr__`.
+    # `threading.local` declares this method, not `__getattr__`.
     def __getattribute__(self, name: str, /) -> Any: ...
     def __setattr__(self, name: str, value: object, /) -> None: ...
 

@@ -19,7 +19,7 @@ from ..servers.error_meanings import (
     remedy,
 )
 from ..servers.wire.connection import NOTHING_SENT
-from ..servers.wire.system_errors import behind
+from ..servers.wire.system_errors import system_failure
 from .failures import ejects
 
 CONNECTING = "_peewee_replicas_connecting"
@@ -52,7 +52,7 @@ def mysql_meaning(exc: BaseException, server: str | None = None) -> Meaning:
         type(exc).__name__,
         exc.args,
         connecting=getattr(cause, CONNECTING, False),
-        behind=behind(exc),
+        cause=system_failure(exc),
         server=server,
     )
 
@@ -85,7 +85,7 @@ class Diagnosis:
 
     def remedy(self, exc: BaseException) -> str:
         """Return a hint for the user; ``""`` if the error's own message is enough."""
-        return remedy(exc.args[0] if exc.args else None, self.meaning(exc), behind(exc))
+        return remedy(exc.args[0] if exc.args else None, self.meaning(exc), system_failure(exc))
 
     def cause(self, exc: BaseException) -> str:
         """Return the error's class and message, with the remedy."""

@@ -109,7 +109,7 @@ def meaning(
     arguments: tuple[object, ...],
     *,
     connecting: bool = False,
-    behind: SystemFailure | None = None,
+    cause: SystemFailure | None = None,
     server: str | None = None,
 ) -> Meaning:
     """Return what an exception of a statement, or of connecting, means.
@@ -118,7 +118,7 @@ def meaning(
         class_name: the DB-API class, such as ``"OperationalError"``.
         arguments: the exception's arguments; the first is the error's number.
         connecting: whether it was raised while connecting; a refused user is then a matter of configuration.
-        behind: the system's error that caused a failure to connect, if any.
+        cause: the system's error that caused a failure to connect, if any.
         server: ``"mariadb"`` or ``"mysql"``, if it is known which one has answered.
     """
     number = arguments[0] if arguments else None
@@ -130,30 +130,30 @@ def meaning(
     if connecting:
         if number in _NOT_LET_IN:
             return "misconfigured"
-        if behind is not None and behind.errno in _SHORTAGES:
+        if cause is not None and cause.errno in _SHORTAGES:
             return "exhausted"
-        if behind is not None and number == 2003:
-            return _failed_to_reach(behind)
+        if cause is not None and number == 2003:
+            return _failed_to_reach(cause)
     if number < 1000 and class_name not in _DRIVERS_CLASSES:
         return "statement"  # an OSError or a KeyError, whose first argument is not the server's number
     return _MEANINGS.get(server, _ANY_SERVER).get(number, "statement")
 
 
-def _failed_to_reach(behind: SystemFailure) -> Meaning:
-    if behind.about != "other" or behind.errno in _NOT_ALLOWED:
+def _failed_to_reach(cause: SystemFailure) -> Meaning:
+    if cause.about != "other" or cause.errno in _NOT_ALLOWED:
         return "misconfigured"
     return "unreachable"
 
 
-def remedy(number: object, found: Meaning, behind: SystemFailure | None = None) -> str:
+def remedy(number: object, found: Meaning, cause: SystemFailure | None = None) -> str:
     """Return advice after a failure to connect; ``""`` if the error's own text is enough.
 
     Parameters:
         number: the error's number.
         found: the meaning of the error.
-        behind: the system's error that caused it, if any.
+        cause: the system's error that caused it, if any.
     """
-    said = behind.errno if behind is not None else None
+    said = cause.errno if cause is not None else None
     if found == "exhausted":
         return f"no fault of the node: {_SHORTAGES.get(said or 0, 'this machine has run out of something')}"
     words = _REMEDIES.get(number, "") if isinstance(number, int) else ""
@@ -163,7 +163,7 @@ def remedy(number: object, found: Meaning, behind: SystemFailure | None = None) 
         words = _CHECK_TLS
         if said in _NOT_ALLOWED:
             words = "this process is not allowed to connect: check the firewall, or the socket's permissions"
-        elif behind is not None and behind.about == "name":
+        elif cause is not None and cause.about == "name":
             words = _REMEDIES[2005]
     return f"configuration: {words or 'check user, password and grants on it'}"
 

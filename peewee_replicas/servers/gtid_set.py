@@ -27,7 +27,7 @@ _TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
 _NUMBERS = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _SINGLE = re.compile(rf"({_UUID_PATTERN}(?::[A-Za-z_][A-Za-z0-9_]{{0,31}})?):{_NUMBERS.pattern}")
 # Sources that were valid, as spelled, with their lower case: checking one costs more than parsing the rest.
-_met: dict[str, str] = {}
+_valid_sources: dict[str, str] = {}
 _SOURCES_KEPT = 64
 _OWNER = re.compile(r"(?:#[0-9]+)+")
 _OWNER_BEFORE_UUID = re.compile(rf"{_OWNER.pattern}(?={_UUID_PATTERN})")
@@ -70,7 +70,7 @@ class MySQLPosition(Position):
     def parse(cls, text: str) -> MySQLPosition:
         """Parse a GTID set such as ``"uuid:1-8:tag:3"``; white space after a comma is allowed."""
         before, _, number = text.rpartition(":")
-        source = _met.get(before)
+        source = _valid_sources.get(before)
         if source is not None and number.isascii() and number.isdigit() and len(number) < 20:
             first = last = int(number)  # the usual case: one write, from a source that was seen before
         else:
@@ -78,9 +78,9 @@ class MySQLPosition(Position):
             if single is None:
                 return cls(_mysql_intervals(text))
             before, low, high = single.groups()
-            if len(_met) >= _SOURCES_KEPT:
-                _met.clear()
-            source = _met[before] = before.lower()
+            if len(_valid_sources) >= _SOURCES_KEPT:
+                _valid_sources.clear()
+            source = _valid_sources[before] = before.lower()
             first, last = int(low), int(high or low)
         if not 0 < first <= last <= MAX_NUMBER:
             _check_interval(first, last)  # raises, with the reason

@@ -238,7 +238,7 @@ class Connection(sqlite3.Connection):
 
 
 if TYPE_CHECKING:
-    _MEETS: type[protocols.Connection] = Connection
+    _IMPLEMENTS: type[protocols.Connection] = Connection
 
 
 class File:

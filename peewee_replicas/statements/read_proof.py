@@ -114,7 +114,7 @@ class Scan:
             self._last = last = token
             self._last_is_dotted = dotted
         if self._undecided not in ("", "@@.") or not self._begun or len(self._inside) != 1:
-            self.findings.note("unknown", "the statement breaks off")
+            self.findings.note("unknown", "the statement is incomplete")
 
     def _begin(self, token: Token) -> None:
         self._begun = True
@@ -304,7 +304,7 @@ class Scan:
             return
         if not name.text.isascii():
             # Servers can treat accented letters as plain ones, and so match the name to a built-in function.
-            self.findings.note("unknown", "the function name … may be folded", name=shown(name))
+            self.findings.note("unknown", "servers may read the function name … as another", name=shown(name))
             return
         why = " (called with a space, by a quoted or a qualified name)" * (upper in self.rules.pure)
         self.findings.note("query", f"…() is not known to be pure{why}", name=name.text)

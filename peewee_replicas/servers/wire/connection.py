@@ -46,8 +46,8 @@ ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 logger = logging.getLogger("peewee.replicas")
 
 # Servers whose reports could not be read; each is logged once.
-_complained: set[tuple[object, ...]] = set()
-_MOST_COMPLAINED = 256
+_servers_logged: set[tuple[object, ...]] = set()
+_MOST_SERVERS_LOGGED = 256
 
 _FULL_PACKET = 0xFFFFFF
 _SERVER_LOST = "Lost connection to MySQL server during query"
@@ -232,11 +232,11 @@ class Connection(SessionState, _Connection):
         if self.busy:
             return  # a logging handler that uses this connection would read its rows as an answer
         complaint, self.complaint = self.complaint, ""
-        if server in _complained:
+        if server in _servers_logged:
             return
-        if len(_complained) >= _MOST_COMPLAINED:
-            _complained.clear()
-        _complained.add(server)
+        if len(_servers_logged) >= _MOST_SERVERS_LOGGED:
+            _servers_logged.clear()
+        _servers_logged.add(server)
         result, self._result = self._result, None  # a logging handler may use this connection
         try:
             logger.warning(
@@ -318,7 +318,7 @@ class Connection(SessionState, _Connection):
             if result is not None and (result.unbuffered_active or result.has_next):
                 self._finish_result(result)
             if self._rfile.unread():
-                self._found_goodbye()
+                self._fail_as_hung_up()
         if command == COMMAND.COM_QUERY:
             self.last_statement = sql
         else:  # neither a ping nor a change of schema reads data
@@ -332,7 +332,7 @@ class Connection(SessionState, _Connection):
         drain(self)
         self._result = None
 
-    def _found_goodbye(self) -> None:
+    def _fail_as_hung_up(self) -> None:
         """Handle an unexpected packet: the server has ended the session and reads nothing more.
 
         Raises:
@@ -732,7 +732,7 @@ class Connection(SessionState, _Connection):
 
 
 if TYPE_CHECKING:
-    _MEETS: type[protocols.ServerConnection] = Connection
+    _IMPLEMENTS: type[protocols.ServerConnection] = Connection
 
 
 class _Error(NamedTuple):

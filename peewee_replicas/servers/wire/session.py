@@ -91,7 +91,7 @@ class SessionState:
     last_statement: str | bytes = ""
     _seen_tails: dict[int, _Tail]
     _tables_locked = False
-    _bereft = _broken = False
+    _lost_state = _lost_transaction = False
     server_status: int
     changes: list[str]
     _result: Unread | None
@@ -99,14 +99,16 @@ class SessionState:
     def begin_anew(self) -> None:
         """Reset everything, because a new session begins."""
         self.transaction = self.session_state = self.suspect_statement = ""
-        self._tables_locked = self.transaction_has_read = self.session_changed = self._bereft = (
-            self._broken
+        self._tables_locked = self.transaction_has_read = self.session_changed = self._lost_state = (
+            self._lost_transaction
         ) = False
         self.server_identity = self.gtid = self.position = self.named_locks = None
 
     def end_session(self) -> None:
         """Record that the session has ended and its state is lost."""
-        self._bereft, self._broken = self.carries_state, self._broken or bool(self.transaction)
+        # Remembered after the end, because no new connection may silently replace such a session.
+        self._lost_state = self.carries_state
+        self._lost_transaction = self._lost_transaction or bool(self.transaction)
         self.transaction = self.session_state = self.suspect_statement = ""
         self._tables_locked = False
         self.changes.clear()
@@ -154,7 +156,7 @@ class SessionState:
             self._seen_tails[len(tail)] = _Tail(tail, b"", locked, None)
             return
         gtid = self.gtid.encode()
-        if gtid and tail.count(gtid) == 1:
+        if gtid and tail.count(gtid) == 1:  # otherwise its place in the tail is ambiguous
             start = tail.index(gtid)
             end = start + len(gtid)
             self._seen_tails[len(tail)] = _Tail(tail[:start], tail[end:], locked, slice(start, end))
@@ -168,7 +170,7 @@ class SessionState:
                     changed = True
                 elif kind == TRACK_TRANSACTION:
                     state, _ = take(payload, 0)
-                    locked = state[7:8] == b"L"
+                    locked = state[7:8] == b"L"  # the last of eight flags: LOCK TABLES is in force
                 elif kind == TRACK_GTIDS:
                     gtid, _ = take(payload, 1)
                 elif kind == TRACK_VARIABLE:
@@ -218,7 +220,7 @@ class SessionState:
     def carries_state(self) -> bool:
         """Whether the session has state that a new one would lack, or had such state when it was lost."""
         return bool(
-            self._bereft
+            self._lost_state
             or self.session_changed
             or self.session_state
             or self.changes
@@ -228,7 +230,7 @@ class SessionState:
     @property
     def replaceable(self) -> bool:
         """Whether a new connection could replace this one without anybody noticing."""
-        return not (self.transaction or self._broken or self.carries_state)
+        return not (self.transaction or self._lost_transaction or self.carries_state)
 
     @property
     def busy(self) -> bool:

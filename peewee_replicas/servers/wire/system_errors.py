@@ -11,7 +11,7 @@ from pymysql.constants import CR
 from ..error_meanings import SystemFailure
 
 
-def behind(exc: BaseException) -> SystemFailure | None:
+def system_failure(exc: BaseException) -> SystemFailure | None:
     """Return the system's error that caused a driver's exception, or None if there is none.
 
     Parameters:

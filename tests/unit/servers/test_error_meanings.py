@@ -16,7 +16,7 @@ import pytest
 
 from peewee_replicas.servers.error_meanings import NO_CONNECTION, SystemFailure, explained, meaning, remedy
 from peewee_replicas.servers.error_table import NOT_LET_IN, TABLE, Meaning, Row, Server
-from peewee_replicas.servers.wire.system_errors import behind as of_the_system
+from peewee_replicas.servers.wire.system_errors import system_failure
 
 
 def test_each_number_has_one_meaning_on_each_server() -> None:
@@ -106,8 +106,8 @@ BEHIND = [
 def test_what_the_system_said_while_connecting_tells_whose_fault_it_is(behind: Any, expected: str) -> None:
     driver = pymysql.err.OperationalError(2003, "refused")
     driver.original_exception = behind
-    said = of_the_system(peewee.OperationalError(driver, *driver.args))
-    found = meaning("OperationalError", (2003, "refused"), connecting=True, behind=said)
+    said = system_failure(peewee.OperationalError(driver, *driver.args))
+    found = meaning("OperationalError", (2003, "refused"), connecting=True, cause=said)
     assert found == expected
     words = remedy(2003, found, said)
     assert words.startswith("no fault of the node: ") == (expected == "exhausted")
