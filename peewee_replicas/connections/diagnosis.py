@@ -29,10 +29,11 @@ _NAMES = {number: name for name, number in vars(ER).items() if isinstance(number
 
 
 def named(exc: BaseException) -> str:
-    """An error as an event tells it: its class, and its number and name where it is a server's.
+    """Return an error as an event reports it: its class, and a server's error number and name.
 
-    A server's own words quote the statement, and a procedure may have it say anything. Of what is neither
-    peewee's nor this library's, such as an error of a converter, only the class is told for the same reason.
+    A server's message quotes the statement, and a procedure can put anything into it, so it is left out. Of
+    errors from neither peewee nor this library, such as a converter's, events show only the class for the
+    same reason.
     """
     if is_servers(exc):
         number = exc.args[0]

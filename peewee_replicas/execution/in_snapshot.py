@@ -16,7 +16,7 @@ from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, star
 def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
     """Run the read in the scope's snapshot; returns the driver's cursor."""
     parts = execution.parts
-    # Begun by the first read, so a scope without reads opens no connection.
+    # The first read begins the snapshot, so a scope without reads opens no connection.
     if snapshot.claim():
         try:
             _begin(execution, snapshot)

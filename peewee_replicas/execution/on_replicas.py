@@ -239,7 +239,7 @@ def _rerun(execution: Execution, replica: Node, exc: Exception, found: Meaning) 
         text = redacted(execution.sql)
         logger.warning("%s refused as a write a statement classified as a read: %s", replica.label, text)
     parts.counters.add("reruns")
-    number = exc.args[0] if is_servers(exc) else type(exc).__name__  # SQLite's have words alone
+    number = exc.args[0] if is_servers(exc) else type(exc).__name__  # SQLite's errors have no number
     execution.reason = f"{replica.name} could not run it ({number}), rerun on the primary"
     try:
         cursor = on_primary(execution)
