@@ -500,12 +500,12 @@ class Connection(SessionState, _Connection):
             raise
         except Exception as exc:
             raise self.malformed(exc) from exc
-        raise self.malformed(MalformedPacket("an error that is none"))
+        raise self.malformed(MalformedPacket("an error packet without an error"))
 
     def malformed(self, exc: Exception) -> err.OperationalError:
         """Close the connection after a malformed answer; return the error to raise."""
         self._force_close()
-        # What a converter says of a value quotes it.
+        # A converter's own message may quote the value.
         why = str(exc) if isinstance(exc, MalformedPacket) else type(exc).__name__
         return err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST} (malformed answer: {why})")
 
