@@ -25,6 +25,8 @@ _PIECE = re.compile(
     r"|(?P<shown>`[^`]*`|[^\W\d][\w$]*|/(?!\*)|-(?!-)|[+*%^&|~!=<>(),.;:?@{}])",
     re.DOTALL,
 )
+# What stands behind the name of a schema or a table; behind a string, a number could.
+_NAMED: Final = re.compile(r"\.(?:[\"`*]|[^\W\d])")
 
 
 def redacted(text: str | bytes, limit: int = LIMIT) -> str:
@@ -49,7 +51,7 @@ def redacted(text: str | bytes, limit: int = LIMIT) -> str:
             gap = True
             continue
         # To some servers, text in double quotes is a string; next to a dot, it is a name to all of them.
-        name = match.lastgroup == "quoted" and (shown.endswith(".") or source[at : at + 1] == ".")
+        name = match.lastgroup == "quoted" and (shown.endswith(".") or _NAMED.match(source, at))
         if match.lastgroup == "value" or (match.lastgroup == "quoted" and not name):
             part = "" if shown.endswith("?") and not gap else "?"  # 'it''s' is one value
         shown += " " + part if gap and shown else part

@@ -262,3 +262,8 @@ def test_what_a_refusal_shows(text: str, shown: str) -> None:
             run(text)
         assert str(caught.value).endswith(shown)
         assert SECRET not in str(caught.value)
+
+
+def test_a_string_before_a_number_is_no_name() -> None:
+    assert redacted('CALL p("secret".5)') == "CALL p(?.?)"
+    assert redacted('SELECT "t1"."id", "t1".*, "t1".n') == 'SELECT "t1"."id", "t1".*, "t1".n'
