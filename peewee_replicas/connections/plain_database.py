@@ -159,6 +159,15 @@ class PlainDatabase:
         """Call peewee's method."""
         return self.beneath.pop_transaction(self.db)
 
+    def transaction_not_entered(self, transaction: object) -> None:
+        """As of `RoutedMembers`; a node has no transactions of the user's."""
+
+    def transaction_not_left(self, depth: int) -> None:
+        """The same."""
+
+    def transaction_not_ended(self) -> None:
+        """The same."""
+
     def init(self, database: object, **kwargs: object) -> None:
         """Call peewee's method."""
         self.beneath.init(self.db, database, **kwargs)

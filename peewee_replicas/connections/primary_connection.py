@@ -179,16 +179,21 @@ class PrimaryConnection:
 
     def begin(self, *args: object, **kwargs: object) -> None:
         """Begin a transaction, as peewee does."""
-        self.forget_lost_commit()
-        conn = self.get(begins=True)
-        conn.executing = "transaction"
         try:
-            self.send_begin(conn, *args, **kwargs)
-        except PeeweeException as exc:
-            self.explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
+            self.forget_lost_commit()
+            conn = self.get(begins=True)
+            conn.executing = "transaction"
+            try:
+                self.send_begin(conn, *args, **kwargs)
+            except PeeweeException as exc:
+                self.explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
+                raise
+            finally:
+                conn.executing = ""
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                self.break_off()
             raise
-        finally:
-            conn.executing = ""
 
     def send_begin(self, conn: ServerConnection, *args: object, **kwargs: object) -> None:
         """Send the statement that begins a transaction."""
@@ -238,6 +243,26 @@ class PrimaryConnection:
         except PeeweeException as exc:
             self.remember_lost_commit(exc)
         self.drop()
+
+    def interrupted(self) -> None:
+        """A statement was broken off, wherever it was."""
+        conn = self.plain.conn
+        if conn is not None:
+            conn.interrupted()
+
+    def break_off(self) -> None:
+        """An interrupt came as a transaction began, or before it ended: let the server roll it back."""
+        state = self.plain.state
+        conn = state.conn
+        if conn is None or state.transactions:
+            return  # another block is open on it, which peewee will leave in order
+        conn.interrupted()
+        if conn.transaction or conn.dropped():
+            carries_state = conn.carries_state
+            self.abandon(conn)
+            self.consistency.abandoned()
+            if not carries_state:
+                self.drop()
 
     def abandon(self, conn: ServerConnection) -> None:
         """Close a connection in the middle of a statement."""

@@ -20,10 +20,10 @@ class Progress:
         stalled: the position it had reached when a wait on it timed out, or None.
         retry_at: on a monotonic clock, when it may be asked again after that timeout.
         late_until: on a monotonic clock, until when other nodes are preferred after a long wait on it.
-        waiting: the number of threads waiting on it now.
+        waiters: the executions waiting on it now; a set, for the reason given in `Node.start`.
     """
 
-    __slots__ = ("_shown", "late_until", "lock", "reached", "retry_at", "server", "stalled", "waiting")
+    __slots__ = ("_shown", "late_until", "lock", "reached", "retry_at", "server", "stalled", "waiters")
 
     def __init__(self) -> None:
         self.lock = new_lock()
@@ -32,8 +32,13 @@ class Progress:
         self.stalled: Position | None = None
         self.retry_at = 0.0
         self.late_until = 0.0
-        self.waiting = 0
+        self.waiters: set[object] = set()
         self._shown: tuple[Position | None, str | None] = (None, None)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait on it now."""
+        return len(self.waiters)
 
     def covers(self, position: Position, server: str | None) -> bool:
         """Return whether the node, if it still is `server`, is known to have reached `position`."""

@@ -126,19 +126,40 @@ class Replicated(peewee.Database):
             OutcomeUnknown: the connection was lost after COMMIT was sent.
             OperationalError: the connection was lost before COMMIT was sent; nothing was committed.
         """
-        self._members.commit()
+        try:
+            self._members.commit()
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                self._members.transaction_not_ended()
+            raise
 
     def rollback(self) -> None:
         """Like peewee's method; does nothing if the primary was not used, or its connection is lost."""
-        self._members.rollback()
+        try:
+            self._members.rollback()
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                self._members.transaction_not_ended()
+            raise
 
     def push_transaction(self, transaction: object) -> None:
         """Like peewee's method. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        self._members.push_transaction(transaction)
+        try:
+            self._members.push_transaction(transaction)
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                self._members.transaction_not_entered(transaction)
+            raise
 
     def pop_transaction(self) -> Any:
         """Like peewee's method."""
-        return self._members.pop_transaction()
+        depth = self.transaction_depth()
+        try:
+            return self._members.pop_transaction()
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                self._members.transaction_not_left(depth)
+            raise
 
     def execute(self, query: object, **context_options: object) -> Any:
         """Like peewee's method; connects first if needed, as building SQL needs the server's version."""

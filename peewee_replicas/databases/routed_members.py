@@ -354,11 +354,34 @@ class RoutedMembers:
 
     def pop_transaction(self) -> object:
         """Like peewee's method."""
-        self.parts.primary.forget_lost_commit()
         transaction = self.plain.pop_transaction()
+        self.parts.primary.forget_lost_commit()
         if self.escapes is not None:
             self.escapes.leave(transaction)
         return transaction
+
+    def transaction_not_entered(self, transaction: object) -> None:
+        """An interrupt came while a transaction was pushed: its block will be neither run nor left."""
+        stack = self.plain.state.transactions
+        if stack and stack[-1] is transaction:
+            self.pop_transaction()
+        self.parts.primary.break_off()
+
+    def transaction_not_left(self, depth: int) -> None:
+        """An interrupt came while a transaction was popped: it will be neither committed nor rolled back.
+
+        Parameters:
+            depth: how many there were before.
+        """
+        if depth and len(self.plain.state.transactions) == depth:
+            self.pop_transaction()
+        self.transaction_not_ended()
+
+    def transaction_not_ended(self) -> None:
+        """An interrupt came while a transaction was committed or rolled back."""
+        if not self.plain.state.transactions:
+            self.parts.primary.break_off()
+            self.db._clear_commit_callbacks()
 
     def _refuse_transaction(self) -> None:
         frame = innermost(self.parts.cluster)

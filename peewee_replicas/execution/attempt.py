@@ -57,16 +57,17 @@ def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
     # An error does not report what the statement had changed by then. A proven read changes nothing.
     if conn.guarded:
         conn.suspect_statement = "" if execution.statement.kind == "read" else execution.sql
-    # Counted before sending, so that other threads' policies see the node as busy.
-    started = node.start()
-    conn.executing, failed = execution.statement.kind, True
+    started, failed = 0.0, True
     try:
+        # Counted before sending, so that other threads' policies see the node as busy.
+        started = node.start(execution)
+        conn.executing = execution.statement.kind
         cursor = database.send(execution.sql, execution.params)
         failed = False
         return cursor
     finally:
         conn.executing = ""
-        node.finish(started, failed=failed)
+        node.finish(execution, started, failed=failed)
 
 
 def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase, catch_up: CatchUp) -> Cursor:
@@ -83,9 +84,8 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
         raise Behind("has applied nothing since the last wait for it")
     execution.parts.counters.add("waits")
     progress: Progress = node.progress
-    with progress.lock:
-        progress.waiting += 1
     try:
+        progress.waiters.add(execution)
         if _may_go_together(execution, database, conn, progress):
             return _send_together(execution, node, database, catch_up, query)
         if not catch_up.learn(
@@ -94,8 +94,7 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
             raise behind(execution)
         return attempt(execution, node, database)
     finally:
-        with progress.lock:
-            progress.waiting -= 1
+        progress.waiters.discard(execution)
 
 
 def _may_go_together(

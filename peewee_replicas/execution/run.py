@@ -12,23 +12,36 @@ from .on_replicas import read
 
 def run(execution: Execution) -> Cursor:
     """Send the statement where its plan says; returns the driver's cursor."""
-    plan = execution.plan
-    if plan.place == REPLICA:
-        return read(execution)
-    if plan.observed:
-        # The policy takes a real turn, so the observed shares are those that reads would have.
-        replica = execution.parts.router.choice.choose()
-        execution.observed = replica.name if replica is not None else None
-        execution.parts.counters.add("observed")
-    return on_reader(execution) if plan.place == READER else on_writer(execution)
+    try:
+        plan = execution.plan
+        if plan.place == REPLICA:
+            return read(execution)
+        if plan.observed:
+            # The policy takes a real turn, so the observed shares are those that reads would have.
+            replica = execution.parts.router.choice.choose()
+            execution.observed = replica.name if replica is not None else None
+            execution.parts.counters.add("observed")
+        return on_reader(execution) if plan.place == READER else on_writer(execution)
+    except BaseException as exc:
+        if not isinstance(exc, Exception):
+            _broken_off(execution)
+        raise
+
+
+def _broken_off(execution: Execution) -> None:
+    """Undo what an interrupt, which may arrive between any two steps, has left of an execution."""
+    parts = execution.parts
+    for node in parts.cluster.nodes():
+        node.finish(execution)
+        node.progress.waiters.discard(execution)
+    parts.primary.interrupted()
+    for database in parts.replicas.opened():
+        database.open_conn.interrupted()
 
 
 def find_node(execution: Execution) -> PlainDatabase:
     """Return the database of the node where a read would run now, connected; the read is not sent."""
     execution.sends = False
-    if execution.plan.place == REPLICA:
-        read(execution)
-    else:
-        on_reader(execution)
-    assert execution.found is not None  # both branches set it or raise
+    run(execution)
+    assert execution.found is not None  # every way sets it or raises
     return execution.found

@@ -53,7 +53,7 @@ class Node:
         self.current_weight = float(spec.weight)
         self.overrides = spec.overrides
         self.is_primary = is_primary
-        self.in_flight = 0
+        self._in_flight: set[object] = set()
         self.breaker = Breaker(random.random, here.current)
         self.backoff = Backoff(random.random)
         self.unready = False
@@ -135,7 +135,8 @@ class Node:
         """Forget the parent's connections and threads, in a forked child."""
         self._database = None
         self._opened = Registry()
-        self.in_flight = self.progress.waiting = 0
+        self._in_flight.clear()
+        self.progress.waiters.clear()
         self.breaker.forget_try()
 
     @property
@@ -165,24 +166,36 @@ class Node:
         """
         return self._latency.at(Clock.monotonic())
 
-    def start(self) -> float:
-        """Count one read as sent; return the value to pass to `finish`."""
+    @property
+    def in_flight(self) -> int:
+        """Return the number of reads that were sent and are not finished."""
+        return len(self._in_flight)
+
+    def start(self, read: object) -> float:
+        """Record one read as sent; return the value to pass to `finish`.
+
+        Parameters:
+            read: stands for it, and is not shared with any other read at work.
+        """
+        # A set instead of a number, because removing from it twice is harmless: an interrupt may come between
+        # any two steps, and after one the read is removed once more.
+        self._in_flight.add(read)
         with self._lock:
-            self.in_flight += 1
             self.reads += 1
         return Clock.monotonic() if self.timed else 0.0
 
-    def finish(self, started: float = 0.0, *, failed: bool = False) -> None:
-        """Count one read as finished.
+    def finish(self, read: object, started: float = 0.0, *, failed: bool = False) -> None:
+        """Record one read as finished, unless it is already.
 
         Parameters:
+            read: the same as for `start`.
             started: the value that `start` returned.
             failed: whether the read failed.
         """
-        now = Clock.monotonic() if started else 0.0
-        with self._lock:
-            self.in_flight -= 1
-            if started:
+        self._in_flight.discard(read)
+        if started:
+            now = Clock.monotonic()
+            with self._lock:
                 add = self._latency.add_failure if failed else self._latency.add
                 add(now - started, now)
 

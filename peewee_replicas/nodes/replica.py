@@ -16,7 +16,9 @@ class Shown(Protocol):
     role: str | None
     lag: float | None
     position: str | None
-    in_flight: int
+
+    @property
+    def in_flight(self) -> int: ...
 
     @property
     def label(self) -> str: ...

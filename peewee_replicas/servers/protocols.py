@@ -249,6 +249,9 @@ class Connection(Protocol):
     def run_setting_when_idle(self, sql: str) -> None:
         """Run a setting like `run_setting`, or, if rows are unread, before the next statement."""
 
+    def interrupted(self) -> None:
+        """What its owner or the library itself ran on it was broken off, wherever it was."""
+
     def dropped(self) -> bool:
         """Return whether the connection is known to be no longer usable; costs no round trip."""
 

@@ -132,6 +132,11 @@ class Connection(sqlite3.Connection):
         self._closed = False
         super().__init__(*args, **kwargs)
 
+    def interrupted(self) -> None:
+        """What its owner ran on it was broken off, wherever it was."""
+        self.executing = ""
+        self.effect_known = False
+
     def cursor(self, factory: Callable[[Connection], sqlite3.Cursor] = Cursor) -> sqlite3.Cursor:
         """Return a cursor like sqlite3, by default one of our own class."""
         return super().cursor(factory)

@@ -204,6 +204,7 @@ class Result(MySQLResult):
     fields: list[FieldDescriptorPacket]
     description: tuple[Row, ...]
     rows: tuple[Row, ...] | None
+    unbuffered_active = False  # until the driver's constructor has run, which an interrupt may end
     _at_first_row = False
     _was_old_eof = False
 

@@ -104,6 +104,11 @@ class SessionState:
         ) = False
         self.server_identity = self.gtid = self.position = self.named_locks = None
 
+    def interrupted(self) -> None:
+        """What its owner or the library itself ran on it was broken off, wherever it was."""
+        self.executing = ""
+        self.internal = self.effect_known = False
+
     def end_session(self) -> None:
         """Record that the session has ended and its state is lost."""
         # Remembered after the end, because no new connection may silently replace such a session.
@@ -252,7 +257,12 @@ def _may_leave(failed: str | bytes) -> bool:
     return bool(failed) and first_word(failed) not in _LEAVES_NOTHING
 
 
-_LEAVES_NOTHING = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE"})
+_LEAVES_NOTHING = frozenset(
+    {
+        "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "START", "COMMIT", "ROLLBACK",
+        "SAVEPOINT", "RELEASE",
+    }
+)  # fmt: skip
 
 
 def goes_unreported(sql: str | bytes) -> bool:

@@ -156,9 +156,9 @@ def test_one_that_was_seen_to_move_is_waited_for(clock: Any) -> None:
 
 def test_no_more_than_so_many_wait(clock: Any) -> None:
     node = replica()
-    node.progress.waiting = catch_up.WAITERS
+    node.progress.waiters.update(range(catch_up.WAITERS))
     assert CatchUp(gtid("0-1-5"), 1.0).query(node, connection()) == ""
-    node.progress.waiting -= 1
+    node.progress.waiters.pop()
     assert CatchUp(gtid("0-1-5"), 1.0).query(node, connection())
 
 

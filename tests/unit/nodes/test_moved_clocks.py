@@ -184,11 +184,11 @@ def test_a_node_that_came_back_meanwhile_warms_up(moved: Moved) -> None:
 def test_latencies_are_real(database: Any, moved: Moved) -> None:
     node = database._parts.cluster.replicas.all[0]
     node.timed = True
-    for _ in range(10):
-        started = node.start()
+    for read in range(10):
+        started = node.start(read)
         with moved():
             rest(0.002)
-            node.finish(started)
+            node.finish(read, started)
     assert 0.002 <= node.latency < 1
 
 
