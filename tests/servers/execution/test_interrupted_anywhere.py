@@ -23,7 +23,12 @@ from support.interrupts import Interrupt, Steps, comes_from
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.scopes.frames import here
 
-pytestmark = pytest.mark.once
+pytestmark = [
+    pytest.mark.once,
+    # What an interrupt takes out of the hands of a close() is closed by the collector, which warns of it.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 EVERY_STEP = os.environ.get("PEEWEE_REPLICAS_EVERY_STEP") == "1"
 SAMPLE = 40
