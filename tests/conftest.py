@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.clusters import SERVERS, own_cluster
 from support.clusters.lagging import MODELS, clear, frozen, held_back
 from support.clusters.repaired import repaired, stop_all
@@ -17,6 +18,10 @@ from support.forms.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
 
 from peewee_replicas.consistency import process_history
 from peewee_replicas.testing import LocalCluster
+
+# A machine under load must not fail a property that holds.
+settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded")
 
 __all__ = ["pytest_pyfunc_call", "pytest_runtest_protocol"]
 
