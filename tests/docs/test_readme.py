@@ -85,15 +85,15 @@ def close(namespace: dict[str, Any]) -> None:
 @pytest.fixture
 def named_hosts(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> LocalCluster:
     """The names that the pages use lead to the cluster, which is empty."""
-    connect: Callable[..., socket.socket] = socket.create_connection
+    look_up: Callable[..., Any] = socket.getaddrinfo
 
-    def connect_by_name(address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
-        if address[0] in HOSTS:
-            node = cluster.node(HOSTS[address[0]])
-            address = (node.host, node.port)
-        return connect(address, *args, **kwargs)
+    def look_up_by_name(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host in HOSTS:
+            node = cluster.node(HOSTS[host])
+            host, port = node.host, node.port
+        return look_up(host, port, *args, **kwargs)
 
-    monkeypatch.setattr(socket, "create_connection", connect_by_name)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_by_name)
     open_connection: Any = asyncio.BaseEventLoop.create_connection
 
     async def open_by_name(loop: Any, factory: Any, host: Any = None, port: Any = None, **kwargs: Any) -> Any:

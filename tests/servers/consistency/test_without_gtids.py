@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from support.clusters import SERVERS, own_cluster
-from support.clusters.lagging import MODELS, Slot, bound, n_of, watched
+from support.clusters.lagging import MODELS, Slot, as_in_another_process, bound, n_of, watched
+from support.forms import threads_only
 from support.forms.threads import in_thread
 from support.waiting import until
 
@@ -65,13 +67,22 @@ def test_without_gtids_reads_stay_on_the_primary_for_a_while(
         assert len(said) == 1
 
 
-def test_without_gtids_other_threads_are_as_they_were(without: Any) -> None:
-    with bound(without, replicas=without.stale, sticky_seconds=60.0) as db:
+@threads_only("a task is a unit of work of its own; `tests/servers/aio/test_programs.py` has that")
+@pytest.mark.parametrize(("level", "seen"), [("session", 1), ("process", 2)])
+def test_without_gtids_another_thread_sees_a_write_from_its_next_unit_of_work_on(
+    without: Any, level: str, seen: int
+) -> None:
+    with (
+        as_in_another_process(),
+        bound(without, replicas=without.stale, sticky_seconds=60.0, consistency=level) as db,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert pool.submit(n_of).result() == 1  # its unit of work begins
         Slot.update(n=2).execute()
         assert n_of() == 2
-        assert in_thread(lambda: (n_of(), db.close())[0]) == 1
-    with bound(without, replicas=without.stale, sticky_seconds=60.0, consistency="process") as db:
-        Slot.update(n=2).execute()
+        assert pool.submit(n_of).result() == seen
+        pool.submit(db.close).result()
+        assert pool.submit(lambda: (n_of(), db.close())[0]).result() == 2
         assert in_thread(lambda: (n_of(), db.close())[0]) == 2
 
 
