@@ -83,7 +83,7 @@ class PrimaryPositions:
         """Return the answer's first row, and the dialect that reads it."""
         self._cluster.counters.add("asked")
         conn = self._connection()
-        # A hung primary must cost no more than an unreachable one, and only once.
+        # A hung primary costs the time limit of connecting, once. While it is known to be down it costs less.
         seconds = AWAY_SECONDS if self._cluster.reader.breaker.open else conn.connect_timeout
         try:
             return first_row(conn, getattr(conn.dialect, question), seconds), conn.dialect

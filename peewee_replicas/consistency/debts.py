@@ -11,7 +11,8 @@ from ..statements.tokens import QuotingMode, first_word, lex
 # functions that they call run inside that transaction.
 _ONE_COMMIT = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 _ENDS = frozenset({"COMMIT", "ROLLBACK"})
-# Statements that read what others wrote. They commit only their own transaction.
+# Reads may show what others have committed, and so leave a debt. Inside a transaction they cannot commit it,
+# so the debt is counted at its end.
 _READS = frozenset({"SELECT", "WITH", "TABLE", "VALUES", "SHOW", "DESCRIBE", "DESC", "EXPLAIN"})
 # Statements that neither read nor change data that a replica has to show.
 _SILENT = frozenset({"SAVEPOINT", "RELEASE", "USE", "LOCK", "UNLOCK", "DEALLOCATE"})

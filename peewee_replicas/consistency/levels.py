@@ -403,7 +403,10 @@ class Consistency:
             self._pay([session])
 
     def _pay(self, owing: list[Session]) -> None:
-        """Ask once for what several sessions owe. If the primary is unreachable, reads go on without it."""
+        """Ask the primary once for its position, for all sessions that must see it.
+
+        If the primary is unreachable, reads go on without the position, and the sessions still owe it.
+        """
         if not self.primary.may_ask():
             return  # another caller is finding out whether it is back
         debts = [

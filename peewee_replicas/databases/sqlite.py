@@ -122,7 +122,7 @@ class _SqlitePrimary(PlainDatabase):
 
 
 class _SqliteNode(NodeDatabase):
-    """A reader."""
+    """A node that reads from the database file."""
 
     db: FileDatabase
 

@@ -99,7 +99,7 @@ def assess(found: Evidence, max_lag: float | None) -> Fitness:
 def _role(found: Evidence) -> tuple[NodeRole, str]:
     """Return the node's role, and why it is no replica of the primary now, or ``""``."""
     told, relation = found.told, found.upstream.relation
-    # In such a cluster every member gets all writes, so sources and positions do not show its role.
+    # In a Galera cluster every member gets all writes, so sources and positions do not show its role.
     if told.member:
         return "member", ""
     if told.channels is None:

@@ -36,7 +36,7 @@ class Owner(Protocol):
 
     @property
     def units(self) -> Units | None:
-        """The units of work, if each keeps to one node; else None."""
+        """Keeps track of units of work if each stays on one node; None if the policy picks for each read."""
 
 
 class Frame:
