@@ -30,6 +30,11 @@ def shared_context(settings: object, make: Callable[[object], ssl.SSLContext]) -
         return _contexts[key]
 
 
+if hasattr(os, "register_at_fork"):
+    # A thread of the parent may have been inside OpenSSL, where a context has locks of its own.
+    os.register_at_fork(after_in_child=_contexts.clear)
+
+
 def _changed_at(value: object) -> float:
     if isinstance(value, (str, os.PathLike)) and os.path.exists(value):
         return os.stat(value).st_mtime

@@ -155,8 +155,10 @@ class SocketTransport:
             raise ssl.SSLError("the server sent more than its greeting before TLS began")
         if self._deadline is not None:
             self._sock.settimeout(self._left())
-        self._sock = context.wrap_socket(self._sock, server_hostname=server_hostname)
-        self._pending = self._sock.pending
+        sock = context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+        # Before the handshake, so that `shutdown` from another thread wakes one that hangs in it.
+        self._sock, self._pending = sock, sock.pending
+        sock.do_handshake()
 
     def makefile(self, _mode: str) -> SocketTransport:
         """Return this object, which PyMySQL also uses as the file."""

@@ -81,7 +81,7 @@ def test_a_statement_that_escapes_runs_outside_the_transaction(cluster: Any, act
         with pytest.raises(ZeroDivisionError), db.atomic():
             Escapee.create(name="rolled back")
             if action == "warn":
-                with pytest.warns(TransactionEscapeWarning, match=r"INSERT.* is no part") as told:
+                with pytest.warns(TransactionEscapeWarning, match=r"INSERT.* is not part") as told:
                     in_copied_context(db, create)
                 assert {warning.filename for warning in told} == {__file__}
             else:
