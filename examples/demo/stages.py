@@ -189,11 +189,16 @@ class Demo:
                 pass
             primary, *others = finish(load.reads).values()
             reads = [node.reads for node in others]
-            even = max(reads) - min(reads) <= 1
+            even = max(reads) - min(reads) <= THREADS
+            # Each thread's work begins with what the program has written, so with its first read on a replica
+            # goes the question whether that replica has it. Servers count the question as a read, too.
+            questions = sum(reads) - asked
+            few = 0 <= questions <= THREADS * len(others)
             self.screen.check(
-                not load.failures and not primary.reads and sum(reads) == load.reads == asked and even,
+                not load.failures and not primary.reads and load.reads == asked and few and even,
                 f"{asked} reads from {THREADS} threads: {primary.reads} on the primary, "
-                f"{' + '.join(map(str, reads))} on the others; {describe_failures(load.failures)}",
+                f"{' + '.join(map(str, reads))} on the others, {questions} of them the library's questions; "
+                f"{describe_failures(load.failures)}",
             )
 
     def show_readonly(self) -> None:

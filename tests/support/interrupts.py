@@ -42,6 +42,8 @@ def _ends_of_with(code: CodeType) -> frozenset[int]:
         ends = calls and all(one.opname == "LOAD_CONST" and one.argval is None for one in nones)
         if ends or step.opname == "POP_BLOCK":  # that one stands before the call in Python 3.10
             found.add(step.offset)
+            if place and steps[place - 1].opname in ("SWAP", "ROT_TWO"):  # below the value of a `return`
+                found.add(steps[place - 1].offset)
     return frozenset(found)
 
 

@@ -64,7 +64,9 @@ def test_it_runs_on_real_servers_and_its_table_holds(server: str) -> None:
     asked = rows["asked"]
     assert rows["primary"] == [41, 0, 0, asked[2], 0, 0]
     for node in ("replica-1", "replica-2", "replica-3"):
-        assert rows[node][:2] == [0, asked[0] // 3]
+        assert rows[node][0] == 0
+        # Each of the four threads asks once whether a replica has what was written before.
+        assert asked[0] // 3 <= rows[node][1] <= asked[0] // 3 + 4
         assert rows[node][4] > 0
         assert rows[node][5] > 0
     in_scope = [rows[node][2] for node in ("replica-1", "replica-2", "replica-3")]
