@@ -53,6 +53,8 @@ _FULL_PACKET = 0xFFFFFF
 _SERVER_LOST = "Lost connection to MySQL server during query"
 _LARGE = 1 << 20  # the length in bytes from which it is worth asking the server for its limit
 _LAST_WORDS_SECONDS = 0.05  # an error sent before the server hung up has already arrived, or will not come
+_NO_WORDS = 3  # bytes of an error packet before its SQLSTATE and its words
+_ANY_STATE = b"#HY000"
 _LONGEST_WORDS = 1 << 12
 
 
@@ -493,8 +495,13 @@ class Connection(SessionState, _Connection):
             self._force_close()  # as the server does
             raise self._too_large(self.last_statement, "nothing was executed")
         try:
-            if not payload[4:9].isascii():
-                payload = payload[:3] + payload[9:]  # PyMySQL cannot decode this SQLSTATE: leave it out
+            if len(payload) <= _NO_WORDS:
+                raise MalformedPacket("an error packet without words")
+            # Releases of PyMySQL differ in how they read an error whose SQLSTATE is missing or no text.
+            if payload[3:4] != b"#":
+                payload = payload[:3] + _ANY_STATE + payload[3:]
+            elif not payload[4:9].isascii():
+                payload = payload[:3] + _ANY_STATE + payload[9:]
             err.raise_mysql_exception(payload)
         except err.MySQLError:
             raise

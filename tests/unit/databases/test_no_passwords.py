@@ -8,10 +8,12 @@ which `ConfigurationError` is raised. What servers say is in `tests/servers/exec
 
 from __future__ import annotations
 
+import inspect
 import logging
 import traceback
 from typing import Any
 
+import pymysql
 import pytest
 from peewee import IntegrityError, MySQLDatabase, OperationalError
 from playhouse import db_url
@@ -34,13 +36,16 @@ from peewee_replicas.servers.error_meanings import in_words
 MARKER = "hunter2"
 CLASSES = [ReplicatedDatabase, PooledReplicatedDatabase, AsyncReplicatedDatabase]
 
+# Older releases of PyMySQL have no such parameter.
+KEY_PASSWORD = "ssl_key_password" in inspect.signature(pymysql.connections.Connection.__init__).parameters
+
 # What may stand in `replicas`, and hold a password.
 REPLICAS: list[Any] = [
     {"host": "r1", "password": MARKER},
     {"host": "r1", "passwd": MARKER},
     f"mysql://app:{MARKER}@r1/app",
     f"mysql://app@r1/app?password={MARKER}",
-    f"mysql://app@r1/app?ssl_key_password={MARKER}",
+    *([f"mysql://app@r1/app?ssl_key_password={MARKER}"] if KEY_PASSWORD else []),
 ]
 # The same, with a mistake in it.
 WRONG_REPLICAS: list[Any] = [

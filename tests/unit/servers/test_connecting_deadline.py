@@ -9,6 +9,7 @@ each of them silent, and each in bytes that trickle so that no single wait is lo
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -83,15 +84,11 @@ def test_no_step_takes_longer(connect: Any, step: str) -> None:
 
 
 @pytest.mark.parametrize("says", ["silence", "slowly"])
-def test_nor_does_tls(connect: Any, form: str, says: str) -> None:
+def test_nor_does_tls(connect: Any, says: str) -> None:
     answer: Answer = (
         silence if says == "silence" else trickle(b"\x16\x03\x03\x40\0" + b"\0" * 1000, every=0.05)
     )
-    options: dict[str, Any] = {}
-    if form == "asyncio":
-        import ssl
-
-        options["ssl"] = ssl.create_default_context()
+    options: dict[str, Any] = {"ssl": ssl.create_default_context()}
     with ScriptedServer(lets_in=answer, offered=OFFERED | CLIENT.SSL) as server:
         fails_in_time(lambda: connect(server, connect_timeout=SECONDS, **options))
 

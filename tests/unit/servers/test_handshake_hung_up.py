@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 
@@ -17,9 +18,10 @@ from peewee_replicas.servers.wire.connection import Connection
 @pytest.mark.parametrize("step", ["greeting", "TLS handshake", "authentication"])
 def test_hanging_up_wakes_the_thread_that_connects(step: str) -> None:
     silent = {"greets": silence} if step == "greeting" else {"lets_in": silence}
-    offered = OFFERED | CLIENT.SSL if step == "TLS handshake" else OFFERED
-    with ScriptedServer(offered=offered, **silent) as server:
-        conn = Connection(defer_connect=True, connect_timeout=60, **server.parameters)
+    secure = step == "TLS handshake"
+    options = {"ssl": ssl.create_default_context()} if secure else {}
+    with ScriptedServer(offered=OFFERED | CLIENT.SSL if secure else OFFERED, **silent) as server:
+        conn = Connection(defer_connect=True, connect_timeout=60, **server.parameters, **options)
         failures: list[BaseException] = []
 
         def connect() -> None:
