@@ -306,8 +306,8 @@ def test_no_read_is_lost_while_idle_connections_are_killed_under_threads(ready: 
                     killed += 1
                 except pymysql.err.MySQLError:
                     pass  # gone by itself
-            seen = min(done)
-            until(lambda seen=seen: failures or min(done) > seen)
+            seen = list(done)
+            until(lambda seen=seen: failures or all(now > then for now, then in zip(done, seen, strict=True)))
         stop.set()
         for thread in threads:
             thread.join()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from peewee import IntegrityError
-from support.databases.models import Item
+from support.databases.models import Item, Note
 
 from peewee_replicas import ReadOnlyViolation
 from peewee_replicas.aio import AsyncReplicatedDatabase
@@ -32,8 +32,8 @@ def run(database: Any, program: Callable[[], Awaitable[None]]) -> None:
     """Run a program in an event loop, with an empty table of `Item`."""
 
     async def work() -> None:
-        with database.bind_ctx([Item]):
-            await database.adrop_tables([Item], safe=True)
+        with database.bind_ctx([Item, Note]):
+            await database.adrop_tables([Note, Item], safe=True)  # another test may have made both
             await database.acreate_tables([Item])
             await database.aclose()
             await program()
