@@ -14,11 +14,13 @@ to be waited for; what only servers bring about is in the tests of servers.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -36,6 +38,19 @@ from peewee_replicas.events import Counters
 from peewee_replicas.nodes.node import Node
 from peewee_replicas.nodes.replica_set import ReplicaSet
 from peewee_replicas.nodes.spec import NodeSpec
+
+# Threads that end here leave SQLite connections to the collector, of which Python warns since 3.13.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collects what a test has left, so that no later test is warned of it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
 
 _FOLDER = os.path.dirname(peewee_replicas.__file__) + os.sep
 
