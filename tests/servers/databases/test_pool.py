@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -415,10 +416,9 @@ def test_small_pools_of_the_primary_do_not_wait_for_each_other(
     database.close_all()
 
 
-def test_a_raw_cursor_inside_readonly_waits_as_a_statement_does(make: Any) -> None:
-    """Also where this thread has the primary's connection, for which others may be waiting."""
-    database = make(max_connections=1, timeout=20, fallback="primary")
-    database.execute_sql("DO 0")  # this thread has the primary's connection
+@contextmanager
+def every_reading_connection_taken(database: Any) -> Iterator[threading.Event]:
+    """Another thread has all connections for reading that the pools allow, until the event is set."""
     taken, leave = threading.Event(), threading.Event()
 
     def take_all() -> None:
@@ -431,42 +431,40 @@ def test_a_raw_cursor_inside_readonly_waits_as_a_statement_does(make: Any) -> No
 
     thread = threading.Thread(target=take_all)
     thread.start()
-    assert taken.wait(10)
-    timer = threading.Timer(0.2, leave.set)
     try:
-        with database.readonly():
-            database.execute_sql("SELECT 1").fetchall()
-        timer.start()
-        with database.readonly():
-            cursor = database.cursor()
-            assert leave.is_set()
-            cursor.execute("SELECT 1")
-            assert cursor.fetchall() == ((1,),)
+        assert taken.wait(10)
+        yield leave
     finally:
         leave.set()
         thread.join()
-        timer.join()
+
+
+def test_a_raw_cursor_inside_readonly_waits_as_a_statement_does(make: Any) -> None:
+    """Also where this thread has the primary's connection, for which others may be waiting."""
+    database = make(max_connections=1, timeout=20, fallback="primary")
+    database.execute_sql("DO 0")  # this thread has the primary's connection
+    with every_reading_connection_taken(database) as leave:
+        timer = threading.Timer(0.2, leave.set)
+        try:
+            with database.readonly():
+                database.execute_sql("SELECT 1").fetchall()
+            timer.start()
+            with database.readonly():
+                cursor = database.cursor()
+                assert leave.is_set()
+                cursor.execute("SELECT 1")
+                assert cursor.fetchall() == ((1,),)
+        finally:
+            leave.set()
+            timer.join()
 
 
 def test_a_raw_cursor_does_not_wait_without_end_for_what_another_may_hold(make: Any) -> None:
     database = make(max_connections=1, timeout=0)  # to peewee, no limit
     database.execute_sql("DO 0")
-    taken, leave = threading.Event(), threading.Event()
-
-    def take() -> None:
-        with database.connection_context():
-            for replica in database._parts.cluster.replicas.all:
-                database._parts.replicas.reach(replica)
-            database._parts.replicas.reach(database._parts.cluster.reader)
-            taken.set()
-            leave.wait(30)
-
-    thread = threading.Thread(target=take)
-    thread.start()
-    assert taken.wait(10)
-    try:
-        with database.readonly(), pytest.raises(MaxConnectionsExceeded):
-            database.cursor()
-    finally:
-        leave.set()
-        thread.join()
+    with (
+        every_reading_connection_taken(database),
+        database.readonly(),
+        pytest.raises(MaxConnectionsExceeded),
+    ):
+        database.cursor()

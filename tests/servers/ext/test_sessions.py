@@ -6,14 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import flask
 import peewee
 import pytest
 from playhouse.flask_utils import FlaskDB
-from support.clusters import own_cluster
+from support.clusters import one_for_each, own_cluster
 from support.clusters.lagging import (
     MODELS,
     SHORT,
@@ -38,14 +38,7 @@ READ = "SELECT n FROM slot WHERE name = 'a'"
 @pytest.fixture(scope="module")
 def clusters() -> Iterator[Any]:
     """A cluster of this module's own per server, started when first asked for."""
-    made: dict[str, Any] = {}
-    with ExitStack() as stack:
-
-        def cluster(server: str) -> Any:
-            if server not in made:
-                made[server] = stack.enter_context(held_back(server))
-            return made[server]
-
+    with one_for_each(held_back) as cluster:
         yield cluster
 
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.clusters import own_cluster
+from support.clusters import one_for_each, own_cluster
 from support.webapps.pairs import APPS, count_pairs, webapp_table
 
+from peewee_replicas.testing import LocalCluster
+
 pytestmark = pytest.mark.once
+
+
+@contextmanager
+def a_second_late(server: str) -> Iterator[LocalCluster]:
+    with own_cluster(server, 1) as cluster:
+        webapp_table(cluster)
+        cluster.replicas[0].delay(1)
+        yield cluster
 
 
 @pytest.fixture(scope="module")
 def clusters() -> Iterator[Any]:
     """A cluster of this module's own per server, whose replica is a second late."""
-    made: dict[str, Any] = {}
-    with ExitStack() as stack:
-
-        def cluster(server: str) -> Any:
-            if server not in made:
-                made[server] = found = stack.enter_context(own_cluster(server, 1))
-                webapp_table(found)
-                found.replicas[0].delay(1)
-            return made[server]
-
+    with one_for_each(a_second_late) as cluster:
         yield cluster
 
 

@@ -8,12 +8,14 @@ entered inside, and `explain_route()`. Each has a test here or is asked in one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.clusters import own_cluster
+from support.clusters import one_for_each, own_cluster
 from support.forms.threads import in_thread
+
+from peewee_replicas.testing import LocalCluster
 
 pytestmark = pytest.mark.usefixtures("form")
 
@@ -21,22 +23,17 @@ NEWEST = "SELECT id, parent FROM child ORDER BY id DESC LIMIT 1"
 PARENT = "SELECT id FROM parent WHERE id = %s"
 
 
+@contextmanager
+def with_tables(server: str) -> Iterator[LocalCluster]:
+    with own_cluster(server) as cluster:
+        for table in ("parent (id INT PRIMARY KEY)", "child (id INT PRIMARY KEY, parent INT)"):
+            cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.{table}")
+        yield cluster
+
+
 @pytest.fixture(scope="module")
 def clusters() -> Iterator[Any]:
-    made: dict[str, Any] = {}
-    with ExitStack() as stack:
-
-        def cluster(server: str) -> Any:
-            if server not in made:
-                made[server] = stack.enter_context(own_cluster(server))
-                made[server].primary.execute(
-                    f"CREATE TABLE {made[server].database_name}.parent (id INT PRIMARY KEY)"
-                )
-                made[server].primary.execute(
-                    f"CREATE TABLE {made[server].database_name}.child (id INT PRIMARY KEY, parent INT)"
-                )
-            return made[server]
-
+    with one_for_each(with_tables) as cluster:
         yield cluster
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import pymysql
@@ -33,3 +36,12 @@ def own_cluster(server: Any, replicas: int = 2, **arguments: Any) -> LocalCluste
     """A cluster that is not started yet; skips, or fails where servers are required, without a server."""
     require(server)
     return LocalCluster(replicas=replicas, server=server, **arguments)
+
+
+@contextmanager
+def one_for_each(
+    start: Callable[[str], AbstractContextManager[LocalCluster]],
+) -> Iterator[Callable[[str], LocalCluster]]:
+    """A function that gives a server's cluster, started when first asked for; all stop at the end."""
+    with ExitStack() as stack:
+        yield cache(lambda server: stack.enter_context(start(server)))

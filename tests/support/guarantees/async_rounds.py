@@ -10,20 +10,15 @@ from typing import Any
 
 from playhouse.pwasyncio import await_, greenlet_spawn
 from support.guarantees.actors import Actor
-from support.guarantees.rounds import BinlogProgress, CausalActor, Work, _binlog_wait
+from support.guarantees.rounds import BINLOG_PROGRESS, CausalActor, Work, binlog_wait
+from support.guarantees.setups import speaking
 from support.guarantees.workload import Round
 
 from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.servers import mariadb
 
-
-class _BinlogProgress(AsyncReplicatedDatabase):
-    """A negative control: believes that a MariaDB replica shows all that is in its binary log."""
-
-    def _connect(self) -> Any:
-        conn = super()._connect()
-        conn.dialect = SimpleNamespace(**{**vars(mariadb), "wait": _binlog_wait})
-        return conn
+# As in the rounds of threads.
+_BINLOG_PROGRESS = speaking(mariadb, AsyncReplicatedDatabase, wait=binlog_wait)
 
 
 class _Actor(Actor):
@@ -67,7 +62,7 @@ class _Cluster:
         return getattr(self._cluster, name)
 
     def database(self, database_class: Any = None, **options: Any) -> Any:
-        kind = _BinlogProgress if database_class is BinlogProgress else AsyncReplicatedDatabase
+        kind = _BINLOG_PROGRESS if database_class is BINLOG_PROGRESS else AsyncReplicatedDatabase
         return self._cluster.database(kind, **options)
 
 

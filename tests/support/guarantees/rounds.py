@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
-from types import SimpleNamespace
 from typing import Any
 
 from support.guarantees.actors import Actor
 from support.guarantees.checker import Inherits, Report, check
 from support.guarantees.faults import Faults
-from support.guarantees.setups import SETUP_CONTROLS
+from support.guarantees.setups import SETUP_CONTROLS, speaking
 from support.guarantees.workload import JOINT, Round, listen
 
-from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.servers import mariadb
 
 CONTROLS = ("control: eventual", "control: unpinned", "control: binlog position", *SETUP_CONTROLS)
@@ -41,20 +39,15 @@ OPTIONS = {
 Operations = tuple[list[Callable[[], None]], list[float]]
 
 
-class BinlogProgress(ReplicatedDatabase):
-    """A negative control: believes that a MariaDB replica shows all that is in its binary log."""
-
-    def _connect(self) -> Any:
-        conn = super()._connect()
-        conn.dialect = SimpleNamespace(**{**vars(mariadb), "wait": _binlog_wait})
-        return conn
-
-
-def _binlog_wait(target: str, seconds: float) -> str:
+def binlog_wait(target: str, seconds: float) -> str:
     (gtid,) = mariadb.position(target).gtids()
     there = f"CAST(SUBSTRING_INDEX(@@GLOBAL.gtid_binlog_pos, '-', -1) AS UNSIGNED) >= {gtid.sequence}"
     wait = f"IF({there}, 0, MASTER_GTID_WAIT('{target}', {seconds:.3f}))"
     return f"SELECT {wait}, @@server_uid, @@GLOBAL.gtid_binlog_pos"
+
+
+# A negative control: believes that a MariaDB replica shows all that is in its binary log.
+BINLOG_PROGRESS = speaking(mariadb, wait=binlog_wait)
 
 
 class CausalActor(Actor):
@@ -207,7 +200,7 @@ class Work:
                 (CONTROLS[1], unpinned, "unpinned", "eventual", Actor, _unpinned),
             ]
             if cluster.server == "mariadb" and not more:  # it looks at one domain
-                binlog = make(BinlogProgress)
+                binlog = make(BINLOG_PROGRESS)
                 self.casts.append((CONTROLS[2], binlog, "binlog", "session", Actor, _followed))
         self.casts += more
         self.databases = {id(cast[1]): cast for cast in self.casts}

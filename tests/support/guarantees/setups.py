@@ -93,11 +93,13 @@ def believes_the_last_position(database: Any) -> Any:
     return database
 
 
-def _speaking(**members: Any) -> type[ReplicatedDatabase]:
-    class Control(ReplicatedDatabase):
+def speaking(dialect: Any, base: Any = ReplicatedDatabase, **members: Any) -> Any:
+    """A database class whose connections speak a dialect with some of its members replaced."""
+
+    class Control(base):  # type: ignore[misc]  # either form's class
         def _connect(self) -> Any:
             conn = super()._connect()
-            conn.dialect = SimpleNamespace(**{**vars(mysql), **members})
+            conn.dialect = SimpleNamespace(**{**vars(dialect), **members})
             return conn
 
     return Control
@@ -113,8 +115,8 @@ def _until_any_is_high(target: str, seconds: float) -> str:
     return f"SELECT IF({there}, 0, {wait}), @@server_uuid, @@GLOBAL.gtid_executed"
 
 
-IGNORES_TAGS = _speaking(position=_untagged)
-BELIEVES_THE_HIGHEST = _speaking(wait=_until_any_is_high)
+IGNORES_TAGS = speaking(mysql, position=_untagged)
+BELIEVES_THE_HIGHEST = speaking(mysql, wait=_until_any_is_high)
 
 
 class Domains:

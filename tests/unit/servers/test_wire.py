@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pymysql.connections import MySQLResult
 from pymysql.constants import SERVER_STATUS
 from pymysql.protocol import MysqlPacket
+from support.scripted_server import length, text
+from support.scripted_server import trackers as packed
 
 from peewee_replicas.servers import mariadb, mysql
 from peewee_replicas.servers.dialects import dialect_of
@@ -23,22 +25,8 @@ AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 
 
-def length(value: int) -> bytes:
-    """A length-encoded integer."""
-    if value < 0xFB:
-        return bytes([value])
-    for first, size in ((0xFC, 2), (0xFD, 3), (0xFE, 8)):
-        if value < 1 << (8 * size):
-            return bytes([first]) + value.to_bytes(size, "little")
-    raise ValueError(value)
-
-
-def text(value: bytes) -> bytes:
-    return length(len(value)) + value
-
-
 def tail(info: bytes, trackers: list[tuple[int, bytes]]) -> bytes:
-    return text(info) + text(b"".join(bytes([kind]) + text(payload) for kind, payload in trackers))
+    return packed(*trackers, info=info)
 
 
 def connection(dialect: Any = mariadb) -> Connection:
