@@ -36,9 +36,10 @@ def busy(db: Any) -> Any:
     """The same database with a read under way on every replica, and a latency of each."""
     for replica in db._parts.cluster.replicas.all:
         for _ in range(10):
-            replica.start()
-            replica.finish(time.monotonic() - 0.001)
-        replica.start()
+            read = object()
+            replica.start(read)
+            replica.finish(read, time.monotonic() - 0.001)
+        replica.start(object())
     return db
 
 
