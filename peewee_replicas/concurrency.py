@@ -8,6 +8,7 @@ opens its own when it needs them.
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 import time
@@ -89,6 +90,16 @@ class Clock:
 
     wall = staticmethod(_genuine(time.time, "CLOCK_REALTIME"))
     """Seconds since 1970; may jump. Only for times that leave the process, such as those in bookmarks."""
+
+
+# Its own generator: with the functions of `random`, the library would take numbers out of the sequence that a
+# program has seeded. A child needs another sequence than its parent, or all workers would pause equally long.
+_generator = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_generator.seed)
+
+chance = _generator.random
+"""A number from 0 to 1, for jitter."""
 
 
 class Local(Protocol):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from typing import Any
 
-from ..concurrency import THREADS, Clock, Here, Registry, new_lock
+from ..concurrency import THREADS, Clock, Here, Registry, chance, new_lock
 from ..consistency.progress import Progress
 from ..servers.protocols import ServerConnection
 from .breaker import Backoff, Breaker
@@ -54,8 +53,8 @@ class Node:
         self.overrides = spec.overrides
         self.is_primary = is_primary
         self._in_flight: set[object] = set()
-        self.breaker = Breaker(random.random, here.current)
-        self.backoff = Backoff(random.random)
+        self.breaker = Breaker(chance, here.current)
+        self.backoff = Backoff(chance)
         self.unready = False
         self.progress = Progress()
         self.on_change: Callable[[], None] = lambda: None

@@ -10,13 +10,12 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import random
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from ..concurrency import Clock, Registry, new_lock
+from ..concurrency import Clock, Registry, chance, new_lock
 from ..events import Counters, NodeNews
 from ..positions import Position
 from ..servers.error_meanings import in_words
@@ -241,7 +240,7 @@ class Prober:
         except Exception as exc:
             if not run.ended.is_set():
                 self._say(f"failed in this round and goes on: {type(exc).__name__}: {exc}")
-        spread = 0.9 + random.random() / 5  # so that processes do not all probe at once
+        spread = 0.9 + chance() / 5  # so that processes do not all probe at once
         return max(0.0, started + self.interval * spread - Clock.monotonic())
 
     def _look(self, database: Connector, run: Run, started: float) -> None:
