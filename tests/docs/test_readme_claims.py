@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from peewee import CharField, Model
 from support import clusters
-from support.clusters.lagging import as_in_another_process
+from support.clusters import as_in_another_process
 from support.databases.models import Item
 
 from peewee_replicas.testing import LocalCluster

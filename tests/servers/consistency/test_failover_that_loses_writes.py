@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.clusters import own_cluster
-from support.clusters.lagging import as_in_another_process
+from support.clusters import as_in_another_process, own_cluster
 from support.proxies.relay import Relay
 from support.waiting import until
 from support.webapps.visits import SECRET

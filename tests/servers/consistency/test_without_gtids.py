@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support.clusters import SERVERS, own_cluster
-from support.clusters.lagging import MODELS, Slot, as_in_another_process, bound, n_of, watched
+from support.clusters import SERVERS, as_in_another_process, own_cluster
+from support.clusters.lagging import MODELS, Slot, bound, n_of, watched
 from support.forms import threads_only
 from support.forms.threads import in_thread
 from support.waiting import until

@@ -13,12 +13,11 @@ import flask
 import peewee
 import pytest
 from playhouse.flask_utils import FlaskDB
-from support.clusters import one_for_each, own_cluster
+from support.clusters import as_in_another_process, one_for_each, own_cluster
 from support.clusters.lagging import (
     MODELS,
     SHORT,
     Slot,
-    as_in_another_process,
     clear,
     elsewhere,
     frozen,

@@ -57,7 +57,7 @@ def test_one_that_does_not_is_refused_and_the_connection_goes_on(conn: Any, size
 
 @pytest.mark.parametrize("size", [MIB + 1, 2 * MIB, 20 * MIB, 40 * MIB])
 def test_where_the_limit_is_not_known_it_is_the_servers_error(conn: Any, size: int) -> None:
-    conn._limit = 0
+    conn.size_limit.bytes = 0
     with pytest.raises(
         err.OperationalError, match=rf"has {size + 1:,} bytes.*nothing was executed"
     ) as caught:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pymysql
 import pytest
 
+from peewee_replicas.consistency import process_history
 from peewee_replicas.testing import LocalCluster, available
 
 SERVERS = ("mariadb", "mysql")
@@ -30,6 +32,14 @@ def administrator(cluster: LocalCluster, node: Any, **options: Any) -> Any:
     """A connection to a node whose work is not replicated."""
     parameters = {**cluster.parameters(node), "user": cluster.admin_user, "autocommit": True, **options}
     return pymysql.connect(**parameters, init_command="SET SESSION sql_log_bin = 0")
+
+
+@contextmanager
+def as_in_another_process() -> Iterator[None]:
+    """A database object that is made meanwhile knows nothing of what others wrote to the same servers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process_history, "_by_endpoint", WeakValueDictionary())
+        yield
 
 
 def own_cluster(server: Any, replicas: int = 2, **arguments: Any) -> LocalCluster:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from support.clusters import as_in_another_process
 from support.databases.models import Item
 
 READ = "SELECT name FROM item WHERE id = 1"
@@ -37,7 +38,9 @@ def opened(cluster: Any, cls: Any = None, *, of_first: Any = (), **options: Any)
 
 
 def prepare(cluster: Any) -> None:
-    with cluster.database(replicas=(), probe_interval=None) as database, database.bind_ctx([Item]):
+    with as_in_another_process():  # or the tests would begin with what this has written
+        made = cluster.database(replicas=(), probe_interval=None)
+    with made as database, database.bind_ctx([Item]):
         database.create_tables([Item])
         Item.create(id=1, name="one")
     cluster.sync()

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
-from weakref import WeakValueDictionary
 
 import pytest
 from peewee import CharField, IntegerField, Model
-from support.clusters import own_cluster
+from support.clusters import as_in_another_process, own_cluster
 
 from peewee_replicas import ReplicatedDatabase, RouteEvent
-from peewee_replicas.consistency import process_history
 from peewee_replicas.servers import mariadb, mysql
 from peewee_replicas.testing import LocalCluster
 
@@ -42,7 +40,8 @@ MODELS = [Slot, Mark]
 def held_back(server: str, replicas: int = 1, **arguments: Any) -> Iterator[LocalCluster]:
     """Start a new cluster with the tables and the row ("a", 1) in `slot` on all nodes."""
     with own_cluster(server, replicas, **arguments) as cluster:
-        database = cluster.database(consistency="eventual")
+        with as_in_another_process():  # or the tests would begin with what this has written
+            database = cluster.database(consistency="eventual")
         with database.bind_ctx(MODELS):
             database.create_tables(MODELS)
         database.close()
@@ -111,14 +110,6 @@ def read_and_close(db: Any) -> int | None:
     """The same for a new thread, which closes its connection afterwards."""
     with db.connection_context():
         return n_of()
-
-
-@contextmanager
-def as_in_another_process() -> Iterator[None]:
-    """A database object that is made meanwhile knows nothing of what others wrote to the same servers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process_history, "_by_endpoint", WeakValueDictionary())
-        yield
 
 
 @contextmanager

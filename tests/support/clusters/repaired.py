@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from support.clusters import own_cluster
+from support.clusters import as_in_another_process, own_cluster
 
 from peewee_replicas.testing import LocalCluster
 
@@ -46,7 +46,8 @@ def stop_all() -> None:
 def _empty(cluster: LocalCluster, models: list[Any]) -> None:
     cluster.primary.execute(f"DROP DATABASE IF EXISTS {cluster.database_name}")
     cluster.primary.execute(f"CREATE DATABASE {cluster.database_name}")
-    database = cluster.database(replicas=(), probe_interval=None)
+    with as_in_another_process():  # or the tests would begin with what this has written
+        database = cluster.database(replicas=(), probe_interval=None)
     with database.bind_ctx(models):
         database.create_tables(models)
     database.close()

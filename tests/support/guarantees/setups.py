@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pymysql
-from support.clusters.lagging import as_in_another_process
+from support.clusters import as_in_another_process
 from support.guarantees.actors import Actor
 from support.guarantees.checker import Write
 from support.guarantees.faults import Faults
