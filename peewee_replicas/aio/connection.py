@@ -20,6 +20,7 @@ from pymysql.constants import CLIENT, CR
 from ..concurrency import Clock
 from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
+from ..servers.wire.error_packets import STUMBLES
 from ..servers.wire.session import Unread
 from ..servers.wire.sockets import end_when_vanished
 from ..statements.redaction import shown
@@ -255,7 +256,7 @@ async def _open(opening: _Opening, seconds: float, conn: Connection) -> Stream:
             raise
         except OSError:
             raise  # a rejected certificate is also a ValueError, so catch it here
-        except wire.STUMBLES as exc:
+        except STUMBLES as exc:
             raise conn.malformed(exc) from exc
         for name in _LEARNED:
             setattr(conn, name, getattr(opening, name, None))

@@ -7,15 +7,13 @@ packets, and nothing here knows about routing.
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
-import struct
 import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymysql import err
 from pymysql.charset import charset_by_name
@@ -27,14 +25,16 @@ from ...concurrency import Clock
 from .. import protocols
 from ..dialects import dialect_of
 from ..protocols import Record, Row
+from .error_packets import LONGEST_WORDS, NO_ERROR, STUMBLES, error_in, last_words, with_state
 from .results import Columns, Result, UndecodableText, drain
 from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, SessionState, goes_unreported
 from .sockets import end_when_vanished, poll_for
+from .statement_size import LARGE, MAY_BE_LARGE, SizeLimit, statement_size
 from .tls import shared_context
-from .trackers import MalformedPacket
+from .trackers import MalformedPacket, log_unreadable
 from .transport import SocketTransport, TlsUpgrade, Transport, open_tcp, open_unix
 
-__all__ = ["ASKED_FOR", "AUTOCOMMIT", "STUMBLES", "Connection"]
+__all__ = ["ASKED_FOR", "AUTOCOMMIT", "Connection"]
 
 NOTHING_SENT = "_peewee_replicas_nothing_sent"
 """The attribute that marks an error of the library's own query, which lost the connection before the user's
@@ -43,19 +43,8 @@ statement was sent."""
 # The capabilities that are requested in addition to PyMySQL's, if the server offers them.
 ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 
-logger = logging.getLogger("peewee.replicas")
-
-# Servers whose reports could not be read; each is logged once.
-_servers_logged: set[tuple[object, ...]] = set()
-_MOST_SERVERS_LOGGED = 256
-
 _FULL_PACKET = 0xFFFFFF
 _SERVER_LOST = "Lost connection to MySQL server during query"
-_LARGE = 1 << 20  # the length in bytes from which it is worth asking the server for its limit
-_LAST_WORDS_SECONDS = 0.05  # an error sent before the server hung up has already arrived, or will not come
-_NO_WORDS = 3  # bytes of an error packet before its SQLSTATE and its words
-_ANY_STATE = b"#HY000"
-_LONGEST_WORDS = 1 << 12
 
 
 class Connection(SessionState, _Connection):
@@ -75,7 +64,6 @@ class Connection(SessionState, _Connection):
     _settings = ""
     _poll: Callable[[int], object]
     _later = ""
-    _limit: int | None = None  # max_allowed_packet in bytes; 0 if asking for it failed
     _read_timeout: float | None
     _write_timeout: float | None
     _current_timeout: float | str | None = "unknown"
@@ -93,6 +81,7 @@ class Connection(SessionState, _Connection):
         self.changes = []
         self._seen_tails = {}
         self.columns = Columns()
+        self.size_limit = SizeLimit()
         self.guarded = guard
         super().__init__(**kwargs)
 
@@ -230,23 +219,12 @@ class Connection(SessionState, _Connection):
 
     def _complain(self) -> None:
         """Log, once for each server, that its reports cannot be read."""
-        server = (self.host, self.port, self.unix_socket)
         if self.busy:
             return  # a logging handler that uses this connection would read its rows as an answer
         complaint, self.complaint = self.complaint, ""
-        if server in _servers_logged:
-            return
-        if len(_servers_logged) >= _MOST_SERVERS_LOGGED:
-            _servers_logged.clear()
-        _servers_logged.add(server)
         result, self._result = self._result, None  # a logging handler may use this connection
         try:
-            logger.warning(
-                "%s: the server's report about the session cannot be read (%s) and is ignored; a proxy may "
-                "have changed it",
-                self.unix_socket or f"{self.host}:{self.port}",
-                complaint,
-            )
+            log_unreadable(self.unix_socket or f"{self.host}:{self.port}", complaint)
         finally:
             self._result = result
 
@@ -259,7 +237,7 @@ class Connection(SessionState, _Connection):
                 self.raw_statement_check(self, sql)
             if len(sql) < OVERHEARD_LIMIT and goes_unreported(sql):
                 self.note_change(sql)
-        if len(sql) >= _LARGE // 4 and self._ready:  # a character may take four bytes
+        if len(sql) >= MAY_BE_LARGE and self._ready:
             self._check_size(sql)
         rows: int = super().query(sql, unbuffered)  # only the driver knows how bytes are encoded in the text
         if self.complaint:
@@ -272,18 +250,23 @@ class Connection(SessionState, _Connection):
         Raises:
             OperationalError: 1153, as the server would send it; the connection stays open.
         """
-        size = self._size(sql)
-        if size < _LARGE:
+        size = statement_size(sql, self.encoding)
+        if size < LARGE:
             return
-        if self._limit is None and not (self._ahead or self.busy or self.suspect_statement):
+        limit = self.size_limit
+        if limit.bytes is None and not (self._ahead or self.busy or self.suspect_statement):
             try:
-                answer = self.ask("SHOW VARIABLES LIKE 'max_allowed_packet'", self.connect_timeout)
-                self._limit = int(answer[0][1])
+                limit.bytes = int(self.ask(SizeLimit.QUESTION, self.connect_timeout)[0][1])
             except (err.MySQLError, IndexError, ValueError) as exc:
                 self._check_still_open(exc)
-                self._limit = 0  # unknown: the server itself will refuse the statement
-        if self._limit and size > self._limit:
-            raise self._too_large(sql, "nothing was sent")
+                limit.bytes = 0
+        if limit.bytes and size > limit.bytes:
+            raise limit.exceeded(size, "nothing was sent")
+
+    def _refused_as_too_large(self) -> err.OperationalError:
+        return self.size_limit.exceeded(
+            statement_size(self.last_statement, self.encoding), "nothing was executed"
+        )
 
     def _check_still_open(self, exc: Exception) -> None:
         """Check the connection after one of the library's own queries failed before a user's statement.
@@ -295,18 +278,6 @@ class Connection(SessionState, _Connection):
             failure = err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({exc})")
             setattr(failure, NOTHING_SENT, True)
             raise failure from exc
-
-    def _size(self, sql: str | bytes) -> int:
-        """Return the length of a statement on the wire, in bytes."""
-        return 1 + len(sql.encode(self.encoding) if isinstance(sql, str) else sql)
-
-    def _too_large(self, sql: str | bytes, outcome: str) -> err.OperationalError:
-        limit = f"the limit is {self._limit:,}" if self._limit else "the server's limit is lower"
-        return err.OperationalError(
-            ER.NET_PACKET_TOO_LARGE,
-            "Got a packet bigger than 'max_allowed_packet' bytes: "
-            f"the statement has {self._size(sql):,} bytes, {limit}; {outcome}",
-        )
 
     def _execute_command(self, command: int, sql: str | bytes) -> None:
         if self._halfway:
@@ -340,18 +311,9 @@ class Connection(SessionState, _Connection):
         Raises:
             OperationalError: 2006; nothing was sent.
         """
-        said = self._last_words()
+        said = last_words(self._rfile)
         self._force_close()
         raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away{said.text}")
-
-    def _last_words(self) -> _Error:
-        """Return the error that the server sent before it hung up, if there is one."""
-        try:
-            with self._rfile.within(_LAST_WORDS_SECONDS):
-                header = self._rfile.read(4)
-                return _error_in(self._rfile.read(min(int.from_bytes(header[:3], "little"), _LONGEST_WORDS)))
-        except (OSError, ValueError):
-            return _Error(0, "")
 
     def _write_bytes(self, data: bytes) -> None:
         if self._unsent:  # only with the first write: a statement longer than a packet takes several
@@ -363,11 +325,11 @@ class Connection(SessionState, _Connection):
         try:
             self._sock.sendall(data)
         except OSError as exc:
-            said = self._last_words()
+            said = last_words(self._rfile)
             self._halfway = False  # a statement that was not sent completely was not executed
             self._force_close()
             if said.number == ER.NET_PACKET_TOO_LARGE:
-                raise self._too_large(self.last_statement, "nothing was executed") from exc
+                raise self._refused_as_too_large() from exc
             raise err.OperationalError(
                 CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({exc!r}){said.text}"
             ) from exc
@@ -454,14 +416,12 @@ class Connection(SessionState, _Connection):
                 return b"".join(found)
 
     def _out_of_step(self, number: int, size: int) -> NoReturn:
-        said = _Error(0, "")
-        if size < _LONGEST_WORDS:
-            said = _error_in(self._read_bytes(size))
+        said = error_in(self._read_bytes(size)) if size < LONGEST_WORDS else NO_ERROR
         self._force_close()
         if said.number == ER.NET_PACKET_TOO_LARGE:
             # The server stopped at the first of several packets, so its sequence number differs.
             self._broken_off = ""
-            raise self._too_large(self.last_statement, "nothing was executed")
+            raise self._refused_as_too_large()
         if number == 0:  # an error that answers no command: the server has ended the session
             raise err.OperationalError(CR.CR_SERVER_LOST, f"{_SERVER_LOST}{said.text}")
         raise err.InternalError(f"Packet sequence number wrong - got {number} expected {self._next_seq_id}")
@@ -490,19 +450,12 @@ class Connection(SessionState, _Connection):
 
     def _raise_error(self, payload: bytes) -> NoReturn:
         """Raise the error that the server has sent."""
-        if _error_in(payload).number == ER.NET_PACKET_TOO_LARGE:
+        if error_in(payload).number == ER.NET_PACKET_TOO_LARGE:
             self._halfway = False
             self._force_close()  # as the server does
-            raise self._too_large(self.last_statement, "nothing was executed")
+            raise self._refused_as_too_large()
         try:
-            if len(payload) <= _NO_WORDS:
-                raise MalformedPacket("an error packet without words")
-            # Releases of PyMySQL differ in how they read an error whose SQLSTATE is missing or no text.
-            if payload[3:4] != b"#":
-                payload = payload[:3] + _ANY_STATE + payload[3:]
-            elif not payload[4:9].isascii():
-                payload = payload[:3] + _ANY_STATE + payload[9:]
-            err.raise_mysql_exception(payload)
+            err.raise_mysql_exception(with_state(payload))
         except err.MySQLError:
             raise
         except Exception as exc:
@@ -741,26 +694,6 @@ class Connection(SessionState, _Connection):
 if TYPE_CHECKING:
     _IMPLEMENTS: type[protocols.ServerConnection] = Connection
 
-
-class _Error(NamedTuple):
-    """An error that the server has sent: the number, 0 for none, and the text in parentheses."""
-
-    number: int
-    text: str
-
-
-def _error_in(payload: bytes) -> _Error:
-    if len(payload) < 4 or payload[0] != 0xFF:
-        return _Error(0, "")
-    number = payload[1] | payload[2] << 8
-    words = payload[9:] if payload[3:4] == b"#" else payload[3:]
-    return _Error(number, f" ({number}: {words.decode('utf8', 'replace')})")
-
-
-# The exceptions that the driver raises on unexpected bytes.
-STUMBLES = (
-    AssertionError, AttributeError, IndexError, KeyError, NameError, TypeError, ValueError, struct.error,
-)  # fmt: skip
 
 _NO_SUCH_SETTING = frozenset(
     {ER.UNKNOWN_SYSTEM_VARIABLE, ER.WRONG_VALUE_FOR_VAR, ER.PARSE_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR}

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+
+logger = logging.getLogger("peewee.replicas")
 
 # Numbers of the session trackers; MySQL and MariaDB agree on them.
 TRACK_VARIABLE, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 2, 3, 5
+
+# Servers whose reports could not be read; each is logged once.
+_logged: set[str] = set()
+_MOST_LOGGED = 256
 
 NO_NUMBER = 0xFB  # a byte below this is itself a length or count
 
@@ -52,3 +59,18 @@ def session_trackers(tail: bytes) -> Iterator[tuple[int, bytes]]:
         payload, end = take(block, at + 1)
         yield block[at], payload
         at = end
+
+
+def log_unreadable(server: str, complaint: str) -> None:
+    """Log, once for each server, that its reports cannot be read."""
+    if server in _logged:
+        return
+    if len(_logged) >= _MOST_LOGGED:
+        _logged.clear()
+    _logged.add(server)
+    logger.warning(
+        "%s: the server's report about the session cannot be read (%s) and is ignored; a proxy may have "
+        "changed it",
+        server,
+        complaint,
+    )
