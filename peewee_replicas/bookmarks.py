@@ -1,8 +1,8 @@
 """Bookmarks: a position as an opaque string, to carry between threads, processes and requests.
 
 No I/O and no clock: the time is passed in. A bookmark consists of letters, digits, ``-`` and ``_`` (a signed
-one also has one ``.``), so URLs, headers and cookies can carry it unchanged. Each value has exactly one
-text, and no other is accepted.
+one also has one ``.``), so URLs, headers and cookies can carry it unchanged. Each bookmark can be written in
+only one way, and `decode` accepts no other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 MAX_LENGTH: Final = 4000
 """The longest bookmark without its signature, in characters: the size of a cookie."""
 MAX_HISTORY: Final = 256
-"""The longest name of a history, in bytes: 64 characters, as in a schema's name, of up to 4 bytes."""
+"""The longest name of a history, in bytes: as long as a schema's, 64 characters of up to 4 bytes each."""
 
 _MARIADB, _MYSQL, _PRESENT = 0x11, 0x12, 0x13  # version 1, and the kind of position
 _CHECKSUM = 4  # bytes
@@ -59,7 +59,7 @@ def encode(position: Position | None, history: str, issued: float) -> str:
     """Return the bookmark for a position.
 
     Parameters:
-        position: of either kind of server; None means all that the primary has when the bookmark is used.
+        position: MySQL's or MariaDB's; None means all that the primary has when the bookmark is used.
         history: the name of what the position belongs to, such as the primary's ``server_uuid``; at most
             `MAX_HISTORY` bytes as UTF-8. A UUID makes the shortest bookmark.
         issued: the current time, in seconds since the epoch; kept to the millisecond.
@@ -97,8 +97,9 @@ def encode(position: Position | None, history: str, issued: float) -> str:
 def encode_within_limit(position: Position, history: str, issued: float) -> str:
     """Return the bookmark for a position of any size.
 
-    If it would be too long, its reader must see more: also what others wrote between the position's own
-    intervals, or, if that is still too long, all that the primary has when the bookmark is used.
+    If it would be too long, return a shorter one that makes its reader wait for more: also for what others
+    wrote between the position's intervals or, if that is still too long, for all that the primary has when
+    the bookmark is used.
     """
     for shorter in (position, position.filled()):
         try:
@@ -114,8 +115,8 @@ def decode(text: str, now: float, max_age: float) -> Bookmark:
     Parameters:
         text: what `encode` returned. A text longer than `MAX_LENGTH` is refused unread.
         now: the current time, in seconds since the epoch.
-        max_age: how long a bookmark is valid, in seconds; ``math.inf`` means forever. A bookmark from the
-            future, made by a clock that is ahead, may not be further away than this either.
+        max_age: how long a bookmark is valid, in seconds; ``math.inf`` means forever. A bookmark dated in the
+            future, by a clock that is ahead, may not be further from `now` than this either.
 
     Raises:
         BookmarkExpired: the bookmark is too old, or too far in the future.
@@ -133,14 +134,14 @@ def decode(text: str, now: float, max_age: float) -> Bookmark:
     history = _take_history(reader)
     try:
         found = Bookmark(_TAKE[kind](reader, history), history, issued)
-        sound = encode(*found) == text  # only the one text that this value has is accepted
+        sound = encode(*found) == text  # refuse any other way to write the same value
     except BookmarkError:
         raise
     except ValueError as error:
         raise BookmarkError(f"not a bookmark: {error}") from error
     if not sound:
         raise BookmarkError("not a bookmark: the text is not as this package writes it")
-    if not abs(now - issued) <= max_age:  # and not ">", so that a NaN is refused
+    if not abs(now - issued) <= max_age:  # written with "not" so that NaN is refused
         when = f"{now - issued:.0f} s old" if now > issued else f"{issued - now:.0f} s in the future"
         raise BookmarkExpired(f"the bookmark is {when}, more than the {max_age:g} s it is good for")
     return found

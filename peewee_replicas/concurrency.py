@@ -92,8 +92,8 @@ class Clock:
     """Seconds since 1970; may jump. Only for times that leave the process, such as those in bookmarks."""
 
 
-# Its own generator: with the functions of `random`, the library would take numbers out of the sequence that a
-# program has seeded. A child needs another sequence than its parent, or all workers would pause equally long.
+# A generator of our own: the functions of `random` would use up numbers of a sequence that the program has
+# seeded. A child gets a different sequence from its parent's, or all workers would pause for the same time.
 _generator = random.Random()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_generator.seed)
@@ -111,7 +111,7 @@ class Local(Protocol):
 
 
 class Here(Protocol):
-    """How a form of the library distinguishes its threads or tasks.
+    """Identifies threads (in the synchronous form of the library) or tasks (in the asyncio form).
 
     Attributes:
         word: the word for a thread or task in messages.
@@ -127,7 +127,7 @@ class Here(Protocol):
 
 
 class Threads:
-    """Distinguishes threads."""
+    """Identifies threads."""
 
     word = "thread"
     current = staticmethod(threading.get_ident)

@@ -24,7 +24,7 @@ class Route(NamedTuple):
     Attributes:
         role: ``"primary"`` or ``"replica"``.
         node: the node's name; None if a policy would have to choose it first.
-        kind: the statement kind, from the text alone.
+        kind: the statement's kind, found from its text alone.
         reason: the first rule that applied, in words.
     """
 
@@ -44,9 +44,9 @@ class RouteEvent(NamedTuple):
         attempts: how often the statement was sent to a node (1 unless a node failed or refused it).
         observed: with ``reads="observe"``, the replica it would have gone to; otherwise None.
         duration: seconds, from the decision to the first result.
-        error: the exception's class; beside it the number and name of a server's error, or the words of an
-            error of this library's or the driver's. Never a server's own words, which quote values. None
-            where there was none.
+        error: the exception's class, with the number and name if the server sent the error, or with the
+            message if this library or the driver raised it. Never a server's message, which quotes values.
+            None if there was no error.
     """
 
     database: str
@@ -137,7 +137,7 @@ def _tell(hooks: Iterable[Callable[[E], object]], event: E, attribute: str) -> N
 
 
 def _part(exc: BaseException, handled: BaseException | None) -> None:
-    """Let an error not show another in whose handling it was raised, and which may quote values."""
+    """Unlink a hook's error from the statement's error, which may quote values, so that no log shows both."""
     link: BaseException | None = exc
     while link is not None and handled is not None:
         if link.__context__ is handled:

@@ -1,4 +1,4 @@
-"""Positions: how far a node's data has come. Immutable values that can be merged and compared.
+"""Positions: which transactions a node's data includes. Immutable values that can be merged and compared.
 
 MariaDB reports a GTID list (per domain, the last sequence number), MySQL a GTID set (per source, every
 transaction's number, with gaps). A list and a set cannot be compared.

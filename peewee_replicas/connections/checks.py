@@ -1,4 +1,4 @@
-"""Check each new connection, and learn from it."""
+"""Check each new connection, and record what it shows about its server."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ logger = logging.getLogger("peewee.replicas")
 
 
 class LostByAsking(OperationalError):
-    """A new connection was lost to a question of the library's; the next one is not asked it."""
+    """One of the library's own questions lost a new connection; the next connection is not asked it."""
 
 
 class ConnectionChecks:
-    """Checks the new connections of one database, and learns from them.
+    """Checks the new connections of one database, and records what they show about their servers.
 
     Parameters:
         db: the user's database.
@@ -56,7 +56,7 @@ class ConnectionChecks:
             )
 
     def take_in(self, name: str, conn: ServerConnection) -> None:
-        """Learn from a new connection its server's dialect, version and settings.
+        """Record the dialect, version and settings of a new connection's server.
 
         Parameters:
             name: the node's name.
@@ -70,7 +70,7 @@ class ConnectionChecks:
         router.learn_server(conn.dialect.NAME, conn.server_version)
         if conn.dialect.COMPARE and cluster.replicas.all and cluster.settings_met.needed(name):
             self._compare(name, conn)
-        # The user wants these settings on every connection; they are not state of this one.
+        # The user sets these up on every connection, so they are not state that only this one has.
         conn.changes.clear()
         conn.initialized = True
 

@@ -1,4 +1,4 @@
-"""Find out what a failure means, and put it into words. Each form of the library has its own rules."""
+"""Find out what an error means, and put it into words. The caller supplies the rules for its driver."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _NAMES = {number: name for name, number in vars(ER).items() if isinstance(number
 def named(exc: BaseException) -> str:
     """Return an error as an event reports it: its class, and a server's error number and name.
 
-    A server's message quotes the statement, and a procedure can put anything into it, so it is left out. Of
-    errors from neither peewee nor this library, such as a converter's, events show only the class for the
-    same reason.
+    The server's message is left out, because it quotes the statement, and a procedure can put anything into
+    it. For the same reason, only the class is reported of errors from neither peewee nor this library, such
+    as a converter's.
     """
     if is_servers(exc):
         number = exc.args[0]
@@ -59,7 +59,7 @@ def mysql_meaning(exc: BaseException, server: str | None = None) -> Meaning:
 
 
 class Diagnosis:
-    """Interprets errors, and words them for people.
+    """Interprets errors, and puts them into words.
 
     Parameters:
         meaning: returns what an error means for the node it came from.
@@ -69,7 +69,7 @@ class Diagnosis:
         self.meaning = meaning
 
     def has_no_connection(self, exc: BaseException) -> bool:
-        """Return whether the error means that there is no connection, or no longer one."""
+        """Return whether the error means that there is no connection, or that it was lost."""
         return self.meaning(exc) in NO_CONNECTION
 
     def is_not_opened(self, exc: BaseException) -> bool:
@@ -81,7 +81,7 @@ class Diagnosis:
         return ejects(self.meaning(exc), in_use=node.has_connections())
 
     def sent_nothing(self, exc: BaseException) -> bool:
-        """Return whether the library's own question lost the connection before the statement was sent."""
+        """Return whether a question of the library lost the connection before the statement was sent."""
         return getattr(getattr(exc, "orig", exc), NOTHING_SENT, False)
 
     def remedy(self, exc: BaseException) -> str:

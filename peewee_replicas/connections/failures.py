@@ -1,4 +1,4 @@
-"""What the library does about a failure of known meaning. Makes decisions only: no I/O, no clock."""
+"""Decides what the library does about a failure whose meaning is known. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Treatment(NamedTuple):
     """What the library does after a failure.
 
     Attributes:
-        read: a read in autocommit goes to the next node, is sent again on a new connection, is sent
-            once more at most, runs on the primary or elsewhere, or raises the error.
-        node: the node is ejected, loses this connection, gets no new connections for a moment,
-            is suspected, or is kept as it is.
-        write: whether the failed write may have been executed; writes are never sent again.
+        read: what happens to a read in autocommit: it goes to the next node, is sent again on a new
+            connection, is sent once more at most, runs on the primary or elsewhere, or raises the error.
+        node: what happens to the node: it is ejected, loses this connection, gets no new connections for a
+            moment, is suspected of being unable to read its data, or stays as it is.
+        write: whether a failed write may have been executed; writes are never sent again.
     """
 
     read: Literal["next", "again", "once more", "primary", "elsewhere", "raise"]
@@ -31,7 +31,7 @@ TREATMENTS: dict[Meaning, Treatment] = {
     "exhausted": Treatment("next", "back off", "not executed"),
     # The connection is no longer usable, and the statement was not sent completely.
     "not sent": Treatment("again", "drop", "not executed"),
-    # The connection was lost after the statement was sent: a crash, a kill, a timeout of the client.
+    # The connection was lost after the statement was sent: by a crash, a kill or a timeout of the client.
     "lost": Treatment("once more", "drop", "unknown"),
     # The server reports that somebody killed this connection; the node is healthy.
     "killed": Treatment("once more", "drop", "unknown"),

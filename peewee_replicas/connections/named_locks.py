@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-# One call and nothing else. The lock's name is a literal, because PyMySQL fills placeholders in itself.
+# Matches a statement that is one call and nothing else. The lock's name is a literal, because PyMySQL fills
+# in placeholders on the client.
 _ALONE = re.compile(
     r"\s*(?P<verb>SELECT|DO)\s+(?P<function>GET_LOCK|RELEASE_LOCK|RELEASE_ALL_LOCKS)\(\s*"
     r"(?:(?P<name>'(?:[^'\\]|\\.|'')*')\s*(?:,\s*-?[\d.]+\s*)?)?\)"

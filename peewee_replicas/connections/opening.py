@@ -1,4 +1,4 @@
-"""Open one connection: whom to notify, and when not to try."""
+"""Open one connection, unless it is pointless to try, and notify those who watch it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Opening:
 
     Attributes:
         guarded: whether the server is asked to refuse writes on these connections.
-        node: the node for reading that they lead to; None for the primary's own connections.
+        node: the node for reading to which they lead; None for the primary's connections for writing.
         watch: called with each connection before it is opened; used by the prober.
     """
 
@@ -58,10 +58,10 @@ class Opening:
         return bool(conn.generation != self._cluster.generation)
 
     def before(self, state: ThreadState) -> None:
-        """Check whether to connect, once it is this thread's turn; may raise `TurnedAway`."""
+        """Check whether to connect when this thread's turn comes; may raise `TurnedAway`."""
 
     def begins(self, conn: ServerConnection) -> None:
-        """Notify those who watch a connection, before it is opened."""
+        """Notify the watchers of a connection before it is opened."""
 
     def failed(self, exc: BaseException) -> None:
         """Mark the error of a failed attempt, before the next thread's turn."""

@@ -160,13 +160,13 @@ class PlainDatabase:
         return self.beneath.pop_transaction(self.db)
 
     def transaction_not_entered(self, transaction: object) -> None:
-        """As of `RoutedMembers`; a node has no transactions of the user's."""
+        """Do nothing, because users open no transactions on a node; see `RoutedMembers`."""
 
     def transaction_not_left(self, depth: int) -> None:
-        """The same."""
+        """Do nothing, for the same reason."""
 
     def transaction_not_ended(self) -> None:
-        """The same."""
+        """Do nothing, for the same reason."""
 
     def init(self, database: object, **kwargs: object) -> None:
         """Call peewee's method."""
@@ -196,7 +196,7 @@ class NodeDatabase(PlainDatabase):
         self._by_itself = frozenset(vars(db)) | _OURS
 
     def prepare(self, primary: UserDatabase) -> None:
-        """Do what is needed before the node's database is initialised; for subclasses."""
+        """Prepare the node's database before it is initialised; for subclasses to override."""
 
     def follow(self, primary: UserDatabase) -> None:
         """Copy a subclass's own attributes and the current connection parameters from the primary's."""

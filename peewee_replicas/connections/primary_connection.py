@@ -134,7 +134,7 @@ class PrimaryConnection:
         return conn
 
     def is_spent(self, conn: ServerConnection, *, begins: bool = False) -> bool:
-        """Return whether the connection is no longer usable and can be replaced unnoticed.
+        """Return whether the connection is no longer usable and may be replaced without anybody noticing.
 
         Parameters:
             begins: as for `get`.
@@ -145,7 +145,7 @@ class PrimaryConnection:
         return conn.replaceable and (begins or not self.transaction(self.plain.state))
 
     def idle(self) -> ServerConnection | None:
-        """Return this thread's connection if a question on it would disturb nothing, else None."""
+        """Return this thread's connection if the library may query it without side effects, else None."""
         conn = self.plain.conn
         if conn is None or conn.busy or conn.transaction or conn.dropped():
             return None
@@ -154,7 +154,7 @@ class PrimaryConnection:
     def drop(self) -> None:
         """Close this thread's connection without returning it to a pool."""
         state = self.plain.state
-        # Removed first, so that it is out of use even if closing it fails.
+        # Forgotten first, so that nobody uses it even if closing it fails.
         conn, state.conn = state.conn, None
         if conn is not None:
             self.plain.drop(conn)
@@ -229,8 +229,9 @@ class PrimaryConnection:
     def _interrupted(self, *, commits: bool) -> None:
         """Clean up after a signal, time limit or cancellation interrupted COMMIT or ROLLBACK.
 
-        peewee cleans up after an `Exception` only: here it neither rolls back nor clears the callbacks. Half
-        an answer may still arrive, so the connection is no longer usable. Closing it rolls back too.
+        peewee cleans up only after an `Exception`, so in this case it neither rolls back nor clears the
+        callbacks. Half an answer may still arrive, so the connection is no longer usable. Closing it makes
+        the server roll back.
         """
         state = self.plain.state
         conn = state.conn
@@ -245,17 +246,17 @@ class PrimaryConnection:
         self.drop()
 
     def interrupted(self) -> None:
-        """A statement was broken off, wherever it was."""
+        """Record that an interrupt ended a statement, at any step, on this thread's connection."""
         conn = self.plain.conn
         if conn is not None:
             conn.interrupted()
 
     def break_off(self) -> None:
-        """An interrupt came as a transaction began, or before it ended: let the server roll it back."""
+        """Make the server roll back, because an interrupt came as a transaction began or before it ended."""
         state = self.plain.state
         conn = state.conn
         if conn is None or state.transactions:
-            return  # another block is open on it, which peewee will leave in order
+            return  # an outer block is open on the connection, and peewee will end it properly
         conn.interrupted()
         if conn.transaction or conn.dropped():
             carries_state = conn.carries_state
@@ -319,7 +320,7 @@ class PrimaryConnection:
         )
 
     def remember_lost_commit(self, exc: BaseException) -> None:
-        """Make a second COMMIT of the same transaction fail like the first."""
+        """Remember an error of COMMIT, so that a second COMMIT of that transaction fails like the first."""
         self._lost_commits.error = (type(exc), exc.args)
         self._any_lost = True
 
@@ -329,7 +330,7 @@ class PrimaryConnection:
             self._lost_commits.error = None
 
     def _lost_transaction(self, conn: ServerConnection, *, commits: bool = False) -> None:
-        """Drop a connection that was lost in a transaction that the program has left, unless it had state."""
+        """Drop a connection lost in a transaction that the program has left, unless the session had state."""
         if conn.transaction:  # the server last reported an open transaction
             self.consistency.abandoned()
         # After commit() inside atomic(), later statements of that block must not run in autocommit.

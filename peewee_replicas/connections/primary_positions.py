@@ -1,4 +1,4 @@
-"""Ask the primary about positions, on connections where a question disturbs nothing."""
+"""Ask the primary about positions, on connections where a query has no side effects."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PrimaryPositions:
         """Return the answer's first row, and the dialect that reads it."""
         self._cluster.counters.add("asked")
         conn = self._connection()
-        # A hung primary costs the time limit of connecting, once. While it is known to be down it costs less.
+        # The first caller waits for a hung primary as long as for connecting, later callers less long.
         seconds = AWAY_SECONDS if self._cluster.reader.breaker.open else conn.connect_timeout
         try:
             return first_row(conn, getattr(conn.dialect, question), seconds), conn.dialect
@@ -92,7 +92,7 @@ class PrimaryPositions:
             raise
 
     def _connection(self) -> ServerConnection:
-        """Return a connection to the primary on which a question disturbs nothing."""
+        """Return a connection to the primary on which a query has no side effects."""
         conn = self._primary.idle()
         if conn is not None:
             return conn

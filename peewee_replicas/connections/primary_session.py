@@ -1,4 +1,4 @@
-"""Track the session state on the primary's connections that a replica lacks, from the server's reports."""
+"""Track, from the server's reports, which session state on the primary's connections a replica lacks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .questions import QUESTION_SECONDS
 
 logger = logging.getLogger("peewee.replicas")
 
-# Kinds whose text shows everything they change in a session. A write is not among them: it may run a
-# procedure, trigger or function that does anything, and servers report a change only if there was one.
+# Statements of these kinds change nothing in a session but what their text shows. A write may run a
+# procedure, trigger or function that does anything, so the server's report is needed for it.
 SELF_EXPLANATORY = frozenset({"read", "transaction", "session"})
 
 
@@ -28,7 +28,7 @@ class PrimarySession:
     """Tracks the sessions of the primary's connections, for all threads of one database.
 
     Parameters:
-        router: its classifier tells a statement's kind.
+        router: its classifier finds a statement's kind.
         consistency: records what later reads must see.
         counters: counts refusals.
 
@@ -148,12 +148,12 @@ class PrimarySession:
     def _left_something(self, conn: ServerConnection, text: str) -> bool:
         """Return whether a failed statement changed the session, from the report of a following statement.
 
-        A user's statement must not fail because this question gets no answer.
+        It asks the server, and never raises: a user's statement must not fail because there is no answer.
         """
         try:
             conn.ask("DO 0", QUESTION_SECONDS)
         except Exception:
-            # A lost connection takes its settings with it. Otherwise assume a change: the server did not say.
+            # A lost connection takes its settings with it. Otherwise assume a change, as nobody knows.
             return not conn.dropped()
         return bool(conn.changes) or (self._runs_code(text) and not conn.dialect.REPORTS_AFTER_ERRORS)
 

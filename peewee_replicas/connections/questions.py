@@ -1,4 +1,4 @@
-"""Ask a server a question of the library's own, on a connection that a user's statement needs.
+"""Send one of the library's own queries on a connection that a user's statement is about to use.
 
 `docs/questions.md` lists all questions, with their time limits and what happens when they fail.
 """
@@ -10,7 +10,7 @@ from peewee import OperationalError, __exception_wrapper__
 from ..servers.protocols import Row, ServerConnection
 
 QUESTION_SECONDS = 2.0
-"""Seconds to wait for an answer that is useful, but that the user's statement can do without."""
+"""Seconds to wait for an answer that is useful, but not needed to run the user's statement."""
 
 
 def first_row(conn: ServerConnection, sql: str, seconds: float | None) -> Row:

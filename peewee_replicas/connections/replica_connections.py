@@ -81,7 +81,7 @@ class ReplicaConnections:
                     database.discard()
                     return self.reach(node, patient=patient)
             outdated = database.db.opening.is_outdated(conn)
-            # A transaction or session change left here by a raw cursor would make later reads wrong.
+            # A transaction or session change left by a raw cursor would make later reads wrong.
             if not outdated and not conn.dropped() and (conn.busy or not (conn.transaction or conn.changes)):
                 return database
             database.discard()
@@ -132,7 +132,7 @@ class ReplicaConnections:
             try:
                 ready, rejects = first_row(conn, question, QUESTION_SECONDS)
             except PeeweeException as exc:
-                # No answer counts as not ready, whatever the cause, such as the node's limit on statements.
+                # Without an answer the node counts as not ready, even if only its limit on statements hit.
                 raise OperationalError(_NOT_READY, f"it does not report that it is ready: {exc}") from exc
             if (ready, rejects) != ("ON", "NONE"):
                 raise OperationalError(
@@ -236,7 +236,7 @@ class ReplicaConnections:
         return [database for database in made if database is not None]
 
     def made_of(self, node: Node) -> NodeDatabase | None:
-        """Return the database of one node, or None if it was not needed yet."""
+        """Return the database of one node, or None if it has not been created yet."""
         database = node.made
         assert database is None or isinstance(database, NodeDatabase)  # `make` created it
         return database

@@ -50,7 +50,7 @@ class Snapshot:
         self._owner = None
 
     def begin(self, connections: ReplicaConnections, replica: Node, catch_up: CatchUp | None) -> bool:
-        """Begin the snapshot on one node; False if that node does not show yet what the read must see."""
+        """Begin the snapshot on one node; return False if it does not show yet what the read must see."""
         # A separate database has its own state, so other reads keep the node's usual connection.
         database = connections.make(replica)
         connections.open(replica, database)

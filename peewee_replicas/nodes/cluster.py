@@ -29,7 +29,7 @@ class Cluster:
 
     Parameters:
         replicas: the nodes that serve reads.
-        reader: the primary, as a node for reading under the server's guard.
+        reader: the primary as a node for reads, over connections on which the server refuses writes.
         settings: the settings that the prober follows.
         timed: whether to record latencies, because the policy uses them.
 
@@ -40,11 +40,12 @@ class Cluster:
         settings_met: each node's settings, to log differences that change results.
         generation: how often the primary was found to have lost its role; older connections to it are not
             used again.
-        writes: whether the primary was seen to take writes: ``"unseen"``: not known; ``"taken"``: it was;
-            ``"lost"``: it was, and is read-only now; ``"refused"``: it was not, and is read-only.
+        writes: whether the primary takes writes. ``"unseen"``: not known; ``"taken"``: it was writable when
+            last seen; ``"lost"``: it was writable and is read-only now; ``"refused"``: it was never seen
+            writable, and is read-only.
         on_primary_answer: called with the primary's identity and position each time the prober learns them.
         membership_lock: held while the list of replicas is replaced.
-        units: which node each unit of work keeps to; None: the policy picks a node for each read.
+        units: keeps each unit of work on one node; None: the policy picks a node for each read.
     """
 
     def __init__(self, replicas: ReplicaSet, reader: Node, settings: ProbeSettings, *, timed: bool) -> None:

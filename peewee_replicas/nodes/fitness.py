@@ -9,8 +9,9 @@ from .interview import Channel, Facts
 from .upstream import Upstream
 
 NodeRole = Literal["primary", "replica", "member", "detached"]
-"""The role a node is found in. ``"member"``: of a cluster that replicates by other means than channels;
-``"detached"``: it replicates from nobody, or from another primary, or takes writes of its own."""
+"""The role that a probe found. ``"member"``: the node belongs to a cluster that replicates by other means
+than channels, such as Galera; ``"detached"``: it replicates from nobody or from another primary, or takes
+writes of its own."""
 State = Literal["up", "lagging", "unfit"]
 
 _SHOWN = 100  # characters of a list of transactions
@@ -22,9 +23,9 @@ class Fitness(NamedTuple):
     Attributes:
         state: ``"up"``, or why no reads go there: ``"lagging"``, or ``"unfit"`` to be a replica at all.
         cause: why the state is not ``"up"``, in words; or ``""``.
-        role: the role it is found in.
+        role: the role that the probe found.
         lag: seconds, or None if unknown.
-        remark: a problem for an operator that does not keep reads away; or ``""``.
+        remark: a problem to log that does not keep reads away; or ``""``.
     """
 
     state: State
@@ -45,7 +46,7 @@ class Evidence(NamedTuple):
         primary_answers: whether the primary answers.
         upstream: where the node's data comes from.
         lag: seconds by which the node lags the primary, by positions or heartbeats; None: not known.
-        doubt: positions can be compared, and the node was never seen to reach one of the primary's.
+        doubt: positions can be compared, but the node was never seen to reach one of the primary's.
         proven: the primary's writes are known to arrive at the node through its present sources.
         own: the node's own transactions that the primary lacks, as text, or ``""``.
         others: other servers' transactions that the primary lacks, as text, or ``""``.
@@ -125,7 +126,7 @@ def _role(found: Evidence) -> tuple[NodeRole, str]:
 
 
 def _incomparable(found: Evidence) -> bool:
-    """Return whether the positions cannot be compared, because both servers counted on from one number."""
+    """Return whether positions cannot be compared, because both servers may have used the same GTIDs."""
     return bool(found.others) and not found.told.dialect.EXACT_POSITIONS
 
 
@@ -136,7 +137,7 @@ def _stopped(found: Evidence) -> str:
         what = f"replication is stopped{_name(each)}"
         if not each.applies:
             return f"{what}, nothing is applied{because}"
-        # Some servers stop receiving from a primary that is gone; no data is missing then.
+        # Some servers stop receiving while the primary is down; no data is missing then.
         if not each.receives and found.primary_answers:
             return f"{what}, nothing is received{because}"
     return ""
@@ -151,7 +152,7 @@ def _foreign(found: Evidence) -> str:
 
 
 def _remarks(found: Evidence, role: NodeRole) -> list[str]:
-    """Return problems for an operator that do not keep reads away."""
+    """Return problems to log that do not keep reads away."""
     remarks = []
     if found.twin:
         remarks.append(f"is the same server as {found.twin}, which is listed too: it gets the reads of both")
@@ -182,7 +183,7 @@ def role_change(told: Facts, server: ServerIdentity | None, read_only: bool | No
         server: the server that answered before; None: none yet.
         read_only: whether that server was read-only.
     """
-    if server is None or told.member:  # in such a cluster any member may answer
+    if server is None or told.member:  # in a Galera cluster any member may answer
         return ""
     if told.server != server:
         return "is another server now"
@@ -190,7 +191,7 @@ def role_change(told: Facts, server: ServerIdentity | None, read_only: bool | No
 
 
 def primary_remark(told: Facts) -> str:
-    """Return a problem of the server used as the primary, for an operator; or ``""``."""
+    """Return a problem to log about the server used as the primary, or ``""``."""
     if told.member or not told.read_only:
         return ""
     sources = ", ".join(dict.fromkeys(str(channel.source) for channel in told.channels or ()))

@@ -40,7 +40,7 @@ class Samples:
             self._kept.pop()  # idle: the first and last time of one position are enough
         self._kept.append((asked_at, told.sample))
         if len(self._kept) > _SAMPLES_KEPT:
-            # Old samples matter only for replicas that lag much, for which a coarse answer is enough.
+            # Old samples matter only for replicas that lag far behind; a coarse answer is enough for these.
             half = _SAMPLES_KEPT // 2
             self._kept[:half] = self._kept[:half:2]  # older samples are kept further apart
 
@@ -92,7 +92,8 @@ def lag_bound(reached_at: float, answered_at: float, samples: Samples) -> float:
 def heartbeat_lag(
     primary: Mapping[str, datetime] | None, replica: Mapping[str, datetime] | None
 ) -> float | None:
-    """Return the seconds from the replica's heartbeat to the same server's newest on the primary; or None."""
+    """Return how many seconds older the newest heartbeat on the replica is than the same server's newest on
+    the primary; None if they cannot be compared."""
     if not primary or not replica:
         return None
     beating = max(primary, key=primary.__getitem__)

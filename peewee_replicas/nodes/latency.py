@@ -9,7 +9,7 @@ MEMORY = 10.0
 LEAST_PART = 1 / 16
 """The least share of a new read in the average, so that the average also follows a burst of reads."""
 OUTLIER = 8.0
-"""A read counts as at most this many times the average, so that one long report does not make a node slow."""
+"""A read counts as at most this many times the average, so that one slow query does not make a node slow."""
 FIRST_READS = 8
 """The fastest of this many first reads counts; the others may have met cold caches or a new connection."""
 UNKNOWN_BELOW = 6
@@ -50,7 +50,7 @@ class Latency:
         if self._reads >= FIRST_READS and seconds > self._seconds:
             self.add(seconds, now)
         else:
-            self._at = now  # the average goes on fading from here
+            self._at = now  # the average keeps fading from here
 
     def at(self, now: float) -> float | None:
         """Return the average in seconds, or None after too few reads."""

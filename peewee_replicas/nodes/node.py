@@ -18,7 +18,7 @@ from .spec import NodeSpec
 
 logger = logging.getLogger("peewee.replicas")
 
-# Log at most this many things that a replica lacks, each once; more would be noise and grow without bound.
+# Log at most this many missing objects per replica, each once; more would be noise and grow without bound.
 _LACKING_NOTED = 100
 
 
@@ -31,9 +31,9 @@ class Node:
         address, weight, current_weight, in_flight, is_primary, role, lag, position: as in `Replica`.
         unreached: how often connecting to it has failed.
         removed: whether `set_replicas` has removed it.
-        unready: whether it accepted a connection and then refused to serve; ask it before using it again.
+        unready: whether it accepted a connection and then refused to serve; it is asked before its next use.
         timed: whether to record `latency`, because the policy may use it.
-        hindrance: why no reads go there although it answers, in words; or ``""``.
+        hindrance: why it gets no reads although it answers, in words; or ``""``.
     """
 
     def __init__(
@@ -174,10 +174,10 @@ class Node:
         """Record one read as sent; return the value to pass to `finish`.
 
         Parameters:
-            read: stands for it, and is not shared with any other read at work.
+            read: an object that identifies this read, and no other read in flight.
         """
-        # A set instead of a number, because removing from it twice is harmless: an interrupt may come between
-        # any two steps, and after one the read is removed once more.
+        # A set instead of a counter, because removing a read twice is harmless: an interrupt may come between
+        # any two steps, and the clean-up after it removes the read again.
         self._in_flight.add(read)
         with self._lock:
             self.reads += 1
@@ -229,7 +229,7 @@ class Node:
         self._leave(cause, None)
 
     def cannot_read(self, cause: str) -> None:
-        """Note that a read failed here because of the node's disk or memory, and another node served it.
+        """Record that a read failed here because of the node's disk or memory, and another node served it.
 
         The first time is only logged. If it happens again, the node leaves the rotation.
         """

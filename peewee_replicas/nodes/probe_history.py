@@ -13,13 +13,13 @@ from .upstream import Peer, Upstream, same_server, upstream
 
 
 class Surroundings(NamedTuple):
-    """What is known of the other nodes, to judge one node by.
+    """What is known about the other nodes, for judging one node.
 
     Attributes:
         primary: the primary's label, for messages.
         address: where this process reaches the primary.
         samples: the primary's sampled positions.
-        earlier, later: the nodes that serve reads besides this one, by their place in the list.
+        earlier, later: the other nodes that serve reads, listed before and after this one.
         complete: whether all of them have been asked.
     """
 
@@ -32,7 +32,7 @@ class Surroundings(NamedTuple):
 
 
 class ProbeHistory:
-    """Keeps what the probes of one node found, and judges the node by it.
+    """Keeps what the probes of one node found, and judges the node by these findings.
 
     Attributes:
         told: the node's last answers; None: it has not answered yet.
@@ -56,13 +56,13 @@ class ProbeHistory:
         self, told: Facts, answered_at: float, around: Surroundings,
         *, serves: bool, listed: bool, max_lag: float | None,
     ) -> Fitness:  # fmt: skip
-        """Decide whether the node may serve reads, by its answers now and earlier.
+        """Decide from the node's present and earlier answers whether it may serve reads.
 
         Parameters:
             told: the node's answers now.
             answered_at: when they came, by a monotonic clock in seconds.
             around: the other nodes.
-            serves: whether the node is listed for reads; if not, it is only the primary.
+            serves: whether the node is listed for reads; if not, it is the primary and only takes writes.
             listed: whether the node was configured as the primary.
             max_lag: the bound in seconds; None: no bound.
         """

@@ -92,7 +92,7 @@ class Run:
         """End all threads. Wait at most this many seconds, as a user's `_connect()` cannot be interrupted."""
         self.ended.set()
         deadline = Clock.monotonic() + seconds
-        # First for threads that are between rounds, then for those that hang_up() below wakes.
+        # The first pass waits for threads that are between rounds, the second for those woken by hang_up().
         for patience in (0.05, seconds):
             with self._lock:
                 threads = [thread for thread in self._threads if thread is not threading.current_thread()]
@@ -128,9 +128,9 @@ class ProbeTarget:
         questionnaire: which questions are worth asking on this connection.
         history: what the node's probes have found.
         fresh: the connection is new and has not reported a position yet.
-        looked: the node has been probed, after the primary.
+        looked: the node has been probed, and the primary before it.
         silent: how many probes in a row got no answer in time.
-        said: the last problem that was logged; ``""`` once the node has answered again.
+        said: the problem logged last; ``""`` once the node has answered again.
         outdated: replace the connection, because the address may lead to another server by now.
     """
 

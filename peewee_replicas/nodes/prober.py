@@ -99,7 +99,7 @@ class ErrorReader(Protocol):
         """Return whether a node leaves the rotation when connecting to it fails with this error."""
 
     def has_no_connection(self, exc: BaseException) -> bool:
-        """Return whether an error means that the node cannot be reached, or has hung up."""
+        """Return whether an error means that the node cannot be reached, or has closed the connection."""
 
     def cause(self, exc: BaseException) -> str:
         """Return an error in words, with what to do about it."""
@@ -196,7 +196,7 @@ class Prober:
         if run is not None:
             run.end(self.limit + 0.5)
             with self._lock:
-                if self._run is None:  # else somebody has used the database meanwhile
+                if self._run is None:  # otherwise somebody has used the database in the meantime
                     self._rest()
 
     def retire(self) -> None:
@@ -249,7 +249,7 @@ class Prober:
         targets = self._targets[run]
         for replica in [replica for replica in targets if replica not in nodes]:
             self._close(run, targets.pop(replica))
-        for replica in nodes:  # all before any probe, else the first answer could count as the last
+        for replica in nodes:  # before any probe, or the first answer would look like the last one missing
             targets.setdefault(replica, ProbeTarget())
         probes: dict[Node, Probe] = {}
         for replica in nodes:
@@ -513,7 +513,7 @@ def _work(
     round_reference: Callable[[], Callable[[Connector, Run], float | None] | None],
     run: Run,
 ) -> None:
-    """Run rounds until the end. Between rounds, hold no reference to the database."""
+    """Run rounds until this run ends. Between rounds, hold no reference to the database."""
     pause: float | None = 0.0
     try:
         while pause is not None and not run.ended.wait(min(pause, _SLICE)):

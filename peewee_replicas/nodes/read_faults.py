@@ -22,7 +22,7 @@ class ReadFaults:
         self._last = 0.0
 
     def note(self, now: float) -> float | None:
-        """Count one and return the seconds to keep the node out of rotation; None after the first.
+        """Count one such read; return the seconds to keep the node out of rotation, or None after the first.
 
         Parameters:
             now: a monotonic clock's reading, in seconds.

@@ -67,7 +67,7 @@ class Replica:
 
     @property
     def current_weight(self) -> float:
-        """The part of its weight that counts now; less than `weight` while it warms up."""
+        """The weight that counts now; less than `weight` while the node warms up."""
         return self._node.current_weight
 
     @property
@@ -97,20 +97,20 @@ class Replica:
     def role(self) -> str | None:
         """The role that the last probe found; None: it has not been probed yet.
 
-        ``"replica"``. ``"primary"``, even under another address. ``"member"`` of a cluster that replicates
-        by other means. ``"detached"``: it replicates from nobody or from another primary, or takes writes of
-        its own.
+        ``"replica"``; ``"primary"``, even under another address; ``"member"``: it belongs to a cluster that
+        replicates by other means, such as Galera; ``"detached"``: it replicates from nobody or from another
+        primary, or takes writes of its own.
         """
         return self._node.role
 
     @property
     def lag(self) -> float | None:
-        """The most seconds by which it can have been behind at the last probe; None if unknown."""
+        """How far it lagged at the last probe, in seconds, at most; None if unknown."""
         return self._node.lag
 
     @property
     def position(self) -> str | None:
-        """How far its data had come at the last probe, in the server's notation; None if unknown."""
+        """Its position at the last probe, in the server's notation; None if unknown."""
         return self._node.position
 
     @property

@@ -24,7 +24,7 @@ class ReplicaSet:
         ejected: the replicas with a weight above 0 that are out of rotation.
         leaving: removed nodes to which connections are still open.
         unwatched: whether the next read has to start the prober.
-        unsettled: whether the next statement has work to do for the set before it runs.
+        unsettled: whether the set needs upkeep before the next statement runs.
     """
 
     def __init__(self, replicas: Sequence[Node]) -> None:
@@ -58,7 +58,7 @@ class ReplicaSet:
         for replica in usable:
             if this == self._arrangements:
                 replica.current_weight = replica.weight * shares[replica]
-        if this == self._arrangements:  # else a signal handler has ejected or restored a node meanwhile
+        if this == self._arrangements:  # otherwise a signal handler has just ejected or restored a node
             self.usable, self.ejected = usable, ejected
         self._note()
 
@@ -87,11 +87,11 @@ class ReplicaSet:
             for replica in gone:
                 replica.removed = True
                 if replica not in self.all:
-                    replica.booked_reads = replica.reads  # they were sent to the primary
+                    replica.booked_reads = replica.reads  # reads so far went to the primary, not to a replica
             for replica, weight in weights.items():
                 replica.weight = weight
                 replica.on_change = self._refresh
-            # Other threads may have connections to these, which only they can close.
+            # Other threads may have connections to removed nodes, which only these threads can close.
             self.leaving = (*self.leaving, *(replica for replica in gone if replica not in self.leaving))
             self.all = tuple(weights)
             self._look_at = 0.0
@@ -104,7 +104,7 @@ class ReplicaSet:
             self._note()
 
     def linger(self, replica: Node) -> None:
-        """Note that a connection was opened to a removed node, so that it is closed later."""
+        """Record that a connection was opened to a removed node, so that the connection is closed later."""
         with self._lock:
             if replica not in self.leaving:
                 self.leaving = (*self.leaving, replica)

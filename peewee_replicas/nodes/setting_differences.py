@@ -1,4 +1,4 @@
-"""Logs, once, settings that differ between nodes, because the same query may then return different rows."""
+"""Logs settings that differ between nodes, once, because the same query may then return different rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Comparison:
                 )  # fmt: skip
 
     def keep(self, names: set[str]) -> None:
-        """Forget all other nodes."""
+        """Forget all nodes except these."""
         with self._lock:
             for name in set(self._compared) - names:
                 self._compared.pop(name, None)

@@ -1,4 +1,4 @@
-"""Checks nodes' connection parameters, lays them over the primary's, compares them. No I/O, no clock."""
+"""Checks nodes' connection parameters, merges them with the primary's, compares them. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOST = re.compile(_NAME)
 _HOST_AND_PORT = re.compile(rf"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<name>{_NAME}))(?::(?P<port>[0-9]+))?")
 
 Fail = Callable[[str], Exception]
-"""Makes the exception to raise from a message."""
+"""Turns a message into the exception to raise."""
 
 
 class NodeSpec(NamedTuple):
@@ -29,7 +29,7 @@ class NodeSpec(NamedTuple):
     Attributes:
         name: its name in events, errors and statistics.
         weight: its share of the reads, relative to the others'; 0 keeps it out of rotation.
-        overrides: connection parameters laid over the primary's.
+        overrides: connection parameters that replace the primary's.
     """
 
     name: str
@@ -37,7 +37,7 @@ class NodeSpec(NamedTuple):
     overrides: Mapping[str, object]
 
     def __repr__(self) -> str:
-        # A traceback that shows local variables must show no password.
+        # Some tracebacks show local variables, and must not show a password.
         return f"<NodeSpec {self.name} {address(self.overrides)}, weight {self.weight}>"
 
 
@@ -60,7 +60,7 @@ def node_specs(
         replicas: dicts of connection parameters, or URLs.
         known: the connection parameters that exist; None if a subclass may have its own.
         parse_url: turns a URL into connection parameters.
-        fail: makes the exception to raise from a message.
+        fail: turns a message into the exception to raise.
         own: the names of the database's own arguments, which a replica may not have.
     """
     if isinstance(replicas, (str, Mapping)) or not isinstance(replicas, Iterable):
@@ -128,7 +128,7 @@ def check_place(parameters: Mapping[str, object], label: str, fail: Fail) -> Non
     Parameters:
         parameters: connection parameters; a host or port of None leaves the choice to the driver.
         label: the beginning of the message.
-        fail: makes the exception to raise from a message.
+        fail: turns a message into the exception to raise.
     """
     host, port = parameters.get("host"), parameters.get("port")
     if host is not None and not isinstance(host, str):

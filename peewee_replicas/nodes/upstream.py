@@ -40,7 +40,7 @@ class Upstream(NamedTuple):
 
     Attributes:
         relation: how that source relates to the primary.
-        channels: the channels by which the node is judged; the rest have nothing to do with the primary.
+        channels: the channels that count for the node; the others have nothing to do with the primary.
     """
 
     relation: Relation
@@ -84,13 +84,13 @@ def upstream(told: Facts, primary: Peer, others: Sequence[Peer], *, complete: bo
         told: the node's answers.
         primary: the primary.
         others: all nodes except the node and the primary.
-        complete: whether each of `others` has been asked; one not asked yet may be a link of a chain.
+        complete: whether each of `others` has been asked; a node not asked yet may be a link of a chain.
     """
     channels = told.channels or ()
     if primary.told is None or primary.told.member or told.member:
         return Upstream("unclear", channels)
     found = [(_relation(channel, told, primary, others), channel) for channel in channels]
-    relations: tuple[Relation, ...] = ("primary", "unclear", "unlisted", "other")  # the best counts
+    relations: tuple[Relation, ...] = ("primary", "unclear", "unlisted", "other")  # best first
     for relation in relations:
         of_it = tuple(channel for each, channel in found if each == relation)
         if of_it:

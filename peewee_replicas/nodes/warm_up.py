@@ -9,12 +9,12 @@ WARM_UP_STEPS = 10
 
 
 class WarmUp:
-    """Raises the share of a node that came back in equal steps, because its caches are cold.
+    """Raises the weight of a node that came back, step by step, because its caches are cold.
 
-    While no node is warm, all get their full weight, because no other node could take the load.
+    If no node is warm, all get their full weight at once, because no other node could take the load.
 
     Parameters:
-        seconds: time to reach the full weight.
+        seconds: the time to reach the full weight.
         steps: the number of steps; the first is taken at once.
     """
 
@@ -28,7 +28,7 @@ class WarmUp:
     def shares(
         self, usable: Collection[Hashable], before: Collection[Hashable], now: float
     ) -> dict[Hashable, float]:
-        """Return, for each usable node, the part of its weight that counts now: above 0, up to 1.
+        """Return, for each usable node, the fraction of its weight that counts now: above 0, up to 1.
 
         Parameters:
             usable: the nodes in rotation now.
