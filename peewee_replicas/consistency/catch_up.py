@@ -1,4 +1,4 @@
-"""Finds a replica that has come far enough for one read, waiting if need be."""
+"""Finds a replica that shows what one read must see, and waits for it if necessary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .progress import LATE_PAUSE, Progress
 
 # Threads that may wait on one replica at a time, so that a bulk load cannot block every thread of a program.
 WAITERS = 16
-# A wait on a replica of more seconds than this makes others preferred for a while.
+# After a wait of more seconds than this on a replica, other replicas are preferred for a while.
 LATE_AFTER = 0.02
 
 
@@ -19,7 +19,7 @@ class Node(Protocol):
     """A node that may have to catch up.
 
     Attributes:
-        progress: how far the node is known to have come.
+        progress: the position that the node is known to have reached.
         is_primary: whether the node is the primary, which never lags.
         role: the role that the prober found.
     """
@@ -66,9 +66,9 @@ class CatchUp:
         return bool(replica.is_primary or replica.progress.covers(self._position, server))
 
     def prefer(self, first: N, usable: tuple[N, ...]) -> N:
-        """Return `first`, unless it was late and another is known to have caught up, or was not late.
+        """Return `first`, or if it was late recently: a replica known to have caught up, or one not late.
 
-        A replica that keeps up is asked in the same send as the read, so that reads stay spread over all.
+        A replica that keeps up gets the wait and the read in one send, so that reads stay spread over all.
         """
         now = Clock.monotonic()
         if now >= first.progress.late_until or self.known(first, first.progress.server):
@@ -125,7 +125,7 @@ class CatchUp:
         conn.server_identity = answer[1]
         if not reached:
             self._left -= now - self._sent
-            # A look without a wait does not show whether the node has stalled.
+            # A question without a wait does not show whether the node has stalled.
             if self._waits > 0 or progress.stalled is not None:
                 progress.stall(now)
         return bool(reached)

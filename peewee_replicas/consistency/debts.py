@@ -1,4 +1,5 @@
-"""Decides whether a statement on the primary leaves its context owing a position. No I/O, no clock."""
+"""Decides whether a statement on the primary leaves a debt: its context must see the primary's position, and
+the server did not report all of it. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from ..statements.tokens import QuotingMode, first_word, lex
 # functions that they call run inside that transaction.
 _ONE_COMMIT = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE"})
 _ENDS = frozenset({"COMMIT", "ROLLBACK"})
-# Reads may show what others have committed, and so leave a debt. Inside a transaction they cannot commit it,
-# so the debt is counted at its end.
+# Reads may show what others have committed, and so leave a debt. A read inside a transaction commits nothing,
+# so its debt counts when the transaction ends.
 _READS = frozenset({"SELECT", "WITH", "TABLE", "VALUES", "SHOW", "DESCRIBE", "DESC", "EXPLAIN"})
 # Statements that neither read nor change data that a replica has to show.
 _SILENT = frozenset({"SAVEPOINT", "RELEASE", "USE", "LOCK", "UNLOCK", "DEALLOCATE"})
@@ -26,17 +27,17 @@ def _starts(*words: str) -> frozenset[str | bytes]:
 
 _WRITES = ("INSERT ", "UPDATE ", "DELETE ", "REPLACE")
 PLAIN_WRITES: Final = _starts(*_WRITES, "COMMIT")
-"""The first seven characters of nearly all writes. A write that reported its position owes nothing."""
+"""The first seven characters of nearly all writes. A write that reported its position leaves no debt."""
 PLAIN_INSIDE: Final = _starts(*_WRITES, "BEGIN")
-"""The same for statements inside transactions; they owe nothing before the transaction ends."""
+"""The same for statements inside transactions, which leave no debt before the transaction ends."""
 
 
 class Left(NamedTuple):
     """The state after a statement.
 
     Attributes:
-        owes: the context must see the primary's present position.
-        transaction_has_read: the transaction that is now open has read, or failed at, something.
+        owes: there is a debt: the context must see the primary's present position.
+        transaction_has_read: the open transaction has read something, or a statement in it has failed.
     """
 
     owes: bool
@@ -54,7 +55,7 @@ def left_by(
     commit_covers_reads: bool,
     more_results: bool = False,
 ) -> Left:
-    """Return what a statement that has ended on the primary leaves its context owing.
+    """Return whether a statement that has ended on the primary leaves a debt.
 
     Parameters:
         text: the statement.
@@ -62,7 +63,7 @@ def left_by(
         reported: whether the server reported a position for it. After several commits this is only the last
             one's, and with several GTID domains it says nothing about the other domains.
         was_open, is_open: whether a transaction was open before the statement, and is open after it.
-        transaction_has_read: whether the transaction had read, or failed at, something before.
+        transaction_has_read: whether the transaction had read something before, or a statement had failed.
         commit_covers_reads: whether a commit's own position covers everything its transaction has read.
         more_results: whether further results follow, from more statements or a procedure.
     """
@@ -74,12 +75,12 @@ def left_by(
     if not is_open:
         if reported:
             return Left(owes_for_reads or not (plain or ends), False)
-        # A COMMIT without a write, or a ROLLBACK, does not undo that the transaction's reads were seen.
+        # After a ROLLBACK, or a COMMIT without a write, the program has still seen the transaction's reads.
         return Left(was_open or not silent, False)
     harmless = succeeded and (plain or silent)
     if reported and ends:  # the transaction before this one has been committed
         return Left(owes_for_reads, False)
-    # A transaction's reads are owed for when it ends, but procedures and the like may commit before that.
+    # Reads leave their debt when the transaction ends, but a procedure, for example, may commit before that.
     inside = plain or ends or (word in _READS and not more_results)
     return Left(not inside, transaction_has_read or not harmless)
 

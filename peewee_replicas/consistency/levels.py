@@ -23,7 +23,7 @@ from .sessions import SHORT, Session
 logger = logging.getLogger("peewee.replicas")
 
 RECHECK_SECONDS = 1.0
-"""Seconds before the primary may be asked again whether it has what a context waits for without success."""
+"""Seconds before the primary may be asked again whether it has the position that replicas do not reach."""
 
 
 class Needs(NamedTuple):
@@ -93,7 +93,7 @@ def _both(one: Position | None, other: Position | None) -> Position | None:
 
 
 class Consistency:
-    """Knows what the reads of each context must see, at each level.
+    """Decides what the reads of each context must see, at each level.
 
     Attributes:
         primary: answers questions about the primary's position; set by `attach`.
@@ -189,14 +189,14 @@ class Consistency:
             session.end_unit()
 
     def _own_sessions(self) -> Iterator[Session]:
-        """Yield the sessions that count what this context does: its own, and those around it."""
+        """Yield the sessions that record what this context does: its own, and those around it."""
         session: Session | None = self.session()
         while session is not None:
             yield session
             session = session.outer
 
     def _concerned(self) -> Iterator[Session]:
-        """Yield the sessions that count this context's writes: its own, those around it, the process's."""
+        """Yield the sessions that record this context's writes: its own, those around it, the process's."""
         yield from self._own_sessions()
         yield self.history.session
 
@@ -213,7 +213,7 @@ class Consistency:
         position = conn.position if succeeded else None
         if position is None:
             if succeeded and conn.transaction and self._leaves_nothing(conn, PLAIN_INSIDE):
-                return  # a shortcut: `left_by` says the same, for most statements in transactions
+                return  # a shortcut for most statements in transactions; `left_by` finds the same
             plain = False
         else:
             plain = self._leaves_nothing(conn, PLAIN_WRITES)  # likewise, for most writes
@@ -275,13 +275,13 @@ class Consistency:
             shared.shorten(self._owner.known_positions())
 
     def abandoned(self) -> None:
-        """Record that a connection was closed with a transaction open, whose reads were seen all the same."""
+        """Record that a connection was closed inside a transaction; the program has seen its reads."""
         for session in self._concerned():
             session.owe()
 
     @contextmanager
     def excusing(self, excused: bool) -> Iterator[None]:
-        """Within this block, if `excused`, let this thread's reads on the primary create no debt."""
+        """If `excused`, let this thread's reads on the primary create no debt within the block."""
         self._local.excused = excused
         try:
             yield
@@ -318,7 +318,7 @@ class Consistency:
         moved = None if pin is None else cast("Position | None", pin.must_reach)
         if level == "eventual":
             return NOTHING if moved is None else Needs(moved, "")
-        # Asked for each read, because anyone may have written since the last one.
+        # Ask before each read, because anyone may have written since the last one.
         if level == "strong":
             try:
                 now = self.primary.current()
@@ -333,7 +333,7 @@ class Consistency:
         except Exception as exc:
             return self._position_refused(exc)
         if self._stick(sessions):
-            # In a scope that must not go backwards, reads on the primary count as well.
+            # In a scope that must not go backwards, reads on the primary create debts too.
             return Needs(None, self._sticky_reason(self._after_a_write()), excused=pin is None)
         position = moved
         for session in sessions:
@@ -375,7 +375,7 @@ class Consistency:
 
     def _stick(self, sessions: tuple[Session, ...]) -> bool:
         now = Clock.monotonic()
-        # Not any(): each session must be asked, to notice that its time is over.
+        # Not any(): sticks() must be called on each session, to reset those whose time is over.
         return True in [session.sticks(now) for session in sessions]
 
     def _after_a_write(self) -> str:
@@ -454,7 +454,7 @@ class Consistency:
     # Bookmarks
 
     def bookmark(self, session: Session, history: str, issued: float) -> str | None:
-        """Return what a session must see, as a string; None if nothing.
+        """Return as a string the position that a session must see; None if there is none.
 
         Parameters:
             session: the session; it is begun, and its debts are paid, if not done yet.
@@ -483,7 +483,7 @@ class Consistency:
         return bool(self._give_up_lost(frame))
 
     def _give_up_lost(self, frame: Frame | None) -> bool | None:
-        """Do as `forget_lost_history`; return None if the primary was not asked."""
+        """Do the work of `forget_lost_history`; return None if the primary was not asked."""
         level = self.level_of(frame)
         session, now = self.session(), Clock.monotonic()
         pin = pinning(self._owner)

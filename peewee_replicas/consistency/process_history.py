@@ -1,4 +1,4 @@
-"""Keeps what this process wrote to each primary, through whichever database object."""
+"""Keeps what this process wrote to each primary, through any of its database objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..concurrency import new_lock
 from ..positions import Position
 from .sessions import Session
 
-# Seconds within which the loss of one origin's writes is logged once, however many sessions discover it.
+# The loss of one server's writes is logged once in this many seconds, however many sessions discover it.
 _SAID_FOR = 3600.0
 # Seconds for which to trust that the primary has a single GTID domain. The prober asks more often.
 _FRESH = 5.0
@@ -64,13 +64,13 @@ class ProcessHistory:
                 )
 
     def has_one_domain(self, now: float) -> bool:
-        """Return whether the primary lately reported that all writes use a single GTID domain."""
+        """Return whether the primary recently reported that all writes use a single GTID domain."""
         return self._one_domain and now - self._told_at < _FRESH
 
     def lost(self, position: Position, now: float) -> bool:
         """Record that the primary lacks a position; return whether to log the loss.
 
-        Losses by the same origins are logged at most once an hour.
+        Losses of the same servers' writes are logged at most once an hour.
         """
         with _lock:
             news = False
@@ -90,7 +90,7 @@ class ProcessHistory:
         )
 
     def not_lost(self) -> None:
-        """Forget the known losses, because their origins write again and the new writes exist."""
+        """Forget the known losses: the same servers have written since, and the primary has these writes."""
         self._lost_from.clear()
 
 

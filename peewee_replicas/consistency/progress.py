@@ -1,4 +1,4 @@
-"""Keeps how far each node is known to have come."""
+"""Keeps the position that each node is known to have reached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LATE_PAUSE = 1.0
 
 
 class Progress:
-    """How far one node is known to have come. This describes the server that answered, not its address.
+    """The position that one node is known to have reached. It belongs to a server, not to an address.
 
     Attributes:
         server: the server's identity, as reported on a connection.
@@ -55,7 +55,7 @@ class Progress:
                 or not reached.covers(position)
             ):
                 return False
-            if self.reached is reached:  # else it changed during the comparison
+            if self.reached is reached:  # otherwise it changed during the comparison
                 self._shown = (position, server)
             return True
 

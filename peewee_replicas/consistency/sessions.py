@@ -27,8 +27,8 @@ class Session:
         paid: how many of these debts are paid, by asking the primary for its position since.
         begun: whether `seen` includes what the process had written before.
         sticky_until: on a monotonic clock, until when reads stay on the primary; for servers without GTIDs.
-        outer: the session around a ``causal_session()``. Writes inside count there at once; what was seen
-            inside counts there after the end.
+        outer: the session around a ``causal_session()``. It records writes inside at once, and everything
+            else that was seen inside when the scope ends.
         additions: how often this context's own statements have added to `seen`.
         restarts: how often `seen` was given up because its history is lost.
         merges: how often `seen` was added to since its size was last checked.
@@ -125,7 +125,7 @@ class Session:
             seen = self.seen
             grows = seen is not None and type(seen) is type(position)
             after = seen.merge(position) if seen is not None and grows else position
-            if self.seen is seen:  # else a signal handler wrote during merge(); merge again to include it
+            if self.seen is seen:  # otherwise a signal handler wrote during merge(): merge with that too
                 self.seen = after
                 self.merges += grows
                 return

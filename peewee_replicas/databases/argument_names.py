@@ -68,7 +68,8 @@ def may_take_any(cls: type) -> bool:
 
     Arguments that a subclass removes before it calls ``super().__init__()`` or ``super().init()`` never get
     here. But its own ``_connect()`` may read others from ``self.connect_params``, such as a region or a
-    secret's name. So if it has one, every name is accepted, and a misspelt name fails on connecting.
+    secret's name. So if the subclass has a ``_connect()``, every name is accepted, and a misspelt name fails
+    on connecting.
     """
     return any("_connect" in vars(base) for base in cls.__mro__ if not _is_librarys(base))
 

@@ -130,7 +130,7 @@ class Assembly:
         return endpoint(self.plain.db.connect_params)
 
     def change_nodes(self, specs: tuple[NodeSpec, ...], cluster: Cluster) -> None:
-        """Replace the present nodes by these; nodes with the same name and connection are kept."""
+        """Replace the present nodes by these; keep the nodes whose name and connection are the same."""
         own = self.plain.db.connect_params
         before = {node.name: node for node in cluster.replicas.all}
         nodes = []

@@ -51,19 +51,21 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
             replicas and returns one of them.
         reads: where a read outside any scope goes: ``"replica"``, ``"primary"``, or ``"observe"`` (to the
             primary, while events report where it would have gone).
-        fallback: ``"primary"`` to serve a read there when no replica can, or ``"error"``.
-        readonly_in_transaction: ``readonly()`` inside a transaction: ``"error"``, or ``"join"``.
+        fallback: what happens to a read that no replica can serve: the ``"primary"`` serves it, or it raises
+            an ``"error"``.
+        readonly_in_transaction: what ``readonly()`` does inside a transaction: ``"error"``, or ``"join"`` to
+            let its reads stay in the transaction.
         pure_functions: names of stored functions that only read.
         consistency: what a read must see: ``"eventual"``, ``"session"``, ``"process"`` or ``"strong"``.
         catch_up_timeout: seconds one read may wait for replicas to catch up, over all replicas together.
         sticky_seconds: seconds that reads stay on the primary after a write if the servers keep no GTIDs.
         max_lag: lag in seconds above which a replica is not used. None: no limit.
         max_fallback_share: share (0 to 1) of about the last hundred reads that may fall back to the primary;
-            the others get `NoReplicaAvailable`. Reads that are served, fall back or are refused all count;
-            those that belong on the primary do not. Unless it is 0, one read may always fall back if none
-            did for a second. None: no limit.
-        on_transaction_escape: when a task or thread started inside ``atomic()`` queries outside that
-            transaction: ``"ignore"``, ``"warn"`` or ``"error"``.
+            further reads get `NoReplicaAvailable`. The hundred include reads that replicas serve, that fall
+            back and that are refused, but not reads that belong on the primary. Unless the share is 0, one
+            read may always fall back if none did for a second. None: no limit.
+        on_transaction_escape: what happens when a task or thread started inside ``atomic()`` queries outside
+            that transaction: ``"ignore"``, ``"warn"`` or ``"error"``.
         probe_interval: seconds between health probes. None: no prober; health is learned from traffic.
         heartbeat_table: the ``pt-heartbeat`` table to read lag from, as ``"table"`` or ``"schema.table"``.
         kwargs: the arguments of peewee and PyMySQL.
@@ -84,7 +86,7 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
 
 
 class _Opener(MySQLDatabase):
-    """The class below peewee's pool, which opens its connections."""
+    """The class after peewee's pool in the method resolution order; it opens the pool's connections."""
 
     opening: Opening
 
@@ -252,10 +254,10 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
         return bool(conn.dropped() if self.opening.guarded else not conn.is_alive())
 
     def _can_reuse(self, conn: wire.Connection) -> bool:
-        # The next user of this connection must not get another's session state.
+        # The next user of this connection must not get the session state of the last one.
         if not conn.server_status & wire.AUTOCOMMIT or conn.session_state or conn.changes:
             return False
-        # peewee's method rolls back, and the server's answer reports what a failed statement changed.
+        # peewee's method sends ROLLBACK; the server's answer also reports what a failed statement changed.
         with conn.within(conn.connect_timeout):
             clean = bool(super()._can_reuse(conn))
         reusable = clean and conn.replaceable and not conn.busy

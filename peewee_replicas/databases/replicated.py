@@ -38,7 +38,7 @@ class Replicated(peewee.Database):
     """Whether no subclass has a ``cursor()`` of its own."""
 
     at_primary: bool = False
-    """Whether this is a database's `on_primary`."""
+    """Whether this object is the `on_primary` of a database."""
     _model_class: ClassVar[type[peewee.Model]] = peewee.Model
     _members: RoutedMembers
     _parts: Parts
@@ -87,10 +87,11 @@ class Replicated(peewee.Database):
     # peewee's methods
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Open the node that the next plain read would use; the primary only if no replica answers.
+        """Connect to the node that the next plain read would use; to the primary only if no replica answers.
 
         Raises:
-            OperationalError: the database is already open, or no node answers; it names each and its reason.
+            OperationalError: the database is already open, or no node answers; then the message names each
+                node and its reason.
             InterfaceError: the database is deferred and was not initialised.
         """
         return bool(self._members.connect(reuse_if_open, self.at_primary))
@@ -191,9 +192,9 @@ class Replicated(peewee.Database):
 
         Parameters:
             consistency: the level for this scope, instead of the database's own.
-            max_lag: the most lag, in seconds, that the node may have had at its last probe, at most
-                ``probe_interval`` ago. If the scope around this one is on a node with more lag, it leaves
-                that node. Without a prober no lag is known, and reads follow ``fallback``.
+            max_lag: the highest lag, in seconds, that the node may have had at its last probe, which was at
+                most ``probe_interval`` ago. If the scope around this one is on a node with more lag, that
+                scope leaves the node. Without a prober no lag is known, and reads follow ``fallback``.
             snapshot: all reads see one consistent snapshot, on a separate connection, for 60 seconds at
                 most; if its node fails, reads fail. It belongs to the thread that makes the first read.
 
@@ -212,12 +213,12 @@ class Replicated(peewee.Database):
         return Scope(self, lambda: self._members.scopes.enter_primary())
 
     def causal_session(self, bookmark: str | None = None) -> Scope[Self]:
-        """Return a scope, also a decorator, whose reads see at least its writes, and never go backwards.
+        """Return a scope, also a decorator, whose reads see at least its writes and never go backwards.
 
         The scope extends to tasks and threads that copy the context; a thread's own session does not.
 
         Parameters:
-            bookmark: a result of `bookmark`, from this process or another; reads see at least that, too.
+            bookmark: a result of `bookmark`, from this process or another; reads see at least that position.
 
         Raises on entry:
             BookmarkError: the bookmark is malformed, belongs to another database, or has expired.
@@ -233,7 +234,7 @@ class Replicated(peewee.Database):
 
     @property
     def on_primary(self) -> Self:
-        """The same database and connections, always on the primary. It lifts no restriction of a scope."""
+        """The same database and connections, always on the primary. A scope's restrictions still apply."""
         twin: Self | None = vars(self).get("_on_primary")
         if twin is None:
             twin = object.__new__(_at_primary_class(type(self)))
@@ -256,7 +257,7 @@ class Replicated(peewee.Database):
         return self._primary_model
 
     def explain_route(self, sql_or_query: object) -> Route:
-        """Return the `Route` that a statement would take now; sends no statement, takes no policy's turn.
+        """Return the `Route` that a statement would take now; send nothing, and take no turn of the policy.
 
         After a statement failed on the primary, this asks its connection which session changes remain, as
         the next statement would.

@@ -126,7 +126,7 @@ class RoutedMembers:
             self.escapes.check(state.transactions, sql)
         plan = self._plan(statement, frame, state, at_primary)
         conn = state.conn
-        # Session changes by the last statement may keep this one on the primary, so find them out first.
+        # Session changes by the last statement may keep this one on the primary, so look for them first.
         if conn is not None and conn.report_incomplete and (plan.place != WRITER or plan.guard):
             parts.session.settle(conn)
             plan = self._plan(statement, frame, state, at_primary)
@@ -168,14 +168,14 @@ class RoutedMembers:
         return self.parts.router.plan(statement, frame, transaction, carried, at_primary)
 
     def explain(self, sql: str, at_primary: bool) -> Route:
-        """Return the route that a statement would take now; sends no statement, takes no policy's turn."""
+        """Return the route that a statement would take now; send nothing, and take no turn of the policy."""
         parts = self.parts
         statement = parts.router.classifier.classify(sql)
         frame = innermost(parts.cluster)
         state = self.plain.state
         conn = state.conn
         if conn is not None and conn.report_incomplete and not conn.busy:
-            # A lost connection has left no state; the statement itself will report the loss.
+            # A lost connection has no state any more; the statement itself will report the loss.
             with contextlib.suppress(PeeweeException):
                 parts.session.settle(conn)
         plan = self._plan(statement, frame, state, at_primary)
@@ -190,7 +190,7 @@ class RoutedMembers:
     # Connections
 
     def connect(self, reuse_if_open: bool, at_primary: bool) -> bool:
-        """Open the node that the next plain read would use; the primary only if no replica answers."""
+        """Connect to the node that the next plain read would use; the primary only if no replica answers."""
         if self.db.deferred:
             raise InterfaceError(NOT_INITIALIZED)
         state = self.plain.state
@@ -361,24 +361,24 @@ class RoutedMembers:
         return transaction
 
     def transaction_not_entered(self, transaction: object) -> None:
-        """An interrupt came while a transaction was pushed: its block will be neither run nor left."""
+        """Clean up after an interrupt in `push_transaction`: peewee will neither run nor leave the block."""
         stack = self.plain.state.transactions
         if stack and stack[-1] is transaction:
             self.pop_transaction()
         self.parts.primary.break_off()
 
     def transaction_not_left(self, depth: int) -> None:
-        """An interrupt came while a transaction was popped: it will be neither committed nor rolled back.
+        """Clean up after an interrupt in `pop_transaction`: peewee will neither commit nor roll back.
 
         Parameters:
-            depth: how many there were before.
+            depth: the number of open transactions before.
         """
         if depth and len(self.plain.state.transactions) == depth:
             self.pop_transaction()
         self.transaction_not_ended()
 
     def transaction_not_ended(self) -> None:
-        """An interrupt came while a transaction was committed or rolled back."""
+        """Clean up after an interrupt in COMMIT or ROLLBACK."""
         if not self.plain.state.transactions:
             self.parts.primary.break_off()
             self.db._clear_commit_callbacks()

@@ -55,7 +55,7 @@ class ScopeEntry:
         return frame
 
     def _hold_to(self, max_lag: float) -> None:
-        """Find out the replicas' lag before a scope with a limit, and leave a node that exceeds it."""
+        """Learn the replicas' lag before a scope with a limit begins, and leave a node that exceeds it."""
         self._parts.replicas.await_lag()
         pin = pinning(self._parts.cluster)
         if pin is not None:

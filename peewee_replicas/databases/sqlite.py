@@ -70,7 +70,7 @@ class FileDatabase(UserDatabase, Protocol):
 
 
 class FileState(ThreadState, Protocol):
-    """A thread's state; `file` is the file of its connections until all of them are closed."""
+    """A thread's state. `file` is the file that its connections use, until all of them are closed."""
 
     file: sqlite.File
 
@@ -126,7 +126,7 @@ class _SqliteNode(NodeDatabase):
 
     db: FileDatabase
 
-    def follow(self, primary: FileDatabase) -> None:  # type: ignore[override]  # the user's object is no other
+    def follow(self, primary: FileDatabase) -> None:  # type: ignore[override]  # always the user's object
         super().follow(primary)
         db = self.db
         for name in _SHARED:
@@ -235,7 +235,7 @@ class _Readers(ReplicaConnections):
         database = super().reach(node, patient=patient)
         conn = file_connection(database)
         if conn.busy:
-            # While rows are being read, this connection keeps seeing the data as of that query.
+            # While rows are being read, this connection keeps seeing the data as it was for that query.
             database.state.reset()
             self.open(node, database)
             file_connection(database).set_aside(conn)

@@ -18,7 +18,7 @@ from ..scopes.frames import pinning
 from ..servers.protocols import ServerConnection
 from .execution import Execution
 
-# Returned instead of a cursor when only a node was wanted.
+# Returned instead of a cursor if the caller needs only a node.
 _NOTHING: Any = None
 
 
@@ -59,7 +59,7 @@ def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
         conn.suspect_statement = "" if execution.statement.kind == "read" else execution.sql
     started, failed = 0.0, True
     try:
-        # Counted before sending, so that other threads' policies see the node as busy.
+        # Counted before sending, so that the policy in other threads sees the node as busy.
         started = node.start(execution)
         conn.executing = execution.statement.kind
         cursor = database.send(execution.sql, execution.params)

@@ -63,7 +63,7 @@ _MAY_SET = ("session", "transaction")
 
 
 def _sets_something(kind: str, sql: str) -> bool:
-    """Return whether a session differs from a new one after this statement, even if reads do not care."""
+    """Return whether the statement makes its session differ from a new one, even if no read depends on it."""
     word = first_word(sql)
     # SET TRANSACTION applies to the next transaction, whoever begins it. A SELECT of session values,
     # such as CONNECTION_ID(), sets nothing; if it does, `Statement.effect` says so.
@@ -71,9 +71,9 @@ def _sets_something(kind: str, sql: str) -> bool:
 
 
 def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
-    """Return whether to send to the primary again: a read that was not sent, or lost its connection once.
+    """Return whether to send the statement to the primary again: a read not sent, or lost only once.
 
-    Other statements are sent again only if the library's own question lost the connection before them.
+    Other statements are sent again only if one of the library's own questions lost the connection before.
     """
     diagnosis = execution.parts.diagnosis
     treatment = TREATMENTS[diagnosis.meaning(exc)]
@@ -82,7 +82,7 @@ def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
     if treatment.read == "again" and not execution.resent:
         execution.resent = True
     elif treatment.read == "once more" and execution.lost is None and not timed_out(exc):
-        # A read that exceeded its read_timeout would do so again, and the primary would run both.
+        # A read that exceeded its read_timeout would exceed it again, and the primary would run both reads.
         execution.lost = exc
     else:
         return False

@@ -1,4 +1,4 @@
-"""Run a read on replicas: catching up, retries, the rerun on the primary, the fallback."""
+"""Run a read on replicas: let them catch up, retry, rerun on the primary, or fall back to it."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
 
 
 def _is_still_a_read(execution: Execution) -> bool:
-    """Return whether the text is still a read by rules learned since, as from a node just connected to."""
+    """Return whether the text is still a read by rules learned since, such as from a new connection."""
     if execution.sends:
         execution.statement = execution.parts.router.classifier.classify(execution.sql)
         if execution.statement.kind != "read" and not execution.in_readonly:  # there the guard is enough
@@ -147,7 +147,7 @@ def _next_replica(execution: Execution) -> Node | None:
             if parts.consistency.level_of(execution.frame) != "eventual":
                 raise
             return parts.router.choice.another(tried)
-        # Without positions, nobody knows whether another replica shows what the scope has seen.
+        # Without positions, there is no way to know whether another replica shows what the scope has seen.
         if now is None:
             return None
         with pin.lock:
@@ -190,10 +190,10 @@ def _after_failure(
 
 
 def _primary_is_gone_too(execution: Execution) -> bool:
-    """Return whether the primary is down too, which means that this twice lost read is not the cause.
+    """Return whether the primary is down too, so that the read that was lost twice cannot be the cause.
 
-    Only the primary shows this: the read was never sent there. Another replica may have been killed by
-    the same query from another thread.
+    Only the primary can show this, because the read was never sent there. Another replica may have been
+    killed by the same query from another thread.
     """
     return not _answers(execution, execution.parts.cluster.reader)
 

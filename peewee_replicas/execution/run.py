@@ -29,7 +29,7 @@ def run(execution: Execution) -> Cursor:
 
 
 def _broken_off(execution: Execution) -> None:
-    """Undo what an interrupt, which may arrive between any two steps, has left of an execution."""
+    """Clean up after an interrupt, which may have come between any two steps of the execution."""
     parts = execution.parts
     for node in parts.cluster.nodes():
         node.finish(execution)
@@ -43,5 +43,5 @@ def find_node(execution: Execution) -> PlainDatabase:
     """Return the database of the node where a read would run now, connected; the read is not sent."""
     execution.sends = False
     run(execution)
-    assert execution.found is not None  # every way sets it or raises
+    assert execution.found is not None  # every path sets it or raises
     return execution.found

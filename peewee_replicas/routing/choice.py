@@ -1,4 +1,4 @@
-"""Choose the replica for a read: the policy's choice, the scope's node, or one that was not tried yet."""
+"""Choose the replica for a read: by the policy, or the scope's node, or one that has not been tried yet."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Choice:
                 pin.node = node
                 if unit.node is None:
                     unit.node = node
-            return cast("Node | None", pin.node)  # another thread's choice, if it was first
+            return cast("Node | None", pin.node)  # another thread's choice, if that thread was first
 
     def next_for_connect(self) -> Node | None:
         """Return the replica that the next plain read would use, without taking a turn."""
@@ -121,7 +121,7 @@ class Choice:
         return chosen
 
     def another(self, tried: set[Node]) -> Node | None:
-        """Return a usable replica that was not tried yet, for a read that failed on others."""
+        """Return a usable replica that has not been tried yet, for a read that failed on others."""
         for replica in self.within_scope(self._cluster.replicas.usable):
             if replica not in tried:
                 self.stay_with(replica)
@@ -136,11 +136,11 @@ class Choice:
                 pin.node = replica
 
     def within_scope(self, usable: tuple[Node, ...]) -> tuple[Node, ...]:
-        """Return those of `usable` that are within the tightest lag limit of the scopes in force."""
+        """Return the replicas of `usable` that are within the tightest lag limit of the scopes in force."""
         return within(usable, tightest_lag(self._cluster))
 
     def foreseen(self) -> Node | None:
-        """Return the replica that a read would use now, if it is certain without asking the policy."""
+        """Return the replica that a read would use now; None if only the policy could decide."""
         usable = self.within_scope(self._cluster.replicas.usable)
         pin = pinning(self._cluster)
         if pin is not None and (pin.node in usable or pin.node is self._cluster.reader):

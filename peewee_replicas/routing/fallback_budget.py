@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..concurrency import new_lock
 
 WINDOW = 100
-"""Reads over which the share is measured: fallbacks not used within as many reads expire."""
+"""The number of reads over which the share is measured: a fallback not used within them expires."""
 QUIET_SECONDS = 1.0
-"""Seconds without a fallback after which one read may always fall back: that cannot overload a primary."""
+"""After this many seconds without a fallback, one read may always fall back: it cannot overload a primary."""
 
 
 class FallbackBudget:
@@ -52,7 +52,8 @@ class FallbackBudget:
             return True
 
     def charge(self, now: float, sent: int) -> None:
-        """Count a later read of a scope whose first read fell back, since a scope keeps to its node."""
+        """Count a fallback that cannot be refused: the first read of the scope fell back, and the scope keeps
+        to its node."""
         if self.share is None:
             return
         with self._lock:

@@ -18,7 +18,7 @@ Place = Literal["writer", "reader", "replica"]
 WRITER: Place = "writer"
 """The primary's own connection: transactions, writes, session state."""
 READER: Place = "reader"
-"""The primary as a node for reading: a separate connection, under the server's guard."""
+"""The primary as a node for reading: a separate connection, guarded (the server refuses writes on it)."""
 REPLICA: Place = "replica"
 """One of the usable replicas, chosen by the policy."""
 
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
         places: where it may run, in order; a later place is used only if the earlier ones cannot serve it.
         reason: the first rule that applied, in words.
         refusal: why ``readonly()`` does not allow the statement, or ``""``.
-        guard: whether to switch the server's guard on for it, on the writer's connection.
+        guard: whether to make the server refuse writes while it runs on the writer's connection.
         observed: whether it would have gone to a replica without ``reads="observe"``.
         must_see: the position that a replica must have reached to serve it; None for any.
         excused: whether it creates no debt for later reads when the primary serves it.
@@ -95,7 +95,7 @@ def make_plan(
         readonly: whether the innermost scope is ``readonly()``.
         transaction: why a transaction counts as open in this context, or ``""``.
         session_state: the state that the primary's session carries and a replica lacks, or ``""``.
-        bound: ``"on_primary"``, ``"primary"`` (the scope) or ``""``.
+        bound: what binds it to the primary: ``"on_primary"``, ``"primary"`` (the scope) or ``""``.
         reads: the database's setting: ``"replica"``, ``"primary"`` or ``"observe"``.
         falls_back: whether the primary may serve reads that no replica can.
     """

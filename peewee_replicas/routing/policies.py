@@ -38,7 +38,7 @@ _NOISE = 0.001
 _LOOKED_AT = 8
 _SCATTER = 0x9E3779B97F4A7C15
 _SHIFTS = range(4, 52, 8)
-# The exponent for latencies above that. With 1, a slow node would still get part of a heavy load.
+# The exponent of the penalty for higher latencies. With 1, a slow node would still get part of a heavy load.
 _PENALTY = 2
 
 
@@ -62,7 +62,7 @@ def spread(weights: Sequence[int]) -> tuple[int, ...]:
 
 
 class RoundRobin:
-    """Each replica in turn, by weight. One turn per routed read, exact under threads.
+    """Picks each replica in turn, by weight. Each routed read takes exactly one turn, even with threads.
 
     Attributes:
         taken: how many turns were taken.
@@ -106,7 +106,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Random:
-    """A replica at random, by weight.
+    """Picks a replica at random, by weight.
 
     Parameters:
         generator: your own `random.Random`, for a repeatable sequence.
@@ -133,14 +133,16 @@ class Random:
 
 
 class LeastBusy:
-    """The replica with the least work in hand for its weight, and not a slow one; equals take turns.
+    """Picks the replica with the fewest running reads for its weight, and avoids slow ones.
 
-    Work in hand is the statements that this process has sent to a replica and that are still running. A
-    replica is slow if its recent reads took more than twice as long as those of the fastest. It is used only
-    if the others have many times more work in hand, and now and then to find out whether it is still slow.
+    Equals take turns.
+
+    Only reads that this process has sent count. A replica is slow if its recent reads took more
+    than twice as long as those of the fastest. A slow replica is used only if the others have many times more
+    running reads, and now and then to find out whether it is still slow.
 
     With more than eight replicas, each read compares eight: the one whose turn it is, six that are not slow,
-    and one of all, so that a choice among thirty costs no more.
+    and any one. So a choice among thirty replicas costs no more than one among eight.
     """
 
     name = "least-busy"
@@ -174,7 +176,7 @@ class LeastBusy:
         penalty = _penalty(own, known.bound)
         if idle and penalty == 1.0:
             return first
-        # The first of equals wins, so start from a different one each time.
+        # The first of several equals wins, so start from a different replica each time.
         bits = turn * _SCATTER
         rated = known.fast if count > _LOOKED_AT else known.rated
         looked_at = [(first, penalty)]
@@ -214,7 +216,7 @@ def _look(replicas: Sequence[Candidate], turn: int) -> _Known:
 
 
 def _penalty(latency: float | None, bound: float) -> float:
-    """Return the factor by which a replica's work in hand is multiplied for its latency."""
+    """Return the factor by which a replica's number of running reads is multiplied for its latency."""
     return 1.0 if latency is None or latency <= bound else (latency / bound * _EQUALS) ** _PENALTY
 
 
@@ -230,7 +232,7 @@ def _least(rated: Sequence[tuple[C, float]]) -> C:
 
 
 Policy = Callable[[Sequence[Replica]], Replica]
-"""Picks one of the replicas that may serve a read. If the sequence is the same object, nothing changed."""
+"""Picks one of the replicas that may serve a read. As long as nothing changes, it gets the same object."""
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     RoundRobin.name: RoundRobin,

@@ -1,4 +1,4 @@
-"""The router of one database: it applies the rules in this context, and adds what a read must see."""
+"""The router of one database: applies the routing rules in a context, and adds what a read must see."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Router:
         here: identifies the current thread or task.
 
     Attributes:
-        classifier: tells a statement's kind.
+        classifier: finds a statement's kind.
         dialect: the servers' dialect, once known.
         choice: chooses among the usable replicas.
         consistency: decides what reads must see.
@@ -56,7 +56,7 @@ class Router:
         session_state: str,
         at_primary: bool,
     ) -> Plan:
-        """Return where a statement may run, by the rules alone: asks no server, takes no policy's turn.
+        """Return where a statement may run, by the rules alone; ask no server, take no turn of the policy.
 
         Parameters:
             statement: the classified statement.
@@ -79,7 +79,7 @@ class Router:
         )
 
     def plan_read(self, plan: Plan, frame: Frame | None, *, scoped: bool) -> Plan:
-        """Add to a plan for replicas what the read must see there; asks the primary if a debt is open.
+        """Add to a plan for replicas what the read must see there; ask the primary if a debt is open.
 
         Parameters:
             plan: the plan made by the rules.
@@ -108,7 +108,7 @@ class Router:
         return plan.on_primary(stays) if stays else plan
 
     def route(self, plan: Plan, kind: str) -> Route:
-        """Return the plan as users see it, as far as is known without asking the policy."""
+        """Return the plan as users see it; no node if only the policy could decide."""
         if plan.place == READER:
             return Route("primary", self._cluster.reader.name, kind, plan.reason)
         if plan.place != REPLICA:

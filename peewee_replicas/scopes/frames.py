@@ -21,7 +21,7 @@ class Session(Protocol):
     """The session of a ``causal_session()``, as far as scopes use it."""
 
     def end(self) -> None:
-        """Pass on what was seen to the enclosing session."""
+        """Make the enclosing session require all that this one has seen."""
 
 
 class Snapshot(Protocol):
@@ -47,14 +47,14 @@ class Frame:
 
     Attributes:
         owner: the identity of the database it belongs to.
-        place: the type of scope; ``"unit"`` for a unit of work that keeps to one node, which is no scope.
+        place: the type of scope; ``"unit"`` for a unit of work that keeps to one node, which is not a scope.
         ended: True once the scope was left; the frame is then no longer in force anywhere.
         level: the consistency that the scope asks for, or None for the database's own.
         session: the session of a ``causal_session()``, which ends with the frame; None for other scopes.
         node: the node that the scope has picked and keeps to; unused by ``primary()``.
         served: whether that node has served a read.
         snapshot: the snapshot of a ``readonly(snapshot=True)``; None for other scopes.
-        must_reach: the position that the next node must have reached, after the scope had to leave a node.
+        must_reach: the position that the next node must have reached, because the scope had to leave a node.
         max_lag: the lag in seconds that a node may have when it is picked; None for the database's own.
         lock: held while `node` and `must_reach` change, because threads may share a scope.
     """
@@ -130,9 +130,9 @@ def innermost(owner: object) -> Frame | None:
 
 
 def pinning(owner: Owner) -> Frame | None:
-    """Return the frame that keeps to one node here, or None: the outermost such scope, else the unit of work.
+    """Return the frame that keeps reads here on one node: the outermost such scope, else the unit of work.
 
-    Scopes inside that one reuse its node.
+    Returns None if there is neither. Scopes inside that scope use its node too.
     """
     found = None
     for frame in _of(owner):
@@ -223,7 +223,7 @@ class Steps:
             try:
                 _frames.reset(token)
             except ValueError:
-                pass  # an event loop closes an abandoned generator in another context: leave that one alone
+                pass  # an event loop closes an abandoned generator in another context: do not change that
             else:
                 outer = (self._frame, *before)
                 self._inner = tuple(frame for frame in after if frame not in outer)

@@ -163,7 +163,7 @@ class Scope(Generic[D]):
             )
         if isinstance(function, (classmethod, staticmethod)):
             return type(function)(self(function.__func__))
-        # For an object with a __call__ of its own, that method decides which of these it is.
+        # For an object with its own __call__, the kind of that method decides.
         called: object = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004  # the method itself is needed
         if inspect.isasyncgenfunction(called):
             wrapped = self._wrap_async_generator(

@@ -46,7 +46,7 @@ class Classifier:
         pure_functions: stored functions that the user vouches for: ``"f"`` for ``f(…)`` and
             ``"schema.f"`` for ``schema.f(…)``, in any case and any quotes.
         version: the server's version, as in its greeting. Without it, a function counts as built in only
-            if it is built in in every release.
+            if every release has it.
 
     Attributes:
         rules: what is known about the servers now. Each statement has the rules it was classified by.
@@ -77,7 +77,8 @@ class Classifier:
 
         A function counts as built in only if every server seen so far has it: a read on one of them could
         call a stored function on another. A version counts until the program ends, since connections to
-        such a server may still be open. Texts that a server has refused as writes stay refused.
+        such a server may still be open. A text that a server has refused as a write never counts as a read
+        again.
 
         Parameters:
             dialect: the server's dialect.
@@ -147,7 +148,7 @@ class Classifier:
         filled = fill_placeholders(sql)
         if filled is not None:
             return _classify(filled, rules)
-        # The driver may still be able to send it. So a write counts as a write, but nothing as a read.
+        # The driver may still be able to send it. So a write counts as a write, but no text as a read.
         found = _classify(sql, rules)
         return _FORMAT if RANK[found.kind] < RANK["unknown"] else found
 

@@ -25,7 +25,7 @@ PSEUDO_THREAD_ID PROXY_USER EXTERNAL_USER RAND_SEED1 RAND_SEED2
 """
 # The values of these belong to one session: another connection returns something else.
 _SESSION_VARIABLES = frozenset(_SESSION_VARIABLE_NAMES.split())
-# These can be called without parentheses, so they are looked for as bare words.
+# These can be called without parentheses, so the scan looks for them as bare words.
 _WHO = frozenset(("CURRENT_USER", "CURRENT_ROLE", "SESSION_USER", "SYSTEM_USER"))
 _WRITERS = frozenset(("INSERT", "REPLACE", "UPDATE", "DELETE", "MERGE"))
 # Words that can turn a query into something other than a read, wherever they appear.

@@ -14,9 +14,9 @@ LIMIT: Final = 200
 
 _CUT: Final = "…"
 _WORD: Final = re.compile(r"[\w. +-]{0,40}|[\w.-]+:[0-9]{1,5}")
-# Only what all servers read alike, whatever their sql_mode. These do not match, so the text is cut off there:
-# literals with a backslash, executable comments, hints with quotes, brackets, dollar quotes, and a "--" that
-# is a comment to SQLite alone.
+# Matches only text that all servers read alike, whatever their sql_mode. A statement is cut off at anything
+# else: at a literal with a backslash, an executable comment, a hint with quotes, a bracket, a dollar quote,
+# or a "--" that only SQLite takes for a comment.
 _PIECE = re.compile(
     r"(?P<gap>[ \t\n\v\f\r]+|\#[^\n]*|--(?=[ \t\n\v\f\r]|\Z)[^\n]*"
     r"|/\*(?![+!]|[mM]!).*?\*/|/\*\+[^'\"`]*?\*/)"
@@ -25,16 +25,17 @@ _PIECE = re.compile(
     r"|(?P<shown>`[^`]*`|[^\W\d][\w$]*|/(?!\*)|-(?!-)|[+*%^&|~!=<>(),.;:?@{}])",
     re.DOTALL,
 )
-# What stands behind the name of a schema or a table; behind a string, a number could.
+# Matches the dot and the first character of a name, which can follow only a name. A string could be followed
+# by a dot and a digit.
 _NAMED: Final = re.compile(r"\.(?:[\"`*]|[^\W\d])")
 
 
 def redacted(text: str | bytes, limit: int = LIMIT) -> str:
     """Return the statement `text` on one line, with a question mark for each literal and without comments.
 
-    Names and keywords stay. At the first place that servers could read in different ways, such as a quote
-    that is never closed or a literal with a backslash, the rest is replaced by an ellipsis: after it, it is
-    unknown what is a value. Only the beginning of a long text is read, so the time is bounded.
+    Names and keywords stay. The rest of the text is replaced by an ellipsis from the first place that servers
+    could read in different ways, such as a quote that is never closed or a literal with a backslash, because
+    values cannot be recognised after it. Only the beginning of a long text is read, so the time is bounded.
 
     Parameters:
         text: the statement, with its values or with placeholders. Bytes are read as Latin-1.
@@ -50,7 +51,7 @@ def redacted(text: str | bytes, limit: int = LIMIT) -> str:
         if match.lastgroup == "gap":
             gap = True
             continue
-        # To some servers, text in double quotes is a string; next to a dot, it is a name to all of them.
+        # Some servers take text in double quotes for a string; next to a dot, all of them take it for a name.
         name = match.lastgroup == "quoted" and (shown.endswith(".") or _NAMED.match(source, at))
         if match.lastgroup == "value" or (match.lastgroup == "quoted" and not name):
             part = "" if shown.endswith("?") and not gap else "?"  # 'it''s' is one value

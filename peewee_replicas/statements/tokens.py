@@ -34,7 +34,7 @@ class Token(NamedTuple):
     Attributes:
         kind: one of the constants above.
         text: its text; for a quoted name without the quotes, for an unreadable token the reason.
-        gap: whether white space or a comment precedes it. It decides whether ``count (1)`` calls the
+        gap: whether white space or a comment precedes it, which decides whether ``count (1)`` calls the
             built-in function or a stored one.
     """
 
@@ -211,7 +211,7 @@ def _complaint(part: str) -> str:
 
 
 def _hint(text: str) -> str:
-    """Return what is wrong with an optimizer hint, or ``""``. A server without hints sees a comment."""
+    """Return what is wrong with an optimizer hint, or ``""``. Some servers take a hint for a comment."""
     if PLACEHOLDER in text:
         return "a placeholder inside an optimizer hint"
     if any(quote in text for quote in "'\"`"):

@@ -26,7 +26,7 @@ MERGE OPTIMIZE PURGE REINDEX RENAME REPAIR RESET RESTART REVOKE SHUTDOWN STOP TR
 VACUUM
 """
 _WRITES = frozenset(_WRITE_WORDS.split())
-# Writes that hold expressions. These are scanned too: `CALL p(@a := 1)` leaves a variable in the session.
+# Writes that contain expressions, which are scanned too: `CALL p(@a := 1)` sets a variable of the session.
 _WITH_EXPRESSIONS = _DATA | {"CALL", "DO", "MERGE"}
 _TRANSACTION = frozenset(("COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "XA", "LOCK", "UNLOCK", "END"))
 _SESSION = {
@@ -53,7 +53,7 @@ _PROVEN: Final = "a query of nothing but tables and known pure functions"
 def long_write(text: str) -> Statement | None:
     """Classify a long write by its first word; return ``None`` for any other text.
 
-    A bulk insert can have megabytes, and nothing in it could make it anything but a write.
+    A bulk insert can have megabytes, and nothing in it could turn it into anything but a write.
     """
     if len(text) <= LONG_WRITE:
         return None

@@ -23,14 +23,14 @@ class Version(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The releases a greeting may come from: one, or a whole series if the greeting has no patch number."""
+    """The releases that one greeting may mean: one, or a whole series if it has no patch number."""
 
     low: Version
     high: Version
 
 
 def span_of(greeting: str) -> Span | None:
-    """Return the releases that a server with this greeting may be; ``None`` if the greeting has no version.
+    """Return the releases that this greeting may come from; ``None`` if the greeting has no version.
 
     Some hosted servers omit the patch number: ``8.0.mysql_aurora.3.05.2``.
     """
