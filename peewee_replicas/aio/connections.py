@@ -122,7 +122,7 @@ class TaskReplicas(ReplicaConnections):
 
         Parameters:
             node: the node.
-            patient: whether to wait even if all connections are kept beyond a statement.
+            patient: whether to wait even if other tasks keep all connections for longer than one statement.
         """
         state = self.primary.state
         database: TaskNode = node.database  # type: ignore[assignment]  # `make` made it
@@ -182,7 +182,7 @@ class TaskReplicas(ReplicaConnections):
             return
         now = Clock.monotonic()
         if now > self._look_until + _LOOK_AGAIN_SECONDS:
-            self._look_until = now + FIRST_LOOK_SECONDS  # all tasks together wait no longer than one task
+            self._look_until = now + FIRST_LOOK_SECONDS  # one time limit for all tasks together
         if now < self._look_until:
             await_(_looked(prober, self._look_until))
 
@@ -227,7 +227,7 @@ class TaskPrimaryConnection(PrimaryConnection):
     replicas: TaskReplicas
 
     def get(self, *, begins: bool = False) -> Connection:
-        """Return this task's connection to the primary, opened if need be."""
+        """Return this task's connection to the primary, and open it if needed."""
         state = self.plain.state
         if state.conn is None:
             if state.leases:

@@ -67,7 +67,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         return found
 
     async def aconnect(self) -> TaskConnection:
-        """Connect to the node of the next plain read; return a runner of raw statements on the primary."""
+        """Connect to the node that the next plain read would use; return a `TaskConnection`."""
         await self.run(self.connect)
         return TaskConnection(self)
 
@@ -102,33 +102,33 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
                 query.bind(own)  # it was bound to `on_primary` for this call only
 
     async def get(self, query: BaseQuery) -> Any:
-        """Do as peewee does, at `on_primary` if called there."""
+        """Like peewee's method; on the primary if called through `on_primary`."""
         return await super().get(bound(self, query))
 
     async def first(self, query: BaseQuery, n: int = 1) -> Any:
-        """Do as peewee does, at `on_primary` if called there."""
+        """Like peewee's method; on the primary if called through `on_primary`."""
         return await super().first(bound(self, query), n)
 
     async def list(self, query: BaseQuery) -> Any:
-        """Do as peewee does, at `on_primary` if called there."""
+        """Like peewee's method; on the primary if called through `on_primary`."""
         return await super().list(bound(self, query))
 
     async def scalar(self, query: BaseQuery) -> Any:
-        """Do as peewee does, at `on_primary` if called there."""
+        """Like peewee's method; on the primary if called through `on_primary`."""
         return await super().scalar(bound(self, query))
 
     async def count(self, query: BaseQuery) -> int:
-        """Do as peewee does, at `on_primary` if called there."""
+        """Like peewee's method; on the primary if called through `on_primary`."""
         number: int = await super().count(bound(self, query))
         return number
 
     async def exists(self, query: BaseQuery) -> bool:
-        """Do as peewee does, at `on_primary` if called there."""
+        """Like peewee's method; on the primary if called through `on_primary`."""
         found: bool = await super().exists(bound(self, query))
         return found
 
     async def aprefetch(self, query: BaseQuery, *subqueries: object) -> Any:
-        """Do as peewee does, at `on_primary` if called there."""
+        """Like peewee's method; on the primary if called through `on_primary`."""
         return await super().aprefetch(*(bound_for_prefetch(self, one) for one in (query, *subqueries)))
 
     async def iterate(self, query: BaseQuery, buffer_size: int | None = None) -> AsyncGenerator[Any, None]:

@@ -15,7 +15,7 @@ from .tasks import TaskState
 
 # Rows to fetch at a time, as in peewee's asyncio form.
 BATCH = 100
-# The event loop closes a generator left by `break` a moment later.
+# Seconds to wait for a generator left by `break`, which the event loop closes a moment later.
 _LEFT_BEHIND_SECONDS = 5.0
 
 

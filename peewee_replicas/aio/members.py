@@ -1,4 +1,4 @@
-"""The members of the asyncio form: as in the synchronous one, but connections go back at once."""
+"""The methods of the asyncio form: as in the synchronous one, but connections go back to pools at once."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TaskAssembly(Assembly):
 
 
 class TaskMembers(RoutedMembers):
-    """The members of one asyncio database. They run in greenlets, where waiting looks synchronous."""
+    """The methods of one asyncio database. They run in greenlets, where waiting looks synchronous."""
 
     db: TaskDatabase
     plain: TaskPrimary

@@ -22,7 +22,7 @@ def bound(database: Placed, query: peewee.BaseQuery) -> peewee.BaseQuery:
 
 
 def bound_for_prefetch(database: Placed, query: peewee.BaseQuery) -> peewee.BaseQuery:
-    """Do as `bound` for one query of a prefetch, which may be a model or a pair."""
+    """Do the same as `bound` for one query of a prefetch, which may also be a model or a pair."""
     if not database.at_primary:
         return query
     if isinstance(query, tuple):

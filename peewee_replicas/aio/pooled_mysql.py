@@ -28,7 +28,7 @@ from .tasks import Task, TaskState, TaskStates
 
 POOL_ARGUMENTS = frozenset({"pool_size", "pool_min_size", "acquire_timeout", "pool_recycle"})
 
-# All but what peewee and this library set themselves. peewee calls aiomysql's `db` `database`.
+# Without the parameters that peewee and this library set themselves. peewee calls aiomysql's `db` `database`.
 _taken = names_taken(aiomysql.Connection.__init__)
 AIOMYSQL_PARAMETERS = _taken and (
     _taken - {"self", "autocommit", "db", "loop"} | {"database"} | POOL_ARGUMENTS
@@ -91,7 +91,7 @@ class PooledMySQL(AsyncMySQLDatabase):
         super().__init__(database, **kwargs)
 
     def init(self, database: Any, **kwargs: Any) -> None:
-        """Do as peewee's `init`; also accept the pool's arguments, which apply to pools made later."""
+        """Like peewee's `init`; also accepts the pool's arguments, which apply to pools made later."""
         check_pool_arguments(kwargs)
         for name in POOL_ARGUMENTS & set(kwargs):
             setattr(self, f"_{name}", kwargs.pop(name))

@@ -18,9 +18,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class CausalSessionMiddleware(Middleware[App]):
     """Runs each request in a ``causal_session()`` that continues the visitor's last one.
 
-    A response carries the bookmark of what its request has written, and has seen on the primary, by the
-    time the response starts. The visitor's next request, in any process, sees at least that. The session
-    lasts until the application returns, background tasks included. WebSocket and lifespan events pass by.
+    A response carries a bookmark of everything that its request has written, or seen on the primary, before
+    the response starts. The visitor's next request, in any process, sees at least that. The session lasts
+    until the application returns, background tasks included. WebSocket and lifespan events are passed on.
 
     Parameters:
         app: the ASGI application.

@@ -237,7 +237,8 @@ def labelled(databases: object) -> dict[str, object]:
 
 
 def _context(label: str) -> str:
-    # The program may sign other texts with its key; this context keeps them, and other databases', apart.
+    # The program may sign other texts with its key. With this context, no signature is valid for another
+    # purpose or another database.
     return f"peewee_replicas.ext {label}"
 
 

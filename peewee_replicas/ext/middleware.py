@@ -141,7 +141,7 @@ class Carrier:
 
         Raises:
             ConfigurationError: a proxy is not initialized with one of this package's databases yet.
-            ReadOnlyViolation: the request shall run inside ``readonly()``, and a transaction is open here.
+            ReadOnlyViolation: the request has to run inside ``readonly()``, and a transaction is open here.
         """
         self.counters.add("requests")
         visits, frames = [], []
@@ -194,7 +194,7 @@ class Carrier:
 
     @contextmanager
     def asking(self, visit: Visit) -> Iterator[None]:
-        """Note whether the primary answers within this block. `Consistency` has logged it if it does not."""
+        """Note whether the primary answers within this block; `Consistency` logs it if there is no answer."""
         try:
             yield
         except Exception as exc:
@@ -205,7 +205,7 @@ class Carrier:
             self.counters.add("unsent")
 
     def failed(self, visit: Visit, exc: Exception) -> None:
-        """Log that a response's position is unknown. Fail nothing, because its writes may be committed."""
+        """Log that a response's position is unknown. Raise nothing, because its writes may be committed."""
         visit.failed = True
         self.counters.add("unsent")
         logger.warning(

@@ -20,8 +20,8 @@ App = Callable[..., Iterable[bytes]]
 class CausalSessionMiddleware(Middleware[App]):
     """Runs each request in a ``causal_session()`` that continues the visitor's last one.
 
-    A response carries the bookmark of what its request has written, and has seen on the primary, by the
-    time the headers are sent. The visitor's next request, in any process, sees at least that.
+    A response carries a bookmark of everything that its request has written, or seen on the primary, before
+    the headers are sent. The visitor's next request, in any process, sees at least that.
 
     Parameters:
         app: the WSGI application.
@@ -44,7 +44,7 @@ class CausalSessionMiddleware(Middleware[App]):
             with request.step():
                 body = self.app(environ, start)
             if isinstance(body, list | tuple) or _is_file(body, environ):
-                # No more of the program runs, and the server may send these more efficiently itself.
+                # None of the program's code runs after this, and the server may send such bodies faster.
                 start.send()
                 request.end()
                 return body

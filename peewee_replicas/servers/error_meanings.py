@@ -181,14 +181,14 @@ def lacking(arguments: tuple[object, ...]) -> str:
     return f"{says} ({number}: {text})" if number in NAME_ONLY_OBJECTS else f"{says} ({number})"
 
 
-# The server's words for these name at most an account, a host, a schema, a table or a setting.
+# The server's messages for these name at most an account, a host, a schema, a table or a setting.
 _VALUE_FREE = frozenset(
     {row.number for means, row in _ROWS if means not in ("missing", "statement")}
     | NAME_ONLY_OBJECTS
     | _NOT_LET_IN
     | {1142, 1193, 1227, 1820, 1969, 3024}
 )
-# Likewise SQLite's, which have no numbers: how those begin that are about the file, or name an object.
+# The same for SQLite's errors, which have no numbers: how messages begin that only name a file or an object.
 _SQLITE_VALUE_FREE = (
     "attempt to write", "bad parameter", "cannot ", "database ", "disk I/O", "file is", "interrupted",
     "locking protocol", "no such collation", "no such function", "no such module", "no such table",
@@ -198,10 +198,10 @@ _SQLITE_VALUE_FREE = (
 
 
 def in_words(exc: BaseException) -> str:
-    """An error as a log, an event and the list of reasons tell it: its class, and its words.
+    """Return an error's class and message, for logs, events and lists of reasons.
 
-    A server's words for what is wrong with a statement quote it: "Duplicate entry 'ada@example.org' for key".
-    Of such an error only the number is told.
+    A server's message about a statement may quote its values: "Duplicate entry 'ada@example.org' for key".
+    For such an error, return the number instead of the message.
     """
     name = type(exc).__name__
     if is_servers(exc) and exc.args[0] not in _VALUE_FREE:
@@ -210,7 +210,7 @@ def in_words(exc: BaseException) -> str:
 
 
 def is_servers(exc: BaseException) -> bool:
-    """Whether an error has a number of the server's and its words: not the driver's, nor this library's."""
+    """Return whether the server sent an error's number and message, not the driver or this library."""
     number = exc.args[0] if exc.args else None
     if not isinstance(number, int) or isinstance(exc, OSError):
         return False

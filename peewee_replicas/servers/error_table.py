@@ -1,8 +1,8 @@
 """The meaning of every error number that matters for routing. Data only.
 
-The table was made from the error catalogues of MariaDB 10.11 and MySQL 9.7; a test compares them again. A
-number that is not in it belongs to the statement: it is raised, and no node is to blame. What the library
-does for each meaning is in `connections.failures`.
+The table was made from the error catalogues of MariaDB 10.11 and MySQL 9.7; a test compares them again. An
+error whose number is not in it is the statement's own: it is raised, and no node is to blame. What the
+library does for each meaning is in `connections.failures`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     Attributes:
         number: the number that the server or the driver reports.
         name: the name in the servers' catalogues, without its prefix.
-        says: what it says about the node or the statement, in a few words.
+        says: what the error means for the node or the statement, in a few words.
         server: the only server on which the number has this meaning; None for both.
     """
 
@@ -310,7 +310,7 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
         Row(4182, "STORAGE_ENGINE_DISABLED", "a storage engine is not there", "mariadb"),
         Row(4185, "PROVIDER_NOT_LOADED", "the plugin that decompresses a table is not there", "mariadb"),
     ),
-    # Listed because readers look for them: no node is at fault, and nothing is sent again.
+    # Listed because people look for them: no node is at fault, and nothing is sent again.
     "statement": (
         Row(1020, "CHECKREAD", "a row has changed in the meantime: run the transaction again"),
         Row(1153, "NET_PACKET_TOO_LARGE", "the statement is longer than max_allowed_packet"),

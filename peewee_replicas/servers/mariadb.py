@@ -34,7 +34,8 @@ READY = (
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
 # Within a domain, a commit's sequence number is higher than those of all transactions it could have read.
 COMMIT_COVERS_READS = True
-# Two topologies can easily have the same domain, server id and number.
+# A GTID does not identify its transaction: another topology can easily use the same domain, server id and
+# number.
 EXACT_POSITIONS = False
 # Whether session changes of a failed statement are reported with the next statement.
 REPORTS_AFTER_ERRORS = False
@@ -96,15 +97,15 @@ def sampled(variables: Mapping[str, str]) -> MariaDBPosition | None:
 
 
 def has_all_of(node: Mapping[str, str], primary: Mapping[str, str]) -> bool:
-    """Return False: it is never certain, as a GTID may be another transaction in another topology."""
+    """Return False: this is never certain, because another topology may use the same GTIDs."""
     return False
 
 
 def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, str]:
     """Return what a node has executed and the primary has not, as text: its own writes, and others' writes.
 
-    Others' writes count only in domains that the primary has too, because a replica of several sources also
-    has further domains.
+    Others' writes count only in domains that the primary has too, because a replica of several sources has
+    further domains.
 
     Parameters:
         node, primary: their answers to `PROBE`.

@@ -12,7 +12,7 @@ _SHOWN = 60  # how many characters of a malformed text a message quotes
 
 
 class Position(ABC):
-    """How far a node's data has come. Immutable; equal positions cover each other.
+    """The transactions that a node's data includes. Immutable; equal positions cover each other.
 
     Use `MariaDBPosition` or `MySQLPosition`; without arguments, their constructors return the empty position.
     Methods that take another position raise ``TypeError`` if it is not of the same class.

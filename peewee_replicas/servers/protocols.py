@@ -180,7 +180,7 @@ class Connection(Protocol):
         session_changed: True once anything was set on the session, even if it does not affect reads.
         suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
             ``""``.
-        generation: the owner's count of primaries when the connection was opened.
+        generation: how many primaries the owner had seen lose their role when the connection was opened.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
     """
@@ -250,7 +250,7 @@ class Connection(Protocol):
         """Run a setting like `run_setting`, or, if rows are unread, before the next statement."""
 
     def interrupted(self) -> None:
-        """What its owner or the library itself ran on it was broken off, wherever it was."""
+        """Record that an interrupt ended whatever the owner or the library was running here."""
 
     def dropped(self) -> bool:
         """Return whether the connection is known to be no longer usable; costs no round trip."""

@@ -133,7 +133,7 @@ class Connection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
 
     def interrupted(self) -> None:
-        """What its owner ran on it was broken off, wherever it was."""
+        """Record that an interrupt ended whatever the owner was running here."""
         self.executing = ""
         self.effect_known = False
 

@@ -1,4 +1,4 @@
-"""Helps to test programs that read from replicas: real servers on this machine, or one for all roles."""
+"""Helps to test programs that read from replicas, with real servers on this machine or one in all roles."""
 
 from peewee_replicas.testing.cluster import LocalCluster
 from peewee_replicas.testing.counts import Counts

@@ -89,7 +89,7 @@ class Cleanup:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", janitor.__file__, str(os.getpid())],
             stdin=subprocess.PIPE,
-            # If the janitor held our output open, a reader of that output would wait for the janitor to end.
+            # If the janitor kept our output open, a reader of that output would wait for the janitor to end.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",

@@ -168,7 +168,7 @@ class LocalCluster:
     def database(
         self, database_class: type[ReplicatedDatabase] | None = None, **options: Any
     ) -> ReplicatedDatabase:
-        """Return a database over the cluster. Stopping the cluster closes it, for the thread that does so.
+        """Return a database over the cluster. `stop` closes the calling thread's connections.
 
         Args:
             database_class: the class to make; by default ``ReplicatedDatabase``.

@@ -24,8 +24,8 @@ WRITES = (
 """The counters that make up ``Counts.writes``."""
 
 # A server's global counters are always exact, but do not show who sent a statement: on a primary they
-# include what its replicas ask when they connect, on a replica what it applies. The counters by user show
-# that, but change only a moment after the statement was answered. Each is used where it is reliable.
+# include the queries of its replicas when they connect, on a replica the changes that it applies. The
+# counters by user show who, but change only a moment after the answer. Each is used where it is reliable.
 EXACT: dict[Role, tuple[str, ...]] = {
     "primary": ("Com_select", *WRITES, "Com_begin", "Com_commit", "Com_rollback"),
     "replica": ("Com_select",),
@@ -66,7 +66,7 @@ def summarise(moved: Mapping[str, int]) -> Counts:
 
 
 class SinceReset:
-    """Computes what clients did since the last reset from a server's ever-growing counters.
+    """Computes, from a server's ever-growing counters, what clients did since the last reset.
 
     It subtracts what the cluster's own sessions did, and keeps the sum across restarts, which reset the
     server's counters to zero.

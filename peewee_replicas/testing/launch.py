@@ -67,7 +67,7 @@ def check_option_names(options: Mapping[str, object]) -> None:
     """Check that no option is one that the cluster sets itself.
 
     Raises:
-        ValueError: an option is.
+        ValueError: an option is one that the cluster sets.
     """
     taken = sorted(_TAKEN & {name.replace("-", "_") for name in options})
     if taken:

@@ -171,7 +171,7 @@ class Connection(SessionState, _Connection):
             self.ctx = context
 
     def learn_greeting(self) -> None:
-        """Record from the greeting the server's dialect and capabilities."""
+        """Record the server's dialect and capabilities from its greeting."""
         offered = self.server_capabilities
         self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
         self.tracks = bool(offered & CLIENT.SESSION_TRACK)

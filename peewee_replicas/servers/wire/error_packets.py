@@ -1,4 +1,4 @@
-"""Error packets: what a server says when it refuses a statement, or before it hangs up."""
+"""Error packets, which a server sends when it refuses a statement or before it ends the connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_WORDS = 1 << 12
 """The size in bytes up to which an unexpected packet is read as an error."""
 
 _LAST_WORDS_SECONDS = 0.05  # an error sent before the server hung up has already arrived, or will not come
-_NO_WORDS = 3  # bytes of an error packet before its SQLSTATE and its words
+_NO_WORDS = 3  # bytes of an error packet before its SQLSTATE and its message
 _ANY_STATE = b"#HY000"
 
 
@@ -53,10 +53,10 @@ def last_words(transport: Transport) -> ServerError:
 def with_state(payload: bytes) -> bytes:
     """Return the payload of an error packet in the form that all releases of PyMySQL read alike.
 
-    They differ where the SQLSTATE is missing or is no text.
+    The releases differ if the SQLSTATE is missing or is not text.
 
     Raises:
-        MalformedPacket: the packet ends before its words.
+        MalformedPacket: the packet ends before its message.
     """
     if len(payload) <= _NO_WORDS:
         raise MalformedPacket("an error packet without words")

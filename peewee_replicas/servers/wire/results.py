@@ -35,7 +35,7 @@ _DRIVERS_OWN = frozenset(converters.conversions.values())
 
 
 class UndecodableText(err.DataError, UnicodeDecodeError):
-    """A value is not in the connection's character set: PyMySQL's error, and one of the driver's classes."""
+    """A value is not in the connection's character set. The class is PyMySQL's, and also a DB-API error."""
 
 
 class ResultSource(Protocol):

@@ -60,7 +60,7 @@ class SessionState:
         answer_ahead: the answer to the query of `send_ahead`.
         server_identity: the server's identity, once it is known.
         transaction_has_read: whether the open transaction has read something, or a statement in it failed.
-        generation: the owner's count of primaries when the connection was opened.
+        generation: how many primaries the owner had seen lose their role when the connection was opened.
         session_changed: True once anything was set on the session, even if it does not affect reads.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
@@ -105,7 +105,7 @@ class SessionState:
         self.server_identity = self.gtid = self.position = self.named_locks = None
 
     def interrupted(self) -> None:
-        """What its owner or the library itself ran on it was broken off, wherever it was."""
+        """Record that an interrupt ended whatever the owner or the library was running here."""
         self.executing = ""
         self.internal = self.effect_known = False
 

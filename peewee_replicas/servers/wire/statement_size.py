@@ -13,7 +13,7 @@ LARGE = 1 << 20
 """The size in bytes from which it is worth asking the server for its limit."""
 
 MAY_BE_LARGE = LARGE // 4
-"""The number of characters from which a text may have that size, as one may take four bytes."""
+"""A text of this many characters or more may have that size, because a character can take four bytes."""
 
 
 def statement_size(sql: str | bytes, encoding: str) -> int:
@@ -22,7 +22,7 @@ def statement_size(sql: str | bytes, encoding: str) -> int:
 
 
 class SizeLimit:
-    """The limit of the server behind one connection.
+    """The limit of one connection's server.
 
     Attributes:
         bytes: the limit; None until it was asked for, and 0 if asking failed, so that the server itself will

@@ -136,7 +136,7 @@ class SocketTransport:
             return
         outer = self._deadline
         deadline = Clock.monotonic() + seconds
-        self._deadline = deadline if outer is None else min(deadline, outer)  # an inner block extends nothing
+        self._deadline = deadline if outer is None else min(deadline, outer)  # never later than `outer`
         try:
             yield
         finally:
