@@ -80,8 +80,8 @@ class Clock:
     """The clock for everything in this package that measures or compares times.
 
     Test suites stop and move the clock with tools such as freezegun, which replace ``time.monotonic`` and
-    ``time.time`` wherever a *module* has them as a name. Pauses, lag and time limits must follow real time
-    even then: otherwise a frozen test leaves replicas out of use, or late ones in use, after it has ended.
+    ``time.time`` in every *module* that has them as attributes. Pauses, lag and time limits must follow real
+    time even then: otherwise, after a frozen test, good replicas would stay out of use, or late ones in use.
     These tools do not look into classes, so a class holds the functions. No other module may call `time`.
     """
 

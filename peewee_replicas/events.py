@@ -90,7 +90,7 @@ NodeHook = Callable[[NodeEvent], object]
 
 
 class Named(Protocol):
-    """A node, as far as events name it."""
+    """The part of a node that events use."""
 
     @property
     def name(self) -> str: ...

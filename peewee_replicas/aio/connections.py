@@ -149,7 +149,7 @@ class TaskReplicas(ReplicaConnections):
         pool = db.pool_here()
         conn = db.take_from(pool)
         if conn is None and pool.full:
-            # A task that keeps the primary's connection waits only for connections sure to come back.
+            # A task that keeps the primary's connection waits only for connections sure to be given back.
             conn = await_(pool.wait(patient=patient))
             spent = conn is not None and (conn.dropped() or db.is_outdated(conn))
             if spent:

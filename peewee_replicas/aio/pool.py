@@ -195,7 +195,7 @@ class Pool(Generic[C]):
         conn.held = held
         self._held += 1 if held else -1
         if self._all_held():
-            # Now no connection is left that comes back by itself, so these tasks would wait in vain.
+            # No connection is left that comes back by itself, so impatient tasks would wait in vain.
             for waiter, patient in self._waiters:
                 if not patient and not waiter.done():
                     waiter.set_exception(self._exhausted(": all of them are streaming, or were handed out"))

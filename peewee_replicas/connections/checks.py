@@ -20,7 +20,7 @@ logger = logging.getLogger("peewee.replicas")
 
 
 class LostByAsking(OperationalError):
-    """One of the library's own questions lost a new connection; the next connection is not asked it."""
+    """One of the library's own questions lost a new connection; it is not asked again on the next one."""
 
 
 class ConnectionChecks:
@@ -75,7 +75,7 @@ class ConnectionChecks:
         conn.initialized = True
 
     def _compare(self, name: str, conn: ServerConnection) -> None:
-        """Compare the node's settings with the others'. A node that does not report them still serves."""
+        """Compare the settings of the node and the others. A node that does not report them still serves."""
         try:
             settings: dict[str, object] = dict(conn.ask(conn.dialect.COMPARE, QUESTION_SECONDS))
         except Exception as exc:

@@ -83,7 +83,7 @@ class PrimaryPositions:
         """Return the answer's first row, and the dialect that reads it."""
         self._cluster.counters.add("asked")
         conn = self._connection()
-        # The first caller waits for a hung primary as long as for connecting, later callers less long.
+        # A hung primary costs one caller the full time limit of connecting, and later callers less.
         seconds = AWAY_SECONDS if self._cluster.reader.breaker.open else conn.connect_timeout
         try:
             return first_row(conn, getattr(conn.dialect, question), seconds), conn.dialect

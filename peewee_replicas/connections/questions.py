@@ -14,7 +14,7 @@ QUESTION_SECONDS = 2.0
 
 
 def first_row(conn: ServerConnection, sql: str, seconds: float | None) -> Row:
-    """Run a query of the library's own and return the first row of its result.
+    """Run one of the library's own queries and return the first row of its result.
 
     Parameters:
         seconds: time limit for the whole answer.

@@ -132,7 +132,7 @@ class ReplicaConnections:
             try:
                 ready, rejects = first_row(conn, question, QUESTION_SECONDS)
             except PeeweeException as exc:
-                # Without an answer the node counts as not ready, even if only its limit on statements hit.
+                # Any error counts as not ready, whatever its cause, such as the node's limit on statements.
                 raise OperationalError(_NOT_READY, f"it does not report that it is ready: {exc}") from exc
             if (ready, rejects) != ("ON", "NONE"):
                 raise OperationalError(

@@ -1,4 +1,4 @@
-"""The type of the user's database, as far as the connections use it."""
+"""The parts of the user's database that the connections use, as a type."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ ASK: Final = _Unknown.ASK
 
 
 class PrimaryPositions(Protocol):
-    """Asks the primary about positions. Each question is one round trip with a time limit."""
+    """Asks the primary about positions. Each question takes one round trip and has a time limit."""
 
     def may_ask(self) -> bool:
         """Return whether to ask now. While the primary is known to be down, one caller at a time may."""
@@ -216,7 +216,7 @@ class Consistency:
                 return  # a shortcut for most statements in transactions; `left_by` finds the same
             plain = False
         else:
-            plain = self._leaves_nothing(conn, PLAIN_WRITES)  # likewise, for most writes
+            plain = self._leaves_nothing(conn, PLAIN_WRITES)  # the same shortcut for most writes
         if plain:
             owes = False
         else:
@@ -411,7 +411,7 @@ class Consistency:
             return  # another caller is finding out whether it is back
         debts = [
             session.debts for session in owing
-        ]  # before asking: statements that end meanwhile are new debts
+        ]  # counted before asking: statements that end in the meantime leave new debts
         try:
             now = self.primary.current()
         except BaseException as exc:

@@ -47,7 +47,7 @@ class ProcessHistory:
         """Record what the primary has just reported about itself.
 
         Parameters:
-            position: how far it has come, in all GTID domains; None if it keeps no GTIDs.
+            position: its position, in all GTID domains; None if it keeps no GTIDs.
             now: a monotonic clock's reading, in seconds.
             server: its identity, if it was asked for.
         """

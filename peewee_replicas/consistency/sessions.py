@@ -154,7 +154,7 @@ class Session:
     # Size
 
     def shorten(self, known: Iterable[Position | None]) -> None:
-        """Shorten the position by filling gaps that others' writes leave between this context's own.
+        """Shorten the position by filling the gaps that other contexts' writes leave between this context's.
 
         Parameters:
             known: the positions that nodes are known to have reached.
@@ -171,7 +171,7 @@ class Session:
             if seen.size >= LONGEST:
                 seen = seen.filled()
             if self.seen is not before:
-                return  # meanwhile a signal handler wrote; a later write shortens both
+                return  # a signal handler has just written; a later write shortens both
             self.seen = seen
             self._shorten_at = min(LONGEST, max(SHORT, 2 * seen.size))
 

@@ -25,7 +25,7 @@ class Execution:
         frame: the innermost ``readonly()`` or ``primary()`` in force.
         sql, params: the text and its parameters.
         role, node, reason: where it last ran, and why; as in `RouteEvent`.
-        attempts: how often it was sent to a node.
+        attempts: how often a node was tried for it.
         observed: with ``reads="observe"``, the node where it would have run.
         scoped: whether this context may be inside a scope.
         catch_up: lets nodes catch up to the position it must see, if any.
@@ -38,7 +38,7 @@ class Execution:
         restarted: whether it started over, because the position it waited for was lost.
         resent: whether sending to the primary failed once and was tried again.
         sends: False if a raw cursor only needs the node.
-        found: the database of the last node it was sent to.
+        found: the database of the last node that was tried.
     """
 
     role: Role = PRIMARY

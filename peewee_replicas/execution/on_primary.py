@@ -65,7 +65,7 @@ _MAY_SET = ("session", "transaction")
 def _sets_something(kind: str, sql: str) -> bool:
     """Return whether the statement makes its session differ from a new one, even if no read depends on it."""
     word = first_word(sql)
-    # SET TRANSACTION applies to the next transaction, whoever begins it. A SELECT of session values,
+    # SET TRANSACTION applies to the next transaction, no matter who begins it. A SELECT of session values,
     # such as CONNECTION_ID(), sets nothing; if it does, `Statement.effect` says so.
     return word == "SET" if kind == "transaction" else word != "SELECT"
 
@@ -73,7 +73,7 @@ def _sets_something(kind: str, sql: str) -> bool:
 def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
     """Return whether to send the statement to the primary again: a read not sent, or lost only once.
 
-    Other statements are sent again only if one of the library's own questions lost the connection before.
+    Other statements are sent again only if a question of the library lost the connection before them.
     """
     diagnosis = execution.parts.diagnosis
     treatment = TREATMENTS[diagnosis.meaning(exc)]

@@ -11,13 +11,13 @@ from .on_replicas import read
 
 
 def run(execution: Execution) -> Cursor:
-    """Send the statement where its plan says; returns the driver's cursor."""
+    """Send the statement to the place that its plan names; returns the driver's cursor."""
     try:
         plan = execution.plan
         if plan.place == REPLICA:
             return read(execution)
         if plan.observed:
-            # The policy takes a real turn, so the observed shares are those that reads would have.
+            # The policy takes a real turn, so that the observed shares are the same as with real reads.
             replica = execution.parts.router.choice.choose()
             execution.observed = replica.name if replica is not None else None
             execution.parts.counters.add("observed")

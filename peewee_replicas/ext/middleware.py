@@ -69,15 +69,15 @@ class Visit:
                 self.database.close()
 
     def bookmark(self) -> str | None:
-        """Return what the visitor must see from now on, as far as known; None if nothing new.
+        """Return the bookmark of what the visitor must see from now on; None if there is nothing new.
 
-        On servers without GTIDs, return until when the visitor's reads stay on the primary.
+        On servers without GTIDs, return the time until which the visitor's reads stay on the primary.
         """
         session, (additions, restarts) = self.session, self._counts
         if session.owes:  # the primary has not reported its position
             return bookmarks.encode(None, str(self.database.database), Clock.wall())
         seen, began = session.seen, self._began
-        # What the session took over from this process does not concern the visitor.
+        # The visitor need not see what the session took over from this process.
         if session.additions == additions and session.restarts == restarts:
             return None
         # A lost position must not come back with the next request, even if its numbers look lower.

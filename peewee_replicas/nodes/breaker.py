@@ -82,7 +82,7 @@ class Breaker:
                 self._trying = None
 
     def forget_try(self) -> None:
-        """End the try of a thread that is gone, as in a forked child, so that the next caller may try."""
+        """End the try of a thread that does not exist in a forked child, so that another caller may try."""
         with self._lock:
             self._trying = None
 
@@ -130,7 +130,7 @@ class Backoff:
         """Why, in words; ``""`` once a connection has been opened again."""
 
     def begin(self, now: float, cause: str) -> bool:
-        """Begin a pause or a further one; return True if the node was not known to be busy.
+        """Begin a pause, or another one; return True if the node was not known to be busy.
 
         Parameters:
             now: a monotonic clock's reading, in seconds.

@@ -78,7 +78,7 @@ class Facts(NamedTuple):
         server: which server it is.
         read_only, offline: whether these settings of the server are on.
         member: whether it belongs to a cluster that replicates by other means than channels.
-        position: how far it has come as a replica; None if the server keeps no GTIDs.
+        position: its position as a replica; None if the server keeps no GTIDs.
         sample: its position as a primary; None if the server keeps no GTIDs.
         channels: its replication channels; None if this user may not see them.
         beats: the newest heartbeat by server id, or None.
@@ -99,7 +99,7 @@ class Facts(NamedTuple):
 
 
 class Questionnaire:
-    """Knows which questions are worth asking on one connection; learned from the first answers.
+    """Remembers from the first answers which questions are worth asking on one connection.
 
     Attributes:
         spelling: index of the statement in use to list the channels; past the end: none works.
@@ -125,7 +125,7 @@ def interview(
     Raises:
         Exception: the server refuses even the first question.
     """
-    # Waited for first, so that a replica that keeps up reaches the goal and shows no lag.
+    # Wait first, so that a replica that keeps up reaches the goal and shows no lag.
     if goal is not None:
         yield dialect.settle(goal.text(), seconds)
     answer = yield dialect.PROBE
@@ -144,7 +144,7 @@ def interview(
         if not isinstance(answer, Exception):
             channels = answer
             break
-        # Another spelling helps only if the server did not know this one. A missing right stays missing.
+        # Another spelling helps only if the server did not know this one, not if the user lacks a right.
         unknown = answer.args[:1] == (_SYNTAX_ERROR,)
         questionnaire.spelling = questionnaire.spelling + 1 if unknown else len(dialect.CHANNELS)
     heartbeats = None

@@ -291,7 +291,7 @@ class Node:
 
         Parameters:
             fitness: the verdict.
-            position: how far the node has come, in the server's notation; None if unknown.
+            position: the node's position, in the server's notation; None if unknown.
         """
         self.lag, self.role, self.position = fitness.lag, fitness.role, position
         self.hindrance = fitness.cause if fitness.state != "up" else ""

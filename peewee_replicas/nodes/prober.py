@@ -140,7 +140,7 @@ class Prober:
         self._lock = new_lock()
         self._run: Run | None = None
         self._retired = False
-        # A new run may begin before the last one has ended, so each has its own targets.
+        # A new run may begin before the last one has ended, so each run has its own targets.
         self._targets: weakref.WeakKeyDictionary[Run, dict[Node, ProbeTarget]] = weakref.WeakKeyDictionary()
         self._idle = 0.0
         self._said = ""
@@ -390,7 +390,7 @@ class Prober:
                 self._sampled.set()
             run.hand_over(target.conn)
             if run.ended.is_set() or self._targets[run].get(replica) is not target:
-                self._close(run, target)  # meanwhile the prober was stopped or the node removed
+                self._close(run, target)  # the prober has just been stopped, or the node removed
             self._note_looks(run)
 
     def _note_looks(self, run: Run) -> None:

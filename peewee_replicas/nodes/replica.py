@@ -105,7 +105,7 @@ class Replica:
 
     @property
     def lag(self) -> float | None:
-        """How far it lagged at the last probe, in seconds, at most; None if unknown."""
+        """The most that it can have lagged at the last probe, in seconds; None if unknown."""
         return self._node.lag
 
     @property

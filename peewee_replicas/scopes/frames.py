@@ -18,14 +18,14 @@ Place = Literal["readonly", "primary", "causal", "unit"]
 
 
 class Session(Protocol):
-    """The session of a ``causal_session()``, as far as scopes use it."""
+    """The part of a ``causal_session()``'s session that scopes use."""
 
     def end(self) -> None:
         """Make the enclosing session require all that this one has seen."""
 
 
 class Snapshot(Protocol):
-    """The snapshot of a ``readonly(snapshot=True)``, as far as scopes use it."""
+    """The part of a ``readonly(snapshot=True)``'s snapshot that scopes use."""
 
     def end(self) -> None:
         """Close the snapshot's connection; nothing more is read from it."""
@@ -196,7 +196,7 @@ class Units:
         return found
 
     def end(self) -> None:
-        """End the current unit of work; the next one picks a node anew."""
+        """End the current unit of work; the next one picks its own node."""
         self._local.frame = None
 
 

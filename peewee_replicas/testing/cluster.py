@@ -254,7 +254,7 @@ class LocalCluster:
                 started.result()
         for replica in self.replicas:
             replica.follow(self.primary)
-        # This is replicated like everything after it, so the first sync() shows that replication works.
+        # This statement is replicated like all later ones, so the first sync() shows that replication works.
         self.primary.execute(f"CREATE DATABASE `{self.database_name}`")
         self.sync(_FIRST_SYNC_SECONDS)
         self.reset_counts()

@@ -216,7 +216,7 @@ class _InTestTransaction:
         return self._conn
 
     def idle(self) -> None:
-        """Do nothing, so that no question of the library's own is sent in the test's transaction."""
+        """Return None, so that the library asks nothing in the test's transaction."""
         return
 
     def transaction(self, state: ThreadState) -> str:

@@ -99,7 +99,7 @@ def accounts(
         ]
     users = [f"CREATE USER {name}@'%' IDENTIFIED BY '{password}'" for name in (app, *admins, replication)]
     statements = [
-        # Every node creates its own users, because replication needs them before it can run.
+        # Every node creates the users itself, because replication cannot run without them.
         "SET SESSION sql_log_bin = 0",
         *clear,
         *users,

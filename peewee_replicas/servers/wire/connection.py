@@ -37,8 +37,8 @@ from .transport import SocketTransport, TlsUpgrade, Transport, open_tcp, open_un
 __all__ = ["ASKED_FOR", "AUTOCOMMIT", "Connection"]
 
 NOTHING_SENT = "_peewee_replicas_nothing_sent"
-"""The attribute that marks an error of the library's own query, which lost the connection before the user's
-statement was sent."""
+"""The attribute that marks the error of one of the library's own queries that lost the connection before the
+user's statement was sent."""
 
 # The capabilities that are requested in addition to PyMySQL's, if the server offers them.
 ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
@@ -144,7 +144,7 @@ class Connection(SessionState, _Connection):
     def _get_server_information(self) -> None:
         try:
             super()._get_server_information()
-            int(self.server_version.split(".", 1)[0])  # otherwise PyMySQL fails on it later
+            int(self.server_version.split(".", 1)[0])  # raises now, because PyMySQL would fail on it later
         except (err.MySQLError, OSError):
             raise
         except STUMBLES as exc:
