@@ -153,7 +153,7 @@ class PrimarySession:
         try:
             conn.ask("DO 0", QUESTION_SECONDS)
         except Exception:
-            # A lost connection takes its settings with it. Otherwise assume a change, as nobody knows.
+            # A lost connection takes its settings with it. Otherwise there may be a change, so assume one.
             return not conn.dropped()
         return bool(conn.changes) or (self._runs_code(text) and not conn.dialect.REPORTS_AFTER_ERRORS)
 

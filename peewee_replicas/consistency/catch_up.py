@@ -93,9 +93,9 @@ class CatchUp:
         if progress.stalled is not None:
             if now < progress.retry_at:
                 return ""
-            left = 0.0  # it must be seen to move before anyone waits on it again
+            left = 0.0  # the replica must move before anyone waits on it again
         if replica.role == "primary":
-            left = 0.0  # the primary under another address; some servers would never finish the wait
+            left = 0.0  # the primary, by another address; on some servers the wait would never end
         self._sent, self._waits = now, left
         if not self._text:
             self._text = self._position.text()

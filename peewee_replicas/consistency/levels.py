@@ -432,7 +432,7 @@ class Consistency:
                 session.stick(until)
             else:
                 session.saw(now)
-            session.pay(count)  # last, or another thread of this context would not wait for the answer
+            session.pay(count)  # comes last, or another thread of this context would not wait for it
 
     def _warn_away(self, exc: Exception) -> None:
         if "away" not in self._said:

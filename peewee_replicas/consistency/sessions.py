@@ -67,7 +67,7 @@ class Session:
         for session in earlier:
             self.take_over(session)
         with self.lock:
-            self.begun = True  # not earlier, or another thread of this context would read without it
+            self.begun = True  # comes last, or another thread of this context would read without it
             self._settle()
 
     def end_unit(self) -> None:

@@ -62,7 +62,7 @@ class ProbeHistory:
             told: the node's answers now.
             answered_at: when they came, by a monotonic clock in seconds.
             around: the other nodes.
-            serves: whether the node is listed for reads; if not, it is the primary and only takes writes.
+            serves: whether the node is listed for reads; if not, it is the primary, which needs no judging.
             listed: whether the node was configured as the primary.
             max_lag: the bound in seconds; None: no bound.
         """

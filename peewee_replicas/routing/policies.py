@@ -232,7 +232,7 @@ def _least(rated: Sequence[tuple[C, float]]) -> C:
 
 
 Policy = Callable[[Sequence[Replica]], Replica]
-"""Picks one of the replicas that may serve a read. As long as nothing changes, it gets the same object."""
+"""Picks one of the replicas that may serve a read. It gets the same sequence until something changes."""
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     RoundRobin.name: RoundRobin,

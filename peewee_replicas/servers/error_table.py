@@ -178,7 +178,7 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
         Row(6401, "SERVER_OFFLINE_MODE_USER", "the server is in offline mode", "mysql"),
     ),
     "not ready": (
-        # "Unknown command" has the same number and SQLSTATE, but answers no statement.
+        # "Unknown command" has the same number and SQLSTATE, but is never the answer to a statement.
         Row(1047, "UNKNOWN_COM_ERROR", "Galera: the node has not joined its cluster"),
         Row(3781, "GR_HOLD_WAIT_TIMEOUT", "a new primary is still applying what it has", "mysql"),
         Row(3782, "GR_HOLD_KILLED", "a new primary stopped applying what it has", "mysql"),

@@ -311,5 +311,5 @@ def meaning(error: BaseException) -> Meaning:
     if code == _READONLY:
         return "refused"
     if code & 0xFF in (_READONLY, _CANTOPEN):
-        return "unreachable"  # an extended code of these: the log of the file cannot be opened or recovered
+        return "unreachable"  # or, by their extended codes, its log cannot be opened or recovered
     return "missing" if text.startswith(_MISSING) else "statement"

@@ -35,7 +35,7 @@ _DRIVERS_OWN = frozenset(converters.conversions.values())
 
 
 class UndecodableText(err.DataError, UnicodeDecodeError):
-    """A value is not in the connection's character set. The class is PyMySQL's, and also a DB-API error."""
+    """A value is not in the connection's character set. PyMySQL's error, made one of the driver's classes."""
 
 
 class ResultSource(Protocol):
@@ -290,7 +290,7 @@ class Result(MySQLResult):
                 self.affected_rows = 2**64 - 1  # as in MySQLdb and PyMySQL
                 self.unbuffered_active = True
         except BaseException as exc:
-            # In old drivers a result is active from the start, and would wait for its rows when deleted.
+            # In old releases of PyMySQL, a result is active from the start, and waits for rows when deleted.
             self.unbuffered_active = False
             self.connection = None
             if isinstance(exc, err.MySQLError) or not isinstance(exc, Exception):
