@@ -39,6 +39,12 @@ class Parts:
     diagnosis: Diagnosis
     here: Here
 
+    def broken_off(self) -> None:
+        """Clean up this thread's connections after an interrupt, which may have arrived at any step."""
+        self.primary.plain.broken_off()
+        for database in self.replicas.made():
+            database.broken_off()
+
     @property
     def counters(self) -> Counters:
         """The counters of ``db.stats()`` that belong to no single node."""

@@ -86,6 +86,12 @@ class PlainDatabase:
         if conn is not None:
             self.drop(conn)
 
+    def broken_off(self) -> None:
+        """Clean up after an interrupt, which may have arrived at any step of this thread's work."""
+        conn = self.db._state.conn
+        if conn is not None:
+            conn.interrupted()
+
     def open(self, *, waits: bool = True) -> None:
         """Connect.
 
@@ -165,7 +171,7 @@ class PlainDatabase:
     def transaction_not_left(self, depth: int) -> None:
         """Do nothing, for the same reason."""
 
-    def transaction_not_ended(self) -> None:
+    def transaction_not_ended(self, *, commits: bool = False) -> None:
         """Do nothing, for the same reason."""
 
     def init(self, database: object, **kwargs: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__, _transaction
+from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__, _manual
 
 from ..concurrency import Here
 from ..consistency.levels import Consistency
@@ -87,6 +87,10 @@ class PrimaryConnection:
         transaction: str = state.conn.transaction if state.conn is not None else ""
         return transaction
 
+    def in_block(self) -> bool:
+        """Return whether a block is open that ends its own transaction, unlike ``manual_commit()``."""
+        return any(not isinstance(one, _manual) for one in self.plain.state.transactions)
+
     # Finding and opening
 
     def get(self, *, begins: bool = False) -> ServerConnection:
@@ -125,6 +129,8 @@ class PrimaryConnection:
             conn.listener = self.session.statement_ended
         except BaseException as exc:
             self.drop()
+            if not isinstance(exc, Exception):
+                self.plain.broken_off()
             self.diagnosis.name_node(exc, self.cluster.primary_label)
             raise
         else:
@@ -179,21 +185,16 @@ class PrimaryConnection:
 
     def begin(self, *args: object, **kwargs: object) -> None:
         """Begin a transaction, as peewee does."""
+        self.forget_lost_commit()
+        conn = self.get(begins=True)
+        conn.executing = "transaction"
         try:
-            self.forget_lost_commit()
-            conn = self.get(begins=True)
-            conn.executing = "transaction"
-            try:
-                self.send_begin(conn, *args, **kwargs)
-            except PeeweeException as exc:
-                self.explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
-                raise
-            finally:
-                conn.executing = ""
-        except BaseException as exc:
-            if not isinstance(exc, Exception):
-                self.break_off()
+            self.send_begin(conn, *args, **kwargs)
+        except PeeweeException as exc:
+            self.explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
             raise
+        finally:
+            conn.executing = ""
 
     def send_begin(self, conn: ServerConnection, *args: object, **kwargs: object) -> None:
         """Send the statement that begins a transaction."""
@@ -210,60 +211,34 @@ class PrimaryConnection:
             error = getattr(self._lost_commits, "error", None)
             if error is not None:
                 raise error[0](*error[1])
-        self._end_or_abandon(self.plain.commit, commits=True)
+        self._end(self.plain.commit, commits=True)
 
     def rollback(self) -> None:
         """Roll back, as peewee does; send nothing if there is no connection or it was lost."""
         self.forget_lost_commit()
-        self._end_or_abandon(self.plain.rollback, commits=False)
+        self._end(self.plain.rollback, commits=False)
 
-    def _end_or_abandon(self, end: Callable[[], None], *, commits: bool) -> None:
-        try:
-            self._end(end, commits=commits)
-        except Exception:
-            raise
-        except BaseException:
-            self._interrupted(commits=commits)
-            raise
+    def break_off(self, *, commits: bool = False) -> None:
+        """Clean up after a signal, time limit or cancellation in BEGIN, COMMIT or ROLLBACK, at any step.
 
-    def _interrupted(self, *, commits: bool) -> None:
-        """Clean up after a signal, time limit or cancellation interrupted COMMIT or ROLLBACK.
+        peewee cleans up only after an `Exception`, so otherwise nothing would end an open transaction.
 
-        peewee cleans up only after an `Exception`, so in this case it neither rolls back nor clears the
-        callbacks. Half an answer may still arrive, so the connection is no longer usable. Closing it makes
-        the server roll back.
+        Parameters:
+            commits: whether COMMIT was interrupted.
         """
-        state = self.plain.state
-        conn = state.conn
-        if conn is None or state.transactions:
-            return  # an outer block is open on the connection, and peewee will end it properly
-        self.abandon(conn)
-        self.plain.db._clear_commit_callbacks()
-        try:
-            self.try_end(conn, self.plain.commit, commits=commits)  # the connection is closed: sends nothing
-        except PeeweeException as exc:
-            self.remember_lost_commit(exc)
-        self.drop()
-
-    def interrupted(self) -> None:
-        """Record that an interrupt ended a statement, at any step, on this thread's connection."""
         conn = self.plain.conn
-        if conn is not None:
-            conn.interrupted()
-
-    def break_off(self) -> None:
-        """Make the server roll back, because an interrupt came as a transaction began or before it ended."""
-        state = self.plain.state
-        conn = state.conn
-        if conn is None or state.transactions:
-            return  # an outer block is open on the connection, and peewee will end it properly
+        if self.in_block() or conn is None:
+            return  # peewee will end the block's transaction properly
         conn.interrupted()
-        if conn.transaction or conn.dropped():
-            carries_state = conn.carries_state
-            self.abandon(conn)
-            self.consistency.abandoned()
-            if not carries_state:
-                self.drop()
+        if not (conn.transaction or conn.dropped()):
+            return  # the transaction had not begun, or has ended
+        # Half an answer may still arrive, so the connection is no longer usable. Closing it makes the server
+        # roll back.
+        self.abandon(conn)
+        self.consistency.abandoned()
+        if commits:
+            self.remember_lost_commit(self._unsent_commit(conn))
+        self._lost_transaction(conn)
 
     def abandon(self, conn: ServerConnection) -> None:
         """Close a connection in the middle of a statement."""
@@ -292,7 +267,7 @@ class PrimaryConnection:
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
             if commits:
-                self._raise_unsent_commit(conn)
+                raise self._unsent_commit(conn)
             return
         conn.executing = "transaction"
         try:
@@ -307,13 +282,14 @@ class PrimaryConnection:
         finally:
             conn.executing = ""
 
-    def _raise_unsent_commit(self, conn: ServerConnection) -> None:
+    def _unsent_commit(self, conn: ServerConnection) -> OperationalError:
+        """Return the error for a COMMIT whose connection was already lost."""
         label = self.cluster.primary_label
         if _may_have_ended(conn):
-            raise OutcomeUnknown(
+            return OutcomeUnknown(
                 _GONE, f"{label}: {redacted(conn.unanswered_statement())!r} was interrupted: {_UNKNOWN}"
             )
-        raise OperationalError(
+        return OperationalError(
             _GONE,
             f"{label}: its connection was lost before COMMIT was sent, so nothing of "
             "the transaction is kept; run it again",
@@ -334,8 +310,7 @@ class PrimaryConnection:
         if conn.transaction:  # the server last reported an open transaction
             self.consistency.abandoned()
         # After commit() inside atomic(), later statements of that block must not run in autocommit.
-        inside = commits and any(isinstance(one, _transaction) for one in self.plain.state.transactions)
-        if not conn.carries_state and not inside:
+        if not conn.carries_state and not (commits and self.in_block()):
             self.drop()
         # Otherwise statements fail until the block ends or the database is closed, as with peewee.
 

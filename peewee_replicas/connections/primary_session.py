@@ -15,7 +15,7 @@ from ..statements.kinds import NAMED_LOCK
 from ..statements.redaction import redacted
 from ..statements.tokens import first_word
 from .named_locks import NamedLocks
-from .questions import QUESTION_SECONDS
+from .questions import QUESTION_SECONDS, ask
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -137,13 +137,18 @@ class PrimarySession:
         with __exception_wrapper__:
             if self.has_unread_results(conn):
                 conn.drain()
-            doubtful, conn.suspect_statement = _text(conn.suspect_statement), ""
+            doubtful, changes = _text(conn.suspect_statement), conn.changes
             if not doubtful or conn.busy:
+                conn.suspect_statement = ""
                 return
-            changes, conn.changes = conn.changes, []
-            if self._left_something(conn, doubtful):
-                changes.append(doubtful)
-            conn.changes = changes
+            try:
+                conn.suspect_statement, conn.changes = "", []
+                conn.changes = [*changes, doubtful] if self._left_something(conn, doubtful) else changes
+            except BaseException:  # an interrupt: the next statement must ask again
+                if not conn.dropped():
+                    conn.suspect_statement = doubtful
+                    conn.changes = [*changes, doubtful] if conn.changes else changes
+                raise
 
     def _left_something(self, conn: ServerConnection, text: str) -> bool:
         """Return whether a failed statement changed the session, from the report of a following statement.
@@ -151,7 +156,7 @@ class PrimarySession:
         It asks the server, and never raises: a user's statement must not fail because there is no answer.
         """
         try:
-            conn.ask("DO 0", QUESTION_SECONDS)
+            ask(conn, "DO 0", QUESTION_SECONDS)
         except Exception:
             # A lost connection takes its settings with it. Otherwise there may be a change, so assume one.
             return not conn.dropped()

@@ -119,6 +119,8 @@ class ReplicaConnections:
             return
         except BaseException as exc:
             database.discard()
+            if not isinstance(exc, Exception):
+                database.broken_off()
             self._not_opened(node, exc)
             raise
         node.connected(conn)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, cast
 
 from peewee import Database, MySQLDatabase
 from playhouse.pool import PooledMySQLDatabase
 
 from ..concurrency import free
 from ..connections.opening import Opening, open_connection
+from ..connections.peewee_types import ThreadState
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.user_database import UserDatabase, thread_state
 from ..servers.protocols import ServerConnection
@@ -91,7 +93,9 @@ class _Opener(MySQLDatabase):
     opening: Opening
 
     def _connect(self) -> ServerConnection:
-        return _open(self)
+        conn = _open(self)
+        _hold(self, conn)
+        return conn
 
 
 class _Pool(PooledMySQLDatabase, _Opener):
@@ -109,7 +113,8 @@ class _Pool(PooledMySQLDatabase, _Opener):
         self.__dict__ = database.__dict__
         self._database = database
 
-    def _is_closed(self, conn: ServerConnection) -> bool:
+    def _is_closed(self, conn: wire.Connection) -> bool:
+        _hold(self._database, conn)
         return self._database._is_closed(conn)
 
     def _is_stale(self, timestamp: float) -> bool:
@@ -122,10 +127,27 @@ class _Pool(PooledMySQLDatabase, _Opener):
         self._database._close_raw(conn)
 
 
+class _PoolState(ThreadState, Protocol):
+    """peewee's state of a thread that uses a pool.
+
+    Attributes:
+        holder: identifies this thread on the connections that it takes from the pool.
+    """
+
+    holder: object
+
+
+class _Place(Protocol):
+    """A place in peewee's pool that is in use."""
+
+    connection: wire.Connection
+
+
 class PooledDatabase(UserDatabase, Protocol):
     """A pooled database of this library's class, or of a user's own subclass."""
 
     _wait_timeout: float | None
+    _in_use: Mapping[object, _Place]
 
     def _close(self, conn: ServerConnection, /, close_conn: bool = False) -> object: ...
     def leave_pool_to_parent(self) -> None: ...
@@ -134,6 +156,30 @@ class PooledDatabase(UserDatabase, Protocol):
 def _drop(db: PooledDatabase, conn: ServerConnection) -> None:
     # Even a connection already closed occupies its place in the pool until this call.
     db._close(conn, close_conn=True)
+
+
+def _hold(db: ReplicatedDatabase | _Opener, conn: wire.Connection) -> None:
+    """Mark a connection as taken by this thread, before the pool counts it as in use."""
+    state = cast(_PoolState, thread_state(db))
+    # Not the thread's number, because programs may replace peewee's state by one for each request.
+    holder = getattr(state, "holder", None)
+    if holder is None:
+        holder = state.holder = object()
+    conn.holder = holder
+
+
+def _free_lost(db: PooledDatabase) -> None:
+    """Free places in the pool that this thread occupies without having their connections.
+
+    An interrupt leaves such a place if it arrives after the pool has lent a connection and before peewee has
+    stored it, or after peewee has forgotten a connection and before the pool has taken it back.
+    """
+    state = thread_state(db)
+    holder = getattr(state, "holder", None)
+    for place in list(db._in_use.values()):
+        conn = place.connection
+        if holder is not None and conn.holder is holder and conn is not state.conn:
+            _drop(db, conn)
 
 
 class _PooledPrimary(PlainDatabase):
@@ -145,6 +191,10 @@ class _PooledPrimary(PlainDatabase):
     def drop(self, conn: ServerConnection) -> None:
         _drop(self.db, conn)
 
+    def broken_off(self) -> None:
+        super().broken_off()
+        _free_lost(self.db)
+
 
 class _PooledNode(NodeDatabase):
     """A node's pool."""
@@ -154,6 +204,10 @@ class _PooledNode(NodeDatabase):
 
     def drop(self, conn: ServerConnection) -> None:
         _drop(self.db, conn)
+
+    def broken_off(self) -> None:
+        super().broken_off()
+        _free_lost(self.db)
 
     def open(self, *, waits: bool = True) -> None:
         if waits:

@@ -94,11 +94,21 @@ class Replicated(peewee.Database):
                 node and its reason.
             InterfaceError: the database is deferred and was not initialised.
         """
-        return bool(self._members.connect(reuse_if_open, self.at_primary))
+        try:
+            return bool(self._members.connect(reuse_if_open, self.at_primary))
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                self._members.broken_off()
+            raise
 
     def close(self) -> bool:
         """Close all of this thread's connections; True if there were any."""
-        return bool(self._members.close())
+        try:
+            return bool(self._members.close())
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                self._members.broken_off()
+            raise
 
     def dispose(self) -> None:
         """Forget all of this thread's connections without closing them; end the prober until the next use."""
@@ -118,7 +128,12 @@ class Replicated(peewee.Database):
 
     def begin(self, *args: object, **kwargs: object) -> None:
         """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        self._members.begin(*args, **kwargs)
+        try:
+            self._members.begin(*args, **kwargs)
+        except BaseException as exc:
+            if not isinstance(exc, Exception):
+                self._members.transaction_not_ended()
+            raise
 
     def commit(self) -> None:
         """Like peewee's method; does nothing if the primary was not used.
@@ -131,7 +146,7 @@ class Replicated(peewee.Database):
             self._members.commit()
         except BaseException as exc:
             if not isinstance(exc, Exception):
-                self._members.transaction_not_ended()
+                self._members.transaction_not_ended(commits=True)
             raise
 
     def rollback(self) -> None:

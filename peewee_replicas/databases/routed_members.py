@@ -360,6 +360,10 @@ class RoutedMembers:
             self.escapes.leave(transaction)
         return transaction
 
+    def broken_off(self) -> None:
+        """Clean up after an interrupt while connections were opened or closed."""
+        self.parts.broken_off()
+
     def transaction_not_entered(self, transaction: object) -> None:
         """Clean up after an interrupt in `push_transaction`: peewee will neither run nor leave the block."""
         stack = self.plain.state.transactions
@@ -377,10 +381,15 @@ class RoutedMembers:
             self.pop_transaction()
         self.transaction_not_ended()
 
-    def transaction_not_ended(self) -> None:
-        """Clean up after an interrupt in COMMIT or ROLLBACK."""
-        if not self.plain.state.transactions:
-            self.parts.primary.break_off()
+    def transaction_not_ended(self, *, commits: bool = False) -> None:
+        """Clean up after an interrupt in BEGIN, COMMIT or ROLLBACK.
+
+        Parameters:
+            commits: whether it was COMMIT.
+        """
+        primary = self.parts.primary
+        if not primary.in_block():
+            primary.break_off(commits=commits)
             self.db._clear_commit_callbacks()
 
     def _refuse_transaction(self) -> None:

@@ -34,9 +34,7 @@ def _broken_off(execution: Execution) -> None:
     for node in parts.cluster.nodes():
         node.finish(execution)
         node.progress.waiters.discard(execution)
-    parts.primary.interrupted()
-    for database in parts.replicas.opened():
-        database.open_conn.interrupted()
+    parts.broken_off()
 
 
 def find_node(execution: Execution) -> PlainDatabase:

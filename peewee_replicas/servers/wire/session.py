@@ -60,6 +60,7 @@ class SessionState:
         answer_ahead: the answer to the query of `send_ahead`.
         server_identity: the server's identity, once it is known.
         transaction_has_read: whether the open transaction has read something, or a statement in it failed.
+        holder: identifies the thread that has taken it from a pool; None without a pool.
         generation: how many primaries the owner had seen lose their role when the connection was opened.
         session_changed: True once anything was set on the session, even if it does not affect reads.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
@@ -79,6 +80,7 @@ class SessionState:
     dialect: ServerDialect
     listener: Callable[..., None] | None = None
     internal = False
+    holder: object = None
     generation = 0
     answer_ahead: Row | Exception | None = None
     server_identity: str | None = None

@@ -12,7 +12,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import peewee
@@ -20,7 +20,7 @@ import pytest
 from support.clusters.lagging import frozen
 from support.interrupts import Interrupt, Steps, comes_from
 
-from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
+from peewee_replicas import OutcomeUnknown, PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.scopes.frames import here
 
 pytestmark = [
@@ -72,6 +72,15 @@ def connection_context(db: Any, mark: int) -> None:
         write(db, mark)
 
 
+def check_out_and_check_in(db: Any, mark: int) -> None:
+    """As `connection_context`, but what a pool hands out is idle in it."""
+    connection_context(db, mark)
+
+
+def first_commit(db: Any, mark: int) -> None:
+    commit(db, mark)
+
+
 def commit(db: Any, mark: int) -> None:
     with db.atomic():
         write(db, mark)
@@ -84,6 +93,27 @@ def roll_back(db: Any, mark: int) -> None:
             raise Back
     except Back:
         pass
+
+
+def transaction(db: Any, mark: int) -> None:
+    """One block, several transactions."""
+    with db.transaction() as block:
+        write(db, mark)
+        block.commit()
+        write(db, -mark)
+        block.rollback()
+        read(db, mark)
+
+
+def manual_commit(db: Any, mark: int) -> None:
+    with db.manual_commit():
+        db.begin()
+        try:
+            write(db, mark)
+            db.commit()
+        except BaseException:
+            db.rollback()
+            raise
 
 
 def savepoint(db: Any, mark: int) -> None:
@@ -100,6 +130,29 @@ def savepoint(db: Any, mark: int) -> None:
 
 def readonly(db: Any, mark: int) -> None:
     with db.readonly():
+        read(db, mark)
+
+
+def decorated(db: Any, mark: int) -> None:
+    @db.readonly()
+    def function() -> None:
+        read(db, mark)
+
+    @db.readonly()
+    def generator() -> Iterator[int]:
+        read(db, mark)
+        yield mark
+        read(db, mark)
+
+    function()
+    list(generator())
+
+
+def nested_scopes(db: Any, mark: int) -> None:
+    with db.readonly():
+        read(db, mark)
+        with db.primary():
+            write(db, mark)
         read(db, mark)
 
 
@@ -120,18 +173,52 @@ def wait(db: Any, mark: int) -> None:
     read(db, mark)
 
 
+def wait_in_readonly(db: Any, mark: int) -> None:
+    """In vain as well, so the primary serves it under its guard."""
+    write(db, mark)
+    with db.readonly():
+        read(db, mark)
+
+
+def snapshot_after_write(db: Any, mark: int) -> None:
+    write(db, mark)
+    with db.readonly(snapshot=True):
+        read(db, mark)
+
+
+def read_after_an_error(db: Any, mark: int) -> None:
+    """Before it, the library asks the primary what the failed statement has changed."""
+    write(db, mark)
+    with suppress(peewee.IntegrityError):
+        db.execute_sql("INSERT INTO interrupted (id) SELECT id FROM interrupted LIMIT 1")
+    read(db, mark)
+
+
+def raw_cursors(db: Any, mark: int) -> None:
+    cursor = db.cursor()
+    cursor.execute(WRITE, (mark,))
+    cursor.close()
+    with db.readonly():
+        cursor = db.cursor()
+        cursor.execute(READ)
+        cursor.fetchall()
+        cursor.close()
+
+
 class Operation(NamedTuple):
     """What is interrupted.
 
     Attributes:
         run: it; the mark is what it writes, minus the mark what it rolls back.
-        closed: begin without connections.
+        closed: begin without connections, also in a pool.
+        idle: the same, but a pool has some.
         frozen: while the replica applies nothing.
         writes: whether it has written its mark once it has got through.
     """
 
     run: Callable[[Any, int], None]
     closed: bool = False
+    idle: bool = False
     frozen: bool = False
     writes: bool = True
 
@@ -141,15 +228,25 @@ OPERATIONS = [
     Operation(read, writes=False),
     Operation(first_write, closed=True),
     Operation(write),
+    Operation(first_commit, closed=True),
     Operation(commit),
     Operation(roll_back, writes=False),
+    Operation(transaction),
+    Operation(manual_commit),
     Operation(savepoint),
     Operation(readonly, writes=False),
+    Operation(decorated, writes=False),
+    Operation(nested_scopes),
     Operation(snapshot, writes=False),
+    Operation(snapshot_after_write),
     Operation(causal_session),
     Operation(wait, frozen=True),
+    Operation(wait_in_readonly, frozen=True),
+    Operation(read_after_an_error),
+    Operation(raw_cursors),
     Operation(connect_and_close, closed=True),
     Operation(connection_context, closed=True),
+    Operation(check_out_and_check_in, idle=True),
 ]
 CLASSES = [ReplicatedDatabase, PooledReplicatedDatabase]
 
@@ -197,8 +294,10 @@ class Sweep:
 
     def _once(self, steps: Steps) -> None:
         self._mark += 2
-        if self.operation.closed:
+        if self.operation.closed or self.operation.idle:
             self.db.close()
+        if self.operation.closed and isinstance(self.db, PooledReplicatedDatabase):
+            self.db.close_idle()
         with steps.counted():
             self.operation.run(self.db, self._mark)
         if self.operation.writes:
@@ -243,6 +342,8 @@ class Sweep:
         for node in db._parts.cluster.nodes():
             if node.in_flight or node.progress.waiting:
                 found.append(f"{node.name}: in_flight={node.in_flight}, waiting={node.progress.waiting}")
+            found += _lost_places(node.name, node.made and node.made.db)
+        found += _lost_places("primary", db)
         conn = db._state.conn
         if conn is not None and (conn.executing or conn.internal or conn.effect_known):
             found.append("the connection counts as executing")
@@ -262,6 +363,8 @@ class Sweep:
             frame.end()
         try:
             db.close()
+            if isinstance(db, PooledReplicatedDatabase):
+                db.close_all()
         except Exception:
             db.dispose()
 
@@ -284,17 +387,28 @@ def _nothing() -> Iterator[None]:
     yield
 
 
+def _lost_places(name: str, db: Any) -> list[str]:
+    """What a pool counts as in use, although this thread, the only one, does not hold it."""
+    held = getattr(db, "_in_use", {})
+    lost = [one for one in held.values() if one.connection is not db._state.conn]
+    return [f"{name}: {len(lost)} places of the pool are lost"] if lost else []
+
+
 def _forget_counts(node: Any) -> None:
     node._in_flight.clear()
     node.progress.waiters.clear()
 
 
-def sweep(cluster: Any, cls: Any, operation: Operation, sample: int) -> Sweep:
-    db = cluster.database(cls, catch_up_timeout=0.001 if operation.frozen else 0.5)
+def create_table(cluster: Any, db: Any) -> None:
     with db.primary():
         db.execute_sql("DROP TABLE IF EXISTS interrupted")
         db.execute_sql("CREATE TABLE interrupted (id INT AUTO_INCREMENT PRIMARY KEY, n INT, KEY (n))")
     cluster.sync()
+
+
+def sweep(cluster: Any, cls: Any, operation: Operation, sample: int) -> Sweep:
+    db = cluster.database(cls, catch_up_timeout=0.001 if operation.frozen else 0.5)
+    create_table(cluster, db)
     done = Sweep(cluster, db, operation)
     try:
         done.run(sample)
@@ -311,6 +425,67 @@ def test_an_interrupt_leaves_a_database_that_works(pair: Any, cls: Any, operatio
     print(f"seed {SEED}: {done.steps} steps, {done.trials} tried, {len(done.wrong)} wrong")
     assert done.trials
     assert not done.wrong, "\n".join(done.wrong)
+
+
+def _commit_interrupted_at(db: Any, number: int, mark: int) -> Steps:
+    """Commit the mark in a transaction of its own, outside of any block of peewee's."""
+    db.begin()
+    write(db, mark)
+    steps = Steps(number)
+    with suppress(Interrupt), steps.counted():
+        db.commit()
+    return steps
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_second_commit_tells_what_became_of_the_interrupted_one(pair: Any, cls: Any) -> None:
+    db = pair.database(cls)
+    create_table(pair, db)
+    count = _commit_interrupted_at(db, 0, 1).count
+    numbers = range(1, count + 1)
+    tried = numbers if EVERY_STEP else sorted(random.Random(SEED).sample(numbers, min(SAMPLE, count)))
+    wrong = []
+    for number in tried:
+        steps = _commit_interrupted_at(db, number, number + 1)
+        said = "is there"
+        try:
+            db.commit()
+        except OutcomeUnknown:
+            said = "unknown"
+        except peewee.OperationalError:
+            said = "is not there"
+        db.rollback()
+        found = db.on_primary.execute_sql(f"SELECT 1 FROM interrupted WHERE n = {number + 1}").fetchall()
+        if said not in ("unknown", "is there" if found else "is not there"):
+            wrong.append(f"{steps.where}: the second COMMIT says that it {said}")
+    db.close()
+    print(f"seed {SEED}: {count} steps, {len(tried)} tried, {len(wrong)} wrong")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_changed_session_stays_known_when_the_question_for_it_is_interrupted(pair: Any) -> None:
+    db = pair.database()
+    with db.primary():
+        db.execute_sql("DROP PROCEDURE IF EXISTS changes_and_fails")
+        db.execute_sql(
+            "CREATE PROCEDURE changes_and_fails() BEGIN SET SESSION sql_mode = 'ANSI_QUOTES'; "
+            "SIGNAL SQLSTATE '45000'; END"
+        )
+    wrong, number, steps = [], 0, Steps(0)
+    while number == 0 or steps.where:
+        number += 1
+        db.close()
+        with pytest.raises(peewee.DatabaseError):
+            db.execute_sql("CALL changes_and_fails()")
+        conn = db._state.conn
+        steps = Steps(number)
+        with suppress(Interrupt), steps.counted():
+            db._parts.session.settle(conn)
+        if conn.internal or not (conn.dropped() or conn.suspect_statement or conn.changes):
+            wrong.append(f"{steps.where}: internal={conn.internal}, changes={conn.changes}")
+    db.close()
+    assert number > 20
+    assert not wrong, "\n".join(wrong)
 
 
 def _raising(name: str) -> Callable[..., Any]:

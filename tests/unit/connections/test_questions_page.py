@@ -27,6 +27,7 @@ SENDERS = {
 }  # fmt: skip
 # These are such senders themselves, and hand on to another.
 HAND_ON = {
+    "connections.questions.ask",
     "connections.questions.first_row",
     "databases.mysql._Pool._is_closed",
     "servers.wire.connection.Connection.ask",

@@ -23,6 +23,10 @@ ASKED = {"_is_closed", "_is_stale", "_close_raw"}
 OWN = {"_connect", "conn_key"}  # `conn_key` is kept on the instance
 
 
+class Connection(str):
+    """A connection, as its name."""
+
+
 class Asking(PooledReplicatedDatabase):
     """A subclass that decides for itself, and remembers what it was asked."""
 
@@ -46,7 +50,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def opens(_: object) -> str:
-        names.append(f"opened {len(names)}")
+        names.append(Connection(f"opened {len(names)}"))
         return names[-1]
 
     monkeypatch.setattr(mysql, "_open", opens)
@@ -63,8 +67,8 @@ def make(opened: list[str]) -> Callable[..., Asking]:
     return made
 
 
-def idle(database: PooledReplicatedDatabase, conn: object, at: float) -> None:
-    database._connections.append((at, 1, conn))
+def idle(database: PooledReplicatedDatabase, conn: str, at: float) -> None:
+    database._connections.append((at, 1, Connection(conn)))
 
 
 def test_a_connection_is_opened_where_none_is_idle_and_counts_as_lent(
