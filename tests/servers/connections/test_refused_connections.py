@@ -228,6 +228,20 @@ def test_every_number_that_refuses_a_client_leaves_open_connections_in_use(
             assert [gate.refused for gate in gates] == [1, 1]
 
 
+def test_a_schema_that_has_not_arrived_sends_a_read_elsewhere_and_blames_no_node(ready: Any) -> None:
+    with Saboteur(ready.replicas[0].port) as one, Saboteur(ready.replicas[1].port) as two:
+        gates = (one, two)
+        replicas = [where(node, port=gate.port) for node, gate in zip(ready.replicas, gates, strict=True)]
+        with in_use(ready, replicas=replicas, ssl_disabled=True) as database:
+            for gate in gates:
+                gate.refuse(1049, "Unknown database")
+            node, reason = elsewhere(database)
+            assert node == "primary"
+            assert "1049" in reason
+            assert [replica.state for replica in database.replicas] == ["up", "up"]
+            has_both(database)
+
+
 # What the system says
 
 

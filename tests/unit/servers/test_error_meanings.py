@@ -14,7 +14,14 @@ import peewee
 import pymysql
 import pytest
 
-from peewee_replicas.servers.error_meanings import NO_CONNECTION, SystemFailure, explained, meaning, remedy
+from peewee_replicas.servers.error_meanings import (
+    NO_CONNECTION,
+    NOT_OPENED,
+    SystemFailure,
+    explained,
+    meaning,
+    remedy,
+)
 from peewee_replicas.servers.error_table import NOT_LET_IN, TABLE, Meaning, Row, Server
 from peewee_replicas.servers.wire.system_errors import system_failure
 
@@ -103,9 +110,12 @@ BEHIND = [
 
 
 @pytest.mark.parametrize(("behind", "expected"), BEHIND, ids=lambda one: repr(one)[:40])
-def test_what_the_system_said_while_connecting_tells_whose_fault_it_is(behind: Any, expected: str) -> None:
+@pytest.mark.parametrize("kept_as", ["original_exception", "__cause__"])
+def test_what_the_system_said_while_connecting_tells_whose_fault_it_is(
+    behind: Any, expected: str, kept_as: str
+) -> None:
     driver = pymysql.err.OperationalError(2003, "refused")
-    driver.original_exception = behind
+    setattr(driver, kept_as, behind)
     said = system_failure(peewee.OperationalError(driver, *driver.args))
     found = meaning("OperationalError", (2003, "refused"), connecting=True, cause=said)
     assert found == expected
@@ -126,6 +136,11 @@ def test_each_fault_of_configuration_says_what_to_check() -> None:
 def test_only_what_is_said_of_connections_counts_against_a_node_that_is_being_opened() -> None:
     others = {"refused", "missing", "unreadable", "statement"}
     assert set(get_args(Meaning)) - others == NO_CONNECTION
+
+
+def test_a_schema_that_has_not_arrived_also_keeps_a_connection_from_being_opened() -> None:
+    assert NO_CONNECTION | {"missing"} == NOT_OPENED
+    assert meaning("OperationalError", (1049, "words"), connecting=True) in NOT_OPENED
 
 
 @pytest.mark.parametrize("number", [2026, 1129, 1130, 1045])
