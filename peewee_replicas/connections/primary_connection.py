@@ -145,6 +145,8 @@ class PrimaryConnection:
         Parameters:
             begins: as for `get`.
         """
+        if not begins and self.plain.state.transactions:
+            return False
         outdated = conn.generation != self.cluster.generation and not conn.busy
         if not (outdated or conn.dropped()):
             return False

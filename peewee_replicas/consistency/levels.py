@@ -211,29 +211,30 @@ class Consistency:
             was_open: whether a transaction was open before it.
         """
         position = conn.position if succeeded else None
-        if position is None:
-            if succeeded and conn.transaction and self._leaves_nothing(conn, PLAIN_INSIDE):
-                return  # a shortcut for most statements in transactions; `left_by` finds the same
-            plain = False
-        else:
-            plain = self._leaves_nothing(conn, PLAIN_WRITES)  # the same shortcut for most writes
-        if plain:
-            owes = False
-        else:
-            left = left_by(
-                conn.last_statement,
-                succeeded=succeeded,
-                reported=position is not None,
-                was_open=was_open,
-                is_open=bool(conn.transaction),
-                transaction_has_read=conn.transaction_has_read,
-                commit_covers_reads=self._commit_covers_reads(conn),
-                more_results=conn.more_results,
-            )
-            conn.transaction_has_read = left.transaction_has_read
-            owes = left.owes
-            if position is None and not owes:
+        starts = PLAIN_INSIDE if position is None else PLAIN_WRITES
+        if (
+            conn.last_statement[:7] in starts
+            and succeeded
+            and not (conn.transaction_has_read or conn.more_results)
+        ):
+            # A shortcut for most writes, and most statements in transactions. `left_by` says the same.
+            if position is not None:
+                self._wrote(position)
                 return
+            if conn.transaction:
+                return
+        left = left_by(
+            conn.last_statement,
+            succeeded=succeeded,
+            reported=position is not None,
+            was_open=was_open,
+            is_open=bool(conn.transaction),
+            transaction_has_read=conn.transaction_has_read,
+            commit_covers_reads=self._commit_covers_reads(conn),
+            more_results=conn.more_results,
+        )
+        conn.transaction_has_read = left.transaction_has_read
+        owes = left.owes
         if position is not None:
             self._wrote(position)
         if owes and not getattr(self._local, "excused", False):
@@ -243,10 +244,6 @@ class Consistency:
             # later unit of work wait for the primary's present position, those would fall back too.
             if not (conn.executing == "read" or conn.guarded):
                 self.history.session.owe()
-
-    def _leaves_nothing(self, conn: ServerConnection, starts: frozenset[str | bytes]) -> bool:
-        plain = conn.last_statement[:7] in starts
-        return plain and not (conn.transaction_has_read or conn.more_results)
 
     def _commit_covers_reads(self, conn: ServerConnection) -> bool:
         if not (conn.dialect.COMMIT_COVERS_READS and conn.transaction_has_read):

@@ -50,10 +50,11 @@ def on_writer(execution: Execution) -> Cursor:
         conn.executing, conn.effect_known = "", False
     if statement.kind in _MAY_SET and _sets_something(statement.kind, execution.sql):
         conn.session_changed = True
-    if NAMED_LOCK in (statement.effect, conn.session_state):
-        parts.session.named_locks_changed(conn, statement.effect == NAMED_LOCK, had_changes)
-    if statement.effect and statement.effect != NAMED_LOCK:
-        parts.session.mark(conn, statement.effect)
+    if statement.effect or conn.session_state:
+        if NAMED_LOCK in (statement.effect, conn.session_state):
+            parts.session.named_locks_changed(conn, statement.effect == NAMED_LOCK, had_changes)
+        if statement.effect and statement.effect != NAMED_LOCK:
+            parts.session.mark(conn, statement.effect)
     if parts.cluster.writes != "taken" and statement.kind == "write":
         parts.cluster.writes = "taken"
     return cursor

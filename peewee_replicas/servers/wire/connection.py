@@ -239,7 +239,8 @@ class Connection(SessionState, _Connection):
                 self.note_change(sql)
         if len(sql) >= MAY_BE_LARGE and self._ready:
             self._check_size(sql)
-        rows: int = super().query(sql, unbuffered)  # only the driver knows how bytes are encoded in the text
+        # The text is sent by the driver's own method. `super()` would make an object for each statement.
+        rows: int = _Connection.query(self, sql, unbuffered)
         if self.complaint:
             self._complain()
         return rows
@@ -296,7 +297,7 @@ class Connection(SessionState, _Connection):
             self.last_statement = sql
         else:  # neither a ping nor a change of schema reads data
             self.last_statement = f"USE `{sql!s}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
-        super()._execute_command(command, sql)
+        _Connection._execute_command(self, command, sql)
 
     def _finish_result(self, result: Result) -> None:
         """Read the rest of the last result, with PyMySQL's warning."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -22,7 +23,10 @@ _Key = tuple[int, bytes]  # the key of a header: the number of columns, and the 
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 
 _FULL_PACKET = 0xFFFFFF
-_SHORTEST_OK = 11  # the header's four bytes, the type's byte, two lengths and two words
+# An OK packet: the lower and upper bytes of its size, its sequence number, its type, two lengths that mostly
+# take one byte each, the status and the warnings. In other packets, all up to the type means the same.
+_start_of_ok = struct.Struct("<HBBBBBHH").unpack_from
+_SHORTEST_OK = 11
 _SHORTEST_END = 7  # the same without the header; an EOF packet from before DEPRECATE_EOF has five bytes
 _MOST_COLUMNS = 0xFFFF  # servers take 4,096 in a table
 _COLUMNS_KEPT = 512
@@ -198,6 +202,7 @@ class Result(MySQLResult):
     """
 
     connection: Any  # a ResultSource; None once there is nothing more to read
+    affected_rows: int
     field_count: int
     server_status: int | None
     converters: list[Converter]
@@ -235,18 +240,26 @@ class Result(MySQLResult):
 
     def _read_first(self, connection: ResultSource) -> None:
         data, at = connection.arrived()
-        if len(data) - at > 4 and data[at + 3] == connection._next_seq_id:
-            size = 4 + (data[at] | data[at + 1] << 8 | data[at + 2] << 16)
-            first = data[at + 4]
-            if size == 5 and 0 < first < NO_NUMBER:
-                connection.skip(5, 1)
-                self.field_count = first
-                self._get_descriptions()
-                return
-            if first == 0 and _SHORTEST_OK <= size <= len(data) - at:
-                connection.skip(size, 1)
-                self._take_ok(data[at + 4 : at + size])
-                return
+        if len(data) - at >= _SHORTEST_OK:
+            size, more, number, first, rows, row_id, status, warnings = _start_of_ok(data, at)
+            if number == connection._next_seq_id and not more:
+                end = at + 4 + size
+                if first:
+                    if size == 1 and first < NO_NUMBER:
+                        connection.skip(5, 1)
+                        self.field_count = first
+                        self._get_descriptions()
+                        return
+                elif at + _SHORTEST_OK <= end <= len(data) and rows < NO_NUMBER and row_id < NO_NUMBER:
+                    connection._next_seq_id = (number + 1) % 256  # as `skip` does, without a call
+                    connection._rfile.at = end
+                    self.affected_rows = rows
+                    self.insert_id = row_id
+                    self.warning_count = warnings
+                    self.message = data[at + _SHORTEST_OK : end]
+                    self.has_next = status & _MORE_RESULTS
+                    self.server_status = status
+                    return
         packet = connection._read_packet()
         if packet.is_ok_packet():
             self._take_ok(packet.get_all_data())

@@ -141,13 +141,15 @@ class SessionState:
 
     def _read_tail(self, tail: bytes) -> None:
         seen = self._seen_tails.get(len(tail))
-        if seen is not None and tail.startswith(seen.head) and tail.endswith(seen.rest):
-            # It has the same bytes and lengths as an earlier tail, except for the GTID.
-            if seen.locked is not None:
-                self._tables_locked = seen.locked
-            if seen.gtid is not None:
-                self._reported(tail[seen.gtid])
-            return
+        if seen is not None:
+            head, rest, locked, gtid = seen
+            if tail.startswith(head) and tail.endswith(rest):
+                # It has the same bytes and lengths as an earlier tail, except for the GTID.
+                if locked is not None:
+                    self._tables_locked = locked
+                if gtid is not None:
+                    self._reported(tail[gtid])
+                return
         locked, changed = self._parse_trackers(tail)
         if locked is not None:
             self._tables_locked = locked

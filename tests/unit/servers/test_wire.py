@@ -227,21 +227,24 @@ class _Arrived:
     _next_seq_id = 1
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
+        self._rfile = SimpleNamespace(data=b"before" + data, at=len(b"before"))
         self.told: Any = None
 
-    def arrived(self) -> tuple[bytes, int]:
-        return b"before" + self.data, len(b"before")
+    @property
+    def data(self) -> bytes:
+        """What is unread."""
+        return self._rfile.data[self._rfile.at :]
 
-    def skip(self, size: int, packets: int) -> None:
-        self.data = self.data[size:]
+    def arrived(self) -> tuple[bytes, int]:
+        return self._rfile.data, self._rfile.at
 
     def statement_ended(self, status: int, message: bytes) -> None:
         self.told = (status, message)
 
     def _read_packet(self) -> Any:
         size = int.from_bytes(self.data[:3], "little")
-        packet, self.data = self.data[4 : 4 + size], self.data[4 + size :]
+        packet = self.data[4 : 4 + size]
+        self._rfile.at += 4 + size
         return MysqlPacket(packet, self.encoding)
 
 
