@@ -36,7 +36,7 @@ class Execution:
         unreadable: the error of the first node that could not read its own data.
         returned: whether the read went back to `lost_at`, because no other node could serve it.
         restarted: whether it started over, because the position it waited for was lost.
-        resent: whether sending to the primary failed once and was tried again.
+        resent: how often sending to the primary failed and was tried again.
         sends: False if a raw cursor only needs the node.
         found: the database of the last node that was tried.
     """
@@ -51,7 +51,7 @@ class Execution:
     lost_at: Node | None = None
     unreadable: Exception | None = None
     returned = False
-    resent = False
+    resent = 0
     restarted = False
     sends = True
     found: PlainDatabase | None = None

@@ -71,6 +71,11 @@ def _sets_something(kind: str, sql: str) -> bool:
     return word == "SET" if kind == "transaction" else word != "SELECT"
 
 
+# A pool may hold several connections that a restart of the primary has ended, so one more attempt may not be
+# enough. But a primary that ends every connection must not keep the caller for ever.
+_MOST_RESENT = 3
+
+
 def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
     """Return whether to send the statement to the primary again: a read not sent, or lost only once.
 
@@ -80,8 +85,8 @@ def _may_resend(execution: Execution, exc: PeeweeException) -> bool:
     treatment = TREATMENTS[diagnosis.meaning(exc)]
     if execution.statement.kind != "read" and not diagnosis.sent_nothing(exc):
         return False
-    if treatment.read == "again" and not execution.resent:
-        execution.resent = True
+    if treatment.read == "again" and execution.resent < _MOST_RESENT:
+        execution.resent += 1
     elif treatment.read == "once more" and execution.lost is None and not timed_out(exc):
         # A read that exceeded its read_timeout would exceed it again, and the primary would run both reads.
         execution.lost = exc
