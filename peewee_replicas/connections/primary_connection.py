@@ -99,9 +99,11 @@ class PrimaryConnection:
         Parameters:
             begins: a transaction is about to begin, although peewee already counts it as open.
         """
-        conn = self.plain.conn
+        state = self.plain.state
+        conn = state.conn
         if conn is not None:
-            if not self.is_spent(conn, begins=begins):
+            # Inside a transaction no other connection could take its place.
+            if (state.transactions and not begins) or not self.is_spent(conn, begins=begins):
                 return conn
             self.drop()
         return self.open()
@@ -145,8 +147,6 @@ class PrimaryConnection:
         Parameters:
             begins: as for `get`.
         """
-        if not begins and self.plain.state.transactions:
-            return False
         outdated = conn.generation != self.cluster.generation and not conn.busy
         if not (outdated or conn.dropped()):
             return False

@@ -332,9 +332,11 @@ class RoutedMembers:
     def begin(self, *args: object, **kwargs: object) -> None:
         """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
         self._refuse_transaction()
+        state = self.plain.state
         if self.escapes is not None:
-            self.escapes.check(self.plain.state.transactions, "BEGIN")
-        check_open(self.plain)
+            self.escapes.check(state.transactions, "BEGIN")
+        if state.closed:
+            check_open(self.plain)
         self.parts.primary.begin(*args, **kwargs)
 
     def commit(self) -> None:

@@ -31,7 +31,7 @@ def on_writer(execution: Execution) -> Cursor:
     execution.role, execution.node = PRIMARY, PRIMARY
     parts.counters.add("primary")
     conn = primary.get()
-    transaction = bool(primary.transaction(primary.plain.state))
+    transaction = bool(conn.transaction or primary.plain.state.transactions)
     execution.attempts += 1
     had_changes = conn.session_changed
     conn.executing = statement.kind
