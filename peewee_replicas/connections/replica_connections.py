@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
-from peewee import OperationalError, PeeweeException
+from peewee import OperationalError, PeeweeException, __exception_wrapper__
 from playhouse.pool import MaxConnectionsExceeded
 
 from ..concurrency import Clock
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
-from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, explained
+from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, explained, in_words
 from ..servers.protocols import ServerConnection
 from .checks import ConnectionChecks, LostByAsking
 from .diagnosis import Diagnosis
@@ -18,6 +19,8 @@ from .opening import NodeOpening, TurnedAway
 from .plain_database import NodeDatabase, PlainDatabase
 from .primary_session import PrimarySession
 from .questions import QUESTION_SECONDS, first_row
+
+logger = logging.getLogger("peewee.replicas")
 
 FIRST_LOOK_SECONDS = 0.5
 """Seconds that a scope with a lag limit waits for the prober's first round."""
@@ -188,10 +191,21 @@ class ReplicaConnections:
         database.open(waits=False)
         conn = database.open_conn
         self.checks.check(node.label, conn, database.db.connect_params)
+        self._lift_limits(conn)
         if node.unready:
             self._check_ready(node, conn)
         conn.internal = conn.initialized = True
         return conn
+
+    def _lift_limits(self, conn: ServerConnection) -> None:
+        with __exception_wrapper__:
+            try:
+                conn.run_setting(conn.dialect.NO_LIMITS)
+            except Exception as exc:
+                # A proxy may not know one of them; the probe shows whether it matters.
+                if conn.dropped():
+                    raise
+                logger.debug("the prober keeps the limits of init_command: %s", in_words(exc))
 
     def ask_wait(
         self, conn: ServerConnection, query: str, seconds: float | None

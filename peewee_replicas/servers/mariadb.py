@@ -83,6 +83,10 @@ PROBE = (
     "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_id', 'hostname', 'port', 'read_only', "
     "'innodb_read_only', 'wsrep_on', 'log_bin', 'gtid_slave_pos', 'gtid_binlog_pos', 'gtid_binlog_state')"
 )
+# Lifts the limits of the user's `init_command` on the prober's connections, where they stop SHOW as well.
+NO_LIMITS = (
+    "SET SESSION max_statement_time = 0, sql_select_limit = 18446744073709551615, sql_big_selects = ON"
+)
 REACHED = "gtid_slave_pos"
 LONG_VALUES = ("gtid_slave_pos", "gtid_binlog_pos", "gtid_binlog_state")
 # Without ALL, named replication channels would not be listed.

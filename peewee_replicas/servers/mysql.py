@@ -79,6 +79,10 @@ PROBE = (
     "'read_only', 'offline_mode', 'innodb_read_only', 'group_replication_group_name', "
     "'gtid_mode', 'gtid_executed', 'gtid_owned')"
 )
+# Lifts the limits of the user's `init_command` on the prober's connections, where they stop SHOW as well.
+NO_LIMITS = (
+    "SET SESSION max_execution_time = 0, sql_select_limit = 18446744073709551615, sql_big_selects = ON"
+)
 REACHED = "gtid_executed"
 LONG_VALUES = ("gtid_executed", "gtid_owned")
 # Releases before 8.0.22 know only the second spelling.

@@ -124,6 +124,10 @@ class ServerDialect(Dialect, Protocol):
         """The statement that probes a node; it lists variables by name."""
 
     @property
+    def NO_LIMITS(self) -> str:
+        """The statement that lifts the session's limits on queries; for the prober's own connections."""
+
+    @property
     def REACHED(self) -> str:
         """The variable in `PROBE` that holds the applied position."""
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,6 +19,7 @@ from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as _Connection
 from pymysql.constants import CLIENT, COMMAND, CR, ER
+from pymysql.converters import decoders
 from pymysql.protocol import MysqlPacket, OKPacketWrapper
 
 from ...concurrency import Clock
@@ -73,6 +74,8 @@ class Connection(SessionState, _Connection):
     ctx: ssl.SSLContext | TlsUpgrade | None
     _result: Result | None
     encoding: str
+    decoders: Mapping[int, Callable[..., object]]
+    use_unicode: bool
     dialect: protocols.ServerDialect
     server_version: str
     connect_timeout: float | None
@@ -498,7 +501,7 @@ class Connection(SessionState, _Connection):
         sequence, self._next_seq_id = self._next_seq_id, 1
         try:
             with self.within(self._ahead_seconds):
-                result.read()
+                self._read_own(result)
             self.answer_ahead = (result.rows or (None,))[0]
         except err.MySQLError as exc:
             if self._sock is None:
@@ -531,16 +534,38 @@ class Connection(SessionState, _Connection):
         self._execute_command(COMMAND.COM_QUERY, "SHOW WARNINGS")
         return self._read_whole().rows
 
-    def _read_whole(self) -> Result:
-        """Read and return the complete result of one of the library's own queries."""
+    def _read_whole(self, *, own: bool = False) -> Result:
+        """Read and return a complete result.
+
+        Parameters:
+            own: whether it answers one of the library's own queries.
+        """
         result = Result(self)
         try:
-            result.read()
+            if own:
+                self._read_own(result)
+            else:
+                result.read()
         except err.MySQLError:
             self._halfway = False
             raise
         self._halfway = False
         return result
+
+    def _read_own(self, result: Result) -> None:
+        """Read an answer as text and numbers, whatever the user's converters and character sets are."""
+        theirs = self.decoders, self.use_unicode
+        # As bytes, because with character_set_results = binary the server declares text to be bytes too.
+        self.decoders, self.use_unicode = decoders, False
+        try:
+            result.read()
+        finally:
+            self.decoders, self.use_unicode = theirs
+        encoding = self.encoding
+        result.rows = tuple(
+            tuple(v.decode(encoding, "replace") if isinstance(v, bytes) else v for v in row)
+            for row in result.rows or ()
+        )
 
     def _force_close(self) -> None:
         super()._force_close()
@@ -638,7 +663,7 @@ class Connection(SessionState, _Connection):
         try:
             with self.within(timeout):
                 self._execute_command(COMMAND.COM_QUERY, sql)
-                return tuple(self._read_whole().rows or ())
+                return self._read_whole(own=True).rows or ()
         finally:
             self.internal = own
 
@@ -657,7 +682,7 @@ class Connection(SessionState, _Connection):
             MySQLError: the connection is lost.
         """
         try:
-            result = self._read_whole()
+            result = self._read_whole(own=True)
         except err.MySQLError as exc:
             if self._sock is None:
                 raise
