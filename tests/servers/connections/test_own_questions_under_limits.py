@@ -1,6 +1,7 @@
 """What the library asks and sets for itself under limits that the user has put on the sessions.
 
-The members of the kind are the rows of `docs/questions.md`, each driven under each of `LIMITS`. That list was
+The members are the rows of `docs/questions.md`; the questions that reads and writes meet, and the prober's, are
+driven under each of `LIMITS`. That list was
 made from ``SHOW VARIABLES`` of MariaDB 10.11 and MySQL 9.7 and their manuals: every session variable that can
 end a statement, cut its result, change how its text is read or its values are written was set in
 ``init_command``, and each statement of the dialects was run and compared with a plain session. These changed
@@ -14,8 +15,8 @@ an answer:
 - with ``character_set_connection = utf16`` MariaDB cannot read a position (1941).
 
 These did not, and are driven all the same: SQL modes (ANSI_QUOTES, NO_BACKSLASH_ESCAPES, PIPES_AS_CONCAT,
-ORACLE and others), ``lock_wait_timeout``, ``sql_safe_updates``, ``autocommit = 0``, trackers switched off,
-cursor classes, ``read_timeout`` and ``write_timeout``.
+EMPTY_STRING_IS_NULL and others), ``lock_wait_timeout``, ``sql_safe_updates``, ``autocommit = 0``,
+trackers switched off, cursor classes, ``read_timeout`` and ``write_timeout``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pymysql.cursors import DictCursor, SSCursor
 from support.clusters.lagging import LONG, bound, frozen, waits_asked_for
 from support.waiting import until
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
+pytestmark = pytest.mark.once
 
 TRACKERS = ("session_track_state_change = OFF", "session_track_transaction_info = 'OFF'")
 MODES = "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE,HIGH_NOT_PRECEDENCE"
@@ -62,7 +63,7 @@ LIMITS = {
     "no rows": both("sql_select_limit = 0"),
     "one row": both("sql_select_limit = 1"),
     "join size": both("max_join_size = 1, sql_big_selects = 0"),
-    "modes": Limit(f"sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL,{MODES}'", f"sql_mode = 'ANSI,{MODES}'"),
+    "modes": Limit(f"sql_mode = 'EMPTY_STRING_IS_NULL,{MODES}'", f"sql_mode = 'ANSI,{MODES}'"),
     "session": Limit(
         ", ".join(
             ("session_track_system_variables = ''", *TRACKERS, "autocommit = 0, lock_wait_timeout = 1")
