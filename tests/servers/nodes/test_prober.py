@@ -144,6 +144,7 @@ def test_a_killed_replica_costs_no_read(nodes: Any, probed: Any, cls: Any, caplo
     database = probed(cls)
     events: list[Any] = []
     database.node_hooks.append(events.append)
+    until(lambda: all(replica.lag is not None for replica in database.replicas))
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
         nodes.replicas[0].kill()
         until(lambda: states(database) == ["ejected", "up"])
