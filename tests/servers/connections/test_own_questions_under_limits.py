@@ -1,10 +1,9 @@
 """What the library asks and sets for itself under limits that the user has put on the sessions.
 
-The members are the rows of `docs/questions.md`; the questions that reads and writes meet, and the prober's, are
-driven under each of `LIMITS`. That list was
-made from ``SHOW VARIABLES`` of MariaDB 10.11 and MySQL 9.7 and their manuals: every session variable that can
-end a statement, cut its result, change how its text is read or its values are written was set in
-``init_command``, and each statement of the dialects was run and compared with a plain session. These changed
+The members are the rows of `docs/questions.md`; those that reads, writes and the prober meet are driven
+under each of `LIMITS`. That list has session variables of MariaDB 10.11 and MySQL 9.7 that can end a
+statement, cut its result, or change how its text is read or its values are written. Each was set in
+``init_command``, and the statements of the dialects were run and compared with a plain session. These changed
 an answer:
 
 - ``sql_select_limit`` cuts each SELECT and SHOW that has no LIMIT of its own;
