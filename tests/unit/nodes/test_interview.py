@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymysql.err import OperationalError, ProgrammingError
 
-from peewee_replicas.nodes.fitness import Evidence, assess, role_change
+from peewee_replicas.nodes.fitness import Evidence, assess, primary_remark, role_change
 from peewee_replicas.nodes.interview import (
     Answers,
     Channel,
@@ -378,3 +378,64 @@ def test_what_tells_that_the_roles_have_changed(
     changed: Any, server: Any, read_only: Any, words: str
 ) -> None:
     assert role_change(node(**changed), server, read_only) == words
+
+
+def following(relation: Any, **changed: Any) -> Any:
+    """The verdict on a replica whose source has this relation to the primary."""
+    told = node(channels=(Channel(True, True, 0.0, "", TO_A),))
+    return verdict(told, upstream=Upstream(relation, told.channels or ()), **changed)
+
+
+@pytest.mark.parametrize(
+    ("relation", "changed", "expected"),
+    [
+        ("primary", {"others": "uuid:1-5"}, "up"),
+        ("other", {}, "unfit"),
+        ("unlisted", {"proven": True}, "up"),
+        ("unlisted", {"proven": False}, "unfit"),
+        ("unlisted", {"proven": True, "others": "uuid:1-5"}, "unfit"),
+        ("unclear", {"proven": False}, "up"),
+        ("unclear", {"others": "0-9-3"}, "unfit"),  # on MariaDB both servers may have used these numbers
+    ],
+)
+def test_whom_a_node_follows_decides_whether_it_serves(relation: Any, changed: Any, expected: str) -> None:
+    found = following(relation, **changed)
+    assert found.state == expected
+    if expected == "unfit":
+        assert found.role == "detached"
+        assert "and not from the primary (a:3306)" in found.cause
+
+
+@pytest.mark.parametrize("relation", ["unlisted", "unclear"])
+def test_a_nodes_own_lag_counts_only_if_its_source_is_the_primary(relation: Any) -> None:
+    assert following("primary", lag=None, doubt=True).lag == 0.0
+    found = following(relation, lag=None, doubt=True, proven=True)
+    assert (found.state, found.lag) == ("lagging", None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"own": "uuid:1-5"}, "transactions of its own that the primary does not have (uuid:1-5)"),
+        ({"others": "uuid:1-5"}, "has transactions that the primary does not have (uuid:1-5)"),
+        ({"twin": "replica-1"}, "is the same server as replica-1"),
+    ],
+)
+def test_what_keeps_no_reads_away_is_remarked(changed: Any, words: str) -> None:
+    found = following("primary", **changed)
+    assert found.state == "up"
+    assert words in found.remark
+    assert words not in following("primary").remark
+
+
+def test_a_primary_that_is_itself_a_replica_is_remarked() -> None:
+    told = node(channels=(Channel(True, True, 0.0, "", TO_A),), read_only=True)
+    assert "is a replica of" in primary_remark(told)
+    assert primary_remark(told._replace(read_only=False)) == ""
+
+
+def test_without_the_privilege_numbers_that_the_primary_lacks_tell_of_another_primary() -> None:
+    found = verdict(node(channels=None), others="0-9-3")
+    assert (found.state, found.role) == ("unfit", "detached")
+    assert "seems to follow another server than the primary (a:3306)" in found.cause
+    assert verdict(node(channels=None)).state == "up"

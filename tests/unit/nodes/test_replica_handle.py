@@ -111,3 +111,16 @@ def test_a_policy_that_builds_on_ours_works_with_them() -> None:
     names = [chosen(database).name for _ in range(6)]
     assert names == ["a:3306", "b:3306", "c:3306"] * 2
     assert database._parts.router.choice.next_for_connect() is nodes_of(database)[0]  # it peeks, too
+
+
+def test_reads_that_fail_on_a_node_out_of_rotation_do_not_lengthen_its_absence() -> None:
+    database = make()
+    node = nodes_of(database)[0]
+    node.cannot_read("a broken disk")
+    assert node.state == "up"
+    node.cannot_read("a broken disk")
+    assert node.state == "ejected"
+    counted = node._read_faults._count, node.ejections
+    for _ in range(5):  # of threads that were reading when it left
+        node.cannot_read("a broken disk")
+    assert (node._read_faults._count, node.ejections) == counted
