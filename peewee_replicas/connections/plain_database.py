@@ -7,10 +7,12 @@ has another instance of the same class, so that a subclass's own ``_connect()`` 
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from peewee import Database, __exception_wrapper__
 
+from ..concurrency import new_lock
 from ..nodes.node import Node
 from ..nodes.spec import overlay
 from ..servers.protocols import ServerConnection
@@ -22,6 +24,9 @@ from .user_database import UserDatabase
 _OURS = frozenset(
     {"_members", "_parts", "_own", "plain_arguments", "_on_primary", "_primary_model", "opening"}
 )
+
+
+_LOCK = type(threading.Lock())  # until Python 3.13, `threading.Lock` is a function
 
 
 class PlainDatabase:
@@ -179,6 +184,15 @@ class PlainDatabase:
         self.beneath.init(self.db, database, **kwargs)
 
 
+def make_reentrant(db: UserDatabase) -> None:
+    """Let a thread take peewee's lock for connecting again.
+
+    Otherwise a signal handler that uses the database while its thread connects would wait for itself.
+    """
+    if isinstance(db._lock, _LOCK):  # not with ``thread_safe=False``
+        db._lock = new_lock()
+
+
 class NodeDatabase(PlainDatabase):
     """The peewee database of one node that serves reads.
 
@@ -198,6 +212,7 @@ class NodeDatabase(PlainDatabase):
         args, kwargs = primary.plain_arguments
         self.prepare(primary)
         beneath.__init__(db, primary.database, *args, **kwargs)
+        make_reentrant(db)
         # Attributes that peewee's constructor just created, such as state and lock, belong to this node.
         self._by_itself = frozenset(vars(db)) | _OURS
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import peewee
 
 from ..connections.parts import Parts
-from ..connections.plain_database import PlainDatabase
+from ..connections.plain_database import PlainDatabase, make_reentrant
 from ..errors import ConfigurationError
 from ..events import NodeHook, Route, RouteHook
 from ..nodes.replica import Replica
@@ -53,6 +53,7 @@ class Replicated(peewee.Database):
         primary = self._as_primary()
         self._members = self.members(self, primary, self.assembly(primary))
         super().__init__(database, *args, **kwargs)
+        make_reentrant(self)
 
     def _as_primary(self) -> PlainDatabase:
         return PlainDatabase(self, self.beneath)
