@@ -7,12 +7,11 @@ has another instance of the same class, so that a subclass's own ``_connect()`` 
 
 from __future__ import annotations
 
-import threading
+from threading import Lock, RLock
 from typing import Any
 
 from peewee import Database, __exception_wrapper__
 
-from ..concurrency import new_lock
 from ..nodes.node import Node
 from ..nodes.spec import overlay
 from ..servers.protocols import ServerConnection
@@ -26,7 +25,7 @@ _OURS = frozenset(
 )
 
 
-_LOCK = type(threading.Lock())  # until Python 3.13, `threading.Lock` is a function
+_LOCK = type(Lock())  # until Python 3.13, `threading.Lock` is a function
 
 
 class PlainDatabase:
@@ -190,7 +189,7 @@ def make_reentrant(db: UserDatabase) -> None:
     Otherwise a signal handler that uses the database while its thread connects would wait for itself.
     """
     if isinstance(db._lock, _LOCK):  # not with ``thread_safe=False``
-        db._lock = new_lock()
+        db._lock = RLock()  # no `new_lock`: peewee calls the user's ``_connect()`` under it
 
 
 class NodeDatabase(PlainDatabase):
