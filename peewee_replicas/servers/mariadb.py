@@ -75,7 +75,8 @@ def wait(target: str, seconds: float) -> str:
 
     Only `gtid_slave_pos` shows safe progress: `gtid_binlog_pos` runs ahead of the visible rows.
     """
-    return f"SELECT MASTER_GTID_WAIT('{target}', {seconds:.3f}), {_WHO}, @@GLOBAL.gtid_slave_pos"
+    # With a wide `character_set_connection`, such as utf16, the server could not read the position (1941).
+    return f"SELECT MASTER_GTID_WAIT(_latin1'{target}', {seconds:.3f}), {_WHO}, @@GLOBAL.gtid_slave_pos"
 
 
 # The query of a probe. SHOW, so that the server's SELECT counters stay the user's own.
@@ -137,4 +138,4 @@ def _executed(answers: Mapping[str, str]) -> dict[tuple[int, int], int]:
 
 def settle(target: str, seconds: float) -> str:
     """Return a statement that waits up to `seconds` for a position. It returns no rows and is no SELECT."""
-    return f"DO MASTER_GTID_WAIT('{target}', {seconds:.3f})"
+    return f"DO MASTER_GTID_WAIT(_latin1'{target}', {seconds:.3f})"

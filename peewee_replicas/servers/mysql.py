@@ -69,7 +69,8 @@ def position(text: str) -> MySQLPosition:
 def wait(target: str, seconds: float) -> str:
     """Return a query that waits until the node reaches a position, and returns its identity and position."""
     seconds = max(seconds, 0.001)  # to the server, 0 means no limit
-    wait = f"WAIT_FOR_EXECUTED_GTID_SET('{target}', {seconds:.3f})"
+    # With a wide `character_set_connection`, such as utf16, the server would read an empty set as the target.
+    wait = f"WAIT_FOR_EXECUTED_GTID_SET(_latin1'{target}', {seconds:.3f})"
     return f"SELECT {wait}, {_WHO}, @@GLOBAL.gtid_executed"
 
 
@@ -126,4 +127,4 @@ def unshared(node: Mapping[str, str], primary: Mapping[str, str]) -> tuple[str, 
 
 def settle(target: str, seconds: float) -> str:
     """Return a statement that waits up to `seconds` for a position. It returns no rows and is no SELECT."""
-    return f"DO WAIT_FOR_EXECUTED_GTID_SET('{target}', {max(seconds, 0.001):.3f})"
+    return f"DO WAIT_FOR_EXECUTED_GTID_SET(_latin1'{target}', {max(seconds, 0.001):.3f})"

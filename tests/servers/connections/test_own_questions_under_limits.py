@@ -11,7 +11,8 @@ an answer:
 - ``max_statement_time`` (MariaDB, every statement) and ``max_execution_time`` (MySQL, SELECT) end waits
   (1969, 3024);
 - ``character_set_results = binary``, ``use_unicode = False`` and ``conv`` make bytes or text of values;
-- with ``character_set_connection = utf16`` MariaDB cannot read a position (1941).
+- with ``character_set_connection = utf16`` MariaDB cannot read a position (1941), and MySQL reads an empty
+  one, which every node has reached.
 
 These did not, and are driven all the same: SQL modes (ANSI_QUOTES, NO_BACKSLASH_ESCAPES, PIPES_AS_CONCAT,
 EMPTY_STRING_IS_NULL and others), ``lock_wait_timeout``, ``sql_safe_updates``, ``autocommit = 0``,
@@ -116,6 +117,20 @@ def test_the_answer_to_a_wait_is_understood(pair: Any, name: str) -> None:
         db.execute_sql("UPDATE slot SET n = 3 WHERE name = 'a'")
         with db.readonly(snapshot=True):
             assert first_value(db) == 3
+
+
+@pytest.mark.parametrize("charset", ["utf16", "utf16le", "utf32", "ucs2", "sjis", "gbk", "latin1", "binary"])
+def test_no_character_set_makes_a_late_replica_look_caught_up(lagging: Any, charset: str) -> None:
+    """From a text in a wide character set MySQL reads an empty set of GTIDs, which every node has reached."""
+    command = f"SET character_set_connection = {charset}"
+    with bound(lagging, init_command=command, catch_up_timeout=0.1) as db:
+        assert first_value(db) == 1
+        db.execute_sql("UPDATE slot SET n = 2 WHERE name = 'a'")
+        assert first_value(db) == 2
+        with db.readonly(snapshot=True):
+            assert first_value(db) == 2
+    with bound(lagging, init_command=command, catch_up_timeout=0.1, consistency="strong") as db:
+        assert first_value(db) == 2
 
 
 @pytest.mark.parametrize("snapshot", [False, True])

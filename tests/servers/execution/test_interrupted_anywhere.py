@@ -8,9 +8,11 @@ and its seed is shown. What is in peewee's own hands then is left out, and named
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -34,6 +36,16 @@ pytestmark = [
 EVERY_STEP = os.environ.get("PEEWEE_REPLICAS_EVERY_STEP") == "1"
 SAMPLE = 40
 SEED = int(os.environ.get("PEEWEE_REPLICAS_SEED", "0")) or random.randrange(1, 1 << 30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """Collects what the tests have left, so that no test of another module is warned of it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
 
 READ = "SELECT COUNT(*) FROM interrupted"
 WRITE = "INSERT INTO interrupted (n) VALUES (%s)"

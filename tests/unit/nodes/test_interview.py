@@ -334,7 +334,7 @@ def test_an_old_server_is_asked_in_its_own_syntax() -> None:
 
 def test_a_node_is_given_time_to_reach_the_primary() -> None:
     questions, _ = asked(mariadb, Questionnaire(None), [[], rows(server_id="1"), []], at("0-1-5"))
-    assert questions[0] == "DO MASTER_GTID_WAIT('0-1-5', 0.200)"
+    assert questions[0] == "DO MASTER_GTID_WAIT(_latin1'0-1-5', 0.200)"
 
 
 def test_a_long_value_is_asked_for_whole() -> None:
