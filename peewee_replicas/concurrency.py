@@ -92,8 +92,8 @@ class Clock:
     """Seconds since 1970; may jump. Only for times that leave the process, such as those in bookmarks."""
 
 
-# A generator of our own: the functions of `random` would use up numbers of a sequence that the program has
-# seeded. A child gets a different sequence from its parent's, or all workers would pause for the same time.
+# A generator of our own, because the functions of `random` would use up numbers of a sequence that the
+# program has seeded. It is seeded anew in a forked child; otherwise all workers would get the same jitter.
 _generator = random.Random()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_generator.seed)

@@ -132,7 +132,7 @@ class TaskMembers(RoutedMembers):
             self.parts.primary.give_back(conn)
 
     def connect(self, reuse_if_open: bool, at_primary: bool) -> bool:
-        """Connect as the synchronous form does."""
+        """Connect like the synchronous form: same parameters, result and errors."""
         self._need_greenlet("connect()")
         self._await_lag()
         state = self.plain.state
@@ -240,7 +240,7 @@ class TaskMembers(RoutedMembers):
         try:
             task = asyncio.current_task()
             if task is not None:
-                # This task's own connections could not come back while it waits here for its pools.
+                # First return this task's own connections: it cannot do so while it waits for the pools.
                 self.task_ended(task)
             pools = db.pools_here()
             for database in parts.replicas.made():

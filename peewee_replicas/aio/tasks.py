@@ -77,7 +77,7 @@ class Lease(Protocol):
         """Whether the task has a connection."""
 
     def close_connection(self, conn: ServerConnection) -> None:
-        """Give the connection back."""
+        """Return the connection to its pool."""
 
     def forget_task(self) -> TaskState | None:
         """Forget this task's state here and return it."""

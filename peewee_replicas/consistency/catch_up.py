@@ -102,7 +102,7 @@ class CatchUp:
         return str(conn.dialect.wait(self._text, left))
 
     def answer_seconds(self, conn: ServerConnection) -> float | None:
-        """Return the seconds that the answer to the last `query` may take: the wait, and time to answer."""
+        """Return the time limit for the last `query` in seconds: its wait and time to answer."""
         spare = conn.connect_timeout
         return None if spare is None else self._waits + spare
 

@@ -360,7 +360,7 @@ class Consistency:
         return (session,)
 
     def _make_ready(self, sessions: tuple[Session, ...]) -> None:
-        """Begin sessions that have not begun, and pay what they owe."""
+        """Begin sessions that have not begun, and fetch the primary's position for those that need it."""
         shared = self.history.sessions()
         earlier = () if all(session.begun for session in sessions) else shared
         if any(session.owes for session in (*sessions, *earlier)):

@@ -141,9 +141,9 @@ class Session:
         self.stick(other.sticky_until)
 
     def forget(self) -> None:
-        """Give up `seen`, whose history is lost; the next read asks for the primary's present position.
+        """Discard `seen`, because its history is lost; the next read asks for the primary's current position.
 
-        That position includes everything in the present history, also what is added while this runs.
+        That position includes everything in the current history, and whatever is added while this runs.
         """
         with self.lock:
             self.seen = None

@@ -1,4 +1,4 @@
-"""One execution of one statement: its plan, its progress so far, and the event at its end."""
+"""One execution of a statement: its plan, its progress, and the event that is sent when it ends."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ WriteState = Literal["unseen", "taken", "lost", "refused"]
 
 
 class ProbeSettings(Protocol):
-    """The settings of a database that the prober follows."""
+    """The settings of a database that the prober uses."""
 
     @property
     def max_lag(self) -> float | None: ...

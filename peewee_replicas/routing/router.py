@@ -108,7 +108,7 @@ class Router:
         return plan.on_primary(stays) if stays else plan
 
     def route(self, plan: Plan, kind: str) -> Route:
-        """Return the plan as users see it; no node if only the policy could decide."""
+        """Return the plan as users see it. Its node is None if the policy would have to be asked."""
         if plan.place == READER:
             return Route("primary", self._cluster.reader.name, kind, plan.reason)
         if plan.place != REPLICA:

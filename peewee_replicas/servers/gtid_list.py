@@ -76,7 +76,7 @@ class MariaDBPosition(Position):
         return tuple(MariaDBGTID(d, server, n) for d, (n, server) in sorted(self._last.items()))
 
     def merge(self, other: MariaDBPosition) -> MariaDBPosition:
-        """Return the higher sequence number in each domain (of two equal ones, that of the higher server)."""
+        """Return a position with the higher number in each domain; of equal ones, the higher server's."""
         if type(other) is not type(self):
             raise mixed(self, other)
         mine = self._last

@@ -220,7 +220,7 @@ def _hint(text: str) -> str:
 
 
 def _plain(word: str) -> bool:
-    """Return whether no server could confuse this name, which has non-ASCII letters, with another."""
+    """Return whether every server reads this name, which has non-ASCII letters, as one and the same."""
     return (
         max(word) <= "\uffff"
         and normalize("NFKC", word) == word

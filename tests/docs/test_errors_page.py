@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs/errors.md"
 SERVERS = {None: "both", "mariadb": "MariaDB", "mysql": "MySQL"}
 READ = {
     "next": "goes to the next node",
-    "again": "is sent again on a new connection, then to the next node",
+    "again": "is sent again on a new connection (on the primary up to three times), then to the next node",
     "once more": "is sent once more at most",
     "primary": "runs on the primary",
     "elsewhere": "goes to one other node",

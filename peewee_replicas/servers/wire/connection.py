@@ -475,7 +475,8 @@ class Connection(SessionState, _Connection):
 
     def _read_query_result(self, unbuffered: bool = False) -> int:
         self._result = None
-        self._halfway = True  # needed for a further result of the last command, which sends nothing
+        # Reading a further result of the last command sends nothing, so nothing else has set this.
+        self._halfway = True
         result = Result(self)
         try:
             if self._ahead:
