@@ -77,7 +77,7 @@ class Visit:
         if session.owes:  # the primary has not reported its position
             return bookmarks.encode(None, str(self.database.database), Clock.wall())
         seen, began = session.seen, self._began
-        # What the session inherited from this process is no write of the visitor's, and needs no new bookmark.
+        # What the session inherited from this process is no write of the visitor's: it needs no new bookmark.
         if session.additions == additions and session.restarts == restarts:
             return None
         # A lost position must not come back with the next request, even if its numbers look lower.
