@@ -6,7 +6,10 @@ peewee calls under that lock.
 
 from __future__ import annotations
 
+import gc
 import threading
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,18 @@ import pytest
 from support.scripted_server import ScriptedServer
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase, ReplicatedSqliteDatabase
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collects the connection that the outer one has replaced, so that no later test is warned of it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def as_a_handler_would(cls: Any) -> Any:
@@ -37,8 +52,10 @@ def used_in_time(database: Any) -> None:
         database.close()
         done.set()
 
-    threading.Thread(target=use, daemon=True).start()
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
     assert done.wait(30)
+    thread.join()
     assert type(database).nested == 1
 
 
