@@ -18,7 +18,6 @@ from support.scripted_server import ScriptedServer
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase, ReplicatedSqliteDatabase
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 
 
