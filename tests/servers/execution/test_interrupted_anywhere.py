@@ -415,7 +415,7 @@ def create_table(cluster: Any, db: Any) -> None:
     with db.primary():
         db.execute_sql("DROP TABLE IF EXISTS interrupted")
         db.execute_sql("CREATE TABLE interrupted (id INT AUTO_INCREMENT PRIMARY KEY, n INT, KEY (n))")
-    cluster.sync()
+    cluster.sync(60)
 
 
 def sweep(cluster: Any, cls: Any, operation: Operation, sample: int) -> Sweep:
