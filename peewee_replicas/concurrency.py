@@ -92,13 +92,17 @@ class Clock:
     """Seconds since 1970; may jump. Only for times that leave the process, such as those in bookmarks."""
 
 
-# A generator of our own, because the functions of `random` would use up numbers of a sequence that the
-# program has seeded. It is seeded anew in a forked child; otherwise all workers would get the same jitter.
-_generator = random.Random()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_generator.seed)
+generator = random.Random()
+"""The generator for all chance in this package.
 
-chance = _generator.random
+The functions of `random` would use up numbers of a sequence that the program has seeded.
+"""
+
+# Otherwise all forked workers would get the same jitter, and choose the same replicas at the same time.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=generator.seed)
+
+chance = generator.random
 """A number from 0 to 1, for jitter."""
 
 

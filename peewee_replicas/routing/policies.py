@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from .. import concurrency
 from ..nodes.replica import Replica
 
 
@@ -99,12 +99,6 @@ class RoundRobin:
         return replicas[turns[self.taken % len(turns)]]
 
 
-# Not the functions of `random`, whose sequence belongs to the program. Forked workers choose differently.
-_generator = random.Random()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_generator.seed)
-
-
 class Random:
     """Picks a replica at random, by weight.
 
@@ -117,7 +111,7 @@ class Random:
 
     def __init__(self, generator: random.Random | None = None) -> None:
         self._generator = generator
-        self._choices = (generator or _generator).choices
+        self._choices = (generator or concurrency.generator).choices
         self._plan: tuple[object, list[float]] = ((), [])
 
     def fresh(self) -> Random:

@@ -8,11 +8,9 @@ and its seed is shown. What is in peewee's own hands then is left out, and named
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple
 import peewee
 import pytest
 from support.clusters.lagging import frozen
+from support.collecting import collect_quietly
 from support.interrupts import Interrupt, Steps, comes_from
 
 from peewee_replicas import OutcomeUnknown, PooledReplicatedDatabase, ReplicatedDatabase
@@ -42,9 +41,7 @@ SEED = int(os.environ.get("PEEWEE_REPLICAS_SEED", "0")) or random.randrange(1, 1
 def collected() -> Iterator[None]:
     """Collects what the tests have left, so that no test of another module is warned of it."""
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    collect_quietly()
 
 
 READ = "SELECT COUNT(*) FROM interrupted"

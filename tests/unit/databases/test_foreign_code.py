@@ -14,13 +14,11 @@ to be waited for; what only servers bring about is in the tests of servers.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -28,6 +26,7 @@ from typing import Any
 
 import pytest
 from peewee import OperationalError
+from support.collecting import collect_quietly
 
 import peewee_replicas
 from peewee_replicas import ReplicatedSqliteDatabase, concurrency
@@ -47,9 +46,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarnin
 def collected() -> Iterator[None]:
     """Collects what a test has left, so that no later test is warned of it."""
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    collect_quietly()
 
 
 _FOLDER = os.path.dirname(peewee_replicas.__file__) + os.sep

@@ -6,14 +6,13 @@ peewee calls under that lock.
 
 from __future__ import annotations
 
-import gc
 import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.collecting import collect_quietly
 from support.scripted_server import ScriptedServer
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase, ReplicatedSqliteDatabase
@@ -25,9 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarnin
 def collected() -> Iterator[None]:
     """Collects the connection that the outer one has replaced, so that no later test is warned of it."""
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    collect_quietly()
 
 
 def as_a_handler_would(cls: Any) -> Any:

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import warnings
+from functools import partial
 from typing import Any
 
 import peewee
@@ -21,7 +22,7 @@ import pytest
 
 from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.concurrency import chance
-from peewee_replicas.routing import policies
+from peewee_replicas.routing.policies import Random
 
 
 def settings() -> dict[str, Any]:
@@ -60,7 +61,9 @@ def test_failing_nodes_change_nothing_of_the_process(policy: Any) -> None:
     assert not changed
 
 
-@pytest.mark.parametrize("number", [chance, policies._generator.random], ids=["jitter", "policy"])
+@pytest.mark.parametrize(
+    "number", [chance, partial(Random()._choices, range(1000))], ids=["jitter", "policy"]
+)
 def test_a_forked_child_draws_other_numbers_than_its_parent(number: Any) -> None:
     reading, writing = os.pipe()
     pid = os.fork()
