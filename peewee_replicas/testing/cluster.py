@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from peewee_replicas.testing.control import ADMIN, APP
 from peewee_replicas.testing.counts import Counts
-from peewee_replicas.testing.installations import Server, find
+from peewee_replicas.testing.installations import Server, check_version, find
 from peewee_replicas.testing.launch import check_option_names, new_folder, remove_folder
 from peewee_replicas.testing.node import ClusterNode, ClusterSettings
 
@@ -44,6 +44,9 @@ class LocalCluster:
     Args:
         replicas: the number of replicas, 0 or more.
         server: ``"mariadb"`` or ``"mysql"``.
+        version: the server's version or its beginning, such as ``"11.8"``. By default what
+            ``$PEEWEE_REPLICAS_MARIADB`` or ``$PEEWEE_REPLICAS_MYSQL`` names (a version or a folder), or else
+            the server that is installed.
         database: the name of the database that is created on the primary.
         options: server options by node name (``"primary"``, ``"replica-1"``, …) or ``"*"`` for all;
             a node's own options override those for all: ``{"replica-1": {"read_only": False}}``. The value
@@ -65,11 +68,14 @@ class LocalCluster:
         replicas: int = 2,
         server: Server = "mariadb",
         *,
+        version: str | None = None,
         database: str = "app",
         options: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         if server not in ("mariadb", "mysql"):
             raise ValueError(f"server must be 'mariadb' or 'mysql', not {server!r}")
+        if version is not None:
+            check_version(version)
         if replicas < 0:
             raise ValueError(f"replicas must be 0 or more, not {replicas!r}")
         if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", database):
@@ -82,6 +88,7 @@ class LocalCluster:
         self._names = ("primary", *(f"replica-{n}" for n in range(1, replicas + 1)))
         self._options = _checked_options(options or {}, self._names)
         self._nodes: tuple[ClusterNode, ...] = ()
+        self._wanted_version = version
         self._version = ""
         self._stopping = ExitStack()
         self._finalizer: weakref.finalize[..., LocalCluster] | None = None
@@ -130,7 +137,7 @@ class LocalCluster:
         """
         if self._nodes:
             raise RuntimeError("the cluster is already running")
-        installation = find(self.server)
+        installation = find(self.server, self._wanted_version)
         self._version = installation.version
         self.password = secrets.token_hex(12)
         folder = new_folder()

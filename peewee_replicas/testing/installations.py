@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,6 +17,17 @@ from typing import Literal, get_args
 Server = Literal["mariadb", "mysql"]
 
 _TITLES = {"mariadb": "MariaDB", "mysql": "MySQL"}
+_PROGRAMS = {"mariadb": ("mariadbd", "mysqld"), "mysql": ("mysqld",)}
+_PLACES = ("usr/sbin", "sbin", "bin", "usr/bin")
+_VERSION = re.compile(r"\d+(\.\d+)*")
+# The ends of the names of the scripts that `mariadb-install-db` runs; before 10.6 there is no sys schema.
+_SYSTEM_TABLES = (
+    "system_tables",
+    "performance_tables",
+    "system_tables_data",
+    "add_gis_sp_bootstrap",
+    "sys_schema",
+)
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/libexec", "/usr/bin")
 
 
@@ -35,7 +48,9 @@ class Installation:
     libraries: str = ""
     """Folders of shared libraries, for the environment."""
     installer: tuple[str, ...] = ()
-    """MariaDB only: the command that makes a new data directory."""
+    """MariaDB on the system: the command that makes a new data directory."""
+    system_tables: tuple[Path, ...] = ()
+    """MariaDB in a folder: the scripts that make a new data directory, in their order."""
 
     def environment(self) -> dict[str, str]:
         """Return the environment to run the program in."""
@@ -60,49 +75,112 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"peewee_replicas-{os.getuid()}"
 
 
-def available(server: Server) -> str | None:
+def available(server: Server, version: str | None = None) -> str | None:
     """Return None if the server can be started on this machine; else why not, and what to do.
 
     Raises:
-        ValueError: the server is neither ``"mariadb"`` nor ``"mysql"``.
+        ValueError: `server` or `version` is wrong.
     """
     try:
-        find(server)
+        find(server, version)
     except MissingServer as error:
         return str(error)
     return None
 
 
-def find(server: Server) -> Installation:
+def check_version(version: str) -> None:
+    """Check that a version is written as numbers with dots between them.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not (isinstance(version, str) and _VERSION.fullmatch(version)):
+        raise ValueError(f"version must be a text such as '11.8' or '10.5.29', not {version!r}")
+
+
+def find(server: Server, version: str | None = None) -> Installation:
     """Find the installation of a server.
 
-    MySQL is searched for in the folder that ``$PEEWEE_REPLICAS_MYSQL`` names; without that variable, in
-    ``mysql`` in the cache folder and then on the system.
+    Without `version`, ``$PEEWEE_REPLICAS_MARIADB`` or ``$PEEWEE_REPLICAS_MYSQL`` decides, which is a version
+    or a folder. Without both, MySQL is searched for in ``mysql`` in the cache folder and then on the system,
+    MariaDB on the system.
+
+    Parameters:
+        version: the version or its beginning, such as ``"11.8"``. It is searched for in the cache folder,
+            where ``scripts/install-servers`` puts it, and then on the system; the newest is taken.
 
     Raises:
         MissingServer: there is none.
-        ValueError: the server is neither ``"mariadb"`` nor ``"mysql"``.
+        ValueError: `server` is neither ``"mariadb"`` nor ``"mysql"``, or `version` is not a version.
     """
     if server not in get_args(Server):
         raise ValueError(f"server must be 'mariadb' or 'mysql', not {server!r}")
-    if server == "mariadb":
-        return _find_mariadb()
-    named = os.environ.get("PEEWEE_REPLICAS_MYSQL")
-    folders = [Path(named).absolute()] if named else [cache_folder() / "mysql"]
-    for folder in folders:
-        found = _in_folder(folder)
+    if version is not None:
+        check_version(version)
+        return _of_version(server, version, "")
+    variable = f"PEEWEE_REPLICAS_{server.upper()}"
+    named = os.environ.get(variable)
+    if named and _VERSION.fullmatch(named):
+        return _of_version(server, named, f" (which {variable} asks for)")
+    if named:
+        found = _in_folder(server, Path(named).absolute())
         if found is not None:
             return found
-    if named:
+        program = _PROGRAMS[server][0]
         raise MissingServer(
-            f"PEEWEE_REPLICAS_MYSQL names {named}, and no MySQL server runs from there: it must be "
-            "a folder with a working sbin/mysqld, bin/mysqld or usr/sbin/mysqld"
+            f"{variable} names {named}, and no {_TITLES[server]} server runs from there: it must be "
+            f"a version, or a folder with a working sbin/{program}, bin/{program} or usr/sbin/{program}"
         )
+    if server == "mariadb":
+        return _find_mariadb()
+    folder = cache_folder() / "mysql"
+    found = _in_folder("mysql", folder) or _mysql_on_system()
+    if found is None:
+        raise MissingServer(_missing("mysql", [str(folder)]))
+    return found
+
+
+def _of_version(server: Server, version: str, why: str) -> Installation:
+    """Find the newest installation whose version is `version` or begins with it."""
+    there = list(_all(server))
+    fitting = [each for each in there if f"{each.version}.".startswith(f"{version}.")]
+    if fitting:
+        return max(fitting, key=lambda each: _numbers(each.version))
+    others = ", ".join(sorted({each.version for each in there}, key=_numbers)) or "none"
+    if server == "mariadb":
+        remedy = f"To get it, run scripts/install-servers mariadb-{version} from peewee_replicas's source"
+    else:
+        remedy = f"Unpack it into {cache_folder() / f'mysql-{version}'}"
+    raise MissingServer(
+        f"{_TITLES[server]} {version}{why} is not installed. Versions that are: {others}. {remedy}."
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
+
+
+def _all(server: Server) -> Iterator[Installation]:
+    """Return the installations in the cache folder, and the one on the system."""
+    for folder in sorted([*cache_folder().glob(f"{server}-*"), cache_folder() / server]):
+        found = _in_folder(server, folder)
+        if found is not None:
+            yield found
+    if server == "mysql":
+        on_system = _mysql_on_system()
+        if on_system is not None:
+            yield on_system
+        return
+    with suppress(MissingServer):
+        yield _find_mariadb()
+
+
+def _mysql_on_system() -> Installation | None:
     for program in _programs("mysqld"):
         version = _version((program,))
         if version and not version[1]:
             return Installation("mysql", version[0], (program,))
-    raise MissingServer(_missing("mysql", [str(folder) for folder in folders]))
+    return None
 
 
 def _find_mariadb() -> Installation:
@@ -126,28 +204,20 @@ def _programs(*names: str, places: list[str] | None = None) -> list[str]:
     return [program for program in found if program]
 
 
-def _in_folder(folder: Path) -> Installation | None:
-    """Find MySQL in a folder: an unpacked system root, or an installation prefix."""
-    program = next(
-        (
-            folder / place
-            for place in ("usr/sbin/mysqld", "sbin/mysqld", "bin/mysqld", "usr/bin/mysqld")
-            if (folder / place).is_file()
-        ),
-        None,
-    )
+def _in_folder(server: Server, folder: Path) -> Installation | None:
+    """Find a server in a folder: an unpacked system root, or an installation prefix."""
+    candidates = (folder / place / name for name in _PROGRAMS[server] for place in _PLACES)
+    program = next((path for path in candidates if path.is_file()), None)
     if program is None:
         return None
     if not (folder / "usr").is_dir():
-        version = _version((str(program),))
-        if version is None:
-            return None
-        return Installation("mysql", version[0], (str(program),), (f"--basedir={folder}",))
-    share = folder / "usr/share/mysql"
-    options: tuple[str, ...] = (
+        return _installation(server, folder, (str(program),), (f"--basedir={folder}",))
+    share = _share(folder / "usr")
+    options = (
         f"--lc-messages-dir={share}",
         f"--character-sets-dir={share / 'charsets'}",
         f"--plugin-dir={folder / 'usr/lib/mysql/plugin'}",
+        *((f"--basedir={folder / 'usr'}",) if server == "mariadb" else ()),
     )
     # A system root contains its own C library, which only the loader beside it can load.
     loaders = sorted(folder.glob("usr/lib/*/ld-linux*.so.*"))
@@ -158,8 +228,28 @@ def _in_folder(folder: Path) -> Installation | None:
     if loaders:
         command = (str(loaders[0]), "--library-path", libraries, str(program))
         libraries = ""
+    return _installation(server, folder / "usr", command, options, libraries)
+
+
+def _installation(
+    server: Server, base: Path, command: tuple[str, ...], options: tuple[str, ...], libraries: str = ""
+) -> Installation | None:
+    """Return the installation below `base`, or None if it does not run or is the other server."""
     version = _version(command, libraries)
-    return Installation("mysql", version[0], command, options, libraries) if version else None
+    if version is None or version[1] is not (server == "mariadb"):
+        return None
+    scripts: tuple[Path, ...] = ()
+    if server == "mariadb":
+        share = _share(base)
+        found = (next(iter(sorted(share.glob(f"*_{name}.sql"))), None) for name in _SYSTEM_TABLES)
+        scripts = tuple(script for script in found if script is not None)
+    return Installation(server, version[0], command, options, libraries, system_tables=scripts)
+
+
+def _share(base: Path) -> Path:
+    """Return the folder of a server's messages, character sets and scripts below `base`."""
+    folders = [base / place for place in ("share/mysql", "share/mariadb", "share")]
+    return next((folder for folder in folders if (folder / "charsets").is_dir()), folders[0])
 
 
 @functools.cache
@@ -211,6 +301,6 @@ def _remedy(server: Server) -> str:
         return f"Install it: {install}" if install else "Install the package of MariaDB's server."
     own = (
         "run scripts/install-servers mysql from peewee_replicas's source, or set "
-        "PEEWEE_REPLICAS_MYSQL to a folder that MySQL was unpacked or installed to"
+        "PEEWEE_REPLICAS_MYSQL to the folder that MySQL was unpacked or installed to"
     )
     return f"Install it: {install}; or {own}." if install else f"To get it, {own}."

@@ -20,6 +20,8 @@ from peewee_replicas.testing.installations import Installation, cache_folder
 from peewee_replicas.testing.janitor import MARK
 
 _TEMPLATE_FORMAT = "1"
+# What `mariadb-install-db` sends before the scripts of the system tables.
+_TABLES_START = b"CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
 _PREPARE_SECONDS = 120.0
 _LOG_LINES = 12
 
@@ -142,7 +144,7 @@ def _prepare(installation: Installation, target: Path) -> None:
     work = Path(tempfile.mkdtemp(prefix="new-", dir=target.parent))
     cleanup.watch_folder(work)
     try:
-        datadir = work / "data"
+        datadir, script = work / "data", None
         options = (
             "--no-defaults",
             *installation.options,
@@ -152,25 +154,32 @@ def _prepare(installation: Installation, target: Path) -> None:
             *_OWN[installation.server],
             "--skip-log-bin",
         )
-        if installation.server == "mariadb":
+        if installation.system_tables:
+            datadir.mkdir()
+            script = work / "tables.sql"
+            script.write_bytes(
+                b"".join((_TABLES_START, *(p.read_bytes() for p in installation.system_tables)))
+            )
+            command = [*installation.command, *options, "--bootstrap", "--max-allowed-packet=8M"]
+        elif installation.server == "mariadb":
             base = f"--basedir={Path(installation.installer[0]).resolve().parent.parent}"
             root = "--auth-root-authentication-method=normal"
             first, *rest = options
             command = [*installation.installer, first, base, root, "--skip-test-db", *rest]
         else:
             command = [*installation.command, *options, "--initialize-insecure"]
-        _run(command, _environment(installation, work), work / "output")
+        _run(command, _environment(installation, work), work / "output", script)
         (datadir / "auto.cnf").unlink(missing_ok=True)  # holds the server's UUID; each node needs its own
         os.replace(datadir, target)
     finally:
         remove_folder(work)
 
 
-def _run(command: list[str], environment: dict[str, str], output: Path) -> None:
-    with output.open("wb") as file:
+def _run(command: list[str], environment: dict[str, str], output: Path, script: Path | None) -> None:
+    with output.open("wb") as file, open(script or os.devnull, "rb") as given:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=given,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,

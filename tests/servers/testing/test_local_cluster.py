@@ -148,6 +148,7 @@ def test_a_missing_server_says_how_to_get_it(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PEEWEE_REPLICAS_MYSQL", raising=False)
+    monkeypatch.delenv("PEEWEE_REPLICAS_MARIADB", raising=False)
     monkeypatch.setenv("PEEWEE_REPLICAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(installations, "_SYSTEM_FOLDERS", ())

@@ -1,0 +1,29 @@
+"""Clusters of other versions than the system's, unpacked into folders of their own.
+
+The versions are those that `scripts/install-servers` can get from Debian; one that is not there is skipped.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from peewee_replicas.testing import LocalCluster, available
+
+pytestmark = pytest.mark.once
+
+
+@pytest.mark.parametrize("version", ["10.5.23", "10.5.29", "11.8"])
+def test_an_unpacked_version_replicates(version: str) -> None:
+    reason = available("mariadb", version)
+    if reason is not None:
+        pytest.skip(reason)
+    with LocalCluster(1, "mariadb", version=version) as cluster:
+        assert f"{cluster.version}.".startswith(f"{version}.")
+        cluster.primary.execute("CREATE TABLE app.t (n INT, name TEXT) CHARACTER SET utf8mb4")
+        cluster.primary.execute("INSERT INTO app.t VALUES (1, 'ä')")
+        cluster.sync()
+        replica = cluster.replicas[0]
+        assert replica.execute("SELECT n, name FROM app.t") == [(1, "ä")]
+        assert replica.execute("SELECT @@version")[0][0].startswith(cluster.version)
+        accounts = "SELECT User FROM mysql.user WHERE Host = '%' OR User = 'root'"
+        assert {user for (user,) in replica.execute(accounts)} == {"admin", "app", "cluster", "replication"}
