@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from peewee_replicas.testing.counts import (
     CONNECTIONS_BY_USER,
     EXACT,
     GLOBAL_COUNTERS,
+    REPLICAS_CONNECTING,
     SESSION_COUNTERS,
     STATEMENTS_BY_USER,
     Role,
@@ -24,6 +26,7 @@ APP, ADMIN = "app", "admin"
 CLUSTER, REPLICATION = "cluster", "replication"
 
 ANSWER_SECONDS = 60.0
+_CONNECTING_SECONDS = 5.0
 _LOST = (2002, 2003, 2006, 2013)
 
 
@@ -71,6 +74,7 @@ class Control:
             seconds: how long one answer may take.
         """
         with self.session(seconds=seconds) as cursor:
+            self._wait_for_replicas(cursor)
             cursor.execute(STATEMENTS_BY_USER)
             by_user = cursor.fetchall()
             cursor.execute(CONNECTIONS_BY_USER)
@@ -78,6 +82,11 @@ class Control:
             cursor.execute(GLOBAL_COUNTERS)
             every = dict(cursor.fetchall())
         return combine(self._role, every, by_user, connections, CLUSTER, REPLICATION)
+
+    def _wait_for_replicas(self, cursor: pymysql.cursors.Cursor) -> None:
+        deadline = time.monotonic() + _CONNECTING_SECONDS
+        while cursor.execute(REPLICAS_CONNECTING, (REPLICATION,)) and time.monotonic() < deadline:
+            time.sleep(0.01)  # the server has no event to wait for
 
     @contextmanager
     def session(

@@ -126,6 +126,12 @@ STATEMENTS_BY_USER = (
     "FROM performance_schema.events_statements_summary_by_user_by_event_name "
     "WHERE event_name LIKE 'statement/sql/%' AND count_star > 0 AND user IS NOT NULL"
 )
+# Before a replica asks for the binary log it sends statements of its own, and each is counted globally
+# a moment before it is counted for its user.
+REPLICAS_CONNECTING = (
+    "SELECT 1 FROM information_schema.processlist "
+    "WHERE user = %s AND command NOT LIKE 'Binlog Dump%%' LIMIT 1"
+)
 CONNECTIONS_BY_USER = "SELECT user, total_connections FROM performance_schema.users WHERE user IS NOT NULL"
 
 
