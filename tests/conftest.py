@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,6 +25,17 @@ settings.register_profile("loaded", deadline=None, suppress_health_check=[Health
 settings.load_profile("loaded")
 
 __all__ = ["pytest_pyfunc_call", "pytest_runtest_protocol"]
+
+_SERVER_TESTS = Path(__file__).parent / "servers"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests on servers as `once` unless they are `core`."""
+    for item in items:
+        if item.path.is_relative_to(_SERVER_TESTS) and not item.get_closest_marker("core"):
+            item.add_marker("once")
+
 
 _running = ExitStack()
 

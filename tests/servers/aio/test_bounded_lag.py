@@ -19,8 +19,6 @@ from peewee_replicas.concurrency import Clock
 
 make = pytest.fixture(making)
 
-pytestmark = pytest.mark.once
-
 BOUND = 30.0
 READ = "SELECT 1"
 Work = Callable[[], Awaitable[Any]]

@@ -20,8 +20,6 @@ from support.interrupts import comes_from
 from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.scopes.frames import here
 
-pytestmark = pytest.mark.once
-
 READ = "SELECT COUNT(*) FROM interrupted"
 WRITE = "INSERT INTO interrupted (n) VALUES (%s)"
 

@@ -17,6 +17,8 @@ from support.waiting import until
 
 from peewee_replicas.aio import AsyncReplicatedDatabase
 
+pytestmark = pytest.mark.core
+
 # A server notices that its client has gone when the statement ends.
 _SLOW = "SELECT SLEEP(1)"
 

@@ -18,8 +18,6 @@ from peewee_replicas.aio import transport as streams
 
 make = pytest.fixture(making)
 
-pytestmark = pytest.mark.once
-
 
 def test_a_primary_that_hangs_costs_a_question_a_bounded_time(server: Any) -> None:
     with own_cluster(server, replicas=1) as cluster:

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import pytest
 from support.clusters import own_cluster
 from support.load.async_load import run
-
-pytestmark = pytest.mark.once
 
 
 def test_a_thousand_tasks_lose_no_read_and_leave_nothing(server: str) -> None:

@@ -15,6 +15,8 @@ from support.waiting import until
 
 from peewee_replicas.aio import transport as streams
 
+pytestmark = pytest.mark.core
+
 make = pytest.fixture(making)
 
 

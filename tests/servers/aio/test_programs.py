@@ -17,6 +17,8 @@ from peewee_replicas import ConfigurationError, ReadOnlyViolation
 from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.errors import TransactionEscapeError, TransactionEscapeWarning
 
+pytestmark = pytest.mark.core
+
 
 class Person(AsyncModel):
     name = CharField(unique=True)

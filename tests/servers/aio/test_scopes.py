@@ -12,8 +12,6 @@ from support.waiting import until
 
 make = pytest.fixture(making)
 
-pytestmark = pytest.mark.once
-
 
 def test_a_generator_that_fails_when_closed_ends_its_scope(cluster: Any, make: Any) -> None:
     database = make()

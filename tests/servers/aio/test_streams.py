@@ -12,6 +12,8 @@ from peewee import InterfaceError, OperationalError
 from support.databases.async_pools import SESSIONS, closed, count, making
 from support.databases.models import Item
 
+pytestmark = pytest.mark.core
+
 make = pytest.fixture(making)
 
 

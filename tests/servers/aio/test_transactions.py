@@ -15,8 +15,6 @@ from peewee_replicas import ReplicatedDatabaseProxy
 
 make = pytest.fixture(making)
 
-pytestmark = pytest.mark.once
-
 
 def test_a_cancelled_commit_leaves_the_task_a_working_database(cluster: Any, make: Any) -> None:
     database = make(consistency="session")

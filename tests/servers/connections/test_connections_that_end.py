@@ -7,8 +7,6 @@ from typing import Any
 import peewee
 import pytest
 
-pytestmark = pytest.mark.once
-
 READ = "SELECT COUNT(*) FROM item"
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from peewee_replicas import PooledReplicatedDatabase
 
+pytestmark = pytest.mark.core
+
 SQL = "SELECT CAST(%s AS CHAR)"
 
 

@@ -13,7 +13,10 @@ from support.clusters import own_cluster
 from support.load.ledger import prepare
 from support.load.programs import Flapping, Program, connections, settles
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts sockets in /proc")
+pytestmark = [
+    pytest.mark.core,
+    pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts sockets in /proc"),
+]
 
 
 @pytest.mark.parametrize("kind", ["plain", pytest.param("pooled", marks=pytest.mark.once)])

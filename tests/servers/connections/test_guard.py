@@ -17,7 +17,7 @@ from support.clusters import own_cluster
 
 from peewee_replicas import ReadOnlyViolation
 
-pytestmark = pytest.mark.usefixtures("form")
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 ROUTINES = [
     "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, n INT, by_node INT)",

@@ -344,7 +344,6 @@ def test_greenlets_that_are_killed_leave_no_answer_behind(cluster: Any, kind: st
 
 
 @pytest.mark.lesson(42)
-@pytest.mark.once
 @pytest.mark.parametrize("place", ["replica", "primary"])
 def test_an_interrupted_statement_leaves_no_answer_for_the_next(db: Any, place: str) -> None:
     database = db if place == "replica" else db.on_primary

@@ -25,7 +25,7 @@ from support.waiting import until
 from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.concurrency import Clock
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
+pytestmark = pytest.mark.usefixtures("form")
 
 CONNECT_SECONDS = 1.0
 CATCH_UP_SECONDS = 0.3

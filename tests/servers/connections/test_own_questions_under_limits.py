@@ -31,8 +31,6 @@ from pymysql.cursors import DictCursor, SSCursor
 from support.clusters.lagging import LONG, bound, frozen, waits_asked_for
 from support.waiting import until
 
-pytestmark = pytest.mark.once
-
 TRACKERS = ("session_track_state_change = OFF", "session_track_transaction_info = 'OFF'")
 MODES = "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE,HIGH_NOT_PRECEDENCE"
 

@@ -36,7 +36,6 @@ def ledger(cluster: Any, below: int) -> tuple[int, int]:
 
 
 @pytest.mark.lesson(28)
-@pytest.mark.once
 @pytest.mark.parametrize("kind", ["plain", "pooled"])
 def test_preloaded_workers_lose_no_read_and_leave_no_socket(flapping: Any, kind: str, tmp_path: Path) -> None:
     pytest.importorskip("gunicorn")

@@ -33,8 +33,6 @@ from peewee_replicas.nodes import breaker
 from peewee_replicas.servers.error_table import NOT_LET_IN
 from peewee_replicas.servers.wire import connection
 
-pytestmark = pytest.mark.once
-
 
 @pytest.fixture
 def ready(db: Any, cluster: Any) -> Any:

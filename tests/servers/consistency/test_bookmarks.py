@@ -29,7 +29,7 @@ from peewee_replicas import bookmarks
 from peewee_replicas.errors import BookmarkError
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 
-pytestmark = pytest.mark.usefixtures("form")
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 UUID = "00000000-0000-0000-0000-0000000000aa"
 

@@ -26,7 +26,7 @@ from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase
 
-pytestmark = pytest.mark.usefixtures("form")
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 # Threads and tasks
 

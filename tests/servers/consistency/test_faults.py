@@ -29,7 +29,7 @@ from support.forms.threads import in_thread
 from support.proxies.relay import Relay
 from support.waiting import until
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
+pytestmark = pytest.mark.usefixtures("form")
 
 # Acknowledgements that are lost
 

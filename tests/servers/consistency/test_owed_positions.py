@@ -11,8 +11,6 @@ from support.clusters.lagging import Slot, elsewhere, frozen, impatient, n_of
 from support.databases.models import Item
 from support.waiting import until
 
-pytestmark = pytest.mark.once
-
 
 def test_an_obligation_stays_while_the_primary_is_down(
     own_pair: Any, caplog: pytest.LogCaptureFixture

@@ -13,7 +13,7 @@ from peewee import MySQLDatabase
 from support.clusters.lagging import LONG, MODELS, Slot, clear, elsewhere, frozen, n_of, soon, watched
 from support.proxies.relay import Relay
 
-pytestmark = pytest.mark.usefixtures("form")
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 
 class Wire(NamedTuple):

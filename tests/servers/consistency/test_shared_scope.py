@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from support.clusters import own_cluster
 
-pytestmark = pytest.mark.once
-
 SELECT = "SELECT v FROM t"
 
 

@@ -30,7 +30,7 @@ from peewee_replicas import (
 )
 from peewee_replicas.consistency import catch_up
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
+pytestmark = pytest.mark.usefixtures("form")
 
 
 @pytest.mark.lesson(15)

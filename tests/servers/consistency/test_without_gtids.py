@@ -15,7 +15,7 @@ from support.forms import threads_only
 from support.forms.threads import in_thread
 from support.waiting import until
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
+pytestmark = pytest.mark.usefixtures("form")
 
 WITHOUT = {
     "mariadb": {"skip_log_bin": None},

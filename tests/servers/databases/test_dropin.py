@@ -13,6 +13,8 @@ from support.forms.threads import in_thread
 from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
 
+pytestmark = pytest.mark.core
+
 WORKS: dict[str, Callable[[Any, LocalCluster], Any]] = {}
 
 

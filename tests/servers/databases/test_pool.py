@@ -22,6 +22,8 @@ from peewee_replicas import (
 )
 from peewee_replicas.testing import LocalCluster
 
+pytestmark = pytest.mark.core
+
 NODES = ("primary", "replica-1", "replica-2")
 
 

@@ -12,6 +12,8 @@ from support.databases.plain import Person, making
 from peewee_replicas import ConfigurationError, PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
 
+pytestmark = pytest.mark.core
+
 CLASSES = [ReplicatedDatabase, PooledReplicatedDatabase]
 
 

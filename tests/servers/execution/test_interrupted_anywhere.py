@@ -25,7 +25,6 @@ from peewee_replicas import OutcomeUnknown, PooledReplicatedDatabase, Replicated
 from peewee_replicas.scopes.frames import here
 
 pytestmark = [
-    pytest.mark.once,
     # What an interrupt takes out of the hands of a close() is closed by the collector, which warns of it.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     # PyMySQL's finalizer is its _force_close() by another name, so an interrupt may be raised in it.

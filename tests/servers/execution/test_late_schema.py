@@ -21,8 +21,6 @@ from support.statements.late_schema import CASES, Case
 
 from peewee_replicas.servers.error_table import TABLE
 
-pytestmark = pytest.mark.once
-
 LOGGER = "peewee.replicas"
 
 

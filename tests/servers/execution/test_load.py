@@ -35,7 +35,6 @@ def errors(load: Load) -> dict[str, int]:
 
 
 @pytest.mark.lesson(20, 22)
-@pytest.mark.once
 def test_no_read_fails_and_no_write_is_doubled_while_replicas_fail(server: str) -> None:
     with own_cluster(server, replicas=3) as cluster:
         prepare(cluster)
@@ -60,7 +59,6 @@ def test_no_read_fails_and_no_write_is_doubled_while_replicas_fail(server: str) 
 
 
 @pytest.mark.lesson(26)
-@pytest.mark.once
 def test_reads_outlive_the_primary_and_writes_come_back_with_it(server: str) -> None:
     with own_cluster(server) as cluster:
         prepare(cluster)

@@ -22,8 +22,6 @@ from support.waiting import until
 
 from peewee_replicas import NoReplicaAvailable
 
-pytestmark = pytest.mark.once
-
 WAITING = "SELECT id FROM information_schema.processlist WHERE user = 'app' AND info LIKE %s"
 
 

@@ -18,8 +18,6 @@ from peewee_replicas import (
 )
 from peewee_replicas.databases import mysql
 
-pytestmark = pytest.mark.once
-
 # A query that runs long enough to be broken off.
 LONG = (
     "WITH RECURSIVE n AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM n WHERE a < 200) "

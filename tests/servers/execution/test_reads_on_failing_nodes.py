@@ -26,8 +26,6 @@ from peewee_replicas.nodes import breaker as health
 
 GALERA = Path("/usr/lib/galera/libgalera_smm.so")
 
-pytestmark = pytest.mark.once
-
 
 @pytest.fixture
 def breakable(server: str) -> Iterator[Any]:

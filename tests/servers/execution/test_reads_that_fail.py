@@ -36,8 +36,6 @@ from peewee_replicas.connections.failures import TREATMENTS
 from peewee_replicas.servers.error_meanings import meaning
 from peewee_replicas.servers.wire.sockets import SILENT_SECONDS
 
-pytestmark = pytest.mark.once
-
 
 @pytest.fixture
 def ready(db: Any, cluster: Any) -> Any:

@@ -27,8 +27,6 @@ from peewee_replicas import NoReplicaAvailable
 from peewee_replicas.nodes import read_faults
 from peewee_replicas.servers.error_table import TABLE
 
-pytestmark = pytest.mark.once
-
 READ = "SELECT COUNT(s) FROM {table} WHERE id > 0"
 
 

@@ -18,7 +18,7 @@ from support.waiting import until
 
 from peewee_replicas import OutcomeUnknown, PooledReplicatedDatabase
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 CLASSES = [None, PooledReplicatedDatabase]
 

@@ -43,7 +43,6 @@ def queued(cluster: Any, folder: Path, *, carried: bool, jobs: int) -> dict[str,
         return found
 
 
-@pytest.mark.once
 def test_a_worker_of_jobs_sees_what_was_written_before(server: str, tmp_path: Path) -> None:
     with own_cluster(server, 1) as cluster:
         webapp_table(cluster)

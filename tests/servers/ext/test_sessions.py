@@ -308,7 +308,6 @@ WITHOUT = {
 }
 
 
-@pytest.mark.once
 def test_without_gtids_reads_stay_on_the_primary_in_other_processes_too(server: str) -> None:
     options: Any = {"*": WITHOUT[server]}
     with own_cluster(server, 0, options=options) as primary, own_cluster(server, 0, options=options) as late:

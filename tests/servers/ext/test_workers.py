@@ -12,8 +12,6 @@ from support.webapps.pairs import APPS, count_pairs, webapp_table
 
 from peewee_replicas.testing import LocalCluster
 
-pytestmark = pytest.mark.once
-
 
 @contextmanager
 def a_second_late(server: str) -> Iterator[LocalCluster]:

@@ -17,8 +17,6 @@ from peewee_replicas import (
 from peewee_replicas.nodes import breaker as health
 from peewee_replicas.nodes import prober
 
-pytestmark = pytest.mark.once
-
 
 @pytest.mark.lesson(21, 23)
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])

@@ -67,7 +67,6 @@ BAD: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.lesson(31)
 @pytest.mark.parametrize("name", BAD)
-@pytest.mark.once
 def test_a_list_that_cannot_work_or_is_empty_changes_nothing(make: Callable[..., Any], name: str) -> None:
     replicas, message = BAD[name]
     database = make(None, 1, 2)
@@ -144,7 +143,6 @@ def test_a_scope_whose_node_left_goes_on_at_one_that_shows_what_the_primary_has(
     until(gone(cluster.replicas[0], mine))
 
 
-@pytest.mark.once
 def test_a_read_that_was_under_way_ends_well_and_its_connection_is_closed(
     cluster: Any, make: Callable[..., Any]
 ) -> None:
@@ -169,7 +167,6 @@ def test_a_read_that_was_under_way_ends_well_and_its_connection_is_closed(
     assert database.stats()["replicas"] == 6
 
 
-@pytest.mark.once
 def test_a_pool_closes_its_idle_connections_at_once(cluster: Any, make: Callable[..., Any]) -> None:
     database = make(PooledReplicatedDatabase)
     replica = nodes_of(database)[0]

@@ -52,7 +52,6 @@ def test_a_weight_of_0_keeps_a_node_out_and_can_be_raised(cluster: Any, make: Ca
 
 
 @pytest.mark.parametrize("policy", ["round-robin", "random", "least-busy"])
-@pytest.mark.once
 def test_a_node_that_is_new_or_comes_back_is_warmed_up(
     cluster: Any, make: Callable[..., Any], policy: str
 ) -> None:
@@ -81,7 +80,6 @@ def test_a_node_that_is_new_or_comes_back_is_warmed_up(
     assert share() == pytest.approx(100, abs=exact)
 
 
-@pytest.mark.once
 def test_the_step_of_a_warm_up_is_taken_by_whoever_reads(cluster: Any, make: Callable[..., Any]) -> None:
     database = make(None, 1, 2)
     second = database.replicas[1]
@@ -137,7 +135,6 @@ def test_reads_of_a_primary_that_ceases_to_take_part_are_counted_once(
     assert database.stats()["replicas"] == 7
 
 
-@pytest.mark.once
 def test_other_parameters_make_another_node_and_the_same_in_other_words_do_not(
     cluster: Any, make: Callable[..., Any]
 ) -> None:
@@ -161,7 +158,6 @@ def test_other_parameters_make_another_node_and_the_same_in_other_words_do_not(
     until(gone(node, mine))
 
 
-@pytest.mark.once
 def test_the_twin_the_proxy_and_a_later_init_see_the_change(cluster: Any, make: Callable[..., Any]) -> None:
     database = make()
     twin = database.on_primary
@@ -181,7 +177,6 @@ def test_the_twin_the_proxy_and_a_later_init_see_the_change(cluster: Any, make: 
     assert [replica.name for replica in database.replicas] == ["replica-1", "replica-2"]
 
 
-@pytest.mark.once
 def test_a_database_that_began_without_replicas_can_be_given_some(cluster: Any, db: Any) -> None:
     database = cluster.database(consistency="eventual", replicas=(), probe_interval=None)
     assert nodes_read(database, 2) == ["primary"] * 2
@@ -190,7 +185,6 @@ def test_a_database_that_began_without_replicas_can_be_given_some(cluster: Any, 
     database.close()
 
 
-@pytest.mark.once
 @CLASSES
 def test_a_forked_child_leaves_the_connections_to_removed_nodes_to_its_parent(
     cluster: Any, make: Callable[..., Any], cls: Any

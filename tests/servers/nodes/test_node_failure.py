@@ -18,7 +18,7 @@ from support.waiting import until
 from peewee_replicas import NoReplicaAvailable, OutcomeUnknown, PooledReplicatedDatabase, ReadOnlyViolation
 from peewee_replicas.nodes import breaker as health
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from support.proxies.relay import Relay
 
 from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReadOnlyViolation
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.core
 
 READ = "SELECT COUNT(*) FROM mark"
 

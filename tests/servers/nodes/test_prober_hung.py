@@ -17,8 +17,6 @@ from support.databases.nodes import nodes_of
 
 from peewee_replicas import PooledReplicatedDatabase
 
-pytestmark = pytest.mark.once
-
 READ = "SELECT COUNT(*) FROM mark"
 
 

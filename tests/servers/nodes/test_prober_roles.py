@@ -12,8 +12,6 @@ import pytest
 from support import waiting
 from support.clusters import SERVERS, own_cluster
 
-pytestmark = pytest.mark.once
-
 READ = "SELECT COUNT(*) FROM mark"
 
 

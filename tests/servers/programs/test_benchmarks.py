@@ -36,7 +36,6 @@ def check_results(sections: dict[str, Any]) -> None:
     assert not any(isinstance(reason, str) for reason in failed.values()), failed
 
 
-@pytest.mark.once
 def test_the_short_form_measures_tells_and_draws_everything(tmp_path: Path) -> None:
     reason = available("mariadb")
     if reason is not None:

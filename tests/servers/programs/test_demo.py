@@ -14,8 +14,6 @@ from support.clusters import require
 
 from peewee_replicas.testing import LocalCluster, MissingServer
 
-pytestmark = pytest.mark.once
-
 STAGES = ("threads", "readonly()", "atomic()", "kill -9", "return")
 
 

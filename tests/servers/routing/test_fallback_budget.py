@@ -15,8 +15,6 @@ from support.databases.nodes import nodes_of
 from peewee_replicas import NoReplicaAvailable
 from peewee_replicas.routing.fallback_budget import QUIET_SECONDS
 
-pytestmark = pytest.mark.once
-
 SHARE = 0.2
 READ = "SELECT name FROM item WHERE id = 1"
 

@@ -43,7 +43,6 @@ def slowed(cluster: Any, db: Any) -> Iterator[Any]:
     cluster.sync()
 
 
-@pytest.mark.once
 def test_a_slow_replica_is_left_out_and_used_again_when_it_is_fast(
     cluster: Any, slowed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +84,6 @@ def test_a_slow_replica_is_left_out_and_used_again_when_it_is_fast(
     database.close()
 
 
-@pytest.mark.once
 def test_a_replica_on_which_reads_fail_at_once_is_not_taken_for_a_fast_one(cluster: Any, slowed: Any) -> None:
     slowed(0.01)
     on_this_node_alone(cluster, cluster.replicas[0], f"DROP VIEW {cluster.database_name}.seen")
@@ -97,7 +95,6 @@ def test_a_replica_on_which_reads_fail_at_once_is_not_taken_for_a_fast_one(clust
     database.close()
 
 
-@pytest.mark.once
 def test_latencies_cost_nothing_where_no_policy_looks_at_them(cluster: Any, db: Any) -> None:
     for policy, kept in (("round-robin", False), ("random", False), (lambda given: given[0], True)):
         database = cluster.database(consistency="eventual", policy=policy, probe_interval=None)

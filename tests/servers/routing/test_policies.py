@@ -12,7 +12,7 @@ from support.forms.threads import in_threads
 
 from peewee_replicas import ConfigurationError, LeastBusy, Random, Replica, RoundRobin
 
-pytestmark = pytest.mark.usefixtures("form")
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 THREADS = 8
 EACH = 150

@@ -12,7 +12,7 @@ from support.databases.models import Item, Note
 
 from peewee_replicas.testing import LocalCluster
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("form")]
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 READS = 10_000
 

@@ -12,7 +12,7 @@ from support.forms.threads import in_thread
 
 from peewee_replicas import ReadOnlyViolation
 
-pytestmark = pytest.mark.usefixtures("form")
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 Context = Callable[[Any], Any]
 

@@ -11,8 +11,6 @@ from peewee_replicas import (
     ReadOnlyViolation,
 )
 
-pytestmark = pytest.mark.once
-
 READ = "SELECT COUNT(*) FROM item"
 PORT = "SELECT @@port"
 

@@ -21,7 +21,7 @@ from peewee_replicas import (
     ReplicatedDatabaseProxy,
 )
 
-pytestmark = pytest.mark.usefixtures("form")
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from support.clusters import require
 from peewee_replicas.servers.error_table import NOT_LET_IN, TABLE, Server
 from peewee_replicas.testing.installations import find
 
-pytestmark = pytest.mark.once
-
 
 class Entry(NamedTuple):
     """One line of a catalogue; MariaDB's has no names."""

@@ -14,6 +14,8 @@ from support.clusters import own_cluster
 from peewee_replicas.positions import MariaDBPosition, MySQLInterval, MySQLPosition
 from peewee_replicas.testing import LocalCluster
 
+pytestmark = pytest.mark.core
+
 PAIRS = 500
 UUIDS = ("00000000-0000-0000-0000-0000000000aa", "3e11fa47-71ca-11e1-9e33-c80aa9429562")
 WAIT_SECONDS = 0.001  # MySQL takes 0 for "without end"

@@ -17,6 +17,8 @@ from peewee_replicas.servers.wire import connection as wire
 from peewee_replicas.servers.wire import tls
 from peewee_replicas.testing import LocalCluster
 
+pytestmark = pytest.mark.core
+
 
 class WithoutEof(wire.Connection):
     """As to a server, or through a proxy, that does not know DEPRECATE_EOF."""

@@ -18,8 +18,6 @@ from support.clusters import administrator, own_cluster
 from peewee_replicas.servers.wire import connection as wire
 from peewee_replicas.statements.functions import rules_for
 
-pytestmark = pytest.mark.once
-
 NO_SUCH_FUNCTION = {1305, 1630}
 # A function that is built in elsewhere, and not in the release at hand.
 ABSENT = {"mysql": "MD5", "mariadb": "UUID_V7"}

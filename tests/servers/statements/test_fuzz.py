@@ -20,8 +20,6 @@ from support.statements.generator import statements
 from peewee_replicas.servers.wire import connection as wire
 from peewee_replicas.statements.classifier import Classifier
 
-pytestmark = pytest.mark.once
-
 STATEMENTS = int(os.environ.get("PEEWEE_REPLICAS_FUZZ", "3000"))
 SEED = int(os.environ.get("PEEWEE_REPLICAS_FUZZ_SEED", "1"))
 REFUSED = {1290, 1792, 1836, 1874}

@@ -14,8 +14,6 @@ import pytest
 from peewee_replicas import RouteEvent
 from peewee_replicas.errors import ReadOnlyViolation
 
-pytestmark = pytest.mark.once
-
 SECRET = "hunter2"
 
 

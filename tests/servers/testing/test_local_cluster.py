@@ -14,8 +14,6 @@ from support.clusters import SERVERS, own_cluster
 
 from peewee_replicas.testing import LocalCluster, MissingServer, available, installations
 
-pytestmark = pytest.mark.once
-
 
 class FakeReplicated(peewee.MySQLDatabase):
     """Takes what LocalCluster hands to a database class."""

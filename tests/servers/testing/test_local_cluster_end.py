@@ -20,8 +20,6 @@ from support.clusters import own_cluster, require
 from peewee_replicas.testing import janitor
 from peewee_replicas.testing.cleanup import cleanup
 
-pytestmark = pytest.mark.once
-
 PATIENCE = 30.0
 
 CHILD = """

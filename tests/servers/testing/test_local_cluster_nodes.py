@@ -15,8 +15,6 @@ from support.waiting import until
 
 from peewee_replicas.testing import Counts, LocalCluster
 
-pytestmark = pytest.mark.once
-
 PATIENCE = 30.0
 
 

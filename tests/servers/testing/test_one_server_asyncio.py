@@ -14,8 +14,6 @@ from peewee_replicas import ReadOnlyViolation
 from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.testing import LocalCluster, one_server
 
-pytestmark = pytest.mark.once
-
 
 @pytest.fixture
 def alone(cluster: LocalCluster) -> Any:
