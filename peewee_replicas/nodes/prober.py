@@ -19,6 +19,7 @@ from ..concurrency import Clock, Registry, chance, new_lock
 from ..events import Counters, NodeNews
 from ..positions import Position
 from ..servers.error_meanings import in_words
+from ..servers.identity import name_among_all
 from ..servers.protocols import ServerConnection
 from ..servers.wire.sockets import readable
 from .fitness import role_change
@@ -451,7 +452,7 @@ class Prober:
             if replica is cluster.reader:
                 self._samples.add(probe.asked_at, probe.answered_at, told)
                 changed = self._note_changed_role(target, told)
-                cluster.on_primary_answer(told.server.text if told.server.server_id else "", told.sample)
+                cluster.on_primary_answer(name_among_all(told.variables), told.sample)
             fitness = target.history.assess(
                 told, probe.answered_at, around, serves=replica in cluster.replicas.all,
                 listed=replica.is_primary, max_lag=cluster.settings.max_lag,

@@ -40,6 +40,16 @@ def identity(variables: Mapping[str, str]) -> ServerIdentity:
     )
 
 
+def name_among_all(variables: Mapping[str, str]) -> str:
+    """Return a name that also distinguishes servers of different topologies; ``""`` without a server id.
+
+    There, server ids and host names are more likely to be the same, so MariaDB's ``server_uid`` is added if
+    the server has one. On its own it would not do, but it can show that two servers differ.
+    """
+    server = identity(variables)
+    return f"{server.text}/{variables.get('server_uid', '')}" if server.server_id else ""
+
+
 def in_sql(*first: str) -> str:
     """Return an SQL expression for `ServerIdentity.text`; the expressions in `first` come first."""
     return f"CONCAT_WS('/', {', '.join((*first, '@@server_id', '@@hostname', '@@port'))})"

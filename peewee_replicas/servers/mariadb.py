@@ -81,8 +81,9 @@ def wait(target: str, seconds: float) -> str:
 
 # The query of a probe. SHOW, so that the server's SELECT counters stay the user's own.
 PROBE = (
-    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_id', 'hostname', 'port', 'read_only', "
-    "'innodb_read_only', 'wsrep_on', 'log_bin', 'gtid_slave_pos', 'gtid_binlog_pos', 'gtid_binlog_state')"
+    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_id', 'server_uid', 'hostname', 'port', "
+    "'read_only', 'innodb_read_only', 'wsrep_on', 'log_bin', 'gtid_slave_pos', "
+    "'gtid_binlog_pos', 'gtid_binlog_state')"
 )
 # Lifts the limits of the user's `init_command` on the prober's connections, where they stop SHOW as well.
 NO_LIMITS = (

@@ -39,7 +39,7 @@ class Relay:
     """
 
     def __init__(self, port: int, *, to_server: float = 0.0, to_client: float = 0.0) -> None:
-        self._target = ("127.0.0.1", port)
+        self._target: tuple[str, int] | str = ("127.0.0.1", port)
         self.to_server = to_server
         self.to_client = to_client
         self.counted = Counted()
@@ -82,9 +82,20 @@ class Relay:
         """Drop the next answer of the server, and cut the connection."""
         self._losing = True
 
-    def lead_to(self, port: int) -> None:
-        """Send new connections to another server. Open ones stay where they are."""
-        self._target = ("127.0.0.1", port)
+    def lead_to(self, place: int | str) -> None:
+        """Send new connections to another server. Open ones stay where they are.
+
+        Parameters:
+            place: the server's port, or the path of its Unix socket.
+        """
+        self._target = ("127.0.0.1", place) if isinstance(place, int) else place
+
+    def _connect(self) -> socket.socket:
+        if isinstance(self._target, tuple):
+            return socket.create_connection(self._target)
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self._target)
+        return server
 
     def _run(self, work: object, *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]
@@ -98,7 +109,7 @@ class Relay:
             except OSError:
                 return
             try:
-                server = socket.create_connection(self._target)
+                server = self._connect()
             except OSError:
                 client.close()
                 continue
@@ -106,7 +117,8 @@ class Relay:
             with self._lock:
                 self._conversations.append(conversation)
             for sock in (client, server):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._run(conversation.carry, client, server, True)
             self._run(conversation.carry, server, client, False)
             if self._closing:
