@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+import pymysql
 import pytest
 from hypothesis import HealthCheck, settings
 from support.clusters import SERVERS, own_cluster
@@ -25,6 +27,22 @@ settings.register_profile("loaded", deadline=None, suppress_health_check=[Health
 settings.load_profile("loaded")
 
 __all__ = ["pytest_pyfunc_call", "pytest_runtest_protocol"]
+
+# PyMySQL reads the system's certificates for every connection, which takes longer than most tests do.
+_new_context = pymysql.connections.Connection._create_ssl_ctx
+_usual_contexts: list[ssl.SSLContext] = []
+
+
+def _shared_context(connection: Any, settings: Any) -> ssl.SSLContext:
+    if settings != {}:
+        return _new_context(connection, settings)
+    if not _usual_contexts:
+        _usual_contexts.append(_new_context(connection, settings))
+    return _usual_contexts[0]
+
+
+pymysql.connections.Connection._create_ssl_ctx = _shared_context
+
 
 _SERVER_TESTS = Path(__file__).parent / "servers"
 

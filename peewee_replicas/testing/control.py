@@ -12,14 +12,13 @@ import pymysql
 from peewee_replicas.servers.protocols import Row
 from peewee_replicas.testing.counts import (
     CONNECTIONS_BY_USER,
-    EXACT,
-    GLOBAL_COUNTERS,
     REPLICAS_CONNECTING,
     SESSION_COUNTERS,
     STATEMENTS_BY_USER,
     Role,
     SinceReset,
     combine,
+    exact_counters,
 )
 
 APP, ADMIN = "app", "admin"
@@ -79,7 +78,7 @@ class Control:
             by_user = cursor.fetchall()
             cursor.execute(CONNECTIONS_BY_USER)
             connections = cursor.fetchall()
-            cursor.execute(GLOBAL_COUNTERS)
+            cursor.execute(exact_counters(self._role, "GLOBAL"))
             every = dict(cursor.fetchall())
         return combine(self._role, every, by_user, connections, CLUSTER, REPLICATION)
 
@@ -114,15 +113,14 @@ class Control:
                     yield cursor
                 finally:
                     if connection.open:
-                        cursor.execute(SESSION_COUNTERS)
+                        exact = exact_counters(self._role, "SESSION")
+                        cursor.execute(exact if user == CLUSTER else SESSION_COUNTERS)
                         self._subtract(user, dict(cursor.fetchall()))
         finally:
             connection.close()
 
     def _subtract(self, user: str, counted: Mapping[str, str]) -> None:
         own = {name: int(count) for name, count in counted.items()}
-        if user == CLUSTER:  # the other counters are kept by user and exclude this user
-            own = {name: count for name, count in own.items() if name in EXACT[self._role]}
-        else:
+        if user != CLUSTER:  # the counters that are kept by user exclude the cluster's own
             own["Connections"] = 1
         self.since_reset.add_own(own)
