@@ -15,15 +15,18 @@ from .errors import (
     TransactionEscapeWarning,
 )
 from .events import NodeEvent, Route, RouteEvent
+from .nodes.health import Health, NodeHealth
 from .nodes.replica import Replica
 from .routing.policies import LeastBusy, Random, RoundRobin
 
 __all__ = [
     "BookmarkError",
     "ConfigurationError",
+    "Health",
     "LeastBusy",
     "NoReplicaAvailable",
     "NodeEvent",
+    "NodeHealth",
     "OutcomeUnknown",
     "PooledReplicatedDatabase",
     "PrimaryReadOnly",

@@ -20,7 +20,7 @@ from ..servers.error_meanings import (
 )
 from ..servers.wire.connection import NOTHING_SENT
 from ..servers.wire.system_errors import system_failure
-from .failures import ejects
+from .failures import TREATMENTS, ejects
 
 CONNECTING = "_peewee_replicas_connecting"
 """The attribute that marks an error raised while connecting."""
@@ -79,6 +79,10 @@ class Diagnosis:
     def ejects(self, node: Node, exc: BaseException) -> bool:
         """Return whether this error, raised while connecting, ejects the node."""
         return ejects(self.meaning(exc), in_use=node.has_connections())
+
+    def bars(self, exc: BaseException) -> bool:
+        """Return whether this error, raised while connecting, will meet the next attempt too."""
+        return isinstance(exc, PeeweeException) and TREATMENTS[self.meaning(exc)].node != "back off"
 
     def sent_nothing(self, exc: BaseException) -> bool:
         """Return whether a question of the library lost the connection before the statement was sent."""

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__, _manual
 
-from ..concurrency import Here
+from ..concurrency import Clock, Here
 from ..consistency.levels import Consistency
 from ..errors import OutcomeUnknown, PrimaryReadOnly
 from ..nodes.cluster import PRIMARY, Cluster
+from ..nodes.primary_state import UNKNOWN, PrimaryState
 from ..servers.error_meanings import NO_CONNECTION, explained
 from ..servers.protocols import ServerConnection
 from ..statements.redaction import redacted
@@ -133,10 +134,15 @@ class PrimaryConnection:
             self.drop()
             if not isinstance(exc, Exception):
                 self.plain.broken_off()
+            elif self.diagnosis.bars(exc):
+                cause = self.diagnosis.cause(exc)
+                self.cluster.primary_state = PrimaryState(cause, found_at=Clock.monotonic())
             self.diagnosis.name_node(exc, self.cluster.primary_label)
             raise
         else:
             kept = (False, *kept[1:])
+            if self.cluster.primary_state.unreachable:
+                self.cluster.primary_state = UNKNOWN
         finally:
             state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
         return conn
@@ -352,6 +358,7 @@ class PrimaryConnection:
         if str(answer).upper() in ("0", "OFF"):
             return  # the server is writable and refused the statement for another reason
         cluster = self.cluster
+        cluster.primary_state = PrimaryState(read_only=True, found_at=Clock.monotonic())
         before = cluster.writes
         cluster.writes = "lost" if before in ("taken", "lost") else "refused"
         if cluster.writes == "lost":

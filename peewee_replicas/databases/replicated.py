@@ -10,6 +10,7 @@ from ..connections.parts import Parts
 from ..connections.plain_database import PlainDatabase, make_reentrant
 from ..errors import ConfigurationError
 from ..events import NodeHook, Route, RouteHook
+from ..nodes.health import Health
 from ..nodes.replica import Replica
 from ..routing.settings import OWN_ARGUMENTS, Level, checked
 from ..scopes.scope import Scope
@@ -313,6 +314,13 @@ class Replicated(peewee.Database):
         quickly. Their errors are logged.
         """
         return self._parts.cluster.news.hooks
+
+    def health(self) -> Health:
+        """Return whether reads and writes can be served, and by whom, from what is known; sends nothing.
+
+        What is not known yet counts as working. A prober at work goes on while this is called regularly.
+        """
+        return self._members.health()
 
     def stats(self) -> dict[str, Any]:
         """Return counters since the database was created, by name, and each node's state, role and lag."""

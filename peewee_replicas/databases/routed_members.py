@@ -25,7 +25,8 @@ from ..errors import ConfigurationError, ReadOnlyViolation
 from ..events import Route, RouteHook, tell_of_route
 from ..execution.execution import Execution
 from ..execution.run import find_node, run
-from ..nodes.cluster import Cluster
+from ..nodes.cluster import PRIMARY, Cluster
+from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
 from ..routing.plan import REPLICA, WRITER, Plan
 from ..routing.settings import checked
@@ -182,6 +183,24 @@ class RoutedMembers:
         if plan.refusal:
             raise ReadOnlyViolation(f"{plan.refusal} ({redacted(sql)})")
         return parts.router.route(parts.router.foresee(plan, frame), statement.kind)
+
+    def health(self) -> Health:
+        """Return from what is known whether reads and writes can be served, and by whom; no I/O."""
+        cluster, settings = self.parts.cluster, self.parts.router.settings
+        now = Clock.monotonic()
+        probed = cluster.prober is not None and cluster.prober.at_work
+        if probed:
+            cluster.replicas.watch(False)  # whoever asks again and again wants the prober to go on
+        known = cluster.primary_state.current(now, probed=probed)
+        share = settings.max_fallback_share
+        return judge_health(
+            [node.health(now, probed=probed) for node in cluster.replicas.all],
+            PRIMARY,
+            known,
+            reads=settings.reads,
+            falls_back=not cluster.replicas.all or (settings.fallback == "primary" and share != 0),
+            probed=probed,
+        )
 
     def bookmark(self) -> str | None:
         """Return this context's position as a string, or None if it has none."""

@@ -9,6 +9,7 @@ from ..connections.failures import TREATMENTS
 from ..connections.peewee_types import Cursor
 from ..connections.primary_session import SELF_EXPLANATORY
 from ..nodes.cluster import PRIMARY
+from ..nodes.primary_state import UNKNOWN
 from ..nodes.probe_run import timed_out
 from ..routing.plan import READER, REPLICA
 from ..servers.error_meanings import NO_CONNECTION
@@ -57,6 +58,7 @@ def on_writer(execution: Execution) -> Cursor:
             parts.session.mark(conn, statement.effect)
     if parts.cluster.writes != "taken" and statement.kind == "write":
         parts.cluster.writes = "taken"
+        parts.cluster.primary_state = UNKNOWN
     return cursor
 
 

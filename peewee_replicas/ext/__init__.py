@@ -1,1 +1,1 @@
-"""Optional: middleware that carries bookmarks between a visitor's requests, and sessions for jobs."""
+"""Optional: middleware that carries bookmarks between requests, health endpoints, and sessions for jobs."""

@@ -10,6 +10,7 @@ from ..events import Counters, NodeNews
 from ..positions import Position
 from ..scopes.frames import Units
 from .node import Node
+from .primary_state import UNKNOWN, PrimaryState
 from .prober import Prober, ProbeSettings, WriteState
 from .replica_set import ReplicaSet
 from .setting_differences import Comparison
@@ -43,6 +44,7 @@ class Cluster:
         writes: whether the primary takes writes. ``"unseen"``: not known; ``"taken"``: it was writable when
             last seen; ``"lost"``: it was writable and is read-only now; ``"refused"``: it was never seen
             writable, and is read-only.
+        primary_state: the last finding about the primary, for `health`.
         on_primary_answer: called with the primary's identity and position each time the prober learns them.
         membership_lock: held while the list of replicas is replaced.
         units: keeps each unit of work on one node; None: the policy picks a node for each read.
@@ -58,6 +60,7 @@ class Cluster:
         self.settings_met = Comparison()
         self.generation = 0
         self.writes: WriteState = "unseen"
+        self.primary_state: PrimaryState = UNKNOWN
         self.on_primary_answer: Callable[[str, Position | None], None] = lambda *_: None
         self.membership_lock = new_lock()
         self.units: Units | None = None

@@ -11,6 +11,7 @@ from ..consistency.progress import Progress
 from ..servers.protocols import ServerConnection
 from .breaker import Backoff, Breaker
 from .fitness import Fitness
+from .health import NodeHealth
 from .latency import Latency
 from .read_faults import ReadFaults
 from .replica import Replica
@@ -111,6 +112,17 @@ class Node:
     def cause(self) -> str:
         """Why it is not in rotation, in words; or ``""``."""
         return self.breaker.cause or self.hindrance
+
+    def health(self, now: float, *, probed: bool) -> NodeHealth:
+        """Return what is known of it.
+
+        Parameters:
+            now: a monotonic clock's reading, in seconds.
+            probed: whether the prober is at work. If not, the next read tries an ejected node again.
+        """
+        usable = bool(self.weight) and (self.serves or (not probed and self.breaker.due(now)))
+        cause = self.cause or ("" if self.weight else "weight 0")
+        return NodeHealth(self.name, self.address, self.state, self.role, self.lag, cause, usable)
 
     def eject(self, reason: str) -> None:
         """Take the node out of rotation until `restore` is called.

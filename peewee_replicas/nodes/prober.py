@@ -26,6 +26,7 @@ from .fitness import role_change
 from .interview import Facts, Questionnaire, facts
 from .lag import Samples
 from .node import Node
+from .primary_state import PrimaryState
 from .probe_history import Surroundings
 from .probe_run import Probe, ProbeTarget, Run, timed_out
 from .replica_set import ReplicaSet
@@ -70,6 +71,7 @@ class ProbedCluster(Protocol):
         generation: raised by the prober when it finds that the primary has lost its role; older connections
             to it are not used again.
         writes: whether the primary takes writes; set by the prober when it finds the primary writable.
+        primary_state: the last finding about the primary; set by the prober.
         counters: counts the connections that the prober has cut.
         news: calls the user's hooks when something happens to the primary.
         settings: the database's settings.
@@ -91,6 +93,7 @@ class ProbedCluster(Protocol):
 
     generation: int
     writes: WriteState
+    primary_state: PrimaryState
 
 
 class ErrorReader(Protocol):
@@ -98,6 +101,9 @@ class ErrorReader(Protocol):
 
     def ejects(self, node: Node, exc: BaseException) -> bool:
         """Return whether a node leaves the rotation when connecting to it fails with this error."""
+
+    def bars(self, exc: BaseException) -> bool:
+        """Return whether this error, raised while connecting, will meet the next attempt too."""
 
     def has_no_connection(self, exc: BaseException) -> bool:
         """Return whether an error means that the node cannot be reached, or has closed the connection."""
@@ -407,14 +413,17 @@ class Prober:
                 self._samples.miss()
         unreachable = database.diagnosis.ejects(replica, exc)
         cause = database.diagnosis.cause(exc)
-        if replica not in cluster.replicas.all:
-            self._log_unprobed(replica, target, exc)
-            return
         silent = unreachable and silent
         if silent:
             target.silent += 1
-            if target.silent < _STRIKES and not replica.breaker.open:
-                return
+        suspect = silent and target.silent < _STRIKES  # a slow answer is not the end of a node
+        if replica is cluster.reader and not suspect and database.diagnosis.bars(exc):
+            cluster.primary_state = PrimaryState(cause, found_at=Clock.monotonic())
+        if replica not in cluster.replicas.all:
+            self._log_unprobed(replica, target, exc)
+            return
+        if suspect and not replica.breaker.open:
+            return
         if unreachable or replica.breaker.open:
             replica.failed(f"{cause}; it does not answer" if silent else cause)
             if silent and target.silent >= _STRIKES:
@@ -452,6 +461,8 @@ class Prober:
             if replica is cluster.reader:
                 self._samples.add(probe.asked_at, probe.answered_at, told)
                 changed = self._note_changed_role(target, told)
+                read_only = told.read_only and not told.member
+                cluster.primary_state = PrimaryState(read_only=read_only, found_at=probe.answered_at)
                 cluster.on_primary_answer(name_among_all(told.variables), told.sample)
             fitness = target.history.assess(
                 told, probe.answered_at, around, serves=replica in cluster.replicas.all,
