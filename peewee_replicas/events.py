@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from .concurrency import new_lock
 from .statements.redaction import redacted
@@ -17,6 +17,26 @@ E = TypeVar("E")
 
 Role = Literal["primary", "replica"]
 
+Cause = Literal[
+    "write", "locking", "session", "unproven", "transaction", "session_state", "scope", "on_primary",
+    "setting", "sticky", "position_unknown", "rerun", "fallback", "no_replicas",
+]  # fmt: skip
+"""Why the primary serves a statement, in one word:
+
+- ``"write"``, ``"locking"``, ``"session"``: what the statement is;
+- ``"unproven"``: it returns rows, and cannot be proven a read;
+- ``"transaction"``: it runs in one, or begins or ends one;
+- ``"session_state"``: the session carries state that a replica lacks;
+- ``"scope"``, ``"on_primary"``: ``primary()``, or bound to ``on_primary``;
+- ``"setting"``: ``reads="primary"`` or ``"observe"``;
+- ``"sticky"``: after a write on servers without GTIDs;
+- ``"position_unknown"``: the primary refuses to report its position;
+- ``"rerun"``: a replica refused it as a write, or lacked something;
+- ``"fallback"``: no replica could serve it;
+- ``"no_replicas"``: none is configured."""
+
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+
 
 class Route(NamedTuple):
     """Where one execution goes, and why.
@@ -26,12 +46,14 @@ class Route(NamedTuple):
         node: the node's name; None if a policy would have to choose it first.
         kind: the statement's kind, found from its text alone.
         reason: the first rule that applied, in words.
+        cause: the same in one word of `Cause`; ``""`` if a replica, or the primary listed as one, serves it.
     """
 
     role: Role
     node: str | None
     kind: str
     reason: str
+    cause: Cause | Literal[""] = ""
 
 
 class RouteEvent(NamedTuple):
@@ -47,6 +69,7 @@ class RouteEvent(NamedTuple):
         error: the exception's class, with the number and name if the server sent the error, or with the
             message if this library or the driver raised it. Never a server's message, which quotes values.
             None if there was no error.
+        cause: as in `Route`.
     """
 
     database: str
@@ -59,6 +82,7 @@ class RouteEvent(NamedTuple):
     observed: str | None
     duration: float
     error: str | None
+    cause: Cause | Literal[""] = ""
 
     def __repr__(self) -> str:
         fields = self._replace(sql=redacted(self.sql))._asdict()

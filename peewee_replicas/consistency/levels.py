@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple, Protocol, cast
 
 from .. import bookmarks
 from ..concurrency import THREADS, Clock, Here
-from ..events import Counters
+from ..events import Cause, Counters
 from ..positions import Position
 from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
@@ -33,11 +33,13 @@ class Needs(NamedTuple):
         position: the position that a replica must have reached; None: none.
         primary: why the read has to go to the primary, or ``""``.
         excused: whether this read creates no debt, so that the next one may use a replica again.
+        cause: `primary` in one word.
     """
 
     position: Position | None
     primary: str
     excused: bool = False
+    cause: Cause = "sticky"
 
 
 NOTHING = Needs(None, "")
@@ -392,7 +394,7 @@ class Consistency:
                 "the primary does not report its position, so reads stay on it after a write: %s",
                 in_words(exc),
             )
-        return Needs(None, "the primary does not report its position", excused=True)
+        return Needs(None, "the primary does not report its position", excused=True, cause="position_unknown")
 
     def pay(self, session: Session) -> None:
         """Ask the primary for what a session owes. If the primary cannot be asked, the debt stays."""

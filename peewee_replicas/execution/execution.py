@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ..connections.diagnosis import named
 from ..connections.parts import Parts
 from ..connections.peewee_types import Parameters
 from ..connections.plain_database import PlainDatabase
 from ..consistency.catch_up import CatchUp
-from ..events import Role, RouteEvent
+from ..events import Cause, Role, RouteEvent
 from ..nodes.cluster import PRIMARY
 from ..nodes.node import Node
-from ..routing.plan import Plan
+from ..routing.plan import REPLICA, Plan
 from ..scopes.frames import Frame
 from ..statements.classifier import Statement
 
@@ -103,4 +105,10 @@ class Execution:
             observed=self.observed,
             duration=duration,
             error=None if error is None else named(error),
+            cause=self._cause(),
         )
+
+    def _cause(self) -> Cause | Literal[""]:
+        # The primary may be listed as a replica; only then does it have another name.
+        chosen = self.plan.place == REPLICA and self.node != PRIMARY
+        return "" if self.role == "replica" or chosen else self.plan.cause

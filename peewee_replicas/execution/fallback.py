@@ -50,6 +50,8 @@ def refuse_fallback(execution: Execution) -> None:
         if parts.router.settings.max_fallback_share is not None:
             _spend_fallback(execution, reasons, cause)
         parts.counters.add("fallbacks")
+    else:
+        execution.plan = execution.plan.because("no_replicas")
     execution.reason = f"no replica can serve it: {reasons}"
 
 
@@ -69,10 +71,13 @@ def _spend_fallback(execution: Execution, reasons: str, cause: BaseException | N
 def follow_fallback(execution: Execution, replica: Node) -> None:
     """Count a later read of a scope whose first read fell back: it stays on the primary without asking."""
     cluster, router = execution.parts.cluster, execution.parts.router
-    shared = router.settings.max_fallback_share is not None
     # For a primary that is listed as a replica, reads are not fallbacks.
-    if shared and replica is cluster.reader and replica not in cluster.replicas.all:
-        router.budget.charge(Clock.monotonic(), cluster.replicas.reads())
+    if replica is cluster.reader and replica not in cluster.replicas.all:
+        if not cluster.replicas.all:
+            execution.plan = execution.plan.because("no_replicas")
+        cluster.reader_causes.add(execution.plan.cause)
+        if router.settings.max_fallback_share is not None:
+            router.budget.charge(Clock.monotonic(), cluster.replicas.reads())
 
 
 def say_nobody_answers(execution: Execution, exc: PeeweeException) -> None:

@@ -67,6 +67,7 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
     try:
         # The primary shows everything the read must see, so it need not catch up.
         snapshot.begin(parts.replicas, reader, None)
+        parts.cluster.reader_causes.add(execution.plan.cause)
     except PeeweeException as exc:
         parts.diagnosis.name_node(exc, reader.label)
         say_nobody_answers(execution, exc)

@@ -30,7 +30,7 @@ def on_writer(execution: Execution) -> Cursor:
     parts, statement = execution.parts, execution.statement
     primary = parts.primary
     execution.role, execution.node = PRIMARY, PRIMARY
-    parts.counters.add("primary")
+    parts.cluster.writer_causes.add(execution.plan.cause)
     conn = primary.get()
     transaction = bool(conn.transaction or primary.plain.state.transactions)
     execution.attempts += 1
@@ -140,6 +140,8 @@ def on_reader(execution: Execution) -> Cursor:
     except PeeweeException as exc:
         parts.diagnosis.name_node(exc, reader.label)
         raise
+    if execution.sends:
+        parts.cluster.reader_causes.add(execution.plan.cause)
     try:
         return attempt(execution, reader, database)
     except PeeweeException as exc:

@@ -16,7 +16,7 @@ from ..consistency.catch_up import CatchUp
 from ..errors import NoReplicaAvailable
 from ..nodes.node import Node
 from ..positions import Position
-from ..routing.plan import REPLICA
+from ..routing.plan import REPLICA, cause_of
 from ..scopes.frames import any_here, pinning, snapshotting
 from ..servers.error_meanings import Meaning, explained, is_servers, lacking
 from ..statements.redaction import redacted
@@ -128,6 +128,7 @@ def _is_still_a_read(execution: Execution) -> bool:
         execution.statement = execution.parts.router.classifier.classify(execution.sql)
         if execution.statement.kind != "read" and not execution.in_readonly:  # there the guard is enough
             execution.reason = execution.statement.reason
+            execution.plan = execution.plan.because(cause_of(execution.statement.kind))
             return False
     return True
 
@@ -240,6 +241,7 @@ def _rerun(execution: Execution, replica: Node, exc: Exception, found: Meaning) 
         logger.warning("%s refused as a write a statement classified as a read: %s", replica.label, text)
     parts.counters.add("reruns")
     number = exc.args[0] if is_servers(exc) else type(exc).__name__  # SQLite's errors have no number
+    execution.plan = execution.plan.because("rerun")
     execution.reason = f"{replica.name} could not run it ({number}), rerun on the primary"
     try:
         cursor = on_primary(execution)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from ..concurrency import new_lock
-from ..events import Counters, NodeNews
+from ..events import CAUSES, Counters, NodeNews
 from ..positions import Position
 from ..scopes.frames import Units
 from .node import Node
@@ -19,10 +19,10 @@ PRIMARY: Literal["primary"] = "primary"
 """The primary's name in events, statistics and messages."""
 
 COUNTED = (
-    "primary", "fallbacks", "fallbacks_refused", "retries", "reruns", "refused", "observed", "asked",
+    "fallbacks", "fallbacks_refused", "retries", "reruns", "refused", "observed", "asked",
     "unasked", "waits", "behind", "snapshots_lost", "hung_up", "positions_lost",
 )  # fmt: skip
-"""The counters of every database, in the order of ``db.stats()``."""
+"""The counters of every database that count one thing each, in the order of ``db.stats()``."""
 
 
 class Cluster:
@@ -36,7 +36,9 @@ class Cluster:
 
     Attributes:
         news: calls the ``node_hooks``.
-        counters: the numbers of ``db.stats()`` that belong to no single node.
+        counters: the numbers of ``db.stats()`` that belong to no single node and have no causes.
+        writer_causes: statements sent to the primary's own connections, by cause.
+        reader_causes: reads sent to the primary on guarded connections, by cause.
         prober: probes the nodes; None: their health is learned from traffic alone.
         settings_met: each node's settings, to log differences that change results.
         generation: how often the primary was found to have lost its role; older connections to it are not
@@ -56,6 +58,8 @@ class Cluster:
         self.reader = reader
         self.news = NodeNews()
         self.counters = Counters(*COUNTED)
+        self.writer_causes = Counters(*CAUSES)
+        self.reader_causes = Counters(*CAUSES)
         self.prober: Prober | None = None
         self.settings_met = Comparison()
         self.generation = 0
@@ -96,7 +100,9 @@ class Cluster:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of ``db.stats()``."""
-        numbers: dict[str, Any] = self.counters.snapshot()
+        writer, reader = self.writer_causes.snapshot(), self.reader_causes.snapshot()
+        numbers: dict[str, Any] = {"primary": sum(writer.values()), **self.counters.snapshot()}
+        numbers.update({f"primary.because.{cause}": writer[cause] + reader[cause] for cause in CAUSES})
         nodes = {replica.name: replica for replica in (*self.replicas.all, self.reader)}
         numbers["replicas"] = self.replicas.reads()
         for replica in nodes.values():

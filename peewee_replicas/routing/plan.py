@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Literal, NamedTuple
 
+from ..events import Cause
 from ..positions import Position
 
 Place = Literal["writer", "reader", "replica"]
@@ -34,6 +35,8 @@ class Plan(NamedTuple):
         observed: whether it would have gone to a replica without ``reads="observe"``.
         must_see: the position that a replica must have reached to serve it; None for any.
         excused: whether it creates no debt for later reads when the primary serves it.
+        cause: the reason in one word, if the primary serves it. For a plan that begins with the replicas,
+            that they could not.
     """
 
     places: tuple[Place, ...]
@@ -43,6 +46,7 @@ class Plan(NamedTuple):
     observed: bool = False
     must_see: Position | None = None
     excused: bool = False
+    cause: Cause = "fallback"
 
     @property
     def place(self) -> Place:
@@ -54,9 +58,13 @@ class Plan(NamedTuple):
         """The primary's connection that serves it if no replica does."""
         return READER if READER in self.places else WRITER
 
-    def on_primary(self, reason: str, *, excused: bool = False) -> Plan:
+    def on_primary(self, reason: str, cause: Cause, *, excused: bool = False) -> Plan:
         """Return this plan for the primary only, for another reason."""
-        return Plan((self.primary_place,), reason, excused=excused)
+        return Plan((self.primary_place,), reason, excused=excused, cause=cause)
+
+    def because(self, cause: Cause) -> Plan:
+        """Return this plan with another cause."""
+        return self._replace(cause=cause)
 
     def without_replicas(self, reason: str) -> Plan:
         """Return this plan without replicas, for when none is usable."""
@@ -64,7 +72,7 @@ class Plan(NamedTuple):
 
     def under_guard(self) -> Plan:
         """Return this plan for the writer's connection, under the server's guard."""
-        return Plan((WRITER,), self.reason, guard=True)
+        return Plan((WRITER,), self.reason, guard=True, cause=self.cause)
 
     def seeing(self, position: Position) -> Plan:
         """Return this plan, limited to replicas that have reached `position`."""
@@ -72,6 +80,15 @@ class Plan(NamedTuple):
 
 
 _BOUND = {"on_primary": "bound to on_primary", "primary": "inside primary()"}
+_BINDS: dict[str, Cause] = {"on_primary": "on_primary", "primary": "scope"}
+_NOT_READS: dict[str, Cause] = {
+    "write": "write",
+    "locking": "locking",
+    "session": "session",
+    "transaction": "transaction",
+    "query": "unproven",
+    "unknown": "unproven",
+}
 _OBSERVED = 'reads="observe"'
 _READS_PRIMARY = 'reads="primary"'
 
@@ -125,22 +142,27 @@ def _by_rules(
         return _inside(transaction)
     if session_state:
         reason = f"the primary's connection carries {session_state}"
-        return Plan((WRITER,), reason, guard=readonly and kind != "read")
+        return Plan((WRITER,), reason, guard=readonly and kind != "read", cause="session_state")
     primary = READER if readonly else WRITER
     if bound:
-        return Plan((WRITER if bound == "primary" else primary,), _BOUND[bound])
+        return Plan((WRITER if bound == "primary" else primary,), _BOUND[bound], cause=_BINDS[bound])
     if not (kind == "read" or (readonly and kind == "query")):
-        return _not_a_read(why)
+        return _not_a_read(why, kind)
     if reads == "observe":
-        return Plan((primary,), _OBSERVED, observed=True)
+        return Plan((primary,), _OBSERVED, observed=True, cause="setting")
     if reads == "primary" and not readonly:
-        return Plan((WRITER,), _READS_PRIMARY)
+        return Plan((WRITER,), _READS_PRIMARY, cause="setting")
     places = (REPLICA, primary) if falls_back else (REPLICA,)
     if not readonly:
         return Plan(places, "a proven read")
     if kind == "read":
         return Plan(places, "a read inside readonly()")
     return Plan(places, "inside readonly(), under the server's guard")
+
+
+def cause_of(kind: str) -> Cause:
+    """Return why a statement of this kind, which is no read, runs on the primary."""
+    return _NOT_READS[kind]
 
 
 def _refusal(kind: str, why: str, transaction: str) -> str:
@@ -160,12 +182,12 @@ def _refusal(kind: str, why: str, transaction: str) -> str:
 # There are few distinct texts, and a cached plan is cheaper than a new one.
 @lru_cache(maxsize=64)
 def _inside(transaction: str) -> Plan:
-    return Plan((WRITER,), transaction)
+    return Plan((WRITER,), transaction, cause="transaction")
 
 
 @lru_cache(maxsize=256)
-def _not_a_read(why: str) -> Plan:
-    return Plan((WRITER,), f"not a proven read: {why}")
+def _not_a_read(why: str, kind: str) -> Plan:
+    return Plan((WRITER,), f"not a proven read: {why}", cause=_NOT_READS[kind])
 
 
 def _prepare(rules: Callable[..., Plan]) -> dict[tuple[str, bool, str, str, bool], Plan]:

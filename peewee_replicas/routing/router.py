@@ -93,7 +93,7 @@ class Router:
         if position is ASK:
             needs = self.consistency.needs(frame)
             if needs.primary:
-                return plan.on_primary(needs.primary, excused=needs.excused)
+                return plan.on_primary(needs.primary, needs.cause, excused=needs.excused)
             position = needs.position
         return plan if position is None else plan.seeing(position)
 
@@ -103,16 +103,17 @@ class Router:
             return plan
         if not self.choice.within_scope(self._cluster.replicas.usable):
             reason = f"no replica can serve it: {self.reasons(set())}"
-            return plan.without_replicas(reason)
+            alone = not self._cluster.replicas.all
+            return plan.without_replicas(reason).because("no_replicas" if alone else "fallback")
         stays = self.consistency.stays(frame)
-        return plan.on_primary(stays) if stays else plan
+        return plan.on_primary(stays, "sticky") if stays else plan
 
     def route(self, plan: Plan, kind: str) -> Route:
         """Return the plan as users see it. Its node is None if the policy would have to be asked."""
         if plan.place == READER:
-            return Route("primary", self._cluster.reader.name, kind, plan.reason)
+            return Route("primary", self._cluster.reader.name, kind, plan.reason, plan.cause)
         if plan.place != REPLICA:
-            return Route("primary", PRIMARY, kind, plan.reason)
+            return Route("primary", PRIMARY, kind, plan.reason, plan.cause)
         replica = self.choice.foreseen()
         if replica is None:
             return Route("replica", None, kind, plan.reason)

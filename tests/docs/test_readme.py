@@ -29,6 +29,7 @@ import pytest
 
 import peewee_replicas
 from peewee_replicas import ReplicatedDatabase, Route, RouteEvent
+from peewee_replicas.events import CAUSES
 from peewee_replicas.routing.settings import OWN_ARGUMENTS
 from peewee_replicas.testing import ClusterNode, Counts, LocalCluster
 
@@ -232,9 +233,11 @@ def test_the_reference_names_everything_that_is_public() -> None:
     assert [name for name in wanted if f"`{name}" not in text] == []
     keys = ReplicatedDatabase("app", replicas=["a:1"]).stats()
     told = [key for row in rows("docs/reference.md", "counter") for key in codes(row[0])]
+    told = [key.replace("CAUSE", cause) for key in told for cause in (CAUSES if "CAUSE" in key else ("",))]
     assert {key.replace("NAME.", "a:1.") for key in told} == {
-        key for key in keys if not key.startswith("primary.")
+        key for key in keys if not key.startswith("primary.") or key.startswith("primary.because.")
     }
+    assert [cause for row in rows("docs/reference.md", "cause") for cause in codes(row[0])] == list(CAUSES)
 
 
 def test_the_page_on_testing_names_every_member() -> None:

@@ -61,6 +61,7 @@ def test_without_gtids_reads_stay_on_the_primary_for_a_while(
             primary = [event for event in events if event.role == "primary"]
             assert primary
             for event in primary:
+                assert event.cause == ("sticky" if event.kind == "read" else event.kind)
                 assert "GTID" in event.reason
                 assert str(window) in event.reason
         said = [record for record in caplog.records if "GTID" in record.message]

@@ -248,6 +248,7 @@ def test_where_the_primary_refuses_to_tell_its_position_reads_stay_on_it() -> No
     primary.down = peewee.ProgrammingError(1193, "no such variable")
     for _ in range(2):
         assert "does not report its position" in found.needs(None).primary
+        assert found.needs(None).cause == "position_unknown"
     mark = found.bookmark(found.session(), "app", 0.0)
     assert mark is not None
     assert bookmarks.decode(mark, 0.0, 1.0).position is None  # whatever the primary has when it is read

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from peewee_replicas.routing.plan import READER, REPLICA, WRITER, Plan, make_plan
+from peewee_replicas.routing.plan import READER, REPLICA, WRITER, Plan, cause_of, make_plan
 
 KINDS = ("read", "query", "locking", "write", "session", "transaction", "unknown")
 TRANSACTIONS = ("", "a transaction is open")
@@ -35,29 +35,39 @@ def ask(
     )
 
 
+NOT_READS = {
+    "write": "write",
+    "locking": "locking",
+    "session": "session",
+    "transaction": "transaction",
+    "query": "unproven",
+    "unknown": "unproven",
+}
+
+
 def expected(
     kind: str, readonly: bool, transaction: str, state: str, place: str, reads: str
-) -> tuple[str, str, bool, bool]:
-    """The rules as the documentation has them: target, words of the reason, guard, observed."""
+) -> tuple[str, str, bool, bool, str]:
+    """The rules as the documentation has them: target, words of the reason, guard, observed, cause."""
     serves = kind == "read" or (kind == "query" and readonly)
     own = READER if readonly else WRITER
     if readonly and (not serves or (transaction and kind == "query")):
-        return "refused", "", False, False
+        return "refused", "", False, False, ""
     if transaction:
-        return WRITER, "transaction", False, False
+        return WRITER, "transaction", False, False, "transaction"
     if state:
-        return WRITER, "temporary table", readonly and kind == "query", False
+        return WRITER, "temporary table", readonly and kind == "query", False, "session_state"
     if place == "on_primary":
-        return own, "on_primary", False, False
+        return own, "on_primary", False, False, "on_primary"
     if place == "primary":
-        return WRITER, "primary()", False, False
+        return WRITER, "primary()", False, False, "scope"
     if not serves:
-        return WRITER, "not a proven read", False, False
+        return WRITER, "not a proven read", False, False, NOT_READS[kind]
     if reads == "observe":
-        return own, "observe", False, True
+        return own, "observe", False, True, "setting"
     if reads == "primary" and not readonly:
-        return WRITER, 'reads="primary"', False, False
-    return REPLICA, "read" if kind == "read" else "guard", False, False
+        return WRITER, 'reads="primary"', False, False, "setting"
+    return REPLICA, "read" if kind == "read" else "guard", False, False, "fallback"
 
 
 # A primary() scope that is innermost is not inside a readonly() any more.
@@ -75,12 +85,12 @@ def test_every_combination_follows_the_rules_in_their_order(readonly: bool, read
     assert len(cases) == (56 if readonly else 84)
     for case in cases:
         plan = ask(*case)
-        target, words, guard, observed = expected(*case)
+        target, words, guard, observed, cause = expected(*case)
         if target == "refused":
             assert plan.refusal, case
             continue
         assert not plan.refusal, case
-        assert (plan.place, plan.guard, plan.observed) == (target, guard, observed), case
+        assert (plan.place, plan.guard, plan.observed, plan.cause) == (target, guard, observed, cause), case
         assert words in plan.reason, case
 
 
@@ -113,4 +123,4 @@ def test_a_refusal_says_what_it_refuses_and_why() -> None:
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_outside_scopes_the_reason_for_the_primary_is_the_statements_own(kind: str) -> None:
-    assert ask(kind) == Plan((WRITER,), f"not a proven read: it is a {kind}")
+    assert ask(kind) == Plan((WRITER,), f"not a proven read: it is a {kind}", cause=cause_of(kind))
