@@ -36,6 +36,7 @@ class ConnectionChecks:
         self.db = db
         self.cluster = cluster
         self.router = router
+        self._logged_untracked = False
 
     def check(self, label: str, conn: ServerConnection, parameters: Mapping[str, object]) -> None:
         """Raise `ConfigurationError` if the connection is of the wrong class or leads to the wrong server.
@@ -68,11 +69,23 @@ class ConnectionChecks:
         if db.server_version is None:
             db._set_server_version(conn)
         router.learn_server(conn.dialect.NAME, conn.server_version)
+        if conn.untracked:
+            self._log_untracked(name, conn.untracked)
         if conn.dialect.COMPARE and cluster.replicas.all and cluster.settings_met.needed(name):
             self._compare(name, conn)
         # The user sets these up on every connection, so they are not state that only this one has.
         conn.changes.clear()
         conn.initialized = True
+
+    def _log_untracked(self, name: str, error: str) -> None:
+        if not self._logged_untracked:
+            self._logged_untracked = True
+            logger.warning(
+                "%s refuses to report positions and changes of the session (%s), as a proxy that shares "
+                "connections may: the primary is asked for its position before the first read after a write",
+                name,
+                error,
+            )
 
     def _compare(self, name: str, conn: ServerConnection) -> None:
         """Compare the settings of the node and the others. A node that does not report them still serves."""

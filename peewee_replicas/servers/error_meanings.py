@@ -186,7 +186,7 @@ _VALUE_FREE = frozenset(
     {row.number for means, row in _ROWS if means not in ("missing", "statement")}
     | NAME_ONLY_OBJECTS
     | _NOT_LET_IN
-    | {1142, 1193, 1227, 1820, 1969, 3024}
+    | {1142, 1193, 1227, 1766, 1820, 1969, 3024}
 )
 # The same for SQLite's errors, which have no numbers: how messages begin that only name a file or an object.
 _SQLITE_VALUE_FREE = (

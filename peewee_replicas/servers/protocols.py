@@ -185,6 +185,7 @@ class Connection(Protocol):
         suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
             ``""``.
         generation: how many primaries the owner had seen lose their role when the connection was opened.
+        untracked: the error with which the server refused to report positions and session changes, or ``""``.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
     """
@@ -197,6 +198,7 @@ class Connection(Protocol):
     session_changed: bool
     suspect_statement: str | bytes
     generation: int
+    untracked: str
     raw_statement_check: Callable[..., None] | None
 
     @property

@@ -109,6 +109,7 @@ class Connection(sqlite3.Connection):
         session_changed: True once its owner has set anything on it.
         raw_statement_check: raises if a raw cursor may not send a statement to a reading node.
         generation: always 0, because the file does not move.
+        untracked: always ``""``.
         report_incomplete: always False, because SQLite has nothing to report after a statement has ended.
     """
 
@@ -122,6 +123,7 @@ class Connection(sqlite3.Connection):
     raw_statement_check: Callable[..., None] | None = None
     report_incomplete = False
     generation = 0
+    untracked = ""
     suspect_statement: str | bytes = ""
     server_version = ""  # there is no server
 

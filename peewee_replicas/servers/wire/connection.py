@@ -25,6 +25,7 @@ from pymysql.protocol import MysqlPacket, OKPacketWrapper
 from ...concurrency import Clock
 from .. import protocols
 from ..dialects import dialect_of
+from ..error_meanings import in_words, meaning
 from ..protocols import Record, Row
 from .error_packets import LONGEST_WORDS, NO_ERROR, STUMBLES, error_in, last_words, with_state
 from .results import Columns, Result, UndecodableText, drain
@@ -200,17 +201,25 @@ class Connection(SessionState, _Connection):
         self.charset, self.encoding, self.collation = charset, encoding, collation
 
     def set_session(self, settings: str, least: str = "") -> None:
-        """Send one SET. If the server lacks the trackers, go on without them, but never without the guard."""
+        """Send one SET. If the server refuses the trackers, go on without them, but never without the guard.
+
+        Parameters:
+            settings: the assignments.
+            least: those among them that are not the library's own; the server's error for them is raised.
+        """
         try:
             self.run_command(f"SET {settings}")
         except err.MySQLError as exc:
-            if not exc.args or exc.args[0] not in _NO_SUCH_SETTING:
+            # Proxies refuse variables with numbers of their own, so only errors about the node count.
+            if not exc.args or meaning(type(exc).__name__, exc.args) not in _REFUSALS:
                 raise
-            self.tracks = False
             if least:
                 self.run_command(f"SET {least}")
             if self.guarded:
                 self.run_command("SET SESSION TRANSACTION READ ONLY")
+            if self.tracks:  # otherwise it was a setting of the user's, accepted now
+                self.tracks = False
+                self.untracked = in_words(exc)
 
     def run_command(self, sql: str) -> None:
         """Send a statement that returns no rows, while the session is being set up."""
@@ -722,6 +731,4 @@ if TYPE_CHECKING:
     _IMPLEMENTS: type[protocols.ServerConnection] = Connection
 
 
-_NO_SUCH_SETTING = frozenset(
-    {ER.UNKNOWN_SYSTEM_VARIABLE, ER.WRONG_VALUE_FOR_VAR, ER.PARSE_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR}
-)
+_REFUSALS = frozenset({"statement", "missing", "refused"})

@@ -54,6 +54,7 @@ class SessionState:
         gtid: the GTID that the last statement reported as its own, or None.
         position: `gtid` as a position; None also if `gtid` is empty.
         complaint: why a report of the server could not be read, until it has been logged; or ``""``.
+        untracked: the error with which the server refused to report positions and session changes, or ``""``.
         listener: called after each statement that was not the library's own, with the connection, whether
             the statement succeeded, and whether a transaction was open when it was sent.
         internal: True while one of the library's own statements runs.
@@ -76,7 +77,7 @@ class SessionState:
     more_results = False
     gtid: str | None = None
     position: Position | None = None
-    complaint = ""
+    complaint = untracked = ""
     dialect: ServerDialect
     listener: Callable[..., None] | None = None
     internal = False
@@ -105,6 +106,7 @@ class SessionState:
             self._lost_transaction
         ) = False
         self.server_identity = self.gtid = self.position = self.named_locks = None
+        self.untracked = ""
 
     def interrupted(self) -> None:
         """Record that an interrupt ended whatever the owner or the library was running here."""
