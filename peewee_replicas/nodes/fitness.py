@@ -51,6 +51,7 @@ class Evidence(NamedTuple):
         own: the node's own transactions that the primary lacks, as text, or ``""``.
         others: other servers' transactions that the primary lacks, as text, or ``""``.
         twin: the label of a node listed earlier that is the same server, or ``""``.
+        unmeasured: the primary has answered, and the two servers have no positions to compare.
     """
 
     told: Facts
@@ -65,6 +66,7 @@ class Evidence(NamedTuple):
     own: str = ""
     others: str = ""
     twin: str = ""
+    unmeasured: bool = False
 
 
 def assess(found: Evidence, max_lag: float | None) -> Fitness:
@@ -83,14 +85,21 @@ def assess(found: Evidence, max_lag: float | None) -> Fitness:
     role, obstacle = _role(found)
     if obstacle:
         return Fitness("unfit", obstacle, role, None)
-    remark = "; ".join(_remarks(found, role))
+    remarks = _remarks(found, role)
+    where = ""
     # The server measures the lag it reports against its own source. If that is not known to be the primary,
     # the reported lag counts only if nothing better is available.
     if lag is None and (not found.doubt or found.upstream.relation == "primary"):
-        behind = [each.behind for each in found.upstream.channels if each.behind is not None]
-        lag = max(behind) if behind else None
+        behind = [(each.behind, each) for each in found.upstream.channels if each.behind is not None]
+        if behind:
+            lag, latest = max(behind, key=lambda pair: pair[0])
+            where = _name(latest, found)
+    if lag is None and max_lag is not None:
+        remarks += _unmeasured(found, max_lag)
+    remark = "; ".join(remarks)
     if max_lag is not None and lag is not None and lag > max_lag:
-        return Fitness("lagging", f"{lag:.1f} s behind, more than max_lag={max_lag}", role, lag, remark)
+        cause = f"{lag:.1f} s behind{where}, more than max_lag={max_lag}"
+        return Fitness("lagging", cause, role, lag, remark)
     if max_lag is not None and lag is None and found.doubt:
         cause = "has not been seen to reach anything the primary is known to have, so its lag is not known"
         return Fitness("lagging", cause, role, None, remark)
@@ -122,6 +131,10 @@ def _role(found: Evidence) -> tuple[NodeRole, str]:
         return "detached", f"{words}; it is not known whom that server follows: {hint}"
     if relation == "unclear" and _incomparable(found):
         return "detached", f"{words}: {_foreign(found)}"
+    if len(told.channels) > len(found.upstream.channels) and _incomparable(found):
+        # The other source's sequence numbers would count as the primary's.
+        hint = "set another gtid_domain_id there"
+        return "detached", f"another source uses the primary's GTID domain, {_foreign(found)}: {hint}"
     return "replica", _stopped(found)
 
 
@@ -134,7 +147,7 @@ def _stopped(found: Evidence) -> str:
     """Return why a replica no longer receives or applies anything, or ``""``."""
     for each in found.upstream.channels:
         because = f": {each.error}" if each.error else ""
-        what = f"replication is stopped{_name(each)}"
+        what = f"replication is stopped{_name(each, found)}"
         if not each.applies:
             return f"{what}, nothing is applied{because}"
         # Some servers stop receiving while the primary is down; no data is missing then.
@@ -143,8 +156,11 @@ def _stopped(found: Evidence) -> str:
     return ""
 
 
-def _name(channel: Channel) -> str:
-    return f" (channel {channel.name!r}, from {channel.source})" if channel.name else ""
+def _name(channel: Channel, found: Evidence) -> str:
+    """Return which channel it is, in words; ``""`` if it is the node's only channel, without a name."""
+    if channel.name:
+        return f" (channel {channel.name!r}, from {channel.source})"
+    return f" (the channel from {channel.source})" if len(found.told.channels or ()) > 1 else ""
 
 
 def _foreign(found: Evidence) -> str:
@@ -169,6 +185,20 @@ def _remarks(found: Evidence, role: NodeRole) -> list[str]:
     if found.others and len(found.told.channels or ()) == 1:
         remarks.append(f"has transactions that the primary does not have ({_shortened(found.others)})")
     return remarks
+
+
+def _unmeasured(found: Evidence, max_lag: float) -> list[str]:
+    """Return why `max_lag` cannot have an effect, if it cannot; an unknown lag may also become known."""
+    if not found.unmeasured or found.upstream.channels:
+        return []
+    if found.told.member:
+        why = "a member of such a cluster does not report it; set heartbeat_table"
+    else:
+        why = (
+            "the servers keep no GTIDs and this user may not see the node's replication; grant it "
+            "REPLICATION CLIENT (MariaDB: SLAVE MONITOR), or set heartbeat_table"
+        )
+    return [f"has an unknown lag, so max_lag={max_lag} does not keep reads away from it: {why}"]
 
 
 def _shortened(text: str) -> str:

@@ -46,11 +46,14 @@ class ProbeHistory:
         self._forget()
 
     def _forget(self) -> None:
+        self._forget_progress()
+        self._own = self._others = ""
+
+    def _forget_progress(self) -> None:
         self._reached_at: float | None = None
         self._upstream: Upstream | None = None
         self._position_then: Position | None = None  # when first seen to follow its present sources
         self._proven = False
-        self._own = self._others = ""
 
     def assess(
         self, told: Facts, answered_at: float, around: Surroundings,
@@ -78,9 +81,12 @@ class ProbeHistory:
             and not told.position.covers(before.position)
         )
         # Findings about another server, or from before a restore from a backup, no longer apply.
-        if before is None or told.server != before.server or moved_back:
+        if before is None or told.server != before.server:
             self._forget()
         else:
+            if moved_back:
+                self._forget_progress()
+            # Positions also seem to move back and forth where two sources of a node share a GTID domain.
             self._compare(before, samples)
         self._answered_at = answered_at
         reached_at = None if told.position is None else samples.reached(told.position)
@@ -108,6 +114,7 @@ class ProbeHistory:
                 own=self._own,
                 others=self._others,
                 twin=same_server(told, around.earlier),
+                unmeasured=primary is not None and (primary.sample is None or told.position is None),
             ),
             max_lag,
         )

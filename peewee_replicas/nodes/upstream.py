@@ -87,7 +87,12 @@ def upstream(told: Facts, primary: Peer, others: Sequence[Peer], *, complete: bo
         complete: whether each of `others` has been asked; a node not asked yet may be a link of a chain.
     """
     channels = told.channels or ()
-    if primary.told is None or primary.told.member or told.member:
+    if primary.told is None:
+        # Only its address is known. A channel that leads there counts; whether others do cannot be decided.
+        unknown = ServerIdentity("", "", "", "")
+        direct = tuple(c for c in channels if is_same(c.source, unknown, primary.address, told.server))
+        return Upstream("unclear", direct or channels)
+    if primary.told.member or told.member:
         return Upstream("unclear", channels)
     found = [(_relation(channel, told, primary, others), channel) for channel in channels]
     relations: tuple[Relation, ...] = ("primary", "unclear", "unlisted", "other")  # best first

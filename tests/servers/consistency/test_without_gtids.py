@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.clusters import SERVERS, as_in_another_process, own_cluster
 from support.clusters.lagging import MODELS, Slot, bound, n_of, watched
+from support.databases.nodes import nodes_of
 from support.forms import threads_only
 from support.forms.threads import in_thread
 from support.waiting import until
@@ -103,3 +104,23 @@ def test_without_gtids_strong_means_the_primary(without: Any) -> None:
         assert n_of() == 2
         assert events[-1].role == "primary"
         assert "GTID" in events[-1].reason
+
+
+@threads_only("the prober is the same in both forms")
+@pytest.mark.parametrize("max_lag", [10.0, None])
+def test_a_lag_bound_without_effect_is_said_once(
+    without: Any, max_lag: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bound(without, replicas=without.stale, max_lag=max_lag, probe_interval=0.05) as db:
+        (node,) = nodes_of(db)
+        rounds: list[Any] = []
+        probed = node.probed
+        node.probed = lambda *found: (probed(*found), rounds.append(found))
+        until(lambda: n_of() is not None and len(rounds) >= 4)
+        assert db.replicas[0].state == "up"
+        assert db.replicas[0].lag is None
+    said = [text for text in caplog.messages if "unknown lag" in text]
+    assert len(said) == (max_lag is not None)
+    for text in said:
+        assert "max_lag=10.0" in text
+        assert "REPLICATION CLIENT" in text

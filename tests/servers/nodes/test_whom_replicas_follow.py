@@ -219,11 +219,71 @@ def test_a_channel_that_has_nothing_to_do_with_the_primary_harms_nobody(clusters
         assert database.replicas[0].lag is not None
         node.execute("STOP REPLICA SQL_THREAD FOR CHANNEL ''" if mysql else "STOP SLAVE '' SQL_THREAD")
         used(database, lambda: database.replicas[0].state == "unfit")
-        assert "stopped" in cause(database)
+        assert f"stopped (the channel from 127.0.0.1:{ours.primary.port})" in cause(database)
         node.execute("START REPLICA SQL_THREAD FOR CHANNEL ''" if mysql else "START SLAVE '' SQL_THREAD")
         used(database, lambda: database.replicas[0].state == "up")
     finally:
         node.execute("RESET REPLICA ALL FOR CHANNEL 'reports'" if mysql else "RESET SLAVE 'reports' ALL")
+        database.dispose()
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_stopped_foreign_channel_harms_nobody_while_the_primary_is_away(
+    clusters: Any, running: bool
+) -> None:
+    """A database that begins then knows the primary by its address alone."""
+    ours, theirs = clusters
+    node = ours.replicas[0]
+    mysql = ours.server == "mysql"
+    point(node, theirs, theirs.primary, name="reports", start=False)
+    ours.primary.pause()
+    database = ours.database(
+        replicas=[at(ours, node, user=ours.admin_user)], user=ours.admin_user, consistency="eventual",
+        probe_interval=0.1, connect_timeout=1,
+    )  # fmt: skip
+    try:
+        if not running:
+            node.execute("STOP REPLICA SQL_THREAD FOR CHANNEL ''" if mysql else "STOP SLAVE '' SQL_THREAD")
+        with database.readonly():
+            assert database.execute_sql(READ).fetchone() == ("ours",)
+        until(lambda: nodes_of(database)[0].role is not None)
+        assert (database.replicas[0].state == "up") == running
+    finally:
+        ours.primary.resume()
+        node.execute("START REPLICA SQL_THREAD FOR CHANNEL ''" if mysql else "START SLAVE '' SQL_THREAD")
+        node.execute("RESET REPLICA ALL FOR CHANNEL 'reports'" if mysql else "RESET SLAVE 'reports' ALL")
+        database.dispose()
+
+
+def test_a_replica_whose_sources_share_a_gtid_domain_serves_nothing() -> None:
+    """MariaDB compares sequence numbers only, so the other source's writes would count as the primary's."""
+    options = {"*": {"gtid_strict_mode": False}}  # in strict mode one of the channels would stop
+    with (
+        own_cluster("mariadb", replicas=1, options=options) as ours,
+        own_cluster("mariadb", replicas=0, options=options) as theirs,
+    ):
+        node, source = ours.replicas[0], theirs.primary
+        ours.primary.execute(f"CREATE TABLE {ours.database_name}.mark (who VARCHAR(20))")
+        ours.primary.execute(f"INSERT INTO {ours.database_name}.mark VALUES ('ours')")
+        ours.sync()
+        source.execute("SET GLOBAL server_id = 77")
+        log, place = source.execute("SHOW MASTER STATUS")[0][:2]
+        node.execute(
+            f"CHANGE MASTER 'reports' TO MASTER_HOST='127.0.0.1', MASTER_PORT={source.port}, "
+            f"MASTER_USER='{theirs.admin_user}', MASTER_PASSWORD='{theirs.password}', "
+            f"MASTER_LOG_FILE='{log}', MASTER_LOG_POS={place}, MASTER_USE_GTID=no"
+        )
+        node.execute("START SLAVE 'reports'")
+        database = opened(ours, [at(ours, node, user=ours.admin_user)])
+        used(database, lambda: database.replicas[0].state == "up")
+        source.execute("CREATE DATABASE elsewhere")
+        source.execute("SET STATEMENT gtid_seq_no = 100000 FOR CREATE TABLE elsewhere.t (n INT)")
+        used(database, lambda: database.replicas[0].state == "unfit")
+        assert "gtid_domain_id" in cause(database)
+        for _ in range(3):  # its position goes back with each write of ours
+            ours.primary.execute(f"INSERT INTO {ours.database_name}.mark VALUES ('z')")
+            settled(database)
+            assert database.replicas[0].state == "unfit"
         database.dispose()
 
 

@@ -118,6 +118,71 @@ def test_which_facts_keep_a_node_out_of_rotation(
     assert bool(found.cause) == (state != "up")
 
 
+FOREIGN = Channel(True, False, None, "gone", Source("c", "3306"), name="reports")
+OURS = Upstream("primary", (STOPPED,))
+HERE = Upstream("primary", (FOLLOWING,))
+
+
+@pytest.mark.parametrize(
+    ("told", "changed", "state", "cause"),
+    [
+        (node(channels=(FOLLOWING, FOREIGN)), {"upstream": HERE}, "up", ""),
+        (node(channels=(STOPPED, FOREIGN)), {"upstream": OURS}, "unfit", f"(the channel from {TO_A})"),
+        (node(channels=(FOREIGN,)), {}, "unfit", "(channel 'reports', from c:3306)"),
+        (
+            node(channels=(FOLLOWING, FOREIGN._replace(behind=99.0))),
+            {
+                "lag": None,
+                "upstream": Upstream("unclear", (FOLLOWING, FOREIGN._replace(behind=99.0, applies=True))),
+            },
+            "lagging",
+            "99.0 s behind (channel 'reports', from c:3306)",
+        ),
+        # Sequence numbers of both sources count in one domain.
+        (
+            node(channels=(FOLLOWING, FOREIGN)),
+            {"upstream": HERE, "others": "0-7-9"},
+            "unfit",
+            "gtid_domain_id",
+        ),
+        (node(), {"others": "0-7-9"}, "up", ""),
+        (
+            node(channels=(FOLLOWING, FOREIGN), dialect=mysql),
+            {"upstream": HERE, "others": "3e11fa47-71ca-11e1-9e33-c80aa9429562:9"},
+            "up",
+            "",
+        ),
+    ],
+)
+def test_of_several_channels_those_count_that_carry_the_primarys_data(
+    told: Facts, changed: dict[str, Any], state: str, cause: str
+) -> None:
+    found = verdict(told, **changed)
+    assert found.state == state
+    assert cause in found.cause
+    assert bool(found.cause) == (state != "up")
+
+
+@pytest.mark.parametrize(
+    ("told", "changed", "said"),
+    [
+        (node(channels=UNTOLD), {}, "REPLICATION CLIENT"),
+        (node(channels=(), member=True), {}, "heartbeat_table"),
+        (node(channels=UNTOLD), {"unmeasured": False}, ""),  # positions will show it
+        (node(), {}, ""),  # the server will report it, once it has connected
+        (node(channels=UNTOLD), {"lag": 0.1}, ""),
+        (node(channels=UNTOLD), {"max_lag": None}, ""),
+    ],
+)
+def test_a_bound_that_cannot_have_an_effect_is_remarked(
+    told: Facts, changed: dict[str, Any], said: str
+) -> None:
+    found = verdict(told, **{"lag": None, "unmeasured": True, **changed})
+    assert found.state == "up"
+    assert said in found.remark
+    assert bool(found.remark) == bool(said)
+
+
 @pytest.mark.lesson(18)
 def test_stopped_replication_has_no_lag() -> None:
     assert verdict(node(channels=(STOPPED,))).lag is None

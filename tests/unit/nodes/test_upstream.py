@@ -90,6 +90,7 @@ AWAY = Peer("node 3", "db3:3306", None)
             server=ServerIdentity("", "2", "db1", "3308")), peer(1), [], "unclear", [""]),
         # Nothing to compare with.
         (told(2, "3"), Peer("the primary", "db1:3306", None), [], "unclear", ["3"]),
+        (told(2, "7", "1"), Peer("the primary", "db1:3306", None), [], "unclear", ["1"]),
         (told(2, "3"), peer(1, member=True), [], "unclear", ["3"]),
         (told(2, channels=None), peer(1), [], "unclear", []),
     ],
