@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from peewee import BaseQuery
@@ -11,6 +11,7 @@ from playhouse.pwasyncio import AsyncModel
 from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
 from ..databases.replicated import Replicated
+from ..databases.signatures import declares_signature
 from .connections import TaskPrimary
 from .iterate import BATCH
 from .members import TaskAssembly, TaskMembers
@@ -20,7 +21,9 @@ from .pooled_mysql import PooledMySQL
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from ..databases.argument_types import AsyncArguments
+    from ..databases.argument_types import AiomysqlArguments, AsyncArguments, PolicyArgument, Replicas
+    from ..databases.transaction_types import AsyncTransactionScope
+    from ..routing.settings import Fallback, Level, OnTransactionEscape, ReadonlyInTransaction, Reads, Spread
 
 
 class AsyncReplicatedDatabase(Replicated, PooledMySQL):
@@ -48,9 +51,40 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     _members: TaskMembers
     _model_class = AsyncModel
 
+    @declares_signature
+    def __init__(
+        self,
+        database: str | None,
+        *,
+        replicas: Replicas = (),
+        policy: PolicyArgument = "round-robin",
+        reads: Reads = "replica",
+        fallback: Fallback = "primary",
+        spread: Spread = "statement",
+        readonly_in_transaction: ReadonlyInTransaction = "error",
+        pure_functions: Iterable[str] = (),
+        consistency: Level = "session",
+        catch_up_timeout: float = 0.5,
+        sticky_seconds: float = 2.0,
+        max_lag: float | None = 10.0,
+        max_fallback_share: float | None = None,
+        on_transaction_escape: OnTransactionEscape = "ignore",
+        probe_interval: float | None = 1.0,
+        heartbeat_table: str | None = None,
+        pool_size: int = 10,
+        pool_min_size: int = 1,
+        acquire_timeout: float = 10,
+        pool_recycle: float = -1,
+        **kwargs: Unpack[AiomysqlArguments],
+    ) -> None: ...
+
     if TYPE_CHECKING:
 
-        def __init__(self, database: str | None, **kwargs: Unpack[AsyncArguments]) -> None: ...
+        def init(self, database: str | None, **kwargs: Unpack[AsyncArguments]) -> None: ...  # type: ignore[override]  # known arguments only
+
+        def atomic(self, *args: Any, **kwargs: Any) -> AsyncTransactionScope: ...
+        def transaction(self, *args: Any, **kwargs: Any) -> AsyncTransactionScope: ...
+        def savepoint(self) -> AsyncTransactionScope: ...
 
     def _as_primary(self) -> PlainDatabase:
         return TaskPrimary(self, self.beneath)

@@ -1,14 +1,18 @@
 """The types of the arguments of the database classes, for editors and type checkers.
 
-At run time the classes take ``**kwargs``, as peewee's do, and `argument_names` refuses unknown ones. Type
-checkers use these lists instead. A test compares them with the signatures of peewee and of the drivers.
+The constructors list this library's and the pool's arguments with their defaults, and take those of peewee
+and of the driver from here. ``init()`` takes all from here, because an argument left out of it keeps its
+value. At run time `argument_names` refuses unknown names. A test compares all lists with the signatures of
+peewee and of the drivers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
+from typing import Any, Protocol, TypedDict, TypeVar
 
+from ..nodes.replica import Replica
+from ..routing.policies import Policy
 from ..routing.settings import (
     Fallback,
     Level,
@@ -19,11 +23,35 @@ from ..routing.settings import (
     Spread,
 )
 
+T = TypeVar("T", covariant=True)
+
+
+class ListOf(Protocol[T]):
+    """A list, a tuple or the like; not a string, whose ``__contains__()`` takes no object but a string."""
+
+    def __contains__(self, value: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[T]: ...
+    def __getitem__(self, index: int, /) -> T: ...
+
+
+OneReplica = str | Mapping[str, Any]
+Replicas = ListOf[OneReplica] | Set[OneReplica] | ValuesView[OneReplica] | Iterator[OneReplica]
+"""The argument ``replicas``: neither one string nor one dict, which are iterable too."""
+
+
+class PolicyObject(Protocol):
+    """A policy of a class."""
+
+    def __call__(self, replicas: Sequence[Replica], /) -> Replica: ...
+
+
+PolicyArgument = PolicyName | Policy | type[PolicyObject]
+
 
 class RoutingArguments(TypedDict, total=False):
     """This library's arguments except ``replicas``; `ReplicatedDatabase` documents them."""
 
-    policy: PolicyName | Callable[..., Any]
+    policy: PolicyArgument
     reads: Reads
     fallback: Fallback
     spread: Spread
@@ -39,7 +67,7 @@ class RoutingArguments(TypedDict, total=False):
     heartbeat_table: str | None
 
 
-class PeeweeArguments(RoutingArguments, total=False):
+class PeeweeArguments(TypedDict, total=False):
     """peewee's arguments for every database."""
 
     thread_safe: bool
@@ -51,9 +79,8 @@ class PeeweeArguments(RoutingArguments, total=False):
 
 
 class ServerArguments(PeeweeArguments, total=False):
-    """The arguments for servers that both drivers accept."""
+    """The arguments for servers that peewee and both drivers accept."""
 
-    replicas: Iterable[str | Mapping[str, Any]]
     mariadb: bool | None
     host: str | None
     user: str | None
@@ -76,8 +103,8 @@ class ServerArguments(PeeweeArguments, total=False):
     ssl: Any
 
 
-class MySQLArguments(ServerArguments, total=False):
-    """The arguments of `ReplicatedDatabase`."""
+class PyMySQLArguments(ServerArguments, total=False):
+    """The arguments of peewee and PyMySQL."""
 
     collation: str | None
     max_allowed_packet: int
@@ -99,27 +126,15 @@ class MySQLArguments(ServerArguments, total=False):
     db: str | None
 
 
-class PooledArguments(MySQLArguments, total=False):
-    """The arguments of `PooledReplicatedDatabase`."""
+class AiomysqlArguments(ServerArguments, total=False):
+    """The arguments of peewee and aiomysql."""
 
-    max_connections: int | None
-    stale_timeout: float | None
-    timeout: float | None
-
-
-class AsyncArguments(ServerArguments, total=False):
-    """The arguments of `AsyncReplicatedDatabase`."""
-
-    pool_size: int
-    pool_min_size: int
-    acquire_timeout: float
-    pool_recycle: float
     echo: bool
     auth_plugin: str
 
 
-class SqliteArguments(PeeweeArguments, total=False):
-    """The arguments of `ReplicatedSqliteDatabase`, except those in its own signature."""
+class SqliteDriverArguments(PeeweeArguments, total=False):
+    """The arguments of peewee and sqlite3."""
 
     timeout: float
     returning_clause: bool | None
@@ -129,3 +144,33 @@ class SqliteArguments(PeeweeArguments, total=False):
     factory: type[Any]
     cached_statements: int
     uri: bool
+
+
+class MySQLArguments(RoutingArguments, PyMySQLArguments, total=False):
+    """The arguments of `ReplicatedDatabase`."""
+
+    replicas: Replicas
+
+
+class PooledArguments(MySQLArguments, total=False):
+    """The arguments of `PooledReplicatedDatabase`."""
+
+    max_connections: int | None
+    stale_timeout: float | None
+    timeout: float | None
+
+
+class AsyncArguments(RoutingArguments, AiomysqlArguments, total=False):
+    """The arguments of `AsyncReplicatedDatabase`."""
+
+    replicas: Replicas
+    pool_size: int
+    pool_min_size: int
+    acquire_timeout: float
+    pool_recycle: float
+
+
+class SqliteArguments(RoutingArguments, SqliteDriverArguments, total=False):
+    """The arguments of `ReplicatedSqliteDatabase`, except those in its own signature."""
+
+    readers: int

@@ -51,6 +51,13 @@ class Assembly:
 
     # Arguments
 
+    def check_pool(self, given: Mapping[str, object]) -> None:
+        """Refuse values of the pool's arguments that cannot work; for pooled databases to override.
+
+        Raises:
+            ConfigurationError: a value cannot work.
+        """
+
     def known_parameters(self, parameters: Mapping[str, object]) -> frozenset[str] | None:
         """Return the names of all connection parameters; None if the user's code may use others."""
         return None if may_take_any(type(self.plain.db)) else self.driver_parameters
@@ -65,6 +72,7 @@ class Assembly:
         Raises:
             ConfigurationError: an argument is unknown or cannot work.
         """
+        self.check_pool(given)
         known = self.known_parameters(parameters)
         if known is None:
             return

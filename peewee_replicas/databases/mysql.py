@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
 from peewee import Database, MySQLDatabase
@@ -14,16 +14,20 @@ from ..connections.opening import Opening, open_connection
 from ..connections.peewee_types import ThreadState
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.user_database import UserDatabase, thread_state
+from ..errors import ConfigurationError
 from ..servers.protocols import ServerConnection
 from ..servers.wire import connection as wire
+from ..statements.redaction import shown
 from .assembly import Assembly
 from .replicated import Replicated
 from .routed_members import RoutedMembers
+from .signatures import declares_signature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .argument_types import MySQLArguments, PooledArguments
+    from ..routing.settings import Fallback, Level, OnTransactionEscape, ReadonlyInTransaction, Reads, Spread
+    from .argument_types import MySQLArguments, PolicyArgument, PooledArguments, PyMySQLArguments, Replicas
 
 
 def _open(db: ReplicatedDatabase | _Opener) -> wire.Connection:
@@ -79,9 +83,32 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
     beneath = MySQLDatabase
     opening: Opening
 
+    @declares_signature
+    def __init__(
+        self,
+        database: str | None,
+        *,
+        replicas: Replicas = (),
+        policy: PolicyArgument = "round-robin",
+        reads: Reads = "replica",
+        fallback: Fallback = "primary",
+        spread: Spread = "statement",
+        readonly_in_transaction: ReadonlyInTransaction = "error",
+        pure_functions: Iterable[str] = (),
+        consistency: Level = "session",
+        catch_up_timeout: float = 0.5,
+        sticky_seconds: float = 2.0,
+        max_lag: float | None = 10.0,
+        max_fallback_share: float | None = None,
+        on_transaction_escape: OnTransactionEscape = "ignore",
+        probe_interval: float | None = 1.0,
+        heartbeat_table: str | None = None,
+        **kwargs: Unpack[PyMySQLArguments],
+    ) -> None: ...
+
     if TYPE_CHECKING:
-        # Lists every argument by name, so that a type checker refuses others.
-        def __init__(self, database: str | None, **kwargs: Unpack[MySQLArguments]) -> None: ...
+
+        def init(self, database: str | None, **kwargs: Unpack[MySQLArguments]) -> None: ...  # type: ignore[override]  # known arguments only
 
     def _connect(self) -> ServerConnection:
         return _open(self)
@@ -240,6 +267,21 @@ class _PooledNode(NodeDatabase):
 class _PooledAssembly(Assembly):
     node_database = _PooledNode
 
+    def check_pool(self, given: Mapping[str, object]) -> None:
+        for name in ("max_connections", "stale_timeout", "timeout"):
+            if not _is_amount(given.get(name)):
+                raise ConfigurationError(
+                    f"{name}={shown(given[name])}: a number is wanted, 0 or more, or None"
+                )
+
+
+def _is_amount(value: object) -> bool:
+    # peewee also takes a number as text.
+    try:
+        return value is None or (not isinstance(value, bool) and float(value) >= 0)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+
 
 class _PooledMembers(RoutedMembers):
     """The methods of `playhouse.pool`, applied to the pools of all nodes."""
@@ -287,9 +329,35 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
     members = _PooledMembers
     _members: _PooledMembers
 
+    @declares_signature
+    def __init__(
+        self,
+        database: str | None,
+        *,
+        replicas: Replicas = (),
+        policy: PolicyArgument = "round-robin",
+        reads: Reads = "replica",
+        fallback: Fallback = "primary",
+        spread: Spread = "statement",
+        readonly_in_transaction: ReadonlyInTransaction = "error",
+        pure_functions: Iterable[str] = (),
+        consistency: Level = "session",
+        catch_up_timeout: float = 0.5,
+        sticky_seconds: float = 2.0,
+        max_lag: float | None = 10.0,
+        max_fallback_share: float | None = None,
+        on_transaction_escape: OnTransactionEscape = "ignore",
+        probe_interval: float | None = 1.0,
+        heartbeat_table: str | None = None,
+        max_connections: int | None = 20,
+        stale_timeout: float | None = None,
+        timeout: float | None = None,
+        **kwargs: Unpack[PyMySQLArguments],
+    ) -> None: ...
+
     if TYPE_CHECKING:
 
-        def __init__(self, database: str | None, **kwargs: Unpack[PooledArguments]) -> None: ...
+        def init(self, database: str | None, **kwargs: Unpack[PooledArguments]) -> None: ...  # type: ignore[override]  # known arguments only
 
     def _as_primary(self) -> PlainDatabase:
         return _PooledPrimary(self, self.beneath)

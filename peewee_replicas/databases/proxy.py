@@ -11,7 +11,7 @@ from ..routing.settings import Level
 from ..scopes.scope import Scope
 from .replicated import Replicated
 from .routed_members import members_of
-from .scope_entry import ScopeEntry
+from .scope_entry import ScopeEntry, check_readonly
 
 
 class ReplicatedDatabaseProxy(DatabaseProxy):
@@ -45,6 +45,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         self, *, consistency: Level | None = None, max_lag: float | None = None, snapshot: bool = False
     ) -> Scope[ReplicatedDatabaseProxy]:
         """Like `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
+        check_readonly(consistency, max_lag, snapshot)
         return Scope(self, lambda: self._scopes().enter_readonly(consistency, snapshot, max_lag))
 
     def primary(self) -> Scope[ReplicatedDatabaseProxy]:

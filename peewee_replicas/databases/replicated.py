@@ -8,17 +8,20 @@ import peewee
 
 from ..connections.parts import Parts
 from ..connections.plain_database import PlainDatabase, make_reentrant
-from ..errors import ConfigurationError
 from ..events import NodeHook, Route, RouteHook
 from ..nodes.health import Health
 from ..nodes.replica import Replica
-from ..routing.settings import OWN_ARGUMENTS, Level, checked
+from ..routing.settings import OWN_ARGUMENTS, Level
 from ..scopes.scope import Scope
 from .assembly import Assembly
 from .routed_members import RoutedMembers
+from .scope_entry import check_readonly
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from .argument_types import Replicas
+    from .transaction_types import TransactionScope
 
 
 class Replicated(peewee.Database):
@@ -52,7 +55,9 @@ class Replicated(peewee.Database):
         plain = {name: value for name, value in kwargs.items() if name not in self.routing_arguments}
         self.plain_arguments: tuple[tuple[object, ...], dict[str, object]] = (args, plain)
         primary = self._as_primary()
-        self._members = self.members(self, primary, self.assembly(primary))
+        assembly = self.assembly(primary)
+        assembly.check_pool(kwargs)  # peewee's constructor takes these before it calls init()
+        self._members = self.members(self, primary, assembly)
         super().__init__(database, *args, **kwargs)
         make_reentrant(self)
 
@@ -67,7 +72,7 @@ class Replicated(peewee.Database):
         """
         self._members.init(database, **kwargs)
 
-    def set_replicas(self, replicas: object) -> None:
+    def set_replicas(self, replicas: Replicas) -> None:
         """Change the replicas of a running program; all or nothing.
 
         A node listed with the same name and connection parameters keeps its connections, state and counters;
@@ -200,6 +205,12 @@ class Replicated(peewee.Database):
         """
         return self._members.execute_sql(sql, params, self.at_primary)
 
+    if TYPE_CHECKING:
+
+        def atomic(self, *args: Any, **kwargs: Any) -> TransactionScope: ...
+        def transaction(self, *args: Any, **kwargs: Any) -> TransactionScope: ...
+        def savepoint(self) -> TransactionScope: ...
+
     # Scopes and routes
 
     def readonly(
@@ -215,14 +226,14 @@ class Replicated(peewee.Database):
             snapshot: all reads see one consistent snapshot, on a separate connection, for 60 seconds at
                 most; if its node fails, reads fail. It belongs to the thread that makes the first read.
 
+        Raises:
+            ConfigurationError: an argument cannot work.
+
         Raises on entry:
             ReadOnlyViolation: a transaction is open, and ``readonly_in_transaction="error"`` or
                 ``snapshot=True``.
         """
-        if consistency is not None:
-            checked({"consistency": consistency}, ConfigurationError)
-        if max_lag is not None:
-            checked({"max_lag": max_lag}, ConfigurationError)
+        check_readonly(consistency, max_lag, snapshot)
         return Scope(self, lambda: self._members.scopes.enter_readonly(consistency, snapshot, max_lag))
 
     def primary(self) -> Scope[Self]:

@@ -10,14 +10,29 @@ from ..connections.parts import Parts
 from ..connections.plain_database import PlainDatabase
 from ..connections.snapshot import Snapshot
 from ..consistency.sessions import Session
-from ..errors import BookmarkError, ReadOnlyViolation
+from ..errors import BookmarkError, ConfigurationError, ReadOnlyViolation
 from ..nodes.node import Node
 from ..nodes.replica_set import within
 from ..positions import MySQLPosition, Position
+from ..routing.settings import check_choice, check_seconds_or_none
 from ..scopes.frames import Frame, pinning
+from ..statements.redaction import shown
 
 BOOKMARK_SECONDS = 24 * 3600.0
 """Seconds after which a bookmark is refused."""
+
+
+def check_readonly(consistency: str | None, max_lag: float | None, snapshot: bool) -> None:
+    """Check the arguments of a ``readonly()``.
+
+    Raises:
+        ConfigurationError: an argument cannot work.
+    """
+    if consistency is not None:
+        check_choice("consistency", consistency, ConfigurationError)
+    check_seconds_or_none("max_lag", max_lag, ConfigurationError)
+    if not isinstance(snapshot, bool):
+        raise ConfigurationError(f"snapshot={shown(snapshot)}: allowed are True and False")
 
 
 class ScopeEntry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from peewee import SENTINEL, OperationalError, SqliteDatabase, __exception_wrapper__, sqlite3
@@ -34,11 +34,13 @@ from .argument_names import names_taken
 from .assembly import Assembly
 from .replicated import Replicated
 from .routed_members import RoutedMembers
+from .signatures import declares_signature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .argument_types import SqliteArguments
+    from ..routing.settings import Fallback, Level, OnTransactionEscape, ReadonlyInTransaction, Reads, Spread
+    from .argument_types import PolicyArgument, SqliteArguments, SqliteDriverArguments
 
 Pragmas = dict[str, object] | Sequence[tuple[str, object]]
 """SQLite's settings, as peewee takes them."""
@@ -270,7 +272,7 @@ class _SqliteAssembly(Assembly):
     ) -> tuple[NodeSpec, ...]:
         if given.get("replicas"):
             raise ConfigurationError("replicas: SQLite has one file and no replicas; pass readers=2 instead")
-        readers = given["readers"]
+        readers = given.get("readers", 2)
         if isinstance(readers, bool) or not isinstance(readers, int) or not 0 <= readers <= _MOST_READERS:
             raise ConfigurationError(
                 f"readers={shown(readers)}: a whole number from 0 to {_MOST_READERS} is wanted"
@@ -373,6 +375,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
     members = _SqliteMembers
     _members: _SqliteMembers
 
+    @declares_signature
     def __init__(
         self,
         database: str | bytes | os.PathLike[str] | None,
@@ -382,23 +385,28 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         lock_type: str | None = None,
         *,
         readers: int = 2,
-        **kwargs: Unpack[SqliteArguments],
-    ) -> None:
-        super().__init__(
-            database,
-            pragmas=pragmas,
-            regexp_function=regexp_function,
-            rank_functions=rank_functions,
-            lock_type=lock_type,
-            readers=readers,
-            **kwargs,
-        )
+        policy: PolicyArgument = "round-robin",
+        reads: Reads = "replica",
+        fallback: Fallback = "primary",
+        spread: Spread = "statement",
+        readonly_in_transaction: ReadonlyInTransaction = "error",
+        pure_functions: Iterable[str] = (),
+        consistency: Level = "session",
+        catch_up_timeout: float = 0.5,
+        sticky_seconds: float = 2.0,
+        max_lag: float | None = 10.0,
+        max_fallback_share: float | None = None,
+        on_transaction_escape: OnTransactionEscape = "ignore",
+        probe_interval: float | None = 1.0,
+        heartbeat_table: str | None = None,
+        **kwargs: Unpack[SqliteDriverArguments],
+    ) -> None: ...
 
-    def init(
+    def init(  # type: ignore[override]  # known arguments only
         self,
         database: str | bytes | os.PathLike[str] | None,
         pragmas: Pragmas | None = None,
-        **kwargs: object,
+        **kwargs: Unpack[SqliteArguments],
     ) -> None:
         """Like peewee's method; takes the routing arguments too.
 
@@ -413,9 +421,8 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         given = self._pragmas if pragmas is None else pragmas
         for name, value in given.items() if isinstance(given, dict) else given or ():
             _check_pragma(name, value)
-        if pragmas is not None:
-            kwargs["pragmas"] = pragmas
-        super().init(database, **kwargs)
+        chosen = {} if pragmas is None else {"pragmas": pragmas}
+        super().init(database, **chosen, **kwargs)
 
     def set_replicas(self, replicas: object) -> None:
         """Refuse the call, because SQLite has no replicas.

@@ -42,6 +42,10 @@ def register(schemes: dict[str, type]) -> None:
             # Shows neither the URL nor the parser's message, as both may contain a password.
             raise ConfigurationError(_UNREADABLE) from None
         if parsed.scheme in known and "replica" in found:
+            if "replicas" in found:
+                raise ConfigurationError(
+                    "replicas: in a URL only the parameter replica=host, once for each, is read"
+                )
             del found["replica"]
             found["replicas"] = [
                 value for name, value in parse_qsl(parsed.query, keep_blank_values=True) if name == "replica"

@@ -72,21 +72,16 @@ class Settings(NamedTuple):
 
 def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
     """Check the routing arguments, apart from ``replicas``."""
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for name, allowed in _CHOICES.items():
-        value = chosen[name] = arguments.get(name, allowed[0])
-        if value not in allowed:
-            hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
-            raise fail(f"{name}={shown(value)}: allowed are {', '.join(map(repr, allowed))}{hint}")
+        chosen[name] = check_choice(name, arguments.get(name, allowed[0]), fail)
     seconds: dict[str, Any] = {}
     for name, default in _SECONDS.items():
         value = seconds[name] = arguments.get(name, default)
         if not _is_number(value) or not 0 <= value < float("inf"):
             raise fail(f"{name}={shown(value)}: a number of seconds is wanted, 0 or more")
     for name, default in _SECONDS_OR_NONE.items():
-        value = seconds[name] = arguments.get(name, default)
-        if value is not None and (not _is_number(value) or not 0 < value < float("inf")):
-            raise fail(f"{name}={shown(value)}: a number of seconds above 0 is wanted, or None")
+        seconds[name] = check_seconds_or_none(name, arguments.get(name, default), fail)
     share = arguments.get("max_fallback_share")
     if share is not None and (not _is_number(share) or not 0 <= share <= 1):
         raise fail(f"max_fallback_share={shown(share)}: a share from 0 to 1 is wanted, or None")
@@ -101,6 +96,22 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
         pure_functions=_functions(arguments.get("pure_functions", ()), fail),
         **chosen,
     )
+
+
+def check_choice(name: str, value: object, fail: Fail) -> str:
+    """Return the value of an argument that takes one of a few words; `fail` if it is none of them."""
+    allowed = _CHOICES[name]
+    if value in allowed:
+        return str(value)
+    hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+    raise fail(f"{name}={shown(value)}: allowed are {', '.join(map(repr, allowed))}{hint}")
+
+
+def check_seconds_or_none(name: str, value: object, fail: Fail) -> float | None:
+    """Return a number of seconds above 0, or None; `fail` if the value is neither."""
+    if value is None or (_is_number(value) and 0 < value < float("inf")):
+        return value
+    raise fail(f"{name}={shown(value)}: a number of seconds above 0 is wanted, or None")
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -7,12 +7,12 @@ import re
 import secrets
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from peewee_replicas.testing.control import ADMIN, APP
 from peewee_replicas.testing.counts import Counts
@@ -23,7 +23,17 @@ from peewee_replicas.testing.node import ClusterNode, ClusterSettings
 from ..concurrency import Clock
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from peewee_replicas.databases.argument_types import MySQLArguments
     from peewee_replicas.databases.mysql import ReplicatedDatabase
+    from peewee_replicas.databases.replicated import Replicated
+
+    class _DatabaseArguments(MySQLArguments, total=False):
+        database: str
+
+    P = ParamSpec("P")
+    D = TypeVar("D", bound=Replicated)
 
 _FIRST_SYNC_SECONDS = 60.0
 _clusters: weakref.WeakSet[LocalCluster] = weakref.WeakSet()
@@ -172,9 +182,17 @@ class LocalCluster:
             finally:
                 finalizer()
 
+    @overload
     def database(
-        self, database_class: type[ReplicatedDatabase] | None = None, **options: Any
-    ) -> ReplicatedDatabase:
+        self, database_class: None = None, **options: Unpack[_DatabaseArguments]
+    ) -> ReplicatedDatabase: ...
+
+    @overload
+    def database(
+        self, database_class: Callable[Concatenate[str, P], D], *_: P.args, **options: P.kwargs
+    ) -> D: ...
+
+    def database(self, database_class: Callable[..., Any] | None = None, *_: object, **options: Any) -> Any:
         """Return a database over the cluster. `stop` closes the calling thread's connections.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from peewee_replicas.connections.parts import Parts
 from peewee_replicas.connections.peewee_types import Cursor, Parameters, ThreadState
@@ -20,7 +20,10 @@ from peewee_replicas.servers.protocols import ServerConnection
 _SAVEPOINT = "peewee_replicas_one_server"
 
 
-def one_server(database: object, *, transaction: bool = False) -> OneServer:
+D = TypeVar("D")
+
+
+def one_server(database: D, *, transaction: bool = False) -> OneServer[D]:
     """Let the primary play all roles, while routes and refusals stay as in production.
 
     Statements are routed, counted, refused and reported (``route_hooks``, ``stats()``, ``explain_route()``)
@@ -43,7 +46,7 @@ def one_server(database: object, *, transaction: bool = False) -> OneServer:
     return OneServer(getattr(database, "obj", database), transaction)  # type: ignore[arg-type]
 
 
-class OneServer:
+class OneServer(Generic[D]):
     """The block of a test in which one server plays all roles. Made by `one_server`."""
 
     def __init__(self, database: Replicated, transaction: bool) -> None:
@@ -51,7 +54,7 @@ class OneServer:
         self._in_transaction = transaction
         self._undo: _Undo | None = None
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> D:
         if self._undo is not None or isinstance(self._database._parts.replicas, _EverythingOnPrimary):
             raise RuntimeError("one_server() is already in force for this database")
         if self._database.in_transaction():
@@ -65,7 +68,7 @@ class OneServer:
             undo.restore()
             raise
         self._undo = undo
-        return self._database
+        return cast(D, self._database)
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -79,8 +82,9 @@ class OneServer:
         finally:
             undo.restore()
 
-    async def __aenter__(self) -> Any:
-        return await self._database.run(self.__enter__)
+    async def __aenter__(self) -> D:
+        database: D = await self._database.run(self.__enter__)
+        return database
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None

@@ -7,12 +7,14 @@ from typing import Any
 
 import peewee
 import pytest
+from playhouse import db_url
 
 from peewee_replicas import (
     ConfigurationError,
     LeastBusy,
     PooledReplicatedDatabase,
     ReplicatedDatabase,
+    ReplicatedDatabaseProxy,
     RoundRobin,
 )
 from peewee_replicas.nodes.spec import endpoint, overlay
@@ -80,9 +82,71 @@ def test_a_wrong_argument_is_refused_at_construction(
         cls("app", **{"host": "p", "replicas": [{"host": "r1"}], **arguments})
 
 
-def test_a_wrong_level_of_a_scope_names_the_nearest() -> None:
-    with pytest.raises(ConfigurationError, match=r"consistency='evntual'.*did you mean 'eventual'"):
-        make().readonly(consistency="evntual")
+WRONG_SIZES: list[Any] = [
+    ("max_connections", "many"),
+    ("max_connections", -1),
+    ("max_connections", True),
+    ("stale_timeout", "x"),
+    ("timeout", [1]),
+    ("timeout", float("nan")),
+]
+
+
+def at_construction(name: str, value: Any) -> None:
+    PooledReplicatedDatabase("app", **{name: value})
+
+
+def in_init(name: str, value: Any) -> None:
+    PooledReplicatedDatabase(None).init("app", **{name: value})
+
+
+def in_a_url(name: str, value: Any) -> None:
+    db_url.connect("mysql+replicas+pool://p/app", **{name: value})
+
+
+@pytest.mark.parametrize("way", [at_construction, in_init, in_a_url])
+@pytest.mark.parametrize(("name", "value"), WRONG_SIZES)
+def test_a_wrong_size_of_the_pool_is_refused(way: Any, name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}=.*a number is wanted, 0 or more, or None"):
+        way(name, value)
+
+
+@pytest.mark.parametrize("value", [None, 0, 3, 2.5, "3"])
+def test_the_pool_takes_what_peewees_pool_takes(value: Any) -> None:
+    PooledReplicatedDatabase("app", max_connections=value, stale_timeout=value, timeout=value)
+
+
+def scope_of_a_proxy(database: ReplicatedDatabase) -> Any:
+    proxy = ReplicatedDatabaseProxy()
+    proxy.initialize(database)
+    return proxy.readonly
+
+
+WRONG_SCOPES: list[Any] = [
+    ({"consistency": "evntual"}, r"consistency='evntual': allowed are .*did you mean 'eventual'"),
+    ({"consistency": ["session"]}, r"consistency=<list>: allowed are"),
+    ({"max_lag": "3"}, r"max_lag='3': a number of seconds"),
+    ({"max_lag": 0}, r"max_lag=0: a number of seconds above 0"),
+    ({"max_lag": True}, r"max_lag=True"),
+    ({"snapshot": "no"}, r"snapshot='no': allowed are True and False"),
+    ({"snapshot": None}, r"snapshot=None: allowed are True and False"),
+]
+
+
+@pytest.mark.parametrize("scope", [lambda database: database.readonly, scope_of_a_proxy])
+@pytest.mark.parametrize(("arguments", "message"), WRONG_SCOPES, ids=str)
+def test_a_wrong_argument_of_a_scope_is_refused_where_it_is_written(
+    scope: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        scope(make())(**arguments)
+
+
+def test_a_proxy_refuses_them_before_it_has_a_database() -> None:
+    with pytest.raises(ConfigurationError, match="consistency='sesion'"):
+
+        @ReplicatedDatabaseProxy().readonly(consistency="sesion")  # type: ignore[arg-type]
+        def read() -> None: ...
 
 
 def test_the_error_is_one_of_peewees_and_a_value_error() -> None:

@@ -56,6 +56,7 @@ def test_our_arguments_pass_through_the_query() -> None:
         "reads=nowhere",
         "replica=r&replica=r",
         "replicas=r",
+        "replica=r&replicas=s",
         "replica=r1,r2",
         "replica=r1%2Cr2",
         "max_lag=x",
@@ -66,6 +67,23 @@ def test_our_arguments_pass_through_the_query() -> None:
 )
 def test_what_cannot_work_is_refused(query: str) -> None:
     with pytest.raises(ConfigurationError):
+        db_url.connect(f"mysql+replicas://u@p/app?{query}")
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("polcy=random", "polcy; did you mean 'policy'"),
+        ("consistency=sesion", "consistency='sesion': allowed are .*did you mean 'session'"),
+        ("policy=fastest", "policy='fastest': allowed are 'round-robin', 'random', 'least-busy'"),
+        ("replicas=r", "replicas='r': a list is wanted.*replica=host"),
+        ("replica=r&replicas=s", "in a URL .*replica=host"),
+        ("replica=mysql://r?hots=x", "'hots' is no connection parameter; did you mean 'host'"),
+        ("max_connections=5", "max_connections: only a pooled database takes it"),
+    ],
+)
+def test_a_mistake_in_a_url_is_named(query: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         db_url.connect(f"mysql+replicas://u@p/app?{query}")
 
 
