@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from support.clusters.lagging import MODELS, clear, frozen, held_back
 from support.clusters.repaired import repaired, stop_all
 from support.databases.models import Item, Note
 from support.forms.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
+from support.versions import versions
 
 from peewee_replicas.consistency import process_history
 from peewee_replicas.testing import LocalCluster
@@ -53,6 +55,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_SERVER_TESTS) and not item.get_closest_marker("core"):
             item.add_marker("once")
+
+
+def pytest_report_header() -> str:
+    """Say which versions the tests run with."""
+    found = versions()
+    named = {**found["packages"], **found["servers"]}
+    return f"versions: {', '.join(f'{name} {version}' for name, version in named.items())}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the versions beside the report; `scripts/tested.py` makes a table of both."""
+    report = session.config.getoption("xmlpath", None)
+    if report and not hasattr(session.config, "workerinput"):
+        Path(report).with_suffix(".versions.json").write_text(json.dumps(versions()))
 
 
 _running = ExitStack()
