@@ -12,6 +12,7 @@ from ..nodes.cluster import Cluster
 from ..routing.router import Router
 from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
+from ..servers.refusals import refusal
 from ..servers.wire import connection as wire
 from .questions import QUESTION_SECONDS
 from .user_database import UserDatabase
@@ -95,6 +96,8 @@ class ConnectionChecks:
             if conn.dropped():
                 self.cluster.settings_met.give_up(name)
                 raise LostByAsking(*exc.args) from exc
+            if refusal(exc):
+                self.cluster.settings_met.give_up(name)  # or each new connection would ask again
             logger.debug("cannot compare the settings of %s with the other nodes': %s", name, in_words(exc))
             return
         self.cluster.settings_met.add(name, settings)

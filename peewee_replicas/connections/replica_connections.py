@@ -13,6 +13,7 @@ from ..nodes.cluster import Cluster
 from ..nodes.node import Node
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, explained, in_words
 from ..servers.protocols import ServerConnection
+from ..servers.refusals import refusal
 from .checks import ConnectionChecks, LostByAsking
 from .diagnosis import Diagnosis
 from .opening import NodeOpening, TurnedAway
@@ -221,8 +222,9 @@ class ReplicaConnections:
         try:
             return first_row(conn, query, seconds)
         except PeeweeException as exc:
-            # A statement time limit set by the user can end the wait; that says nothing about the node.
-            if self.diagnosis.meaning(exc) != "statement":
+            # A statement time limit set by the user can end the wait; that says nothing about the node. Nor
+            # does a node lack a table because it does not know a function of the wait.
+            if self.diagnosis.meaning(exc) != "statement" and not refusal(exc):
                 raise
             failure: Exception = exc
             return failure

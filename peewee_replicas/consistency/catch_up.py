@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol, TypeVar
 
 from ..concurrency import Clock
 from ..positions import Position
 from ..servers.protocols import Row, ServerConnection
+from ..servers.refusals import refusal
 from .progress import LATE_PAUSE, Progress
+
+logger = logging.getLogger("peewee.replicas")
 
 # Threads that may wait on one replica at a time, so that a bulk load cannot block every thread of a program.
 WAITERS = 16
@@ -22,11 +26,15 @@ class Node(Protocol):
         progress: the position that the node is known to have reached.
         is_primary: whether the node is the primary, which never lags.
         role: the role that the prober found.
+        title: its name and address, for messages.
     """
 
     progress: Progress
     is_primary: bool
     role: str | None
+
+    @property
+    def title(self) -> str: ...
 
 
 N = TypeVar("N", bound=Node)
@@ -88,7 +96,7 @@ class CatchUp:
         left = max(self._left, 0.0)  # with no time left, still ask without waiting, in the read's own send
         if conn.read_timeout:
             left = min(left, conn.read_timeout / 2)
-        if progress.waiting >= WAITERS:
+        if progress.waiting >= WAITERS or (progress.refusal and now < progress.refused_until):
             return ""
         if progress.stalled is not None:
             if now < progress.retry_at:
@@ -111,12 +119,22 @@ class CatchUp:
         progress = replica.progress
         if answer is None or isinstance(answer, Exception):
             # A wait that ends in an error, such as the user's limit on statements, has still used up time.
-            self._left -= Clock.monotonic() - self._sent
-            progress.stall(Clock.monotonic())
+            now = Clock.monotonic()
+            self._left -= now - self._sent
+            why = "" if answer is None else refusal(answer)
+            if not why:
+                progress.stall(now)
+            elif progress.refuse(why, now):
+                logger.warning(
+                    "%s refuses to be asked what it has reached, so reads after a write go elsewhere: %s",
+                    replica.title,
+                    why,
+                )
             return False
         now = Clock.monotonic()
         if now - self._sent > LATE_AFTER:
             progress.late_until = now + LATE_PAUSE
+        progress.refusal = ""
         reached = answer[0] == 0
         position = conn.dialect.position(answer[2] or "")
         if reached:

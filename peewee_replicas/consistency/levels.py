@@ -16,6 +16,7 @@ from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
 from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
+from ..servers.refusals import PAUSE_SECONDS, knows_no_such_variable, refusal
 from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .process_history import ProcessHistory, process_history
 from .sessions import SHORT, Session
@@ -43,6 +44,10 @@ class Needs(NamedTuple):
 
 
 NOTHING = Needs(None, "")
+
+
+class _RefusedBefore(Exception):
+    """The primary refused for good, a moment ago, to report its position."""
 
 
 class _Unknown(Enum):
@@ -129,6 +134,7 @@ class Consistency:
         self.counters = counters
         self._local = here.local()
         self._said: set[str] = set()
+        self._refused_until = float("-inf")
 
     def attach(self, primary: PrimaryPositions, endpoint: str) -> None:
         """Set the primary.
@@ -366,6 +372,8 @@ class Consistency:
         shared = self.history.sessions()
         earlier = () if all(session.begun for session in sessions) else shared
         if any(session.owes for session in (*sessions, *earlier)):
+            if Clock.monotonic() < self._refused_until:
+                raise _RefusedBefore
             # One answer pays for all of them, so that the next unit of work need not ask again.
             self._pay([session for session in dict.fromkeys((*sessions, *shared)) if session.owes])
         for session in sessions:
@@ -387,13 +395,18 @@ class Consistency:
 
     def _position_refused(self, exc: Exception) -> Needs:
         """Send a read to the primary, because it refuses to report its position."""
-        self.counters.add("unasked")
-        if "refused" not in self._said:
-            self._said.add("refused")
-            logger.warning(
-                "the primary does not report its position, so reads stay on it after a write: %s",
-                in_words(exc),
-            )
+        if not isinstance(exc, _RefusedBefore):
+            self.counters.add("unasked")
+            why = refusal(exc)
+            if why:
+                self._refused_until = Clock.monotonic() + PAUSE_SECONDS
+            if "refused" not in self._said:
+                self._said.add("refused")
+                logger.warning(
+                    "the primary (%s) does not report its position, so reads stay on it after a write: %s",
+                    self.history.endpoint,
+                    why or in_words(exc),
+                )
         return Needs(None, "the primary does not report its position", excused=True, cause="position_unknown")
 
     def pay(self, session: Session) -> None:
@@ -415,11 +428,15 @@ class Consistency:
             now = self.primary.current()
         except BaseException as exc:
             self.primary.asked(False)  # also if cancelled, or nobody would ask again
-            if not (isinstance(exc, Exception) and self.primary.is_unreachable(exc)):
+            if not isinstance(exc, Exception):
                 raise
-            self.counters.add("unasked")
-            self._warn_away(exc)
-            return
+            if not knows_no_such_variable(exc):
+                if not self.primary.is_unreachable(exc):
+                    raise
+                self.counters.add("unasked")
+                self._warn_away(exc)
+                return
+            now = None  # a server without the variable keeps no GTIDs
         self.primary.asked(True)
         self._said.discard("away")
         self.history.primary_told(now, Clock.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..concurrency import new_lock
 from ..positions import Position
+from ..servers.refusals import PAUSE_SECONDS
 
 # Seconds before a replica is asked again after a wait on it timed out.
 STALL_PAUSE = 0.05
@@ -20,10 +21,14 @@ class Progress:
         stalled: the position it had reached when a wait on it timed out, or None.
         retry_at: on a monotonic clock, when it may be asked again after that timeout.
         late_until: on a monotonic clock, until when other nodes are preferred after a long wait on it.
+        refusal: why the server refuses to be asked for its position, in words; ``""`` if it does not.
         waiters: the executions waiting on it now; a set, for the reason given in `Node.start`.
     """
 
-    __slots__ = ("_shown", "late_until", "lock", "reached", "retry_at", "server", "stalled", "waiters")
+    __slots__ = (
+        "_shown", "late_until", "lock", "reached", "refusal", "refused_until", "retry_at", "server",
+        "stalled", "waiters",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.lock = new_lock()
@@ -32,6 +37,8 @@ class Progress:
         self.stalled: Position | None = None
         self.retry_at = 0.0
         self.late_until = 0.0
+        self.refusal = ""
+        self.refused_until = 0.0
         self.waiters: set[object] = set()
         self._shown: tuple[Position | None, str | None] = (None, None)
 
@@ -80,6 +87,18 @@ class Progress:
             self.reached = merged
             if self.stalled is not None and self.reached != self.stalled:
                 self.stalled = None
+
+    def refuse(self, refusal: str, now: float) -> bool:
+        """Record that the server refuses for good to be asked; return whether this is news.
+
+        Parameters:
+            refusal: why, in words.
+            now: a monotonic clock's reading, in seconds.
+        """
+        with self.lock:
+            news = refusal != self.refusal
+            self.refusal, self.refused_until = refusal, now + PAUSE_SECONDS
+            return news
 
     def stall(self, now: float) -> None:
         """Record that a wait timed out.

@@ -26,6 +26,10 @@ class Behind(Exception):
     """A replica does not yet show what a read must see."""
 
 
+class Refuses(Behind):
+    """A replica refuses to tell whether it shows what a read must see, so it counts as if it did not."""
+
+
 def attempt(execution: Execution, node: Node, database: PlainDatabase, *, final: bool = True) -> Cursor:
     """Send the statement to one node; returns the driver's cursor.
 
@@ -79,11 +83,11 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
     conn = database.open_conn
     if catch_up.known(node, conn.server_identity):
         return attempt(execution, node, database)
+    progress: Progress = node.progress
     query = catch_up.query(node, conn)
     if not query:
-        raise Behind("has applied nothing since the last wait for it")
+        raise _refused(progress) or Behind("has applied nothing since the last wait for it")
     execution.parts.counters.add("waits")
-    progress: Progress = node.progress
     try:
         progress.waiters.add(execution)
         if _may_go_together(execution, database, conn, progress):
@@ -91,7 +95,7 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
         if not catch_up.learn(
             node, conn, execution.parts.replicas.ask_wait(conn, query, catch_up.answer_seconds(conn))
         ):
-            raise behind(execution)
+            raise behind(execution, progress)
         return attempt(execution, node, database)
     finally:
         progress.waiters.discard(execution)
@@ -133,7 +137,7 @@ def _send_together(
     if not there:  # a result or error from old data means nothing
         if cursor is not None:
             cursor.close()
-        raise behind(execution)
+        raise behind(execution, node.progress)
     if failure is not None:
         raise failure
     if execution.scoped:
@@ -141,10 +145,15 @@ def _send_together(
     return cursor
 
 
-def behind(execution: Execution) -> Behind:
-    """Return the error for a replica that did not catch up in time."""
+def behind(execution: Execution, progress: Progress) -> Behind:
+    """Return the error for a replica that did not catch up in time, or does not tell whether it has."""
     seconds = execution.parts.router.settings.catch_up_timeout
-    return Behind(f"has not caught up within {seconds} s")
+    return _refused(progress) or Behind(f"has not caught up within {seconds} s")
+
+
+def _refused(progress: Progress) -> Refuses | None:
+    words = progress.refusal
+    return Refuses(f"refuses to be asked what it has reached: {words}") if words else None
 
 
 def violation(exc: Exception) -> ReadOnlyViolation:

@@ -50,7 +50,7 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
             if snapshot.begin(parts.replicas, replica, execution.catch_up):
                 return
             # An open snapshot sees nothing new, so the replica must catch up before it begins.
-            execution.tried[replica] = behind(execution)
+            execution.tried[replica] = behind(execution, replica.progress)
         except PeeweeException as exc:
             if not parts.diagnosis.is_not_opened(exc):
                 raise

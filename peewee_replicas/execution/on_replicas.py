@@ -20,7 +20,7 @@ from ..routing.plan import REPLICA, cause_of
 from ..scopes.frames import any_here, pinning, snapshotting
 from ..servers.error_meanings import Meaning, explained, is_servers, lacking
 from ..statements.redaction import redacted
-from .attempt import Behind, attempt, attempt_caught_up, violation
+from .attempt import Behind, Refuses, attempt, attempt_caught_up, violation
 from .execution import Execution
 from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, starts_over
 from .in_snapshot import in_snapshot
@@ -105,7 +105,8 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             return attempt_caught_up(execution, replica, database, execution.catch_up)
         except Behind as exc:
             execution.tried[replica] = exc
-            parts.counters.add("behind")
+            if not isinstance(exc, Refuses):
+                parts.counters.add("behind")
             replica = _next_replica(execution)
         except PeeweeException as exc:
             found = parts.diagnosis.meaning(exc)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..positions import Position
 from ..servers.identity import ServerIdentity, identity
 from ..servers.protocols import Record, ServerDialect
+from ..servers.refusals import refusal
 
 # `SHOW VARIABLES` truncates values, on MySQL at 1024 characters; longer ones are queried separately.
 _MAY_BE_CUT = 1000
@@ -102,12 +103,14 @@ class Questionnaire:
     """Remembers from the first answers which questions are worth asking on one connection.
 
     Attributes:
+        waits: whether to wait for the goal of a probe; the server may not know how.
         spelling: index of the statement in use to list the channels; past the end: none works.
         heartbeat_table: its name, or None.
         complaint: why a question is no longer asked, in words, or ``""``.
     """
 
     def __init__(self, heartbeat_table: str | None) -> None:
+        self.waits = True
         self.spelling = 0
         self.heartbeat_table = heartbeat_table
         self.complaint = ""
@@ -126,8 +129,9 @@ def interview(
         Exception: the server refuses even the first question.
     """
     # Wait first, so that a replica that keeps up reaches the goal and shows no lag.
-    if goal is not None:
-        yield dialect.settle(goal.text(), seconds)
+    if goal is not None and questionnaire.waits:
+        answer = yield dialect.settle(goal.text(), seconds)
+        questionnaire.waits = not (isinstance(answer, Exception) and refusal(answer))
     answer = yield dialect.PROBE
     if isinstance(answer, Exception):
         raise answer

@@ -53,7 +53,8 @@ NOT_DRIVEN = {
 
 def rows() -> dict[str, list[str]]:
     """The table's cells by the row's name."""
-    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    table, _, _ = PAGE.read_text(encoding="utf-8").partition("\n## ")
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("| \n").split(" | ")] for line in lines[2:]]
     return {row[0]: row for row in cells}
 

@@ -14,6 +14,7 @@ import peewee
 import pytest
 
 from peewee_replicas import bookmarks
+from peewee_replicas.concurrency import Clock
 from peewee_replicas.consistency.levels import ASK, NOTHING, Consistency
 from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.events import Counters
@@ -241,19 +242,39 @@ def test_a_primary_that_cannot_be_asked_is_said_once_and_stays_owed(
     assert not found.own_session().owes
 
 
-def test_where_the_primary_refuses_to_tell_its_position_reads_stay_on_it() -> None:
+def test_where_the_primary_refuses_to_tell_its_position_reads_stay_on_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     found = consistency()
     primary: Any = found.primary
     statement(found, "INSERT", succeeded=False)
-    primary.down = peewee.ProgrammingError(1193, "no such variable")
-    for _ in range(2):
-        assert "does not report its position" in found.needs(None).primary
-        assert found.needs(None).cause == "position_unknown"
+    primary.down = peewee.ProgrammingError(1227, "access denied")
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        for _ in range(3):
+            need = found.needs(None)
+            assert "does not report its position" in need.primary
+            assert need.cause == "position_unknown"
+    assert asked(found) == 1  # it would say the same again
+    (record,) = caplog.records
+    assert found.history.endpoint in record.getMessage()
+    assert "privilege (1227" in record.getMessage()
     mark = found.bookmark(found.session(), "app", 0.0)
     assert mark is not None
     assert bookmarks.decode(mark, 0.0, 1.0).position is None  # whatever the primary has when it is read
     primary.down = None
+    later = Clock.monotonic() + 61  # the user may have been given the right by then
+    monkeypatch.setattr(Clock, "monotonic", lambda: later)
     assert found.needs(None).position == gtid("0-1-100")
+
+
+def test_a_primary_without_the_variables_of_gtids_keeps_none() -> None:
+    found = consistency()
+    primary: Any = found.primary
+    statement(found, "INSERT", succeeded=False)
+    primary.down = peewee.ProgrammingError(1193, "no such variable")
+    for _ in range(3):
+        assert "keep no GTIDs" in found.needs(None).primary
+    assert asked(found) == 1
 
 
 def test_without_gtids_reads_stay_on_the_primary_and_say_why(caplog: pytest.LogCaptureFixture) -> None:
