@@ -100,6 +100,14 @@ def test_requirements_are_peewee_and_pymysql(metadata: email.message.Message) ->
     assert metadata["Requires-Python"] == ">=3.10"
 
 
+def test_the_asyncio_extra_leaves_out_releases_that_aiomysql_cannot_import(
+    metadata: email.message.Message,
+) -> None:
+    required = [text.replace(" ", "") for text in metadata.get_all("Requires-Dist", []) if "asyncio" in text]
+    (pymysql,) = (text for text in required if text.lower().startswith("pymysql"))
+    assert {"!=1.2.1", "!=1.2.2"} == set(pymysql.lower().removeprefix("pymysql").split(";")[0].split(","))
+
+
 def test_sdist_can_be_built_and_tested_from(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
