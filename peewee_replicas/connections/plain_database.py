@@ -17,6 +17,7 @@ from ..nodes.spec import overlay
 from ..servers.protocols import ServerConnection
 from .opening import NodeOpening
 from .peewee_types import Cursor, Parameters, ThreadState
+from .unknown_outcomes import UnknownOutcomes
 from .user_database import UserDatabase
 
 # Attributes of this library, which a node's database does not copy from the primary's.
@@ -34,7 +35,12 @@ class PlainDatabase:
     Parameters:
         db: the peewee database.
         beneath: the peewee class below ours, whose methods do not route.
+
+    Attributes:
+        unknown_outcomes: None, because users' own methods write nothing on a node; see `RoutedMembers`.
     """
+
+    unknown_outcomes: UnknownOutcomes | None = None
 
     def __init__(self, db: UserDatabase, beneath: type[Database]) -> None:
         self.db = db
@@ -121,6 +127,11 @@ class PlainDatabase:
     def execute_sql(self, sql: str, params: Parameters = None, _at_primary: bool = False) -> Cursor:
         """Call peewee's method."""
         cursor: Cursor = self.beneath.execute_sql(self.db, sql, params)
+        return cursor
+
+    def execute_cursor(self, sql: str, params: Parameters, _at_primary: bool = False) -> Cursor:
+        """Call peewee's method."""
+        cursor: Cursor = self.beneath._execute_cursor(self.db, sql, params)
         return cursor
 
     def connect(self, reuse_if_open: bool = False, _at_primary: bool = False) -> bool:

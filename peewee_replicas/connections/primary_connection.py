@@ -22,6 +22,7 @@ from .peewee_types import ThreadState
 from .plain_database import PlainDatabase
 from .primary_session import PrimarySession
 from .questions import QUESTION_SECONDS, first_row
+from .unknown_outcomes import UnknownOutcomes
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -43,6 +44,9 @@ class PrimaryConnection:
         diagnosis: interprets errors.
         checks: checks each new connection.
         here: identifies the current thread or task.
+
+    Attributes:
+        unknown_outcomes: writes that a subclass's own methods must not repeat.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class PrimaryConnection:
         self._lost_commits = here.local()
         # Spares every transaction several look-ups in `_lost_commits` until the first loss.
         self._any_lost = False
+        self.unknown_outcomes = UnknownOutcomes(here)
+        self._connect_calls = here.local()
 
     # For the routing rules
 
@@ -122,6 +128,40 @@ class PrimaryConnection:
         # peewee's connect() resets the state; this thread's contexts and transactions must survive it.
         kept = (state.closed, state.ctx, state.transactions, state.commit_callbacks)
         state.closed = True
+        try:
+            self._connect()
+            conn = self.plain.open_conn
+        except BaseException as exc:
+            self.drop()
+            if not isinstance(exc, Exception):
+                self.plain.broken_off()
+            raise
+        else:
+            kept = (False, *kept[1:])
+        finally:
+            state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
+        return conn
+
+    def _connect(self) -> None:
+        """Connect, through a subclass's own ``connect()`` if it has one, because that may retry."""
+        calls = self._connect_calls
+        if not self.plain.db.own_connect or getattr(calls, "running", False):
+            self.connect()
+            return
+        calls.running = calls.for_primary = True
+        try:
+            self.plain.db.connect()
+        finally:
+            calls.running = calls.for_primary = False
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether this thread has called a subclass's own ``connect()`` to open its primary's connection."""
+        return getattr(self._connect_calls, "for_primary", False)
+
+    def connect(self) -> None:
+        """Connect to the primary; peewee's state of this thread must be that of a closed database."""
+        state = self.plain.state
         generation = self.cluster.generation
         try:
             self.plain.open()
@@ -132,20 +172,23 @@ class PrimaryConnection:
             conn.listener = self.session.statement_ended
         except BaseException as exc:
             self.drop()
-            if not isinstance(exc, Exception):
-                self.plain.broken_off()
-            elif self.diagnosis.bars(exc):
+            state.closed = True
+            if isinstance(exc, Exception) and self.diagnosis.bars(exc):
                 cause = self.diagnosis.cause(exc)
                 self.cluster.primary_state = PrimaryState(cause, found_at=Clock.monotonic())
             self.diagnosis.name_node(exc, self.cluster.primary_label)
             raise
-        else:
-            kept = (False, *kept[1:])
-            if self.cluster.primary_state.unreachable:
-                self.cluster.primary_state = UNKNOWN
+        if self.cluster.primary_state.unreachable:
+            self.cluster.primary_state = UNKNOWN
+
+    def get_within_connect(self) -> ServerConnection:
+        """Like `get`, when the program, or its subclass, has called ``connect()`` already."""
+        calls = self._connect_calls
+        calls.running = True
+        try:
+            return self.get()
         finally:
-            state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
-        return conn
+            calls.running = False
 
     def is_spent(self, conn: ServerConnection, *, begins: bool = False) -> bool:
         """Return whether the connection is no longer usable and may be replaced without anybody noticing.
@@ -219,6 +262,7 @@ class PrimaryConnection:
             error = getattr(self._lost_commits, "error", None)
             if error is not None:
                 raise error[0](*error[1])
+            self.unknown_outcomes.check("COMMIT")
         self._end(self.plain.commit, commits=True)
 
     def rollback(self) -> None:
@@ -305,6 +349,8 @@ class PrimaryConnection:
 
     def remember_lost_commit(self, exc: BaseException) -> None:
         """Remember an error of COMMIT, so that a second COMMIT of that transaction fails like the first."""
+        if isinstance(exc, Exception):
+            self.unknown_outcomes.remember("COMMIT", exc)
         self._lost_commits.error = (type(exc), exc.args)
         self._any_lost = True
 
@@ -339,7 +385,9 @@ class PrimaryConnection:
         if found == "refused":
             self._look_for_changed_roles(conn, exc)
         elif may_have_happened(found, kind, text, transaction=transaction):
-            raise OutcomeUnknown(*explained(exc.args, label, _UNKNOWN)) from exc
+            unknown = OutcomeUnknown(*explained(exc.args, label, _UNKNOWN))
+            self.unknown_outcomes.remember(text, unknown)
+            raise unknown from exc
         elif found in NO_CONNECTION:
             kept = not transaction or _may_have_ended(conn)
             words = "" if kept else "nothing of its transaction is kept"

@@ -38,7 +38,6 @@ class PrimarySession:
 
     def __init__(self, router: Router, consistency: Consistency, counters: Counters) -> None:
         self.carried = ""
-        self._warned: set[str] = set()
         self._router = router
         self._consistency = consistency
         self._counters = counters
@@ -78,20 +77,27 @@ class PrimarySession:
             if statement.effect:
                 self.mark(conn, statement.effect)
             elif statement.kind not in SELF_EXPLANATORY:
-                self.mark(conn, f"what {redacted(text, 40)!r} changed in it")
+                kind = f"what {first_word(text)} changed"
+                self.mark(conn, f"what {redacted(text, 40)!r} changed in it", kind)
         state: str = conn.session_state
         return state
 
-    def mark(self, conn: ServerConnection, effect: str) -> None:
-        """Record that a connection to the primary carries state a replica lacks."""
+    def mark(self, conn: ServerConnection, effect: str, kind: str = "") -> None:
+        """Record that a connection to the primary carries state a replica lacks.
+
+        Parameters:
+            effect: the state in words.
+            kind: of many states that differ in their words, what they have in common.
+        """
         if conn.initialized and not conn.session_state:
             conn.session_state = effect
-            self._warn_once(effect)
+            self._warn_once(effect, kind or effect)
 
-    def _warn_once(self, effect: str) -> None:
-        """Log each cause once, because some programs take a lock in every request."""
-        if effect not in self._warned:
-            self._warned.add(effect)
+    def _warn_once(self, effect: str, kind: str) -> None:
+        """Log each kind once for a primary, because some programs take a lock in every request."""
+        warned = self._consistency.history.warned_of
+        if kind not in warned:
+            warned.add(kind)
             logger.warning(
                 "a connection to the primary now carries %s: reads on it stay on the primary until it is "
                 "closed; logged once, though it may happen often",

@@ -15,12 +15,14 @@ class UserDatabase(Protocol):
 
     Attributes:
         plain_cursor: whether no subclass has a ``cursor()`` of its own.
+        own_connect: whether a subclass has a ``connect()`` of its own.
         routing_arguments: the names of this library's arguments.
         opening: opens its connections.
         database, connect_params: the schema's name, and the driver's other arguments.
     """
 
     plain_cursor: ClassVar[bool]
+    own_connect: ClassVar[bool]
     routing_arguments: ClassVar[tuple[str, ...]]
     opening: Opening
     database: object

@@ -25,6 +25,7 @@ class ProcessHistory:
         session: what any thread or task has written there through any database object.
         server: the primary's identity, once known.
         others: the histories of other endpoints that lead to the same server.
+        warned_of: kinds of session state that were warned of, on connections of any database object.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -32,6 +33,7 @@ class ProcessHistory:
         self.session = Session(begun=True)
         self.server: str | None = None
         self.others: tuple[ProcessHistory, ...] = ()
+        self.warned_of: set[str] = set()
         self._one_domain = False
         self._told_at = float("-inf")
         self._said: dict[str, float] = {}

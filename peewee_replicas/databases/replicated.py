@@ -14,6 +14,7 @@ from ..nodes.replica import Replica
 from ..routing.settings import OWN_ARGUMENTS, Level
 from ..scopes.scope import Scope
 from .assembly import Assembly
+from .overrides import PEEWEES_EXECUTE_SQL, check_order, guard_retries, is_overridden
 from .routed_members import RoutedMembers
 from .scope_entry import check_readonly
 
@@ -40,6 +41,8 @@ class Replicated(peewee.Database):
     members: ClassVar[type[RoutedMembers]] = RoutedMembers
     plain_cursor: ClassVar[bool] = True
     """Whether no subclass has a ``cursor()`` of its own."""
+    own_connect: ClassVar[bool] = False
+    """Whether a subclass has a ``connect()`` of its own."""
 
     at_primary: bool = False
     """Whether this object is the `on_primary` of a database."""
@@ -49,7 +52,10 @@ class Replicated(peewee.Database):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        check_order(cls, cls.beneath)
+        guard_retries(cls)
         cls.plain_cursor = cls.cursor is Replicated.cursor
+        cls.own_connect = is_overridden(cls, "connect")
 
     def __init__(self, database: object, *args: object, **kwargs: object) -> None:
         plain = {name: value for name, value in kwargs.items() if name not in self.routing_arguments}
@@ -203,7 +209,14 @@ class Replicated(peewee.Database):
             OutcomeUnknown: the connection to the primary was lost after a write was sent.
             PrimaryReadOnly: the primary no longer accepts writes.
         """
+        if peewee.Database.execute_sql is not PEEWEES_EXECUTE_SQL:
+            return super().execute_sql(
+                sql, params
+            )  # if it calls peewee's method, that calls `_execute_cursor`
         return self._members.execute_sql(sql, params, self.at_primary)
+
+    def _execute_cursor(self, sql: str, params: object, **cursor_options: object) -> Any:
+        return self._members.execute_cursor(sql, params, self.at_primary)
 
     if TYPE_CHECKING:
 

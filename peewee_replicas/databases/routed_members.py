@@ -20,6 +20,7 @@ from ..connections.parts import Parts
 from ..connections.peewee_types import Cursor, Parameters, ThreadState
 from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import NOT_INITIALIZED, check_open
+from ..connections.unknown_outcomes import UnknownOutcomes
 from ..connections.user_database import UserDatabase
 from ..errors import ConfigurationError, ReadOnlyViolation
 from ..events import Route, RouteHook, tell_of_route
@@ -66,6 +67,12 @@ class RoutedMembers:
         self.escapes: Escapes | None = None
         self.route_hooks: list[RouteHook] = []
         self._given: dict[str, object] = {}
+
+    @property
+    def unknown_outcomes(self) -> UnknownOutcomes | None:
+        """The writes that a subclass's own methods must not repeat; None until `init`."""
+        parts: Parts | None = vars(self).get("parts")
+        return None if parts is None else parts.primary.unknown_outcomes
 
     # Arguments and nodes
 
@@ -134,8 +141,8 @@ class RoutedMembers:
         if plan.refusal:
             parts.counters.add("refused")
             raise ReadOnlyViolation(f"{plan.refusal} ({redacted(sql)})")
-        if state.closed:
-            check_open(self.plain)
+        if state.closed and self._connects_itself():
+            plan = self._plan(statement, frame, state, at_primary)  # the subclass may have set something
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend(reads=plan.place == REPLICA)
         db._log_query(sql, params)
@@ -143,6 +150,10 @@ class RoutedMembers:
         if not db.query_hooks and not self.route_hooks:
             return run(execution)
         return self._run_with_hooks(execution)
+
+    def execute_cursor(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
+        """Run a statement that peewee's own `execute_sql` passes on."""
+        return self.execute_sql(sql, params, at_primary)
 
     def _run_with_hooks(self, execution: Execution) -> Cursor:
         started = Clock.monotonic()
@@ -217,15 +228,30 @@ class RoutedMembers:
             if reuse_if_open:
                 return False
             raise OperationalError("Connection already opened.")
+        if self.parts.primary.is_connecting:
+            self.parts.primary.connect()
+            return True
         state.reset()
         tried: dict[Node, BaseException] = {}
         if not self._open_for_reading(tried, at_primary):
             try:
-                self.parts.primary.get()
+                self.parts.primary.get_within_connect()
             except PeeweeException as exc:
                 self._name_all(tried, exc)
                 raise
         return True
+
+    def _connects_itself(self) -> bool:
+        """Call a subclass's own ``connect()``, if it has one and the database is closed, as peewee does.
+
+        Returns whether it was called. Without one, connections open when they are needed.
+        """
+        if self.plain.is_open:
+            return False
+        check_open(self.plain)
+        if self.db.own_connect:
+            self.db.connect()
+        return self.db.own_connect
 
     def _name_all(self, tried: dict[Node, BaseException], exc: PeeweeException) -> None:
         """Raise an error that names every node, if none can be reached."""
@@ -287,17 +313,20 @@ class RoutedMembers:
 
     def cursor(self, named_cursor: object, at_primary: bool) -> Cursor:
         """Return a cursor of the connection that `connection` returns."""
+        parts = self.parts
         state = self.plain.state
         conn = state.conn
         if conn is not None and conn.executing:
             return conn.cursor()  # called by peewee's own method while this package runs a statement
-        check_open(self.plain)
+        self._connects_itself()
+        if parts.primary.unknown_outcomes.any:
+            parts.primary.unknown_outcomes.check_cursor()
         if self.escapes is not None:
             self.escapes.check(state.transactions, "a cursor")
         database = self.scope_node(at_primary)
         if database is not None:
             return database.raw_cursor(named_cursor)
-        self.parts.primary.get()
+        parts.primary.get()
         return self.plain.cursor(named_cursor)
 
     def scope_node(self, at_primary: bool) -> PlainDatabase | None:
@@ -355,7 +384,7 @@ class RoutedMembers:
         if self.escapes is not None:
             self.escapes.check(state.transactions, "BEGIN")
         if state.closed:
-            check_open(self.plain)
+            self._connects_itself()
         self.parts.primary.begin(*args, **kwargs)
 
     def commit(self) -> None:

@@ -31,6 +31,8 @@ def on_writer(execution: Execution) -> Cursor:
     primary = parts.primary
     execution.role, execution.node = PRIMARY, PRIMARY
     parts.cluster.writer_causes.add(execution.plan.cause)
+    if primary.unknown_outcomes.any:
+        primary.unknown_outcomes.check(execution.sql)
     conn = primary.get()
     transaction = bool(conn.transaction or primary.plain.state.transactions)
     execution.attempts += 1

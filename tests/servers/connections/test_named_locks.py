@@ -50,6 +50,19 @@ def test_fifty_locks_taken_and_released_are_one_warning_and_one_connection(
     assert len([text for text in caplog.messages if "named lock" in text]) == 1
 
 
+def test_locks_on_many_connections_of_several_databases_are_one_warning(
+    cluster: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        for number in range(3):
+            with closing(cluster.database()) as database:
+                for name in "ab":
+                    database.execute_sql(GET, (f"{name}{number}",))
+                    assert role(database) == "primary"
+                    database.close()
+    assert len([text for text in caplog.messages if "named lock" in text]) == 1
+
+
 @pytest.mark.parametrize(
     "released",
     [

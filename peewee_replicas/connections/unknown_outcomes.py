@@ -1,0 +1,61 @@
+"""Keep a retry in a subclass's own method from repeating a write that may have happened.
+
+Programs override ``execute_sql()`` and ``commit()`` to try again after an error. The first error of a write
+whose outcome is unknown must then be the last.
+"""
+
+from __future__ import annotations
+
+from ..concurrency import Here
+from ..errors import OutcomeUnknown
+
+
+class UnknownOutcomes:
+    """The writes of unknown outcome within one call of a subclass's own method, for each thread or task.
+
+    Parameters:
+        here: identifies the current thread or task.
+
+    Attributes:
+        any: whether there ever was one; spares every statement a look-up until the first.
+    """
+
+    def __init__(self, here: Here) -> None:
+        self.any = False
+        self._local = here.local()
+
+    def enter(self) -> bool:
+        """Begin a call of such a method; return whether it is the outermost, which must `leave`."""
+        if getattr(self._local, "raised", None) is not None:
+            return False
+        self._local.raised = {}
+        return True
+
+    def leave(self) -> None:
+        """End the outermost call: what the program repeats afterwards, it repeats knowingly."""
+        self._local.raised = None
+
+    def remember(self, text: str | bytes, error: Exception) -> None:
+        """Remember the error of a write, unless no such call is running."""
+        raised = getattr(self._local, "raised", None)
+        if raised is not None:
+            raised[text] = error
+            self.any = True
+
+    def check(self, text: str) -> None:
+        """Raise the error of this same text again, if there is one."""
+        raised = getattr(self._local, "raised", None)
+        if raised and text in raised:
+            raise raised[text]
+
+    def original(self, exc: Exception) -> Exception | None:
+        """Return the error that `exc` repeats, if peewee has turned it into one of its own classes."""
+        raised: dict[str, Exception] = getattr(self._local, "raised", None) or {}
+        return next((error for error in raised.values() if error.args == exc.args and error is not exc), None)
+
+    def check_cursor(self) -> None:
+        """Raise the last error again before giving out a raw cursor, whose statement is not known yet."""
+        raised = getattr(self._local, "raised", None)
+        unknown = [error for error in (raised or {}).values() if isinstance(error, OutcomeUnknown)]
+        if unknown:
+            raise unknown[-1]

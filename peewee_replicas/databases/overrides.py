@@ -1,0 +1,102 @@
+"""peewee's methods, overridden by a user's subclass or replaced in peewee's own class by other packages."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import peewee
+
+from ..connections.unknown_outcomes import UnknownOutcomes
+from ..errors import ConfigurationError
+
+logger = logging.getLogger("peewee.replicas")
+
+
+def own_function(cls: type, name: str) -> object:
+    """Return a class's function, unless it was replaced by one from another file; then None."""
+    function = getattr(cls, name)
+    code, file = getattr(function, "__code__", None), getattr(sys.modules[cls.__module__], "__file__", None)
+    return function if code is not None and code.co_filename == file else None
+
+
+PEEWEES_EXECUTE_SQL = own_function(peewee.Database, "execute_sql")
+"""peewee's method. Migrations and tracing replace it, for our classes too; None if somebody has already."""
+_PACKAGE = __name__.partition(".")[0]
+# Methods of ours that call the next class's own.
+_COOPERATING = frozenset({"__init__", "__init_subclass__", "execute", "Model"})
+_ENDED = "_ends_unknown_outcomes"
+
+
+def is_overridden(cls: type, name: str) -> bool:
+    """Return whether a user's class, and not one of ours, has the method that `cls` uses under this name."""
+    owner = next(base for base in cls.__mro__ if name in vars(base))
+    return not _is_ours(owner)
+
+
+def guard_retries(cls: type) -> None:
+    """Keep a subclass's ``execute_sql()`` and ``commit()`` from repeating a write that may have happened."""
+    for name in ("execute_sql", "commit"):
+        method = getattr(cls, name)
+        if is_overridden(cls, name) and not hasattr(method, _ENDED):
+            setattr(cls, name, _guarded(method))
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *args: object, **kwargs: object) -> Any:
+        outcomes: UnknownOutcomes | None = vars(self)["_members"].unknown_outcomes
+        if outcomes is None or not outcomes.enter():
+            return method(self, *args, **kwargs)
+        try:
+            return method(self, *args, **kwargs)
+        except peewee.PeeweeException as exc:
+            unknown = outcomes.original(exc)
+            if unknown is not None:
+                raise unknown from unknown.__cause__
+            raise
+        finally:
+            outcomes.leave()
+
+    setattr(call, _ENDED, True)
+    return call
+
+
+def check_order(cls: type, beneath: type[peewee.Database]) -> None:
+    """Refuse a class whose overrides would never be called, because one of ours stands before it.
+
+    Our methods call those of peewee's class directly, not those of the next class.
+
+    Parameters:
+        cls: the user's class.
+        beneath: the peewee class below ours.
+
+    Raises:
+        ConfigurationError: peewee's own class in the place of ours would have called them.
+    """
+    order = cls.__mro__
+    ours = [base for base in order if _is_ours(base)]
+    names = {name for base in ours for name in vars(base)} - _COOPERATING
+    names = {name for name in names if hasattr(beneath, name) and not name.startswith("__")}
+    first, database = order.index(ours[0]), order.index(peewee.Database)
+    for place, base in enumerate(order):
+        if place < first or base in beneath.__mro__ or _is_ours(base):
+            continue
+        hidden = sorted(names.intersection(vars(base)))
+        if not hidden:
+            continue
+        words = (
+            f"{cls.__name__}: {base.__name__}.{hidden[0]}() would never be called; "
+            f"put {base.__name__} before {ours[0].__name__} in the list of base classes"
+        )
+        if place < database:
+            raise ConfigurationError(words)
+        # Behind peewee's own class, it would not be called either.
+        logger.warning("%s", words)
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == _PACKAGE

@@ -1,0 +1,67 @@
+"""Packages that replace `peewee.Database.execute_sql()` see and stop the statements of our classes too.
+
+The members of the kind are what such packages do with the method: OpenTelemetry's wraps and calls it;
+peewee-migrate puts a mock in its place, so that migrations already done are not executed again. Each may come
+before this library is imported, or afterwards. They were found by a search for the method's name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import peewee
+import pytest
+
+from peewee_replicas import ReplicatedSqliteDatabase
+from peewee_replicas.databases import overrides, replicated
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture(name="db")
+def _db(tmp_path: Path) -> Iterator[Any]:
+    database = ReplicatedSqliteDatabase(str(tmp_path / "app.db"))
+    database.execute_sql("CREATE TABLE item (n INT)")
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_wrapper_sees_each_statement_once_and_routes_stay(
+    db: Any, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    peewees = peewee.Database.execute_sql
+
+    @functools.wraps(peewees)
+    def traced(self: Any, sql: str, params: Any = None) -> Any:
+        seen.append(sql)
+        return peewees(self, sql, params)
+
+    routes: list[Any] = []
+    logged: list[Any] = []
+    db.route_hooks.append(routes.append)
+    db.query_hooks.append(logged.append)
+    monkeypatch.setattr(peewee.Database, "execute_sql", traced)
+    if before:
+        found = overrides.own_function(peewee.Database, "execute_sql")
+        assert found is None
+        monkeypatch.setattr(replicated, "PEEWEES_EXECUTE_SQL", found)
+    texts = ["INSERT INTO item VALUES (1)", "SELECT n FROM item"]
+    for text in texts:
+        cursor = db.execute_sql(text)
+    assert cursor.fetchall() == [(1,)]
+    db.on_primary.execute_sql("SELECT n FROM item").fetchall()
+    assert [sql for sql in seen if "item" in sql] == [*texts, texts[1]]
+    assert [route.role for route in routes] == ["primary", "replica", "primary"]
+    assert len(logged) == 3
+
+
+def test_what_stands_in_its_place_is_all_that_is_called(db: Any) -> None:
+    with mock.patch("peewee.Database.execute_sql", return_value="mocked"):
+        assert db.execute_sql("INSERT INTO item VALUES (1)") == "mocked"
+    assert db.execute_sql("SELECT COUNT(*) FROM item").fetchall() == [(0,)]
