@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from peewee import fn
+from support.clusters import version_of
 from support.databases.models import Item, Note
 
 from peewee_replicas.testing import LocalCluster
@@ -109,7 +110,6 @@ LOCKING = [
     "SELECT * FROM item FOR UPDATE;",
     "SELECT * FROM item\nFOR\n\tUPDATE",
     "SELECT * FROM item FOR UPDATE NOWAIT",
-    "SELECT * FROM item FOR UPDATE SKIP LOCKED",
     "SELECT * FROM item FOR UPDATE -- the end",
     "SELECT * FROM item FOR/**/UPDATE /* the end */",
     "SELECT * FROM item LOCK IN SHARE MODE",
@@ -117,6 +117,7 @@ LOCKING = [
     "WITH a AS (SELECT 1 AS x) SELECT * FROM item, a FOR UPDATE",
     "select * from item where id in (select 1) for update",
 ]
+LOCKING_SKIPS = ["SELECT * FROM item FOR UPDATE SKIP LOCKED"]  # MySQL, and MariaDB since 10.6
 LOCKING_MYSQL = [
     "SELECT * FROM item FOR SHARE",
     "SELECT * FROM item FOR UPDATE OF item",
@@ -126,7 +127,8 @@ LOCKING_MYSQL = [
 
 @pytest.mark.lesson(1)
 def test_locking_reads_reach_the_primary_however_they_are_written(cluster: Any, db: Any, server: str) -> None:
-    texts = LOCKING + (LOCKING_MYSQL if server == "mysql" else [])
+    skips = server == "mysql" or version_of(cluster) >= (10, 6)
+    texts = LOCKING + (LOCKING_SKIPS if skips else []) + (LOCKING_MYSQL if server == "mysql" else [])
     cluster.reset_counts()
     for text in texts:
         db.execute_sql(text)

@@ -34,6 +34,11 @@ def administrator(cluster: LocalCluster, node: Any, **options: Any) -> Any:
     return pymysql.connect(**parameters, init_command="SET SESSION sql_log_bin = 0")
 
 
+def version_of(cluster: LocalCluster) -> tuple[int, ...]:
+    """The servers' version, for what only some versions have."""
+    return tuple(int(number) for number in cluster.version.split("."))
+
+
 @contextmanager
 def as_in_another_process() -> Iterator[None]:
     """A database object that is made meanwhile knows nothing of what others wrote to the same servers."""
