@@ -7,6 +7,7 @@ transaction's number, with gaps). A list and a set cannot be compared.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Final
 
 from .servers.gtid_list import MAX_ID, MAX_SEQUENCE, MariaDBGTID, MariaDBPosition
@@ -15,8 +16,15 @@ from .servers.position import Position
 
 __all__ = [
     "MAX_ID", "MAX_NUMBER", "MAX_SEQUENCE", "POSITIONS", "MariaDBGTID", "MariaDBPosition", "MySQLInterval",
-    "MySQLPosition", "Position",
+    "MySQLPosition", "Position", "Unmeasured",
 ]  # fmt: skip
+
+
+class Unmeasured(Enum):
+    """A position that cannot be stated, because the servers keep no GTIDs."""
+
+    WRITES = "what was written"
+
 
 POSITIONS: Final[Mapping[str, type[MariaDBPosition] | type[MySQLPosition]]] = {
     "mariadb": MariaDBPosition,

@@ -100,4 +100,7 @@ class ConnectionChecks:
                 self.cluster.settings_met.give_up(name)  # or each new connection would ask again
             logger.debug("cannot compare the settings of %s with the other nodes': %s", name, in_words(exc))
             return
+        if settings.pop("wsrep_on", "OFF") == "ON":
+            for node in self.cluster.nodes():
+                node.in_galera = node.in_galera or node.name == name
         self.cluster.settings_met.add(name, settings)

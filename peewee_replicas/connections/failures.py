@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from ..servers.error_meanings import Meaning
+from ..servers.protocols import ServerConnection
 from ..statements.tokens import first_word
 
 
@@ -94,3 +95,11 @@ def may_have_happened(found: Meaning, kind: str, text: str | bytes, *, transacti
     if found != "lost":
         return False  # the server answered that it did not execute the statement
     return kind not in ("session", "transaction") and word not in _WITHOUT_EFFECT
+
+
+_LOCK_WAIT_TIMEOUT = 1205  # Galera's members raise it too, after waiting for the cluster in vain
+
+
+def is_behind_cluster(conn: ServerConnection, exc: BaseException) -> bool:
+    """Return whether a read failed because its node did not catch up with its cluster in time."""
+    return conn.cluster_waits and exc.args[:1] == (_LOCK_WAIT_TIMEOUT,)

@@ -56,6 +56,7 @@ class ReplicaConnections:
         self.session = session
         self.diagnosis = diagnosis
         self.checks = checks
+        self._logged_cluster = False
 
     def make(self, node: Node, watch: Callable[[ServerConnection], None] | None = None) -> NodeDatabase:
         """Create the peewee database of one node.
@@ -113,6 +114,8 @@ class ReplicaConnections:
             if node.unready:
                 self._check_ready(node, conn)
             self.checks.take_in(node.name, conn)
+            if node.in_galera and not node.is_primary:
+                self._wait_for_cluster(node, conn)
             conn.raw_statement_check = self.session.screen
             conn.listener = self.session.statement_ended if node.is_primary else None
         except MaxConnectionsExceeded:
@@ -145,6 +148,23 @@ class ReplicaConnections:
                     _NOT_READY, f"still not ready: wsrep_ready={ready}, wsrep_reject_queries={rejects}"
                 )
         node.unready = False
+
+    def _wait_for_cluster(self, node: Node, conn: ServerConnection) -> None:
+        """Make each read on a connection to a member of a Galera cluster wait for the cluster."""
+        try:
+            with __exception_wrapper__:
+                conn.run_setting(conn.dialect.CLUSTER_WAIT)
+            (conn.cluster_waits,) = map(bool, first_row(conn, conn.dialect.IN_CLUSTER, QUESTION_SECONDS))
+        except PeeweeException as exc:
+            raise OperationalError(_NOT_READY, f"its reads cannot wait for its cluster: {exc}") from exc
+        if not self._logged_cluster:
+            self._logged_cluster = True
+            logger.warning(
+                "replica %s is a member of a Galera cluster, and positions do not say how far that is: each "
+                "read there waits for the cluster (wsrep_sync_wait), at most repl.causal_read_timeout and "
+                "not catch_up_timeout",
+                node.label,
+            )
 
     def _not_opened(self, node: Node, exc: BaseException) -> None:
         """Record a failure to connect to a node; the caller raises the error."""

@@ -11,6 +11,7 @@ from ..consistency.catch_up import CatchUp
 from ..nodes.node import Node
 from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
+from .failures import is_behind_cluster
 from .plain_database import NodeDatabase
 from .replica_connections import ReplicaConnections
 
@@ -57,7 +58,7 @@ class Snapshot:
         conn = database.open_conn
         try:
             with __exception_wrapper__:
-                if catch_up is not None and not catch_up.known(replica, conn.server_identity):
+                if catch_up is not None and not catch_up.shown_by(replica, conn):
                     # Wait before the snapshot begins: an open one does not see what arrives later.
                     query = catch_up.query(replica, conn)
                     if not query or not catch_up.learn(
@@ -67,8 +68,11 @@ class Snapshot:
                         return False
                 for statement in conn.dialect.SNAPSHOT:
                     conn.run_setting(statement.format(seconds=SNAPSHOT_SECONDS))
-        except BaseException:
+        except BaseException as exc:
+            late = is_behind_cluster(conn, exc)
             database.discard()
+            if late:
+                return False
             raise
         self._replica, self._database, self._conn = replica, database, conn
         self._ends = Clock.monotonic() + SNAPSHOT_SECONDS

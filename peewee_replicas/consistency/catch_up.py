@@ -6,7 +6,7 @@ import logging
 from typing import Protocol, TypeVar
 
 from ..concurrency import Clock
-from ..positions import Position
+from ..positions import Position, Unmeasured
 from ..servers.protocols import Row, ServerConnection
 from ..servers.refusals import refusal
 from .progress import LATE_PAUSE, Progress
@@ -44,13 +44,14 @@ class CatchUp:
     """Decides, for one read, where to wait until a replica shows what the read must see.
 
     Parameters:
-        position: the position that a replica must reach.
+        position: the position that a replica must reach. `Unmeasured`: only connections whose reads wait by
+            themselves will do.
         seconds: the time to spend waiting, over all nodes together.
     """
 
     __slots__ = ("_left", "_position", "_sent", "_text", "_waits")
 
-    def __init__(self, position: Position, seconds: float) -> None:
+    def __init__(self, position: Position | Unmeasured, seconds: float) -> None:
         self._position = position
         self._left = seconds
         self._text = ""
@@ -60,6 +61,8 @@ class CatchUp:
     def add(self, position: Position) -> None:
         """Require this position as well."""
         mine = self._position
+        if isinstance(mine, Unmeasured):
+            return  # no connection that will do lacks anything
         merged = mine.merge(position) if type(mine) is type(position) else position
         if merged is not mine:
             self._position, self._text = merged, ""
@@ -71,7 +74,14 @@ class CatchUp:
             replica: the node.
             server: the identity of the server on the connection to it.
         """
-        return bool(replica.is_primary or replica.progress.covers(self._position, server))
+        if replica.is_primary:
+            return True
+        wanted = self._position
+        return not isinstance(wanted, Unmeasured) and replica.progress.covers(wanted, server)
+
+    def shown_by(self, replica: Node, conn: ServerConnection) -> bool:
+        """Return whether a read on this connection to a replica needs no wait of the library's."""
+        return conn.cluster_waits or self.known(replica, conn.server_identity)
 
     def prefer(self, first: N, usable: tuple[N, ...]) -> N:
         """Return `first`, or if it was late recently: a replica known to have caught up, or one not late.
@@ -96,6 +106,8 @@ class CatchUp:
         left = max(self._left, 0.0)  # with no time left, still ask without waiting, in the read's own send
         if conn.read_timeout:
             left = min(left, conn.read_timeout / 2)
+        if isinstance(self._position, Unmeasured):
+            return ""  # the connection's reads do not wait by themselves
         if progress.waiting >= WAITERS or (progress.refusal and now < progress.refused_until):
             return ""
         if progress.stalled is not None:
@@ -137,7 +149,7 @@ class CatchUp:
         progress.refusal = ""
         reached = answer[0] == 0
         position = conn.dialect.position(answer[2] or "")
-        if reached:
+        if reached and not isinstance(self._position, Unmeasured):
             position = position.merge(self._position)
         progress.learn(answer[1], position, fresh=conn.server_identity is None)
         conn.server_identity = answer[1]

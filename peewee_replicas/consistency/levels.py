@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, Protocol, cast
 from .. import bookmarks
 from ..concurrency import THREADS, Clock, Here
 from ..events import Cause, Counters
-from ..positions import Position
+from ..positions import Position, Unmeasured
 from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
 from ..servers.error_meanings import in_words
@@ -31,19 +31,21 @@ class Needs(NamedTuple):
     """What one read must see.
 
     Attributes:
-        position: the position that a replica must have reached; None: none.
+        position: the position that a replica must have reached; None: none. `Unmeasured`: only a node whose
+            reads wait by themselves will do.
         primary: why the read has to go to the primary, or ``""``.
         excused: whether this read creates no debt, so that the next one may use a replica again.
         cause: `primary` in one word.
     """
 
-    position: Position | None
+    position: Position | Unmeasured | None
     primary: str
     excused: bool = False
     cause: Cause = "sticky"
 
 
 NOTHING = Needs(None, "")
+_BY_THEMSELVES = Needs(Unmeasured.WRITES, "")
 
 
 class _RefusedBefore(Exception):
@@ -90,6 +92,9 @@ class Owner(FrameOwner, Protocol):
 
     def known_positions(self) -> Sequence[Position | None]:
         """Return the positions that nodes are known to have reached."""
+
+    def waits_for_itself(self) -> bool:
+        """Return whether some node is a member of a Galera cluster, where each read waits by itself."""
 
 
 def _both(one: Position | None, other: Position | None) -> Position | None:
@@ -331,6 +336,8 @@ class Consistency:
                 if self.primary.is_unreachable(exc):
                     raise
                 return self._position_refused(exc)  # the primary itself shows everything
+            if now is None and self._owner.waits_for_itself():
+                return _BY_THEMSELVES
             return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
         sessions = self._sessions(level)
         try:
@@ -338,6 +345,8 @@ class Consistency:
         except Exception as exc:
             return self._position_refused(exc)
         if self._stick(sessions):
+            if self._owner.waits_for_itself():
+                return _BY_THEMSELVES
             # In a scope that must not go backwards, reads on the primary create debts too.
             return Needs(None, self._sticky_reason(self._after_a_write()), excused=pin is None)
         position = moved
@@ -356,6 +365,8 @@ class Consistency:
     def stays(self, frame: Frame | None) -> str:
         """Return why a read here stays on the primary, as far as is known without asking; or ``""``."""
         level = self.level_of(frame)
+        if self._owner.waits_for_itself():
+            return ""
         if level in ("session", "process") and self._stick(self._sessions(level)):
             return self._sticky_reason(self._after_a_write())
         return ""
@@ -460,7 +471,7 @@ class Consistency:
             )
 
     def _warn_sticky(self) -> None:
-        if "sticky" not in self._said:
+        if "sticky" not in self._said and not self._owner.waits_for_itself():
             self._said.add("sticky")
             logger.warning(
                 "%s; consistency rests on this alone",

@@ -81,7 +81,7 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
         Behind: the replica did not catch up in time.
     """
     conn = database.open_conn
-    if catch_up.known(node, conn.server_identity):
+    if catch_up.shown_by(node, conn):
         return attempt(execution, node, database)
     progress: Progress = node.progress
     query = catch_up.query(node, conn)

@@ -8,7 +8,7 @@ from typing import cast
 from peewee import PeeweeException
 from playhouse.pool import MaxConnectionsExceeded
 
-from ..connections.failures import TREATMENTS
+from ..connections.failures import TREATMENTS, is_behind_cluster
 from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
 from ..connections.snapshot import Snapshot
@@ -112,6 +112,11 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             found = parts.diagnosis.meaning(exc)
             if exc.args[:1] == (_INTERRUPTED,) and not database.open_conn.is_alive():
                 found = "lost"  # nobody killed the query: the server is shutting down
+            if database.is_open and is_behind_cluster(database.open_conn, exc):
+                execution.tried[replica] = exc
+                parts.counters.add("behind")
+                replica = _next_replica(execution)
+                continue
             if found == "statement":
                 raise
             if found in ("refused", "missing"):

@@ -98,6 +98,10 @@ class Cluster:
         """Return the position that each replica is known to have reached; None if it was never asked."""
         return [replica.progress.reached for replica in self.replicas.all]
 
+    def waits_for_itself(self) -> bool:
+        """Return whether some node is a member of a Galera cluster, where each read waits by itself."""
+        return any(replica.in_galera for replica in self.replicas.all)
+
     def stats(self) -> dict[str, Any]:
         """Return the counters of ``db.stats()``."""
         writer, reader = self.writer_causes.snapshot(), self.reader_causes.snapshot()

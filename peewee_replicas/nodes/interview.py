@@ -79,6 +79,7 @@ class Facts(NamedTuple):
         server: which server it is.
         read_only, offline: whether these settings of the server are on.
         member: whether it belongs to a cluster that replicates by other means than channels.
+        galera: whether that is a Galera cluster, whose members' positions are their own.
         position: its position as a replica; None if the server keeps no GTIDs.
         sample: its position as a primary; None if the server keeps no GTIDs.
         channels: its replication channels; None if this user may not see them.
@@ -97,6 +98,7 @@ class Facts(NamedTuple):
     beats: Mapping[str, datetime] | None
     variables: Mapping[str, str]
     dialect: ServerDialect
+    galera: bool = False
 
 
 class Questionnaire:
@@ -170,19 +172,21 @@ def facts(answers: Answers, dialect: ServerDialect) -> Facts:
     found = answers.variables
     has_gtids = found.get("gtid_mode", "ON") == "ON"
     channels = answers.channels
+    galera = found.get("wsrep_on") == "ON"
     return Facts(
         server=identity(found),
         read_only=found.get("read_only", "OFF") not in ("OFF", "0"),
         offline=found.get("offline_mode", "OFF") == "ON",
-        member=found.get("wsrep_on") == "ON"
+        member=galera
         or bool(found.get("group_replication_group_name"))
         or found.get("innodb_read_only") == "ON",
-        position=dialect.position(found.get(dialect.REACHED, "")) if has_gtids else None,
+        position=dialect.position(found.get(dialect.REACHED, "")) if has_gtids and not galera else None,
         sample=dialect.sampled(found),
         channels=None if channels is None else tuple(channel(row) for row in channels),
         beats=None if answers.heartbeats is None else heartbeats(answers.heartbeats),
         variables=found,
         dialect=dialect,
+        galera=galera,
     )
 
 

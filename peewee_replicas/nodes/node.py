@@ -61,6 +61,7 @@ class Node:
         self.on_change: Callable[[], None] = lambda: None
         self.on_event: Callable[[Node, str, str], None] = lambda *_: None
         self.role: str | None = "primary" if is_primary else None
+        self.in_galera = False
         self.lag: float | None = 0.0 if is_primary else None
         self.position: str | None = None
         self.hindrance = ""

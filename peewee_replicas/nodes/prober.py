@@ -485,6 +485,7 @@ class Prober:
             if progress.server in (None, told.server.text):
                 progress.learn(told.server.text, told.position, fresh=target.fresh)
             target.fresh = False
+        replica.in_galera = told.galera
         reached = told.sample if fitness.role == "primary" else told.position
         replica.probed(fitness, None if reached is None else reached.text())
         target.looked = target.looked or compared

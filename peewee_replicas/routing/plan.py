@@ -12,7 +12,7 @@ from itertools import product
 from typing import Literal, NamedTuple
 
 from ..events import Cause
-from ..positions import Position
+from ..positions import Position, Unmeasured
 
 Place = Literal["writer", "reader", "replica"]
 
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
         refusal: why ``readonly()`` does not allow the statement, or ``""``.
         guard: whether to make the server refuse writes while it runs on the writer's connection.
         observed: whether it would have gone to a replica without ``reads="observe"``.
-        must_see: the position that a replica must have reached to serve it; None for any.
+        must_see: the position that a replica must have reached to serve it, as in `Needs`; None for any.
         excused: whether it creates no debt for later reads when the primary serves it.
         cause: the reason in one word, if the primary serves it. For a plan that begins with the replicas,
             that they could not.
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     refusal: str = ""
     guard: bool = False
     observed: bool = False
-    must_see: Position | None = None
+    must_see: Position | Unmeasured | None = None
     excused: bool = False
     cause: Cause = "fallback"
 
@@ -74,7 +74,7 @@ class Plan(NamedTuple):
         """Return this plan for the writer's connection, under the server's guard."""
         return Plan((WRITER,), self.reason, guard=True, cause=self.cause)
 
-    def seeing(self, position: Position) -> Plan:
+    def seeing(self, position: Position | Unmeasured) -> Plan:
         """Return this plan, limited to replicas that have reached `position`."""
         return Plan(self.places, self.reason, must_see=position)
 

@@ -94,7 +94,7 @@ class Router:
             needs = self.consistency.needs(frame)
             if needs.primary:
                 return plan.on_primary(needs.primary, needs.cause, excused=needs.excused)
-            position = needs.position
+            return plan if needs.position is None else plan.seeing(needs.position)
         return plan if position is None else plan.seeing(position)
 
     def foresee(self, plan: Plan, frame: Frame | None) -> Plan:

@@ -24,13 +24,18 @@ TRACKERS = (
 READ_ONLY = "SESSION tx_read_only = ON"
 
 # Settings that change what a SELECT returns. SHOW, so that the server's SELECT counters stay the user's own.
-COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'tx_isolation')"
+COMPARE = (
+    "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'tx_isolation', 'wsrep_on')"
+)
 
 # Asks whether a Galera node serves reads. A node that does not still accepts connections.
 READY = (
     "SELECT variable_value, @@GLOBAL.wsrep_reject_queries FROM information_schema.global_status "
     "WHERE variable_name = 'wsrep_ready'"
 )
+# Each read then waits until this member shows everything that the cluster has committed so far.
+CLUSTER_WAIT = "SET SESSION wsrep_sync_wait = 1"
+IN_CLUSTER = "SELECT @@GLOBAL.wsrep_on"
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
 # Within a domain, a commit's sequence number is higher than those of all transactions it could have read.
 COMMIT_COVERS_READS = True

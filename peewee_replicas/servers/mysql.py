@@ -26,7 +26,7 @@ READ_ONLY = "SESSION transaction_read_only = ON"
 # Settings that change what a SELECT returns. SHOW, so that the server's SELECT counters stay the user's own.
 COMPARE = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'time_zone', 'transaction_isolation')"
 
-READY = ""  # only MariaDB has Galera
+READY = CLUSTER_WAIT = IN_CLUSTER = ""  # only MariaDB has Galera
 # MySQL releases row locks before it updates `gtid_executed`. So "now" needs both, in this order.
 NOW = "SELECT @@GLOBAL.gtid_owned, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode"
 # A commit's own GTID says nothing about what its transaction has read before.

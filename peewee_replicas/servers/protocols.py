@@ -84,6 +84,14 @@ class Dialect(Protocol):
         """A query for ``wsrep_ready`` and ``wsrep_reject_queries`` of a Galera node; ``""``: always ready."""
 
     @property
+    def CLUSTER_WAIT(self) -> str:
+        """The setting that makes reads on a member of a Galera cluster wait for the cluster; or ``""``."""
+
+    @property
+    def IN_CLUSTER(self) -> str:
+        """A query for whether a server that accepted `CLUSTER_WAIT` is such a member; or ``""``."""
+
+    @property
     def READ_ONLY_NOW(self) -> str:
         """A query for whether the server refuses users' writes now; ``""`` if it never does."""
 
@@ -186,6 +194,7 @@ class Connection(Protocol):
             ``""``.
         generation: how many primaries the owner had seen lose their role when the connection was opened.
         untracked: the error with which the server refused to report positions and session changes, or ``""``.
+        cluster_waits: whether each read here waits until the node shows what its cluster has committed.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
     """
@@ -199,6 +208,7 @@ class Connection(Protocol):
     suspect_statement: str | bytes
     generation: int
     untracked: str
+    cluster_waits: bool
     raw_statement_check: Callable[..., None] | None
 
     @property

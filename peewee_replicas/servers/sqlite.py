@@ -110,6 +110,7 @@ class Connection(sqlite3.Connection):
         raw_statement_check: raises if a raw cursor may not send a statement to a reading node.
         generation: always 0, because the file does not move.
         untracked: always ``""``.
+        cluster_waits: always False.
         report_incomplete: always False, because SQLite has nothing to report after a statement has ended.
     """
 
@@ -124,6 +125,7 @@ class Connection(sqlite3.Connection):
     report_incomplete = False
     generation = 0
     untracked = ""
+    cluster_waits = False
     suspect_statement: str | bytes = ""
     server_version = ""  # there is no server
 

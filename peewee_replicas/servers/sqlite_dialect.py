@@ -13,6 +13,6 @@ UNGUARD = "PRAGMA query_only = OFF"
 SNAPSHOT = ("BEGIN", "SELECT COUNT(*) FROM sqlite_master")
 
 # Not needed: all connections use the same file and have the same settings.
-COMPARE = READY = READ_ONLY_NOW = ""
+COMPARE = READY = CLUSTER_WAIT = IN_CLUSTER = READ_ONLY_NOW = ""
 # Nothing is left to report after an error: the connection itself records each text that may change it.
 REPORTS_AFTER_ERRORS = True

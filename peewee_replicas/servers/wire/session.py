@@ -54,6 +54,7 @@ class SessionState:
         gtid: the GTID that the last statement reported as its own, or None.
         position: `gtid` as a position; None also if `gtid` is empty.
         complaint: why a report of the server could not be read, until it has been logged; or ``""``.
+        cluster_waits: whether each read here waits until the node shows what its cluster has committed.
         untracked: the error with which the server refused to report positions and session changes, or ``""``.
         listener: called after each statement that was not the library's own, with the connection, whether
             the statement succeeded, and whether a transaction was open when it was sent.
@@ -78,6 +79,7 @@ class SessionState:
     gtid: str | None = None
     position: Position | None = None
     complaint = untracked = ""
+    cluster_waits = False
     dialect: ServerDialect
     listener: Callable[..., None] | None = None
     internal = False
@@ -107,6 +109,7 @@ class SessionState:
         ) = False
         self.server_identity = self.gtid = self.position = self.named_locks = None
         self.untracked = ""
+        self.cluster_waits = False
 
     def interrupted(self) -> None:
         """Record that an interrupt ended whatever the owner or the library was running here."""

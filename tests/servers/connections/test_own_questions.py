@@ -169,6 +169,16 @@ def readiness(setup: Setup) -> None:
         assert n_read(db) == 1
 
 
+def cluster_wait(setup: Setup) -> None:
+    if setup.mysql:
+        pytest.skip("Galera is MariaDB's")
+    db = setup.database()
+    nodes_of(db)[0].in_galera = True
+    setup.spoil(setup.replica, "wsrep_sync_wait")
+    with within(CONNECT_SECONDS):
+        assert n_read(db) == 1
+
+
 def position_after_a_failed_write(setup: Setup) -> None:
     db = setup.database()
     assert n_read(db) == 1
@@ -464,6 +474,7 @@ CASES = [
     Case("comparison", comparison_on_a_replica),
     Case("comparison", comparison_on_the_primary),
     Case("readiness", readiness),
+    Case("cluster wait", cluster_wait),
     Case("position", position_after_a_failed_write),
     Case("position", position_for_strong),
     Case("position", position_for_a_bookmark),

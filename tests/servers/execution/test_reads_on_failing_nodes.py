@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import peewee
@@ -13,6 +12,7 @@ import pymysql
 import pytest
 from support.clusters import own_cluster
 from support.clusters.failing import LOGGER, opened, prepare, read
+from support.clusters.galera import LIBRARY, needs_galera
 from support.databases.nodes import nodes_of
 from support.load.faults import FAULTS
 from support.waiting import until
@@ -23,8 +23,6 @@ from peewee_replicas import (
     ReplicatedDatabase,
 )
 from peewee_replicas.nodes import breaker as health
-
-GALERA = Path("/usr/lib/galera/libgalera_smm.so")
 
 
 @pytest.fixture
@@ -120,7 +118,7 @@ def test_a_mysql_server_that_goes_offline_is_ejected_and_comes_back(monkeypatch:
             until(lambda: read(database) and database.events[-1].node == "replica-1")
 
 
-@pytest.mark.skipif(not GALERA.exists(), reason="Galera's library is not on this machine")
+@needs_galera
 @pytest.mark.parametrize("probe_interval", [None, 0.1])
 def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
     monkeypatch: pytest.MonkeyPatch, probe_interval: Any
@@ -131,7 +129,7 @@ def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
         port = free.getsockname()[1]
     options = {
         "wsrep_on": True,
-        "wsrep_provider": str(GALERA),
+        "wsrep_provider": str(LIBRARY),
         "wsrep_cluster_address": "gcomm://",
         "wsrep_provider_options": f"base_port={port};gmcast.listen_addr=tcp://127.0.0.1:{port}",
         "wsrep_node_address": "127.0.0.1",

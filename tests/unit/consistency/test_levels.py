@@ -15,10 +15,12 @@ import pytest
 
 from peewee_replicas import bookmarks
 from peewee_replicas.concurrency import Clock
+from peewee_replicas.consistency.catch_up import CatchUp
 from peewee_replicas.consistency.levels import ASK, NOTHING, Consistency
+from peewee_replicas.consistency.progress import Progress
 from peewee_replicas.consistency.sessions import Session
 from peewee_replicas.events import Counters
-from peewee_replicas.positions import MariaDBPosition, Position
+from peewee_replicas.positions import MariaDBPosition, Position, Unmeasured
 from peewee_replicas.scopes.frames import Frame
 from peewee_replicas.scopes.scope import Scope
 from peewee_replicas.servers import mariadb
@@ -59,7 +61,7 @@ class Primary:
         return meaning(type(exc).__name__, exc.args) in NO_CONNECTION
 
 
-OWNER: Any = SimpleNamespace(units=None)
+OWNER: Any = SimpleNamespace(units=None, waits_for_itself=lambda: False)
 
 
 _ports = itertools.count()
@@ -309,6 +311,31 @@ def test_without_gtids_the_read_that_waits_so_does_not_make_it_longer() -> None:
     with causal(Session()):
         statement(found, "INSERT")
         assert not found.needs(None).excused
+
+
+def test_without_gtids_members_of_a_cluster_may_serve(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their reads wait by themselves, so no other node will do; how that is logged is not decided here."""
+    monkeypatch.setattr(OWNER, "waits_for_itself", lambda: True)
+    for level in ("session", "process", "strong"):
+        found = consistency(level)
+        primary: Any = found.primary
+        primary.position = None
+        statement(found, "INSERT")
+        assert found.needs(None).position is Unmeasured.WRITES
+        assert not found.needs(None).primary
+        assert not found.stays(None)
+        wait = CatchUp(Unmeasured.WRITES, 0.5)
+        node: Any = SimpleNamespace(progress=Progress(), is_primary=False, role="replica")
+        conn: Any = SimpleNamespace(
+            server_identity="s", cluster_waits=False, dialect=mariadb, read_timeout=None
+        )
+        assert not wait.shown_by(node, conn)
+        assert not wait.query(node, conn)
+        conn.cluster_waits = True
+        assert wait.shown_by(node, conn)
+    assert not caplog.records
 
 
 def test_without_gtids_the_window_ends() -> None:
