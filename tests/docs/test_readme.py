@@ -17,11 +17,14 @@ import asyncio
 import doctest
 import inspect
 import re
+import shlex
 import socket
+import sys
 from collections.abc import Callable
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import peewee
@@ -29,6 +32,8 @@ import pytest
 
 import peewee_replicas
 from peewee_replicas import ReplicatedDatabase, Route, RouteEvent
+from peewee_replicas.cli import findings
+from peewee_replicas.cli.command import main
 from peewee_replicas.events import CAUSES
 from peewee_replicas.routing.settings import OWN_ARGUMENTS
 from peewee_replicas.testing import ClusterNode, Counts, LocalCluster
@@ -265,3 +270,51 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)", text):
             if "://" not in target:
                 assert (ROOT / page).parent.joinpath(target).is_file(), (page, target)
+
+
+# Screens of the command: blocks that begin with `$ pwreplicas`. Numbers, versions and the width of columns
+# may differ, and so may the privilege that each server wants, and whether it offers TLS as it comes.
+
+COMMAND = "docs/command.md"
+
+
+def plain(screen: str) -> str:
+    """A screen without what may differ."""
+    screen = screen.replace("REPLICATION CLIENT", "SLAVE MONITOR")
+    screen = re.sub(r"^\S+: .* \[tls\]\n(    .*\n)*", "", screen, flags=re.MULTILINE)
+    screen = re.sub(r"\b\d+\.\d+\.\d+\S*", "VERSION", screen)
+    screen = re.sub(r"(?<![-\w:])\d+(\.\d+)?\b", "N", screen)
+    return re.sub(r"-{3,}", "--", re.sub(r" {2,}", "  ", screen)).strip()
+
+
+def test_the_screens_are_what_the_command_prints(
+    named_hosts: LocalCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop: Any = ModuleType("shop")
+    monkeypatch.setitem(sys.modules, "shop", shop)
+    screens = 0
+    try:
+        for block in blocks(COMMAND):
+            if block.language == "python":
+                run(block, vars(shop))
+            elif block.source.startswith("$ pwreplicas "):
+                command, shown = block.source.removeprefix("$ pwreplicas ").split("\n", 1)
+                capsys.readouterr()
+                main(shlex.split(command))
+                assert plain(capsys.readouterr().out) == plain(shown), command
+                screens += 1
+    finally:
+        close(vars(shop))
+    assert screens == 3
+
+
+def test_a_screen_that_is_wrong_is_noticed() -> None:
+    assert plain("a  1  up  0.3 s") == plain("a      12  up  4.0 s")
+    assert plain("replica-1  up") != plain("replica-2  up")
+    assert plain("a  up") != plain("a  down")
+
+
+def test_the_table_of_codes_is_complete() -> None:
+    with open(findings.__file__, encoding="utf-8") as file:
+        known = set(re.findall(r'Finding\(\s*"([a-z-]+)"', file.read()))
+    assert {codes(row[0])[0] for row in rows(COMMAND, "code")} == known

@@ -20,6 +20,8 @@ PACKAGE = Path(__file__).parents[2] / "peewee_replicas"
 
 # From top to bottom: a room imports only rooms that stand on a line below its own.
 ORDER = (
+    {"__main__"},
+    {"cli"},
     {"testing"},
     {"aio", "ext"},
     {"__init__"},  # the public names
@@ -35,11 +37,15 @@ ORDER = (
     {"statements"},  # what a text is, which servers ask of a statement that failed
     {"concurrency", "errors"},
 )
-COMPANIONS = {"testing", "aio", "ext"}
+COMPANIONS = {"__main__", "cli", "testing", "aio", "ext"}
 
 # What decides is told what it needs, the time included, and says what is to be done; it does nothing itself.
 DECIDE = (
     "bookmarks",
+    "cli.answers",
+    "cli.explain",
+    "cli.findings",
+    "cli.status",
     "connections.failures",
     "consistency",
     "events",
@@ -237,6 +243,10 @@ def test_each_name_in_the_rules_is_one_in_the_package(modules: dict[str, Module]
         ("databases.mysql", "from ..aio import tasks", "knows no companion", "aio.tasks"),
         ("databases.mysql", "from ..testing import counts", "knows no companion", "testing.counts"),
         ("", "from .testing import LocalCluster", "knows no companion", "testing"),
+        ("databases.mysql", "from ..cli import command", "knows no companion", "cli.command"),
+        ("ext.health", "from ..cli import answers", "does not stand below", "cli.answers"),
+        ("cli.findings", "from .survey import survey", "nothing that acts", "cli.survey"),
+        ("cli.status", "import time", "no peewee, driver or clock", "time"),
         ("", "from .ext.wsgi import *", "knows no companion", "ext.wsgi"),
         ("routing.plan", "import time", "no peewee, driver or clock", "time"),
         (

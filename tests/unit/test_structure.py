@@ -58,8 +58,8 @@ FILES = {
 
 
 LIMITS = {
-    "entries": 18,
-    "room_floors": 12,
+    "entries": 20,
+    "room_floors": 14,
     "room_cycles": 0,
     "module_cycles": 0,
     "private_uses": 24,
