@@ -33,11 +33,12 @@ NOT_KNOWN = (
     Row(1305, "SP_DOES_NOT_EXIST", "it does not know the function"),
     Row(1582, "WRONG_PARAMCOUNT_TO_NATIVE_FCT", "the function takes other arguments there"),
 )
+NO_GTIDS = (Row(3062, "GTID_MODE_OFF", "it keeps no GTIDs", "mysql"),)
 _RIGHT = "give the user this right there"
 _OTHER = "it is too old, or a proxy in front of it does not know this: connect to it directly"
 _WORDS = {
     row.number: f"{row.says} ({row.number} {row.name}); {remedy}"
-    for rows, remedy in ((NO_RIGHT, _RIGHT), (NOT_KNOWN, _OTHER))
+    for rows, remedy in ((NO_RIGHT, _RIGHT), (NOT_KNOWN, _OTHER), (NO_GTIDS, "turn on gtid_mode there"))
     for row in rows
 }
 
