@@ -18,7 +18,7 @@ from support.clusters import SERVERS, own_cluster
 from support.clusters.lagging import MODELS, clear, frozen, held_back
 from support.clusters.repaired import repaired, stop_all
 from support.databases.models import Item, Note
-from support.forms.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
+from support.peewees import WITHOUT_ASYNCIO, pytest_pycollect_makemodule, skip_asyncio
 from support.versions import versions
 
 from peewee_replicas.consistency import process_history
@@ -28,7 +28,12 @@ from peewee_replicas.testing import LocalCluster
 settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("loaded")
 
-__all__ = ["pytest_pyfunc_call", "pytest_runtest_protocol"]
+__all__ = ["pytest_pycollect_makemodule"]
+
+if not WITHOUT_ASYNCIO:
+    from support.forms.in_loop import pytest_pyfunc_call, pytest_runtest_protocol
+
+    __all__ += ["pytest_pyfunc_call", "pytest_runtest_protocol"]
 
 # PyMySQL reads the system's certificates for every connection, which takes longer than most tests do.
 _new_context = pymysql.connections.Connection._create_ssl_ctx
@@ -51,7 +56,8 @@ _SERVER_TESTS = Path(__file__).parent / "servers"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests on servers as `once` unless they are `core`."""
+    """Mark tests on servers as `once` unless they are `core`, and skip what the installed peewee lacks."""
+    skip_asyncio(items)
     for item in items:
         if item.path.is_relative_to(_SERVER_TESTS) and not item.get_closest_marker("core"):
             item.add_marker("once")

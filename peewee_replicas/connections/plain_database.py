@@ -153,7 +153,7 @@ class PlainDatabase:
 
     def cursor(self, named_cursor: object = None, _at_primary: bool = False) -> Cursor:
         """Call peewee's method."""
-        cursor: Cursor = self.beneath.cursor(self.db, named_cursor)
+        cursor: Cursor = self.beneath.cursor(self.db, named_cursor=named_cursor)
         return cursor
 
     def is_connection_usable(self) -> bool:

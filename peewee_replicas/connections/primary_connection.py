@@ -19,6 +19,7 @@ from .checks import ConnectionChecks, LostByAsking
 from .diagnosis import Diagnosis
 from .failures import may_have_happened
 from .peewee_types import ThreadState
+from .peewee_version import kept_state
 from .plain_database import PlainDatabase
 from .primary_session import PrimarySession
 from .questions import QUESTION_SECONDS, first_row
@@ -126,8 +127,8 @@ class PrimaryConnection:
     def _open(self) -> ServerConnection:
         state = self.plain.state
         # peewee's connect() resets the state; this thread's contexts and transactions must survive it.
-        kept = (state.closed, state.ctx, state.transactions, state.commit_callbacks)
-        state.closed = True
+        kept = kept_state(state)
+        closed, state.closed = state.closed, True
         try:
             self._connect()
             conn = self.plain.open_conn
@@ -137,9 +138,11 @@ class PrimaryConnection:
                 self.plain.broken_off()
             raise
         else:
-            kept = (False, *kept[1:])
+            closed = False
         finally:
-            state.closed, state.ctx, state.transactions, state.commit_callbacks = kept
+            state.closed = closed
+            for name, value in kept.items():
+                setattr(state, name, value)
         return conn
 
     def _connect(self) -> None:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
-from peewee import Database, MySQLDatabase
-from playhouse.pool import PooledMySQLDatabase
+from peewee import Database
 
 from ..concurrency import free
 from ..connections.opening import Opening, open_connection
 from ..connections.peewee_types import ThreadState
+from ..connections.peewee_version import MySQLDatabase, PooledMySQLDatabase
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.user_database import UserDatabase, thread_state
 from ..errors import ConfigurationError
@@ -328,6 +328,9 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
     assembly = _PooledAssembly
     members = _PooledMembers
     _members: _PooledMembers
+    # peewee's own members, for which it declares no types.
+    _pool_lock: object
+    _pool_available: object
 
     @declares_signature
     def __init__(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import peewee
 
 from ..connections.parts import Parts
+from ..connections.peewee_version import takes_commit
 from ..connections.plain_database import PlainDatabase, make_reentrant
 from ..events import NodeHook, Route, RouteHook
 from ..nodes.health import Health
@@ -196,6 +197,7 @@ class Replicated(peewee.Database):
             self.connect()
         return super().execute(query, **context_options)
 
+    @takes_commit
     def execute_sql(self, sql: str, params: object = None) -> Any:
         """Run one statement on the node that its kind and the scopes in force require.
 

@@ -18,6 +18,7 @@ from ..connections.diagnosis import nobody_answers
 from ..connections.opening import Opening
 from ..connections.parts import Parts
 from ..connections.peewee_types import Cursor, Parameters, ThreadState
+from ..connections.peewee_version import query_log
 from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import NOT_INITIALIZED, check_open
 from ..connections.unknown_outcomes import UnknownOutcomes
@@ -54,6 +55,7 @@ class RoutedMembers:
         parts: its collaborators; created by `init`.
         scopes: creates the frames of its scopes.
         escapes: reports statements that escape their transaction; None if they are ignored.
+        query_log: logs the user's statements.
         route_hooks: callables that get one `RouteEvent` per execution.
     """
 
@@ -65,6 +67,7 @@ class RoutedMembers:
         self.plain = plain
         self.assembly = assembly
         self.escapes: Escapes | None = None
+        self.query_log = query_log(db)
         self.route_hooks: list[RouteHook] = []
         self._given: dict[str, object] = {}
 
@@ -126,7 +129,7 @@ class RoutedMembers:
 
     def execute_sql(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
         """Decide the route of one statement and run it; every statement passes through here."""
-        parts, db = self.parts, self.db
+        parts, log = self.parts, self.query_log
         statement = parts.router.classifier.classify(sql)
         frame = innermost(parts.cluster)
         state = self.plain.state
@@ -145,9 +148,9 @@ class RoutedMembers:
             plan = self._plan(statement, frame, state, at_primary)  # the subclass may have set something
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend(reads=plan.place == REPLICA)
-        db._log_query(sql, params)
+        log._log_query(sql, params)
         execution = Execution(parts, statement, plan, frame, sql, params)
-        if not db.query_hooks and not self.route_hooks:
+        if not log.query_hooks and not self.route_hooks:
             return run(execution)
         return self._run_with_hooks(execution)
 
@@ -166,14 +169,14 @@ class RoutedMembers:
         return cursor
 
     def _report(self, execution: Execution, started: float, error: BaseException | None) -> None:
-        db = self.db
+        log = self.query_log
         duration = Clock.monotonic() - started
         if self.route_hooks:
-            tell_of_route(self.route_hooks, execution.event(str(db.database), duration, error))
-        if db.query_hooks:
+            tell_of_route(self.route_hooks, execution.event(str(self.db.database), duration, error))
+        if log.query_hooks:
             # Last, because errors of these hooks reach the caller, as in peewee. peewee subtracts the start
             # from its own clock, which a test may have frozen, so pass a start relative to that clock.
-            db._notify_hooks(execution.sql, execution.params, time.perf_counter() - duration, error)
+            log._notify_hooks(execution.sql, execution.params, time.perf_counter() - duration, error)
 
     def _plan(self, statement: Statement, frame: Frame | None, state: ThreadState, at_primary: bool) -> Plan:
         transaction, carried = self.parts.primary.situation(state)

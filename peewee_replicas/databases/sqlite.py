@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from peewee import SENTINEL, OperationalError, SqliteDatabase, __exception_wrapper__, sqlite3
+from peewee import SENTINEL, OperationalError, __exception_wrapper__, sqlite3
 
 from ..concurrency import Clock
 from ..connections.checks import ConnectionChecks
 from ..connections.diagnosis import Diagnosis
 from ..connections.parts import Parts
 from ..connections.peewee_types import ThreadState
+from ..connections.peewee_version import SqliteDatabase
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.primary_session import PrimarySession

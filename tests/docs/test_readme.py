@@ -258,10 +258,10 @@ def test_the_versions_are_those_of_the_metadata() -> None:
     metadata = ConfigParser()
     metadata.read(ROOT / "setup.cfg")
     needs = metadata["options"]["install_requires"].split()
-    assert needs == ["peewee>=4.5,<5", "PyMySQL>=1.1,<2"]
+    assert needs == ["peewee>=3.17,<5", "PyMySQL>=1.1,<2"]
     assert metadata["options"]["python_requires"] == ">=3.10"
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "Python 3.10 and later; peewee 4.5 and later, below 5; PyMySQL 1.1 and later, below 2." in text
+    assert "Python 3.10 and later; peewee 3.17 and later, below 5; PyMySQL 1.1 and later, below 2." in text
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from peewee import MySQLDatabase, PeeweeException
 from support.databases.plain import Person, end, plain_database, seed
+from support.peewees import needs_peewee, some_need
 from support.waiting import until
 
 from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReplicatedDatabase
@@ -107,7 +108,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("name", some_need(ERRORS, {"after_commit in manual_commit": "4.5"}))
 def test_error_is_peewees_own(cluster: LocalCluster, name: str) -> None:
     found = []
     for made in (plain_database(cluster), cluster.database(consistency="eventual")):
@@ -227,6 +228,7 @@ def plain_name(database: Any, key: int) -> tuple[str, int]:
     return person.name, person.age
 
 
+@needs_peewee("4.5", "after_commit()")
 def test_opening_the_primary_late_keeps_commit_callbacks(database: Any) -> None:
     calls: list[str] = []
     with database.manual_commit():

@@ -15,6 +15,7 @@ from playhouse.reflection import Introspector, generate_models
 from playhouse.shortcuts import ReconnectMixin, dict_to_model, model_to_dict
 from playhouse.test_utils import assert_query_count, count_queries
 from support.databases.plain import Person, Post, both, end, logged, seed
+from support.peewees import has_peewee
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
@@ -185,13 +186,14 @@ def test_one_statement_is_one_hook_event_also_when_rerun(cluster: LocalCluster, 
     )
     events: list[Any] = []
     routes: list[Any] = []
-    database.query_hooks.append(events.append)
+    if has_peewee("4.5"):
+        database.query_hooks.append(events.append)
     database.route_hooks.append(routes.append)
     with logged() as records:
         assert database.execute_sql("SELECT dropin_touch()").fetchall() == ((1,),)
     stats = database.stats()
     end(database)
-    assert [event.sql for event in events] == ["SELECT dropin_touch()"]
+    assert [event.sql for event in events] == ["SELECT dropin_touch()"] * has_peewee("4.5")
     assert records == [("SELECT dropin_touch()", None)]
     assert [(route.attempts, route.node) for route in routes] == [(2, "primary")]
     assert stats["reruns"] == 1

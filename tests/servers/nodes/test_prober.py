@@ -17,6 +17,7 @@ import pytest
 from support import waiting
 from support.clusters import SERVERS, own_cluster
 from support.databases.nodes import nodes_of
+from support.peewees import has_peewee
 from support.proxies.relay import Relay
 
 from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReadOnlyViolation
@@ -118,7 +119,8 @@ class Found:
 def test_an_idle_cluster_is_known_and_costs_nobody_a_select(nodes: Any, probed: Any) -> None:
     queries: list[Any] = []
     database = probed()
-    database.query_hooks.append(queries.append)
+    if has_peewee("4.5"):
+        database.query_hooks.append(queries.append)
     database.route_hooks.append(queries.append)
     nodes.reset_counts()
     began = time.monotonic()
@@ -131,7 +133,7 @@ def test_an_idle_cluster_is_known_and_costs_nobody_a_select(nodes: Any, probed: 
     counts = nodes.counts()
     assert sum(counts[node.name].reads for node in nodes.replicas) == 15
     assert counts["primary"].reads == 0
-    assert len(queries) == 30  # the user's own, once for each hook
+    assert len(queries) == (30 if has_peewee("4.5") else 15)  # the user's own, once for each hook
     for replica in database.replicas:
         assert (replica.role, replica.state) == ("replica", "up")
         assert replica.position == nodes.primary.position().replace("\n", "")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.databases.models import Item
+from support.peewees import needs_peewee
 
 from peewee_replicas import ReadOnlyViolation, ReplicatedDatabase
 from peewee_replicas.connections.replica_connections import ReplicaConnections
@@ -82,6 +83,7 @@ def test_the_transaction_around_a_test_is_rolled_back(alone: Any) -> None:
     assert not alone.in_transaction()
 
 
+@needs_peewee("4.5", "after_commit()")
 def test_the_program_may_open_and_close_as_it_likes(alone: Any) -> None:
     committed: list[int] = []
     with one_server(alone, transaction=True):

@@ -123,7 +123,7 @@ class Actor(Recorder):
                 if reads_first:
                     self.send("SELECT COUNT(*) FROM reg").fetchall()
                     note.obliges = True
-                if hook:
+                if hook and hasattr(self.database, "after_commit"):  # not in every peewee
                     self.database.after_commit(committed)
                 done = [self._bumped(write) for write in writes[:-1]]
                 if nested:

@@ -8,6 +8,7 @@ from typing import Any
 import peewee
 import pytest
 from support.clusters.lagging import Mark, Slot, elsewhere, n_of
+from support.peewees import has_peewee
 
 from .table import Then, case
 
@@ -191,6 +192,8 @@ def raw_connection_and_its_own_rollback(db: Any, cluster: Any) -> Then:
 
 @case()
 def after_commit(db: Any, cluster: Any) -> Then:
+    if not has_peewee("4.5"):
+        pytest.skip("after_commit() needs peewee 4.5")
     seen: list[Any] = []
 
     def read() -> Any:

@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 from support.collecting import collect_quietly
+from support.peewees import has_peewee, needs_peewee
 
 import peewee_replicas
 from peewee_replicas import ReplicatedSqliteDatabase, concurrency
@@ -170,7 +171,10 @@ def test_what_the_user_gives_is_called_under_no_lock(
     assert isinstance(db.replicas[0]._node._lock, watched)
     db.route_hooks.append(lambda _: note("route_hooks"))
     db.node_hooks.append(lambda _: note("node_hooks"))
-    db.query_hooks.append(lambda _: note("query_hooks"))
+    if has_peewee("4.5"):
+        db.query_hooks.append(lambda _: note("query_hooks"))
+    else:
+        note("query_hooks")
     work(db)
     everything = "__init__ _connect _initialize_connection policy log route_hooks node_hooks query_hooks"
     assert called == {what: {0} for what in everything.split()}
@@ -249,6 +253,7 @@ def test_a_route_hook_that_fails_does_not_hide_the_databases_error(tmp_path: Pat
     db.close()
 
 
+@needs_peewee("4.5", "query_hooks")
 def test_a_query_hook_of_peewee_that_fails_keeps_no_event_from_ours(tmp_path: Path) -> None:
     db = database(tmp_path)
     told: list[Any] = []

@@ -17,6 +17,7 @@ import pymysql
 import pytest
 from peewee import IntegrityError, MySQLDatabase, OperationalError
 from playhouse import db_url
+from support.peewees import AsyncReplicatedDatabase
 
 from peewee_replicas import (
     ConfigurationError,
@@ -26,7 +27,6 @@ from peewee_replicas import (
     ReplicatedSqliteDatabase,
     RouteEvent,
 )
-from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.connections.diagnosis import named
 from peewee_replicas.events import NodeNews, tell_of_route
 from peewee_replicas.ext.wsgi import CausalSessionMiddleware

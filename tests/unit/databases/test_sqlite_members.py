@@ -13,6 +13,7 @@ import peewee
 import pytest
 from support.databases.sqlite import Row, Traced, a_path, nodes, one_row, opened  # noqa: F401  # the fixtures `path` and `db`
 from support.forms.threads import in_thread, in_threads
+from support.peewees import has_peewee, needs_peewee
 
 from peewee_replicas import (
     ConfigurationError,
@@ -133,6 +134,7 @@ def test_aggregates_collations_and_the_rest_reach_every_connection(db: Any) -> N
     assert Row.select().order_by(backwards.collation(Row.name)).count() == 1
 
 
+@needs_peewee("4.0", "regexp_function")
 def test_peewees_own_functions_are_on_the_readers(path: str) -> None:
     db = opened(path, regexp_function=True, rank_functions=True)
     Row.create(name="x1")
@@ -300,11 +302,12 @@ def test_one_query_is_one_query_in_peewees_log(db: Any, caplog: pytest.LogCaptur
     db.close()
     caplog.set_level("DEBUG", "peewee")
     hooked: list[Any] = []
-    db.query_hooks.append(hooked.append)
+    if has_peewee("4.5"):
+        db.query_hooks.append(hooked.append)
     Row.select().count()
     Row.create(name="x")
     assert [record.name for record in caplog.records] == ["peewee"] * 2
-    assert len(hooked) == 2
+    assert len(hooked) == (2 if has_peewee("4.5") else 0)
 
 
 def test_nothing_is_left_open(path: str) -> None:

@@ -19,6 +19,7 @@ import pymysql
 import pytest
 from peewee import MySQLDatabase
 from playhouse import db_url, pool
+from support.peewees import AsyncReplicatedDatabase, has_peewee
 
 from peewee_replicas import (
     ConfigurationError,
@@ -27,7 +28,6 @@ from peewee_replicas import (
     ReplicatedDatabaseProxy,
     ReplicatedSqliteDatabase,
 )
-from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.databases.argument_names import names_taken
 from peewee_replicas.routing.settings import OWN_ARGUMENTS
 from peewee_replicas.servers import sqlite
@@ -189,6 +189,9 @@ def test_every_parameter_of_the_driver_is_taken(cls: Any) -> None:
     assert names <= set(database.connect_params)
 
 
+_SINCE_4_4: dict[str, Any] = {"mariadb": True} if has_peewee("4.4") else {}
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_argument_of_peewees_own_classes_is_taken(cls: Any) -> None:
     values = {"field_types": {}, "operations": {}, "thread_safe": True, "autoconnect": False}
@@ -197,10 +200,11 @@ def test_every_argument_of_peewees_own_classes_is_taken(cls: Any) -> None:
     if cls is AsyncReplicatedDatabase:
         values.update(pool_size=3, pool_min_size=0, acquire_timeout=2, pool_recycle=60)
     if cls is ReplicatedSqliteDatabase:
-        values.update(pragmas={"cache_size": -1000}, regexp_function=True, lock_type="immediate", timeout=3)
+        values.update(pragmas={"cache_size": -1000}, regexp_function=has_peewee("4.0"), timeout=3)
+        values.update(lock_type="immediate" if has_peewee("4.5") else None)
         values.update(check_same_thread=False, cached_statements=10, uri=False, isolation_level=None)
     else:
-        values.update(mariadb=True, charset="utf8mb4", sql_mode="ANSI")
+        values.update(charset="utf8mb4", sql_mode="ANSI", **_SINCE_4_4)
     made = cls("app", **values)
     assert made.autoconnect is False
     assert not {"pool_size", "max_connections", "pragmas", "mariadb"} & set(made.connect_params)
@@ -209,7 +213,7 @@ def test_every_argument_of_peewees_own_classes_is_taken(cls: Any) -> None:
 @pytest.mark.parametrize("cls", CLASSES)
 def test_init_takes_what_peewees_init_takes(cls: Any) -> None:
     database = cls(None)
-    values: dict[str, Any] = {"mariadb": True, "user": "u", "policy": "random"}
+    values: dict[str, Any] = {"user": "u", "policy": "random", **_SINCE_4_4}
     if cls is PooledReplicatedDatabase:
         values.update(max_connections=3, stale_timeout=30, timeout=5)
     if cls is AsyncReplicatedDatabase:

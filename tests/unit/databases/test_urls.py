@@ -6,6 +6,7 @@ import pytest
 from peewee import MySQLDatabase, SqliteDatabase
 from playhouse import db_url
 from playhouse.pool import PooledMySQLDatabase
+from support.peewees import needs_peewee
 
 from peewee_replicas import ConfigurationError, PooledReplicatedDatabase, ReplicatedDatabase
 
@@ -106,6 +107,7 @@ def test_keyword_arguments_win_over_the_url() -> None:
     assert [replica.address for replica in made.replicas] == ["s:3306"]
 
 
+@needs_peewee("3.19", "unquote_user")
 def test_unquoting_passes_through() -> None:
     made = db_url.connect("mysql+replicas://a%40b:p%2Fq@h/app", unquote_user=True, unquote_password=True)
     assert (made.connect_params["user"], made.connect_params["password"]) == ("a@b", "p/q")

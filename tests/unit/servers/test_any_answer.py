@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peewee import PeeweeException
-from playhouse.pwasyncio import greenlet_spawn
 from pymysql import err
+from support.peewees import needs_asyncio
 from support.scripted_server import (
     AUTOCOMMIT,
     CHANGED,
@@ -104,9 +104,12 @@ def test_statements_end_well(answers: list[bytes]) -> None:
                 ends_well(conn, server, answer)
 
 
+@needs_asyncio
 @settings(max_examples=40, deadline=None)
 @given(st.lists(ANSWERS, min_size=1, max_size=3))
 def test_statements_of_the_asyncio_form_end_well(answers: list[bytes]) -> None:
+    from playhouse.pwasyncio import greenlet_spawn
+
     def work() -> None:
         with opening("asyncio") as connect:
             conn = connect(server)

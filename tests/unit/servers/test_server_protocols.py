@@ -11,8 +11,8 @@ import inspect
 from typing import Any
 
 import pytest
+from support.peewees import needs_asyncio
 
-from peewee_replicas.aio.connection import Connection as AsyncConnection
 from peewee_replicas.servers import mariadb, mysql, protocols, sqlite, sqlite_dialect
 from peewee_replicas.servers.wire.connection import Connection as WireConnection
 
@@ -45,7 +45,10 @@ def test_every_member_is_there(protocol: Any, found: Any, later: Any) -> None:
     assert {name for name in members(protocol) if not hasattr(found, name)} == set(later)
 
 
+@needs_asyncio
 def test_the_asyncio_connection_is_one_of_the_wire() -> None:
+    from peewee_replicas.aio.connection import Connection as AsyncConnection
+
     assert issubclass(AsyncConnection, WireConnection)
 
 
