@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -52,6 +54,14 @@ pymysql.connections.Connection._create_ssl_ctx = _shared_context
 
 
 _SERVER_TESTS = Path(__file__).parent / "servers"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if sys.version_info >= (3, 15) and "PYTEST_XDIST_WORKER" in os.environ:
+        # From 3.15 on, the warning of threads at a fork counts the thread of xdist's worker as well.
+        config.addinivalue_line(
+            "filterwarnings", "ignore:.*is multi-threaded, use of fork:DeprecationWarning"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
