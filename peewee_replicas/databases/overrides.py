@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import peewee
 
@@ -14,6 +15,8 @@ from ..connections.unknown_outcomes import UnknownOutcomes
 from ..errors import ConfigurationError
 
 logger = logging.getLogger("peewee.replicas")
+
+R = TypeVar("R")
 
 
 def own_function(cls: type, name: str) -> object:
@@ -28,7 +31,7 @@ PEEWEES_EXECUTE_SQL = own_function(peewee.Database, "execute_sql")
 _PACKAGE = __name__.partition(".")[0]
 # Methods of ours that call the next class's own.
 _COOPERATING = frozenset({"__init__", "__init_subclass__", "execute", "Model"})
-_ENDED = "_ends_unknown_outcomes"
+_GUARDED = "_is_guarded"
 
 
 def is_overridden(cls: type, name: str) -> bool:
@@ -38,31 +41,48 @@ def is_overridden(cls: type, name: str) -> bool:
 
 
 def guard_retries(cls: type) -> None:
-    """Keep a subclass's ``execute_sql()`` and ``commit()`` from repeating a write that may have happened."""
-    for name in ("execute_sql", "commit"):
-        method = getattr(cls, name)
-        if is_overridden(cls, name) and not hasattr(method, _ENDED):
-            setattr(cls, name, _guarded(method))
+    """Keep a subclass's own methods that send statements from repeating a write that may have happened."""
+    for name, guarded in (("execute_sql", _guarded), ("commit", _guarded), ("aexecute_sql", _guarded_async)):
+        method = getattr(cls, name, None)
+        if method is not None and is_overridden(cls, name) and not hasattr(method, _GUARDED):
+            setattr(cls, name, guarded(method))
+            setattr(vars(cls)[name], _GUARDED, True)
 
 
-def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(method: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(method)
-    def call(self: Any, *args: object, **kwargs: object) -> Any:
-        outcomes: UnknownOutcomes | None = vars(self)["_members"].unknown_outcomes
-        if outcomes is None or not outcomes.enter():
+    def call(self: object, *args: object, **kwargs: object) -> R:
+        with _one_call(self):
             return method(self, *args, **kwargs)
-        try:
-            return method(self, *args, **kwargs)
-        except peewee.PeeweeException as exc:
-            unknown = outcomes.original(exc)
-            if unknown is not None:
-                raise unknown from unknown.__cause__
-            raise
-        finally:
-            outcomes.leave()
 
-    setattr(call, _ENDED, True)
     return call
+
+
+def _guarded_async(method: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]]:
+    @functools.wraps(method)
+    async def call(self: object, *args: object, **kwargs: object) -> R:
+        with _one_call(self):
+            return await method(self, *args, **kwargs)
+
+    return call
+
+
+@contextlib.contextmanager
+def _one_call(database: object) -> Iterator[None]:
+    """Have the writes of unknown outcome remembered during the outermost call of such a method."""
+    outcomes: UnknownOutcomes | None = vars(database)["_members"].unknown_outcomes
+    if outcomes is None or not outcomes.enter():
+        yield
+        return
+    try:
+        yield
+    except peewee.PeeweeException as exc:
+        unknown = outcomes.original(exc)
+        if unknown is not None:
+            raise unknown from unknown.__cause__
+        raise
+    finally:
+        outcomes.leave()
 
 
 def check_order(cls: type, beneath: type[peewee.Database]) -> None:

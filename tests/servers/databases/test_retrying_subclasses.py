@@ -8,6 +8,7 @@ Classes that stand behind ours are in `tests/unit/databases/test_order_of_bases.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from support.databases.retrying import CLASSES, MIXINS, mixed
 from support.proxies.saboteur import Saboteur
 
 from peewee_replicas import OutcomeUnknown, ReplicatedDatabase
+from peewee_replicas.aio import AsyncReplicatedDatabase
 
 pytestmark = pytest.mark.parametrize("server", ["mariadb"], indirect=True)
 
@@ -54,6 +56,40 @@ def test_a_retry_does_not_repeat_a_write_that_may_have_happened(
                 Item.create(name="in a transaction")
             assert names(cluster)[3:] == ["ledger", "in a transaction"]
         database.close()
+
+
+@pytest.mark.parametrize("method", ["execute_sql", "aexecute_sql"])
+def test_nor_does_a_retry_in_the_asyncio_form(db: Any, cluster: Any, method: str) -> None:
+    class Sync:
+        def execute_sql(self: Any, sql: str, params: Any = None) -> Any:
+            try:
+                return super().execute_sql(sql, params)  # type: ignore[misc]  # a mixin
+            except OperationalError:
+                return super().execute_sql(sql, params)  # type: ignore[misc]  # a mixin
+
+    class Async:
+        async def aexecute_sql(self: Any, sql: str, params: Any = None) -> Any:
+            try:
+                return await super().aexecute_sql(sql, params)  # type: ignore[misc]  # a mixin
+            except OperationalError:
+                return await super().aexecute_sql(sql, params)  # type: ignore[misc]  # a mixin
+
+    async def work(database: Any, saboteur: Saboteur) -> None:
+        insert = "INSERT INTO item (name, n) VALUES ('ledger', 0)"
+        async with database:
+            await database.aexecute_sql("DELETE FROM item")
+            saboteur.cut("INSERT", "after")
+            with pytest.raises(OutcomeUnknown):
+                await database.aexecute_sql(insert)
+            assert names(cluster) == ["ledger"]
+            await database.aexecute_sql(insert)
+        await database.close_pool()
+
+    with Saboteur(cluster.primary.port) as saboteur:
+        cls = mixed({"execute_sql": Sync, "aexecute_sql": Async}[method], AsyncReplicatedDatabase)
+        database = cluster.database(cls, port=saboteur.port, probe_interval=None)
+        asyncio.run(work(database, saboteur))
+    assert names(cluster) == ["ledger", "ledger"]
 
 
 @pytest.mark.parametrize("mixin", MIXINS)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from peewee import CharField, DatabaseProxy, IntegerField, Model
 from playhouse.shortcuts import ThreadSafeDatabaseMetadata
+from support.clusters import as_in_another_process
 from support.clusters.late import late, package
 from support.waiting import until
 
@@ -182,6 +183,18 @@ def test_sql_huey(db: Any) -> None:
     finally:
         consumer.stop(graceful=True)
         huey.storage.close()
+
+
+def test_sql_huey_on_the_primary_sees_what_another_process_has_written(db: Any, late: LocalCluster) -> None:
+    queue = package("huey").SqlHuey("jobs", database=db.on_primary)
+    with as_in_another_process(), closing(late.database()) as elsewhere:
+        other = type(queue)("jobs", storage_class=type(queue.storage), database=elsewhere.on_primary)
+        for number in range(5):
+            queue.put(f"key {number}", number)
+            assert other.get(f"key {number}", peek=True) == number
+            assert other.storage.put_if_empty(f"lock {number}", b"1")
+            assert queue.storage.has_data_for_key(f"lock {number}")
+    assert role(db) == "replica"  # other reads go where they went
 
 
 def test_pandas(db: Any) -> None:
