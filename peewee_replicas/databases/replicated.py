@@ -212,9 +212,8 @@ class Replicated(peewee.Database):
             PrimaryReadOnly: the primary no longer accepts writes.
         """
         if peewee.Database.execute_sql is not PEEWEES_EXECUTE_SQL:
-            return super().execute_sql(
-                sql, params
-            )  # if it calls peewee's method, that calls `_execute_cursor`
+            # If what replaces peewee's method calls it, that calls `_execute_cursor`.
+            return super().execute_sql(sql, params)
         return self._members.execute_sql(sql, params, self.at_primary)
 
     def _execute_cursor(self, sql: str, params: object, **cursor_options: object) -> Any:
