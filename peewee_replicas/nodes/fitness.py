@@ -111,6 +111,8 @@ def _role(found: Evidence) -> tuple[NodeRole, str]:
     told, relation = found.told, found.upstream.relation
     # In a Galera cluster every member gets all writes, so sources and positions do not show its role.
     if told.member:
+        if told.group_state not in ("", "ONLINE"):
+            return "member", f"is {told.group_state} in its replication group"
         return "member", ""
     if told.channels is None:
         if found.own and not told.read_only:
@@ -222,6 +224,8 @@ def role_change(told: Facts, server: ServerIdentity | None, read_only: bool | No
 
 def primary_remark(told: Facts) -> str:
     """Return a problem to log about the server used as the primary, or ``""``."""
+    if told.group_role == "SECONDARY":
+        return "is a secondary of its replication group and takes no writes: should `host` lead elsewhere?"
     if told.member or not told.read_only:
         return ""
     sources = ", ".join(dict.fromkeys(str(channel.source) for channel in told.channels or ()))

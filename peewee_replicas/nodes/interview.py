@@ -28,11 +28,13 @@ class Answers(NamedTuple):
         variables: its settings, by name.
         channels: its replication channels; None if this user may not see them.
         heartbeats: the rows of the heartbeat table; None: not asked for, or refused.
+        group: the node's row among the members of its replication group; None: not asked for, or refused.
     """
 
     variables: Mapping[str, str]
     channels: Sequence[Record] | None
     heartbeats: Sequence[Record] | None = None
+    group: Sequence[Record] | None = None
 
 
 class Source(NamedTuple):
@@ -79,6 +81,8 @@ class Facts(NamedTuple):
         server: which server it is.
         read_only, offline: whether these settings of the server are on.
         member: whether it belongs to a cluster that replicates by other means than channels.
+        group_state, group_role: as MySQL's group replication reports them, such as ``"ONLINE"`` and
+            ``"SECONDARY"``; ``""`` if this user may not see them.
         galera: whether that is a Galera cluster, whose members' positions are their own.
         position: its position as a replica; None if the server keeps no GTIDs.
         sample: its position as a primary; None if the server keeps no GTIDs.
@@ -99,6 +103,8 @@ class Facts(NamedTuple):
     variables: Mapping[str, str]
     dialect: ServerDialect
     galera: bool = False
+    group_state: str = ""
+    group_role: str = ""
 
 
 class Questionnaire:
@@ -153,6 +159,10 @@ def interview(
         # Another spelling helps only if the server did not know this one, not if the user lacks a right.
         unknown = answer.args[:1] == (_SYNTAX_ERROR,)
         questionnaire.spelling = questionnaire.spelling + 1 if unknown else len(dialect.CHANNELS)
+    group = None
+    if dialect.GROUP_MEMBER and variables.get("group_replication_group_name"):
+        answer = yield dialect.GROUP_MEMBER
+        group = None if isinstance(answer, Exception) else answer
     heartbeats = None
     if questionnaire.heartbeat_table is not None:
         answer = yield f"SELECT server_id, ts FROM {_quoted(questionnaire.heartbeat_table)}"
@@ -160,7 +170,7 @@ def interview(
             questionnaire.complaint = f"heartbeat_table cannot be read ({answer})"
         else:
             heartbeats = answer
-    return Answers(variables, channels, heartbeats)
+    return Answers(variables, channels, heartbeats, group)
 
 
 def _quoted(table: str) -> str:
@@ -173,13 +183,17 @@ def facts(answers: Answers, dialect: ServerDialect) -> Facts:
     has_gtids = found.get("gtid_mode", "ON") == "ON"
     channels = answers.channels
     galera = found.get("wsrep_on") == "ON"
+    group_state, group_role = "", ""
+    if answers.group is not None:
+        row = answers.group[0] if answers.group else {"state": "OFFLINE", "role": ""}
+        group_state, group_role = str(row["state"]), str(row["role"])
+    # A server that is configured for a group and has not joined it may be a replica like any other.
+    in_group = bool(found.get("group_replication_group_name")) and not (group_state == "OFFLINE" and channels)
     return Facts(
         server=identity(found),
         read_only=found.get("read_only", "OFF") not in ("OFF", "0"),
         offline=found.get("offline_mode", "OFF") == "ON",
-        member=galera
-        or bool(found.get("group_replication_group_name"))
-        or found.get("innodb_read_only") == "ON",
+        member=galera or in_group or found.get("innodb_read_only") == "ON",
         position=dialect.position(found.get(dialect.REACHED, "")) if has_gtids and not galera else None,
         sample=dialect.sampled(found),
         channels=None if channels is None else tuple(channel(row) for row in channels),
@@ -187,6 +201,8 @@ def facts(answers: Answers, dialect: ServerDialect) -> Facts:
         variables=found,
         dialect=dialect,
         galera=galera,
+        group_state=group_state,
+        group_role=group_role,
     )
 
 

@@ -96,6 +96,7 @@ NO_LIMITS = (
 )
 REACHED = "gtid_slave_pos"
 LONG_VALUES = ("gtid_slave_pos", "gtid_binlog_pos", "gtid_binlog_state")
+GROUP_MEMBER = ""  # only MySQL has group replication
 # Without ALL, named replication channels would not be listed.
 CHANNELS = ("SHOW ALL SLAVES STATUS",)
 

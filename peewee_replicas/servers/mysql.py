@@ -86,6 +86,11 @@ NO_LIMITS = (
 )
 REACHED = "gtid_executed"
 LONG_VALUES = ("gtid_executed", "gtid_owned")
+# The state and the role of this member of a replication group. Needs a right on performance_schema.
+GROUP_MEMBER = (
+    "SELECT member_state AS state, member_role AS role FROM performance_schema.replication_group_members "
+    "WHERE member_id = @@server_uuid"
+)
 # Releases before 8.0.22 know only the second spelling.
 CHANNELS = ("SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
 

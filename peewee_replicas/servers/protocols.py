@@ -144,6 +144,10 @@ class ServerDialect(Dialect, Protocol):
         """The variables in `PROBE` that the server truncates at 1,024 characters."""
 
     @property
+    def GROUP_MEMBER(self) -> str:
+        """A query for ``state`` and ``role`` of a member of a replication group; ``""`` if there are none."""
+
+    @property
     def CHANNELS(self) -> tuple[str, ...]:
         """The statements that list the sources of a node's replication, newest spelling first."""
 

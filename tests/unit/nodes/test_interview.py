@@ -100,6 +100,10 @@ UNTOLD = None
         (node(channels=()), {}, "unfit", "detached", "replicates from nobody"),
         (node(channels=(), read_only=False), {}, "unfit", "detached", "was it promoted?"),
         (node(channels=(), member=True), {}, "up", "member", ""),
+        (node(channels=(), member=True, group_state="ONLINE"), {}, "up", "member", ""),
+        (node(channels=(), member=True, group_state="RECOVERING"), {}, "unfit", "member", "RECOVERING"),
+        (node(channels=(), member=True, group_state="ERROR"), {}, "unfit", "member", "ERROR"),
+        (node(channels=(), member=True, group_state="UNREACHABLE"), {}, "unfit", "member", "UNREACHABLE"),
         (node(channels=UNTOLD, read_only=False), {"own": "0-2-6"}, "unfit", "detached", "of its own"),
         # A stray write by an administrator, or a ring of primaries.
         (node(channels=UNTOLD), {"own": "0-2-6"}, "up", "replica", ""),
@@ -504,3 +508,20 @@ def test_without_the_privilege_numbers_that_the_primary_lacks_tell_of_another_pr
     assert (found.state, found.role) == ("unfit", "detached")
     assert "seems to follow another server than the primary (a:3306)" in found.cause
     assert verdict(node(channels=None)).state == "up"
+
+
+@pytest.mark.parametrize(
+    ("group", "channels", "member", "state"),
+    [
+        ([{"state": "RECOVERING", "role": "SECONDARY"}], [], True, "RECOVERING"),
+        ([], [], True, "OFFLINE"),
+        ([{"state": "OFFLINE", "role": ""}], [{"Source_Host": "a", "Source_Port": 3306}], False, "OFFLINE"),
+        (None, [], True, ""),  # this user may not see it
+    ],
+)
+def test_the_state_of_a_member_of_a_replication_group(
+    group: Any, channels: Any, member: bool, state: str
+) -> None:
+    variables = {"group_replication_group_name": "g", "server_id": "1", "gtid_mode": "OFF"}
+    found = facts(Answers(variables, channels, None, group), mysql)
+    assert (found.member, found.group_state) == (member, state)

@@ -1,0 +1,96 @@
+"""MySQL's group replication in single-primary mode: secondaries serve reads, and their states are told apart.
+
+The members of the kind are the states in which a member that answers may be: ONLINE as primary or secondary,
+OFFLINE after it has left; and RECOVERING, ERROR, UNREACHABLE, decided in `tests/unit/nodes/test_interview`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.clusters import own_cluster
+from support.clusters.lagging import watched
+from support.proxies.router import free_port
+from support.waiting import until
+
+pytestmark = pytest.mark.once
+
+PAIRS = 50
+STATE = "SELECT member_state FROM performance_schema.replication_group_members"
+
+
+def grouped() -> Any:
+    """A cluster whose servers can become a group."""
+    ports = [free_port() for _ in range(3)]
+    names = ("primary", "replica-1", "replica-2")
+    options = {
+        name: {
+            "plugin_load_add": "group_replication.so",
+            "loose_group_replication_group_name": "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa",
+            "loose_group_replication_start_on_boot": False,
+            "loose_group_replication_local_address": f"127.0.0.1:{port}",
+            "loose_group_replication_group_seeds": ",".join(f"127.0.0.1:{each}" for each in ports),
+            "loose_group_replication_recovery_get_public_key": True,
+            "report_host": "127.0.0.1",
+        }
+        for name, port in zip(names, ports, strict=True)
+    }
+    return own_cluster("mysql", 2, options=options)
+
+
+def join(cluster: Any) -> None:
+    """Make the servers a group, with the primary as its primary."""
+    for node in cluster.replicas:
+        node.execute("STOP REPLICA")
+        node.execute("RESET REPLICA ALL")
+    for node in cluster.nodes:
+        node.execute(
+            f"CHANGE REPLICATION SOURCE TO SOURCE_USER='{cluster.admin_user}', "
+            f"SOURCE_PASSWORD='{cluster.password}' FOR CHANNEL 'group_replication_recovery'"
+        )
+    cluster.primary.execute("SET GLOBAL group_replication_bootstrap_group = ON")
+    cluster.primary.execute("START GROUP_REPLICATION")
+    cluster.primary.execute("SET GLOBAL group_replication_bootstrap_group = OFF")
+    for node in cluster.replicas:
+        node.execute("START GROUP_REPLICATION")
+    until(lambda: cluster.primary.execute(STATE) == [("ONLINE",)] * 3, 60.0)
+
+
+def test_secondaries_serve_reads_until_they_leave_the_group(caplog: pytest.LogCaptureFixture) -> None:
+    with grouped() as cluster:
+        schema = cluster.database_name
+        cluster.primary.execute(f"CREATE TABLE {schema}.t (id INT PRIMARY KEY, n INT)")
+        cluster.primary.execute(f"INSERT INTO {schema}.t VALUES (1, 0)")
+        cluster.sync()
+        join(cluster)
+        db = cluster.database(user=cluster.admin_user, probe_interval=0.1)
+
+        def n_of() -> Any:
+            return db.execute_sql("SELECT n FROM t").fetchone()[0]
+
+        with watched(db) as events:
+            until(lambda: n_of() == 0 and all(each.role == "member" for each in db.replicas))
+            del events[:]
+            for n in range(1, PAIRS + 1):
+                db.execute_sql("UPDATE t SET n = %s", (n,))
+                assert n_of() == n
+            reads = [event for event in events if event.kind == "read"]
+            assert sum(event.role == "replica" for event in reads) > PAIRS // 2
+            assert [(each.state, each.lag is not None) for each in db.replicas] == [("up", True)] * 2
+            leaving = cluster.replicas[0]
+            leaving.execute("STOP GROUP_REPLICATION")
+            until(lambda: n_of() == PAIRS and db.replicas[0].state == "unfit")
+            assert "OFFLINE" in str(db.replicas[0].cause)
+            assert db.replicas[1].state == "up"
+            db.execute_sql("UPDATE t SET n = 0")
+            assert n_of() == 0
+            leaving.execute("START GROUP_REPLICATION")
+            until(lambda: n_of() == 0 and db.replicas[0].state == "up", 60.0)
+        wrong = cluster.database(
+            user=cluster.admin_user, port=cluster.replicas[1].port, replicas=[
+                {"name": "other", "port": cluster.replicas[0].port}
+            ], probe_interval=0.1,
+        )  # fmt: skip
+        until(lambda: wrong.execute_sql("SELECT 1") and "is a secondary" in caplog.text)
+        wrong.dispose()
