@@ -9,7 +9,7 @@ import pytest
 from peewee import JOIN, SQL, DoesNotExist, IntegrityError, Value, chunked, fn, prefetch
 from support.databases.plain import PAIRS, Person, Post, both, end, plain_database, seed
 from support.forms.threads import in_thread
-from support.peewees import some_need
+from support.peewees import has_peewee, some_need
 
 from peewee_replicas import ReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
@@ -296,4 +296,6 @@ def test_server_version_is_known_before_the_first_sql_is_built(cluster: LocalClu
     with plain.connection_context(), plain.bind_ctx([Person, Post]):
         expected = sorted(one.union_all(two.union(three)).tuples())
     end(database)
-    assert nested == expected == [(1,), (1,), (2,)]
+    assert nested == expected
+    if has_peewee("4.4"):  # older ones lose the row on every server
+        assert expected == [(1,), (1,), (2,)]

@@ -419,7 +419,7 @@ def test_a_connection_that_the_prober_is_opening_when_it_ends_is_closed(
             go_on.wait(30)
         return wrapped
 
-    database = cluster.database(probe_interval=0.1)
+    database = cluster.database(probe_interval=0.1, ssl={"check_hostname": False})
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap)
     database._parts.replicas.attend()
     assert begun.acquire(timeout=20)
