@@ -71,6 +71,7 @@ class PrimaryConnection:
         # Spares every transaction several look-ups in `_lost_commits` until the first loss.
         self._any_lost = False
         self.unknown_outcomes = UnknownOutcomes(here)
+        session.raw_statement_failed = self._raw_statement_failed
         self._connect_calls = here.local()
 
     # For the routing rules
@@ -265,7 +266,7 @@ class PrimaryConnection:
             error = getattr(self._lost_commits, "error", None)
             if error is not None:
                 raise error[0](*error[1])
-            self.unknown_outcomes.check("COMMIT")
+            self.unknown_outcomes.check("COMMIT", "transaction")
         self._end(self.plain.commit, commits=True)
 
     def rollback(self) -> None:
@@ -341,14 +342,31 @@ class PrimaryConnection:
         """Return the error for a COMMIT whose connection was already lost."""
         label = self.cluster.primary_label
         if _may_have_ended(conn):
-            return OutcomeUnknown(
-                _GONE, f"{label}: {redacted(conn.unanswered_statement())!r} was interrupted: {_UNKNOWN}"
-            )
+            return self._interrupted_outcome(conn)
         return OperationalError(
             _GONE,
             f"{label}: its connection was lost before COMMIT was sent, so nothing of "
             "the transaction is kept; run it again",
         )
+
+    def _interrupted_outcome(self, conn: ServerConnection) -> OutcomeUnknown:
+        text = redacted(conn.unanswered_statement())
+        return OutcomeUnknown(_GONE, f"{self.cluster.primary_label}: {text!r} was interrupted: {_UNKNOWN}")
+
+    def remember_interrupted(
+        self, conn: ServerConnection, kind: str, text: str | bytes, *, transaction: bool
+    ) -> None:
+        """Remember a statement that an interrupt ended, such as a time limit's, if it may have happened."""
+        if conn.unanswered_statement() and may_have_happened("lost", kind, text, transaction=transaction):
+            self.unknown_outcomes.remember(text, self._interrupted_outcome(conn))
+
+    def _raw_statement_failed(self, conn: ServerConnection) -> None:
+        text = conn.unanswered_statement()  # "" if the server has answered
+        if not text:
+            return
+        kind = self.session.kind_sent(text)
+        if may_have_happened("lost", kind, text, transaction=self.in_block()):
+            self.unknown_outcomes.remember_raw(self._interrupted_outcome(conn))
 
     def remember_lost_commit(self, exc: BaseException) -> None:
         """Remember an error of COMMIT, so that a second COMMIT of that transaction fails like the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from peewee import __exception_wrapper__
 
@@ -34,7 +35,10 @@ class PrimarySession:
 
     Attributes:
         carried: the state that every connection to the primary carries and a replica lacks, or ``""``.
+        raw_statement_failed: called with the connection after a raw cursor's statement on it has failed.
     """
+
+    raw_statement_failed: Callable[[ServerConnection], None]
 
     def __init__(self, router: Router, consistency: Consistency, counters: Counters) -> None:
         self.carried = ""
@@ -171,6 +175,10 @@ class PrimarySession:
     def _runs_code(self, text: str) -> bool:
         return first_word(text) == "CALL" or self._router.classifier.classify_sent(text).kind == "unknown"
 
+    def kind_sent(self, text: str) -> str:
+        """Return the kind of a statement as it was sent to the server."""
+        return self._router.classifier.classify_sent(text).kind
+
     def statement_ended(self, conn: ServerConnection, succeeded: bool, was_open: bool) -> None:
         """Record that a statement on the primary has ended; called by the primary's connections."""
         if conn.suspect_statement or not succeeded:
@@ -178,6 +186,8 @@ class PrimarySession:
         self._consistency.statement_ended(conn, succeeded, was_open)
 
     def _doubt(self, conn: ServerConnection, succeeded: bool) -> None:
+        if not succeeded and not conn.executing:
+            self.raw_statement_failed(conn)
         # An error packet reports neither the transaction's state nor session changes.
         known = _text(conn.suspect_statement)
         grave = bool(known) and self._runs_code(known)

@@ -1,13 +1,20 @@
 """Keep a retry in a subclass's own method from repeating a write that may have happened.
 
-Programs override ``execute_sql()`` and ``commit()`` to try again after an error. The first error of a write
-whose outcome is unknown must then be the last.
+Programs override ``execute_sql()``, ``execute()`` and ``commit()`` to try again after an error. The first
+error of a write whose outcome is unknown must then be the last.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..concurrency import Here
 from ..errors import OutcomeUnknown
+from ..statements.tokens import UNREADABLE, QuotingMode, lex
+
+_RAW: Final = ""
+"""The key of a raw cursor's statement: its text contains the parameters, unlike that of `execute_sql`."""
+_REPEATABLE = frozenset({"read", "locking", "session", "transaction"})
 
 
 class UnknownOutcomes:
@@ -39,23 +46,42 @@ class UnknownOutcomes:
         """Remember the error of a write, unless no such call is running."""
         raised = getattr(self._local, "raised", None)
         if raised is not None:
-            raised[text] = error
+            raised[_key(text)] = error
             self.any = True
 
-    def check(self, text: str) -> None:
-        """Raise the error of this same text again, if there is one."""
+    def remember_raw(self, error: OutcomeUnknown) -> None:
+        """Remember the error of a raw cursor's write, unless no such call is running."""
         raised = getattr(self._local, "raised", None)
-        if raised and text in raised:
-            raise raised[text]
+        if raised is not None:
+            raised[_RAW] = error
+            self.any = True
+
+    def check(self, text: str, kind: str) -> None:
+        """Raise the error of this same statement again, if there is one; its comments may differ."""
+        raised = getattr(self._local, "raised", None)
+        if not raised:
+            return
+        error = raised.get(_key(text))
+        if error is None and kind not in _REPEATABLE:
+            error = raised.get(_RAW)
+        if error is not None:
+            raise error
 
     def original(self, exc: Exception) -> Exception | None:
         """Return the error that `exc` repeats, if peewee has turned it into one of its own classes."""
-        raised: dict[str, Exception] = getattr(self._local, "raised", None) or {}
+        raised: dict[object, Exception] = getattr(self._local, "raised", None) or {}
         return next((error for error in raised.values() if error.args == exc.args and error is not exc), None)
 
     def check_cursor(self) -> None:
-        """Raise the last error again before giving out a raw cursor, whose statement is not known yet."""
+        """Raise the last error again before giving out a raw cursor, which may send anything."""
         raised = getattr(self._local, "raised", None)
         unknown = [error for error in (raised or {}).values() if isinstance(error, OutcomeUnknown)]
         if unknown:
             raise unknown[-1]
+
+
+def _key(text: str | bytes) -> object:
+    """Return the text without its comments, in which a subclass may number its attempts."""
+    whole = text if isinstance(text, str) else bytes(text).decode("latin1")
+    tokens = tuple((token.kind, token.text) for token in lex(whole, None, QuotingMode()))
+    return whole if tokens and tokens[-1][0] == UNREADABLE else tokens

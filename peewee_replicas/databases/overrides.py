@@ -42,11 +42,16 @@ def is_overridden(cls: type, name: str) -> bool:
 
 def guard_retries(cls: type) -> None:
     """Keep a subclass's own methods that send statements from repeating a write that may have happened."""
-    for name, guarded in (("execute_sql", _guarded), ("commit", _guarded), ("aexecute_sql", _guarded_async)):
-        method = getattr(cls, name, None)
-        if method is not None and is_overridden(cls, name) and not hasattr(method, _GUARDED):
-            setattr(cls, name, guarded(method))
-            setattr(vars(cls)[name], _GUARDED, True)
+    for name in ("execute_sql", "execute", "commit", "aexecute_sql", "aexecute"):
+        has_it = any(_is_ours(base) and name in vars(base) for base in cls.__mro__)
+        if not has_it or not is_overridden(cls, name):
+            continue
+        method = getattr(cls, name)
+        # A decorator that retries may have copied the mark from the method it calls.
+        if getattr(method, _GUARDED, None) is not method:
+            made = (_guarded_async if name.startswith("a") else _guarded)(method)
+            setattr(made, _GUARDED, made)
+            setattr(cls, name, made)
 
 
 def _guarded(method: Callable[..., R]) -> Callable[..., R]:

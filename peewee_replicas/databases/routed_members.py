@@ -102,6 +102,8 @@ class RoutedMembers:
         if before is not None:
             # Threads must still see their earlier writes, whatever the new arguments are.
             parts.consistency.continue_from(before.consistency)
+            # A subclass may call init() with another host, and then repeat a write.
+            parts.primary.unknown_outcomes = before.primary.unknown_outcomes
             parts.cluster.news.hooks = before.cluster.news.hooks
             if before.cluster.prober is not None:
                 # Otherwise two probers would probe the same servers, the old one for nodes no longer used.
@@ -311,6 +313,8 @@ class RoutedMembers:
         """Return this thread's connection to the primary; inside ``readonly()``, to the scope's node."""
         if not self.plain.is_open:
             self.db.connect()
+        if self.parts.primary.unknown_outcomes.any:
+            self.parts.primary.unknown_outcomes.check_cursor()
         database = self.scope_node(at_primary)
         return self.parts.primary.get() if database is None else database.conn
 

@@ -32,7 +32,7 @@ def on_writer(execution: Execution) -> Cursor:
     execution.role, execution.node = PRIMARY, PRIMARY
     parts.cluster.writer_causes.add(execution.plan.cause)
     if primary.unknown_outcomes.any:
-        primary.unknown_outcomes.check(execution.sql)
+        primary.unknown_outcomes.check(execution.sql, statement.kind)
     conn = primary.get()
     transaction = bool(conn.transaction or primary.plain.state.transactions)
     execution.attempts += 1
@@ -48,6 +48,9 @@ def on_writer(execution: Execution) -> Cursor:
         if conn.replaceable and not transaction and _may_resend(execution, exc):
             return on_writer(execution)
         primary.explain_failure(conn, exc, statement.kind, execution.sql, transaction=transaction)
+        raise
+    except BaseException:
+        primary.remember_interrupted(conn, statement.kind, execution.sql, transaction=transaction)
         raise
     finally:
         conn.executing, conn.effect_known = "", False

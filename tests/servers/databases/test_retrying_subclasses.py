@@ -9,14 +9,18 @@ Classes that stand behind ours are in `tests/unit/databases/test_order_of_bases.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 from typing import Any
 
 import pytest
 from peewee import OperationalError
 from support.clusters.lagging import MODELS, Slot, n_of
 from support.databases.models import Item
-from support.databases.retrying import CLASSES, MIXINS, mixed
+from support.databases.retrying import CLASSES, MIXINS, WAYS_AROUND, mixed
 from support.proxies.saboteur import Saboteur
+from support.waiting import until
 
 from peewee_replicas import OutcomeUnknown, ReplicatedDatabase
 from peewee_replicas.aio import AsyncReplicatedDatabase
@@ -108,6 +112,68 @@ def test_a_retry_does_not_make_a_lost_commit_look_like_a_success(db: Any, cluste
                 Item.create(name="kept")
             assert names(cluster) == ["kept"]
         database.close()
+
+
+@pytest.mark.parametrize("mixin", WAYS_AROUND)
+def test_no_other_way_to_retry_repeats_such_a_write(db: Any, cluster: Any, mixin: Any) -> None:
+    with Saboteur(cluster.primary.port) as saboteur:
+        database = cluster.database(
+            mixed(mixin, ReplicatedDatabase),
+            port=saboteur.port,
+            probe_interval=None,
+            ssl_disabled=True,
+            consistency="eventual",
+        )
+        with database.bind_ctx([Item]):
+            Item.create(name="first")
+            saboteur.cut("item", "after")
+            with pytest.raises(OutcomeUnknown):
+                Item.create(name="ledger")
+            assert names(cluster) == ["first", "ledger"]
+            Item.create(name="ledger")
+            saboteur.cut("item", "after")
+            assert Item.select().count() == 3  # a read is repeated
+        database.close()
+
+
+class TimeLimit(BaseException):
+    """Like gevent's, which is no `Exception`."""
+
+
+class RetryAfterTimeLimit:
+    def execute_sql(self: Any, sql: str, params: Any = None) -> Any:
+        try:
+            return super().execute_sql(sql, params)  # type: ignore[misc]  # a mixin
+        except TimeLimit:
+            return super().execute_sql(sql, params)  # type: ignore[misc]  # a mixin
+
+
+def test_a_write_that_a_time_limit_ended_is_not_repeated(db: Any, cluster: Any) -> None:
+    database = cluster.database(mixed(RetryAfterTimeLimit, ReplicatedDatabase), probe_interval=None)
+    with database.bind_ctx([Item]):
+        Item.create(name="first")
+        question = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT%SLEEP(%'"
+
+        def strike() -> None:
+            until(lambda: cluster.primary.execute(question) == [(1,)])
+            os.kill(os.getpid(), signal.SIGALRM)
+
+        def stop(*_: Any) -> None:
+            raise TimeLimit
+
+        before = signal.signal(signal.SIGALRM, stop)
+        thread = threading.Thread(target=strike)
+        thread.start()
+        try:
+            with pytest.raises(OutcomeUnknown, match="was interrupted"):
+                database.execute_sql("INSERT INTO item (name, n) SELECT 'slow', SLEEP(2)")
+        finally:
+            thread.join()
+            signal.signal(signal.SIGALRM, before)
+        until(lambda: cluster.primary.execute(question) == [(0,)])
+        # The server may have noticed that the client has gone.
+        assert names(cluster) in (["first"], ["first", "slow"])
+    database.close()
 
 
 @pytest.mark.parametrize(("mixin", "cls"), list(zip(MIXINS, CLASSES * 2, strict=True)))
