@@ -136,6 +136,31 @@ def test_no_other_way_to_retry_repeats_such_a_write(db: Any, cluster: Any, mixin
         database.close()
 
 
+class RetryAwaitedQuery:
+    async def aexecute(self: Any, query: Any) -> Any:
+        try:
+            return await super().aexecute(query)  # type: ignore[misc]  # a mixin
+        except OperationalError:
+            return await super().aexecute(query)  # type: ignore[misc]  # a mixin
+
+
+def test_nor_does_a_retry_above_the_statement_in_the_asyncio_form(db: Any, cluster: Any) -> None:
+    async def work(port: int, cut: Any) -> None:
+        database = cluster.database(mixed(RetryAwaitedQuery, AsyncReplicatedDatabase), port=port)
+        with database.bind_ctx([Item]):
+            async with database:
+                pass
+            cut("item", "after")
+            with pytest.raises(OutcomeUnknown):
+                await database.aexecute(Item.insert(name="query", n=0))
+        await database.aclose()
+        await database.close_pool()
+
+    with Saboteur(cluster.primary.port) as saboteur:
+        asyncio.run(work(saboteur.port, saboteur.cut))
+    assert names(cluster) == ["query"]
+
+
 class TimeLimit(BaseException):
     """Like gevent's, which is no `Exception`."""
 
