@@ -152,9 +152,12 @@ class ReplicaConnections:
     def _wait_for_cluster(self, node: Node, conn: ServerConnection) -> None:
         """Make each read on a connection to a member of a Galera cluster wait for the cluster."""
         try:
+            (is_member,) = first_row(conn, conn.dialect.IN_CLUSTER, QUESTION_SECONDS)
+            if not is_member:
+                return
             with __exception_wrapper__:
                 conn.run_setting(conn.dialect.CLUSTER_WAIT)
-            (conn.cluster_waits,) = map(bool, first_row(conn, conn.dialect.IN_CLUSTER, QUESTION_SECONDS))
+            conn.cluster_waits = True
         except PeeweeException as exc:
             raise OperationalError(_NOT_READY, f"its reads cannot wait for its cluster: {exc}") from exc
         if not self._logged_cluster:

@@ -72,6 +72,7 @@ class Snapshot:
             late = is_behind_cluster(conn, exc)
             database.discard()
             if late:
+                replica.fell_behind()
                 return False
             raise
         self._replica, self._database, self._conn = replica, database, conn

@@ -115,6 +115,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             if database.is_open and is_behind_cluster(database.open_conn, exc):
                 execution.tried[replica] = exc
                 parts.counters.add("behind")
+                replica.fell_behind()
                 replica = _next_replica(execution)
                 continue
             if found == "statement":

@@ -13,6 +13,7 @@ from .breaker import Backoff, Breaker
 from .fitness import Fitness
 from .health import NodeHealth
 from .latency import Latency
+from .member_delays import MemberDelays
 from .read_faults import ReadFaults
 from .replica import Replica
 from .spec import NodeSpec
@@ -21,6 +22,10 @@ logger = logging.getLogger("peewee.replicas")
 
 # Log at most this many missing objects per replica, each once; more would be noise and grow without bound.
 _LACKING_NOTED = 100
+_BEHIND = (
+    "a read waited in vain for it to catch up with its Galera cluster (1205); compare wsrep_local_recv_queue "
+    "there with the other members'"
+)
 
 
 class Node:
@@ -76,6 +81,7 @@ class Node:
         self.ejections = 0
         self.restorations = 0
         self._read_faults = ReadFaults()
+        self._member_delays = MemberDelays()
         self._lacking: set[str] = set()
         self._lock = new_lock()
         self._make = make
@@ -258,6 +264,11 @@ class Node:
             )
         else:
             self._leave(f"{cause}; other nodes can serve what it cannot", absence)
+
+    def fell_behind(self) -> None:
+        """Take a member of a Galera cluster out of rotation, because a read waited in vain for it."""
+        if not self.breaker.open:  # many reads may have waited at once
+            self._leave(_BEHIND, self._member_delays.note(Clock.monotonic()))
 
     def lacks(self, what: str) -> None:
         """Log, once, that a read failed here and not on the primary, because something has not arrived here.

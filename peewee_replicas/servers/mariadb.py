@@ -33,9 +33,11 @@ READY = (
     "SELECT variable_value, @@GLOBAL.wsrep_reject_queries FROM information_schema.global_status "
     "WHERE variable_name = 'wsrep_ready'"
 )
-# Each read then waits until this member shows everything that the cluster has committed so far.
-CLUSTER_WAIT = "SET SESSION wsrep_sync_wait = 1"
-IN_CLUSTER = "SELECT @@GLOBAL.wsrep_on"
+# Asked without waiting for the cluster, because a member that is behind would not answer in time.
+IN_CLUSTER = "SET STATEMENT wsrep_sync_wait = 0 FOR SELECT @@SESSION.wsrep_on"
+# Each SELECT (1) and SHOW (8) then waits until this member shows everything that the cluster has committed so
+# far. With dirty reads allowed, none would wait.
+CLUSTER_WAIT = "SET SESSION wsrep_sync_wait = 9, SESSION wsrep_dirty_reads = OFF"
 NOW = "SELECT @@GLOBAL.gtid_binlog_pos, @@GLOBAL.log_bin"
 # Within a domain, a commit's sequence number is higher than those of all transactions it could have read.
 COMMIT_COVERS_READS = True

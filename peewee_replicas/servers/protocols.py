@@ -84,12 +84,12 @@ class Dialect(Protocol):
         """A query for ``wsrep_ready`` and ``wsrep_reject_queries`` of a Galera node; ``""``: always ready."""
 
     @property
-    def CLUSTER_WAIT(self) -> str:
-        """The setting that makes reads on a member of a Galera cluster wait for the cluster; or ``""``."""
+    def IN_CLUSTER(self) -> str:
+        """A query for whether this connection leads to a member of a Galera cluster; or ``""``."""
 
     @property
-    def IN_CLUSTER(self) -> str:
-        """A query for whether a server that accepted `CLUSTER_WAIT` is such a member; or ``""``."""
+    def CLUSTER_WAIT(self) -> str:
+        """The setting that makes reads on such a member wait for the cluster; or ``""``."""
 
     @property
     def READ_ONLY_NOW(self) -> str:

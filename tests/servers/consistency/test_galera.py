@@ -8,7 +8,7 @@ shows how far it has come, so each of its reads waits for the cluster instead (`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import peewee
@@ -20,6 +20,7 @@ from support.databases.nodes import nodes_of
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabase
+from peewee_replicas.nodes import member_delays
 
 pytestmark = [pytest.mark.once, needs_galera]
 
@@ -66,11 +67,37 @@ def test_reads_on_members_see_what_was_written(setup: str, caplog: pytest.LogCap
         assert [replica.state for replica in db.replicas] == ["up", "up"]
         assert caplog.text.count("wsrep_sync_wait") == 1
         assert caplog.text.count("unknown lag") == 2  # once for each member
-        _goes_elsewhere_while_a_member_is_behind(db, cluster, events)
+        _goes_elsewhere_while_a_member_is_behind(db, cluster, events, caplog)
         _goes_on_without_the_primary(db, cluster)
 
 
-def _goes_elsewhere_while_a_member_is_behind(db: Any, cluster: Galera, events: list[Any]) -> None:
+def test_show_waits_and_dirty_reads_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of the servers and of `init_command`, and each sort of question that a member answers."""
+    monkeypatch.setattr(member_delays, "LONGEST_ABSENCE", 0.2)
+    dirty = "SET SESSION wsrep_dirty_reads = ON, SESSION wsrep_sync_wait = 0"
+    with galera("own GTIDs") as cluster, opened(cluster, init_command=dirty) as db:
+        db.execute_sql("CREATE TABLE t (n INT)")
+        db.execute_sql("INSERT INTO t VALUES (0)")
+        for node in cluster.nodes[1:]:
+            node.execute("SET GLOBAL wsrep_provider_options = 'repl.causal_read_timeout=PT0.2S'")
+        for question in ("SHOW TABLES", "SHOW COLUMNS FROM t", "EXPLAIN SELECT * FROM t", "SELECT n FROM t"):
+            until(lambda: [n_of(db), *(one.state for one in db.replicas)] == [0, "up", "up"])
+            before = db.stats()["behind"]
+            with ExitStack() as stack:
+                for number in (1, 2):
+                    parameters = cluster.parameters(number, user=cluster.admin_user)
+                    holder = stack.enter_context(pymysql.connect(**parameters))
+                    holder.query("FLUSH TABLES WITH READ LOCK")  # it applies nothing meanwhile
+                db.execute_sql("ALTER TABLE t COMMENT = %s", (question,))
+                with db.readonly(), watched(db) as events:
+                    db.execute_sql(question)
+                assert events[-1].role == "primary", question
+            assert db.stats()["behind"] == before + 2
+
+
+def _goes_elsewhere_while_a_member_is_behind(
+    db: Any, cluster: Galera, events: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     late = cluster.nodes[1]
     late.execute("SET GLOBAL wsrep_provider_options = 'repl.causal_read_timeout=PT0.2S'")
     with pymysql.connect(**cluster.parameters(1, user=cluster.admin_user)) as holder:
@@ -79,8 +106,14 @@ def _goes_elsewhere_while_a_member_is_behind(db: Any, cluster: Galera, events: l
             write(db, n)
             assert n_of(db) == n
             assert events[-1].node == "member-3"
-        assert db.stats()["behind"] >= 1
-        assert db.replicas[0].state == "up"  # only late
+        assert db.stats()["behind"] == db.stats()["member-2.ejections"] > 0
+        assert "(1205)" in caplog.text
+        with opened(
+            cluster, consistency="eventual"
+        ) as other:  # a connection to a member that is behind can be opened
+            assert [n_of(other), n_of(other)] == [1003, 1003]
+            assert other.stats()["behind"] > 0
+        assert "1047" not in caplog.text
         holder.query("UNLOCK TABLES")
     until(lambda: n_of(db) == 1003 and events[-1].node == "member-2")
 
