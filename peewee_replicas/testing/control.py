@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pymysql
 
+from peewee_replicas.concurrency import Clock
 from peewee_replicas.servers.protocols import Row
 from peewee_replicas.testing.counts import (
     CONNECTIONS_BY_USER,
@@ -83,8 +84,8 @@ class Control:
         return combine(self._role, every, by_user, connections, CLUSTER, REPLICATION)
 
     def _wait_for_replicas(self, cursor: pymysql.cursors.Cursor) -> None:
-        deadline = time.monotonic() + _CONNECTING_SECONDS
-        while cursor.execute(REPLICAS_CONNECTING, (REPLICATION,)) and time.monotonic() < deadline:
+        deadline = Clock.monotonic() + _CONNECTING_SECONDS
+        while cursor.execute(REPLICAS_CONNECTING, (REPLICATION,)) and Clock.monotonic() < deadline:
             time.sleep(0.01)  # the server has no event to wait for
 
     @contextmanager
