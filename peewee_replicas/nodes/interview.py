@@ -112,13 +112,14 @@ class Questionnaire:
 
     Attributes:
         waits: whether to wait for the goal of a probe; the server may not know how.
+        sees_group: whether to ask for the node's state in its replication group; the user may have no right.
         spelling: index of the statement in use to list the channels; past the end: none works.
         heartbeat_table: its name, or None.
         complaint: why a question is no longer asked, in words, or ``""``.
     """
 
     def __init__(self, heartbeat_table: str | None) -> None:
-        self.waits = True
+        self.waits = self.sees_group = True
         self.spelling = 0
         self.heartbeat_table = heartbeat_table
         self.complaint = ""
@@ -160,9 +161,12 @@ def interview(
         unknown = answer.args[:1] == (_SYNTAX_ERROR,)
         questionnaire.spelling = questionnaire.spelling + 1 if unknown else len(dialect.CHANNELS)
     group = None
-    if dialect.GROUP_MEMBER and variables.get("group_replication_group_name"):
+    if dialect.GROUP_MEMBER and questionnaire.sees_group and variables.get("group_replication_group_name"):
         answer = yield dialect.GROUP_MEMBER
-        group = None if isinstance(answer, Exception) else answer
+        if isinstance(answer, Exception):
+            questionnaire.sees_group = not refusal(answer)
+        else:
+            group = answer
     heartbeats = None
     if questionnaire.heartbeat_table is not None:
         answer = yield f"SELECT server_id, ts FROM {_quoted(questionnaire.heartbeat_table)}"

@@ -2,12 +2,14 @@
 
 The numbers are all of the servers' catalogues that say "you may not" or "I do not know this"; those that may
 be gone the next time (limits, locks, KILL, lost connections, shutdown) are held to be no refusals. The
-questions: the wait, and the prober's wait. The primary's position is in
+questions: the wait, the prober's wait, and its question for the state in a replication group. The primary's
+position is in
 `tests/unit/consistency/test_levels.py`.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +23,7 @@ from peewee_replicas.consistency.catch_up import CatchUp
 from peewee_replicas.consistency.progress import Progress
 from peewee_replicas.nodes.interview import Questionnaire, interview
 from peewee_replicas.positions import MariaDBPosition
-from peewee_replicas.servers import mariadb
+from peewee_replicas.servers import mariadb, mysql
 from peewee_replicas.servers.refusals import NO_GTIDS, NO_RIGHT, NOT_KNOWN, PAUSE_SECONDS, refusal
 
 ROWS = [*NO_RIGHT, *NOT_KNOWN, *NO_GTIDS]
@@ -92,3 +94,20 @@ def test_the_prober_gives_up_waiting_where_it_is_refused(number: int) -> None:
             questions.append("wait")
         assert question == mariadb.PROBE
     assert questions == ["wait"] * (1 if number in NUMBERS else 2)
+
+
+@pytest.mark.parametrize("number", [*NUMBERS, *PASSING])
+def test_the_prober_gives_up_asking_for_the_group_where_it_is_refused(number: int) -> None:
+    questionnaire = Questionnaire(None)
+    asked = 0
+    for _ in range(2):
+        talk = interview(mysql, questionnaire, None, 0.2)
+        assert next(talk) == mysql.PROBE
+        question = talk.send([{"Variable_name": "group_replication_group_name", "Value": "g"}])
+        with suppress(StopIteration):
+            if question in mysql.CHANNELS:
+                question = talk.send([])
+            assert question == mysql.GROUP_MEMBER
+            asked += 1
+            talk.send(OperationalError(number, ""))
+    assert asked == (1 if number in NUMBERS else 2)
