@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import peewee
 
 from ..connections.parts import Parts
-from ..connections.peewee_version import takes_commit
+from ..connections.peewee_version import HAS_HOOKS, takes_commit
 from ..connections.plain_database import PlainDatabase, make_reentrant
 from ..events import NodeHook, Route, RouteHook
 from ..nodes.health import Health
@@ -211,7 +211,8 @@ class Replicated(peewee.Database):
             OutcomeUnknown: the connection to the primary was lost after a write was sent.
             PrimaryReadOnly: the primary no longer accepts writes.
         """
-        if peewee.Database.execute_sql is not PEEWEES_EXECUTE_SQL:
+        if peewee.Database.execute_sql is not PEEWEES_EXECUTE_SQL and HAS_HOOKS:
+            # Before 4.5, peewee's method would bypass the routes.
             # If what replaces peewee's method calls it, that calls `_execute_cursor`.
             return super().execute_sql(sql, params)
         return self._members.execute_sql(sql, params, self.at_primary)

@@ -65,3 +65,14 @@ def test_what_stands_in_its_place_is_all_that_is_called(db: Any) -> None:
     with mock.patch("peewee.Database.execute_sql", return_value="mocked"):
         assert db.execute_sql("INSERT INTO item VALUES (1)") == "mocked"
     assert db.execute_sql("SELECT COUNT(*) FROM item").fetchall() == [(0,)]
+
+
+def test_before_peewee_4_5_its_method_is_passed_over_because_it_would_bypass_the_routes(
+    db: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes: list[Any] = []
+    db.route_hooks.append(routes.append)
+    monkeypatch.setattr(replicated, "HAS_HOOKS", False)
+    with mock.patch("peewee.Database.execute_sql", side_effect=AssertionError):
+        assert db.execute_sql("SELECT COUNT(*) FROM item").fetchall() == [(0,)]
+    assert [route.role for route in routes] == ["replica"]
