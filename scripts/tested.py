@@ -99,7 +99,17 @@ def fill_in(page: str, tables: dict[str, str]) -> str:
     return page
 
 
-TOPOLOGIES: dict[str, str] = {}
+TOPOLOGIES = {
+    "consistency.test_galera": "Galera, three members",
+    "connections.test_mysql_router": "MySQL Router, with and without connection sharing",
+    "nodes.test_haproxy": "HAProxy in front of the replicas and of the primary",
+    "consistency.test_several_domains": "several GTID domains",
+    "nodes.test_whom_replicas_follow": "chained replicas, replicas of several sources, replicas of another primary",
+    "consistency.test_without_gtids": "servers without GTIDs",
+    "consistency.test_failover_that_loses_writes": "failover that loses writes",
+    "execution.test_writes_failover": "failover behind one address",
+}
+"""What a set-up is called, by the module of its tests."""
 
 
 def main(folder: Path, page: Path | None) -> int:
