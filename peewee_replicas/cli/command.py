@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the command's name; None: those of this process.
     """
     options = _parser().parse_args(arguments)
-    logging.getLogger("peewee.replicas").setLevel(logging.CRITICAL)  # what it would log is in the answer
+    logger = logging.getLogger("peewee.replicas")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it would log is in the answer
     try:
         database = find(options.target)
         code: int = options.run(database, options)
@@ -55,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read the output, such as `head`, has seen enough
         return OK
+    finally:
+        logger.setLevel(before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,9 +20,9 @@ COMPANIONS = ("aio", "ext", "testing")
 
 PUBLIC = {
     "": """
-        BookmarkError ConfigurationError LeastBusy NoReplicaAvailable NodeEvent OutcomeUnknown
-        PooledReplicatedDatabase PrimaryReadOnly Random ReadOnlyViolation Replica ReplicatedDatabase
-        ReplicatedDatabaseProxy ReplicatedSqliteDatabase RoundRobin Route RouteEvent
+        BookmarkError ConfigurationError Health LeastBusy NoReplicaAvailable NodeEvent NodeHealth
+        OutcomeUnknown PooledReplicatedDatabase PrimaryReadOnly Random ReadOnlyViolation Replica
+        ReplicatedDatabase ReplicatedDatabaseProxy ReplicatedSqliteDatabase RoundRobin Route RouteEvent
         TransactionEscapeError TransactionEscapeWarning
     """,
     ".bookmarks": """
@@ -39,6 +39,7 @@ PUBLIC = {
     """,
     ".aio": "AsyncReplicatedDatabase",
     ".ext.asgi": "CausalSessionMiddleware",
+    ".ext.health": "ASGIHealth WSGIHealth",
     ".ext.jobs": "in_session",
     ".ext.wsgi": "CausalSessionMiddleware",
     ".servers.sqlite": "Connection",

@@ -23,7 +23,9 @@ from peewee_replicas.testing.replication_sql import STATEMENTS
 # gone in 8.4 or 9.
 SINCE = {
     "autocommit": "5.0", "gtid_executed": "5.6.5", "gtid_mode": "5.6.5", "gtid_owned": "5.6.5",
-    "group_replication_group_name": "5.7.17", "hostname": "5.0.38", "innodb_read_only": "5.6.7",
+    "group_replication_group_name": "5.7.17", "member_id": "5.7.17", "member_role": "8.0.2",
+    "member_state": "5.7.17", "performance_schema": "5.5", "replication_group_members": "5.7.17",
+    "hostname": "5.0.38", "innodb_read_only": "5.6.7",
     "max_execution_time": "5.7.8", "offline_mode": "5.7.5", "port": "5.0", "read_only": "5.0",
     "server_id": "5.0", "server_uuid": "5.6.0", "session_track_gtids": "5.7.6",
     "session_track_state_change": "5.7.4", "session_track_transaction_info": "5.7.8",
@@ -34,9 +36,9 @@ SINCE = {
 }  # fmt: skip
 # Words of the grammar and values.
 GRAMMAR = set(
-    """AND AS COMMITTED CONSISTENT DO GLOBAL IN ISOLATION LEVEL LIKE OFF ON ONLY OWN_GTID READ REPEATABLE
+    """AND AS COMMITTED CONSISTENT DO FROM GLOBAL IN ISOLATION LEVEL LIKE OFF ON ONLY OWN_GTID READ REPEATABLE
     REPLICA SELECT SESSION SET SHOW SLAVE SNAPSHOT START STATE STATUS TRANSACTION VARIABLES WHERE WITH WRITE
-    Variable_name _latin1 max_allowed_packet seconds""".split()  # noqa: SIM905
+    Variable_name _latin1 max_allowed_packet role seconds state""".split()  # noqa: SIM905
 )
 
 FIRST_STABLE = (8, 0, 11)
