@@ -31,6 +31,8 @@ SETUPS: dict[str, dict[str, Any]] = {
 }
 """What members know of positions: nothing, their own clients' writes alone, or all writes."""
 
+_ATTEMPTS = 3
+
 needs_galera = pytest.mark.skipif(LIBRARY is None, reason="Galera's library is not on this machine")
 
 
@@ -45,7 +47,8 @@ class Galera:
 
     def __init__(self, settings: ClusterSettings, setup: str) -> None:
         self.password = settings.password
-        ports = [free_port() for _ in range(3)]
+        # For the group, and to receive what a member has missed.
+        ports = [(free_port(), free_port()) for _ in range(3)]
         self.nodes = [
             ClusterNode(settings, f"member-{number}", "primary", number, _options(ports, number, setup))
             for number in (1, 2, 3)
@@ -73,16 +76,16 @@ class Galera:
         }  # fmt: skip
 
 
-def _options(ports: list[int], number: int, setup: str) -> dict[str, object]:
-    mine = ports[number - 1]
-    others = ",".join(f"127.0.0.1:{port}" for port in ports if port != mine)
+def _options(ports: list[tuple[int, int]], number: int, setup: str) -> dict[str, object]:
+    mine, missed = ports[number - 1]
+    others = ",".join(f"127.0.0.1:{port}" for port, _ in ports if port != mine)
     return {
         "wsrep_on": True,
         "wsrep_provider": str(LIBRARY),
         "wsrep_cluster_name": "tests",
         "wsrep_cluster_address": "gcomm://" + ("" if number == 1 else others),
         "wsrep_provider_options": f"base_port={mine};gmcast.listen_addr=tcp://127.0.0.1:{mine};"
-        "gcache.size=8M;pc.recovery=no",
+        f"ist.recv_addr=127.0.0.1:{missed};gcache.size=8M;pc.recovery=no",
         "wsrep_node_address": "127.0.0.1",
         "wsrep_sst_method": "position",
         "innodb_autoinc_lock_mode": 2,
@@ -94,15 +97,27 @@ def _options(ports: list[int], number: int, setup: str) -> dict[str, object]:
 def galera(setup: str) -> Iterator[Galera]:
     """Start a cluster."""
     require("mariadb")
+    for attempt in range(_ATTEMPTS):
+        with ExitStack() as stack:
+            cluster = _prepared(setup, stack)
+            try:
+                cluster.start()
+            except RuntimeError:  # another program took a port, or a member gave up on the others
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+            else:
+                yield cluster
+                return
+
+
+def _prepared(setup: str, stack: ExitStack) -> Galera:
     folder = new_folder()
-    with ExitStack() as stack:
-        # The servers look for `wsrep_sst_position` there.
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("PATH", str(Path(__file__).parent), prepend=os.pathsep)
-        stack.callback(remove_folder, folder)
-        settings = ClusterSettings(find("mariadb"), folder, Galera.database_name, secrets.token_hex(12))
-        cluster = Galera(settings, setup)
-        for node in cluster.nodes:
-            stack.callback(node.destroy)
-        cluster.start()
-        yield cluster
+    # The servers look for `wsrep_sst_position` there.
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setenv("PATH", str(Path(__file__).parent), prepend=os.pathsep)
+    stack.callback(remove_folder, folder)
+    settings = ClusterSettings(find("mariadb"), folder, Galera.database_name, secrets.token_hex(12))
+    cluster = Galera(settings, setup)
+    for node in cluster.nodes:
+        stack.callback(node.destroy)
+    return cluster
