@@ -441,7 +441,8 @@ class Consistency:
             self.primary.asked(False)  # also if cancelled, or nobody would ask again
             if not isinstance(exc, Exception):
                 raise
-            if not knows_no_such_variable(exc):
+            # A proxy may lack the variable in front of a server that has GTIDs, as its reports have shown.
+            if not knows_no_such_variable(exc) or self.history.session.seen is not None:
                 if not self.primary.is_unreachable(exc):
                     raise
                 self.counters.add("unasked")

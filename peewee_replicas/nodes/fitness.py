@@ -194,7 +194,7 @@ def _unmeasured(found: Evidence, max_lag: float) -> list[str]:
     if not found.unmeasured or found.upstream.channels:
         return []
     if found.told.member:
-        why = "a member of such a cluster does not report it; set heartbeat_table"
+        why = "a member of a Galera cluster does not report it; set heartbeat_table"
     else:
         why = (
             "the servers keep no GTIDs and this user may not see the node's replication; grant it "

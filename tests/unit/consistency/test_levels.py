@@ -279,6 +279,16 @@ def test_a_primary_without_the_variables_of_gtids_keeps_none() -> None:
     assert asked(found) == 1
 
 
+def test_a_primary_that_reports_positions_keeps_gtids_whatever_a_proxy_says_of_the_variable() -> None:
+    found = consistency()
+    primary: Any = found.primary
+    statement(found, "INSERT", position=gtid("0-1-5"))
+    statement(found, "INSERT", succeeded=False)
+    primary.down = peewee.ProgrammingError(1193, "no such variable")
+    for _ in range(3):
+        assert "does not report its position" in found.needs(None).primary
+
+
 def test_without_gtids_reads_stay_on_the_primary_and_say_why(caplog: pytest.LogCaptureFixture) -> None:
     found = consistency()
     primary: Any = found.primary
