@@ -13,7 +13,7 @@ from peewee_replicas.concurrency import Clock
 from peewee_replicas.servers.protocols import Row
 from peewee_replicas.testing.counts import (
     CONNECTIONS_BY_USER,
-    REPLICAS_CONNECTING,
+    DUMPS,
     SESSION_COUNTERS,
     STATEMENTS_BY_USER,
     Role,
@@ -74,19 +74,27 @@ class Control:
             seconds: how long one answer may take.
         """
         with self.session(seconds=seconds) as cursor:
-            self._wait_for_replicas(cursor)
-            cursor.execute(STATEMENTS_BY_USER)
-            by_user = cursor.fetchall()
-            cursor.execute(CONNECTIONS_BY_USER)
-            connections = cursor.fetchall()
-            cursor.execute(exact_counters(self._role, "GLOBAL"))
-            every = dict(cursor.fetchall())
+            deadline = Clock.monotonic() + _CONNECTING_SECONDS
+            while True:
+                before = self._replicas(cursor)
+                cursor.execute(STATEMENTS_BY_USER)
+                by_user = cursor.fetchall()
+                cursor.execute(CONNECTIONS_BY_USER)
+                connections = cursor.fetchall()
+                # Nothing may be selected after this, or it would be subtracted without having been counted.
+                cursor.execute(exact_counters(self._role, "GLOBAL"))
+                every = dict(cursor.fetchall())
+                # What a replica sends to connect must be in both counts, or in none.
+                settled = before == self._replicas(cursor) and set(before.values()) <= set(DUMPS)
+                if settled or Clock.monotonic() > deadline:
+                    break
+                time.sleep(0.01)  # the server has no event to wait for
         return combine(self._role, every, by_user, connections, CLUSTER, REPLICATION)
 
-    def _wait_for_replicas(self, cursor: pymysql.cursors.Cursor) -> None:
-        deadline = Clock.monotonic() + _CONNECTING_SECONDS
-        while cursor.execute(REPLICAS_CONNECTING, (REPLICATION,)) and Clock.monotonic() < deadline:
-            time.sleep(0.01)  # the server has no event to wait for
+    def _replicas(self, cursor: pymysql.cursors.Cursor) -> dict[int, str]:
+        """Return what each session of a replica is doing. ``SHOW``, because a ``SELECT`` would be counted."""
+        cursor.execute("SHOW PROCESSLIST")
+        return {row[0]: row[4] for row in cursor.fetchall() if row[1] == REPLICATION}
 
     @contextmanager
     def session(

@@ -134,10 +134,7 @@ STATEMENTS_BY_USER = (
 )
 # Before a replica asks for the binary log it sends statements of its own, and each is counted globally
 # a moment before it is counted for its user.
-REPLICAS_CONNECTING = (
-    "SELECT 1 FROM information_schema.processlist "
-    "WHERE user = %s AND command NOT LIKE 'Binlog Dump%%' LIMIT 1"
-)
+DUMPS = ("Binlog Dump", "Binlog Dump GTID")
 CONNECTIONS_BY_USER = "SELECT user, total_connections FROM performance_schema.users WHERE user IS NOT NULL"
 
 

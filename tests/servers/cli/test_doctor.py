@@ -26,24 +26,34 @@ from peewee_replicas.testing import LocalCluster
 
 pytestmark = pytest.mark.once
 
-USER = "fit"
+USER, BLIND = "fit", "blind"
 _UNUSED_PORT = 1
 Setup = Callable[["Case"], Any]
 
 
-@pytest.fixture(scope="module", params=SERVERS)
-def ours(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    with own_cluster(request.param, replicas=2) as cluster:
+@contextmanager
+def fit_cluster(server: str) -> Iterator[LocalCluster]:
+    """A cluster in which nothing is wrong, with the users that the cases log in as."""
+    with own_cluster(server, replicas=2) as cluster:
         right = "SLAVE MONITOR" if cluster.server == "mariadb" else "REPLICATION CLIENT"
+        schema = f"{cluster.database_name}.*"
         for sql in (
             f"CREATE USER {USER}@'%' IDENTIFIED BY '{cluster.password}'",
-            f"GRANT ALL PRIVILEGES ON {cluster.database_name}.* TO {USER}@'%'",
+            f"GRANT ALL PRIVILEGES ON {schema} TO {USER}@'%'",
             f"GRANT {right} ON *.* TO {USER}@'%'",
             f"CREATE USER stranger@'%' IDENTIFIED BY '{cluster.password}'",
+            f"CREATE USER {BLIND}@'%' IDENTIFIED BY '{cluster.password}'",
+            f"GRANT ALL PRIVILEGES ON {schema} TO {BLIND}@'%'",
             f"CREATE TABLE {cluster.database_name}.mark (n INT)",
         ):
             cluster.primary.execute(sql)
         cluster.sync()
+        yield cluster
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def ours(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    with fit_cluster(request.param) as cluster:
         yield cluster
 
 
@@ -249,28 +259,29 @@ def test_the_command_says_it(ours: LocalCluster, capsys: pytest.CaptureFixture[s
     where = f"{ours.password}@{ours.primary.host}:{ours.primary.port}/{ours.database_name}?connect_timeout=10"
     assert main(["doctor", f"mysql+replicas://{USER}:{where}{replicas}"]) == OK
     assert capsys.readouterr().out == "nothing found\n"
-    assert main(["doctor", f"mysql+replicas://app:{where}{replicas}", "--json"]) == FOUND
+    assert main(["doctor", f"mysql+replicas://{BLIND}:{where}{replicas}", "--json"]) == FOUND
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert [finding["code"] for finding in findings] == ["replication-hidden"] * 3
     assert "GRANT" in findings[0]["remedy"]
     # The GRANT is ready to be used.
     ours.primary.execute(findings[0]["remedy"].removeprefix("on the primary: ").removesuffix(";"))
     ours.sync()
-    assert main(["doctor", f"mysql+replicas://app:{where}{replicas}"]) == OK
-    assert main(["status", f"mysql+replicas://app:{where}{replicas}", "--json"]) == OK
+    assert main(["doctor", f"mysql+replicas://{BLIND}:{where}{replicas}"]) == OK
+    assert main(["status", f"mysql+replicas://{BLIND}:{where}{replicas}", "--json"]) == OK
     capsys.readouterr()
 
 
-def test_what_cannot_be_undone(ours: LocalCluster) -> None:
-    """Last of the module: a replica with transactions of its own, and one that follows nobody."""
-    case = Case(ours)
-    first, second = ours.replicas
-    with set_globally(first, "read_only", "OFF"):
-        first.execute(f"INSERT INTO {ours.database_name}.mark VALUES (7)")
-    until(lambda: case.found() == [("errant-transactions", "replica-1")])
-    second.execute("STOP REPLICA")
-    second.execute("RESET REPLICA ALL")
-    assert case.found() == [("errant-transactions", "replica-1"), ("not-a-replica", "replica-2")]
+def test_what_cannot_be_undone(server: str) -> None:
+    """A replica with transactions of its own, and one that follows nobody."""
+    with fit_cluster(server) as cluster:
+        case = Case(cluster)
+        first, second = cluster.replicas
+        with set_globally(first, "read_only", "OFF"):
+            first.execute(f"INSERT INTO {cluster.database_name}.mark VALUES (7)")
+        until(lambda: case.found() == [("errant-transactions", "replica-1")])
+        second.execute("STOP REPLICA")
+        second.execute("RESET REPLICA ALL")
+        assert case.found() == [("errant-transactions", "replica-1"), ("not-a-replica", "replica-2")]
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -6,7 +6,7 @@ The last test holds both against that list.
 
 from __future__ import annotations
 
-import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,5 @@ def test_every_argument_has_a_test() -> None:
     here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert set(OWN_ARGUMENTS) <= here | set(ON_SERVERS)
     for argument, (path, test) in ON_SERVERS.items():
-        tree = ast.parse((SERVER_TESTS / path).read_text())
-        found = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and each.name == test]
+        found = re.search(rf"^def {test}\(", (SERVER_TESTS / path).read_text(), re.MULTILINE)
         assert found, f"{path} has no {test}, which is to show what {argument} does"
