@@ -58,13 +58,15 @@ def _passed(report: Path) -> Iterator[str]:
 def versions_table(runs: Iterable[Run]) -> str:
     """Return the table of what ran with which versions."""
     head = ("Python", *PACKAGES, *TITLES.values(), "unit tests", "tests on servers")
-    rows = []
+    rows: dict[tuple[str, ...], list[int]] = {}
     for run in runs:
-        on_servers = run.count("servers.")
-        versions = (run.servers.get(name, ABSENT) if on_servers else ABSENT for name in SERVERS)
+        unit, on_servers = run.count("unit."), run.count("servers.")
+        servers = (run.servers.get(name, ABSENT) if on_servers else ABSENT for name in SERVERS)
         packages = (run.packages.get(name, ABSENT) for name in PACKAGES)
-        rows.append((run.python, *packages, *versions, number(run.count("unit.")), number(on_servers)))
-    return _table(head, rows)
+        counts = rows.setdefault((run.python, *packages, *servers), [0, 0])
+        counts[0] += unit
+        counts[1] += on_servers
+    return _table(head, [(*versions, *map(number, counts)) for versions, counts in rows.items()])
 
 
 def topologies_table(runs: Iterable[Run], topologies: dict[str, str]) -> str:

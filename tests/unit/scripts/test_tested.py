@@ -40,6 +40,14 @@ def test_a_run_without_servers_names_none(results: Path) -> None:
     ]
 
 
+def test_runs_with_the_same_versions_are_one_row(results: Path) -> None:
+    for suffix in (".xml", ".versions.json"):
+        (results / f"programs{suffix}").write_text((results / f"full{suffix}").read_text())
+    assert tested.versions_table(tested.read(results)).splitlines()[2:] == [
+        "| 3.11.7 | 4.5.3 | – | – | – | 9.7.4 | 2 | 4 |"
+    ]
+
+
 def test_topologies_are_counted_by_module(results: Path) -> None:
     table = tested.topologies_table(
         tested.read(results), {"nodes.test_prober": "two replicas", "nodes.test_other": "none"}
