@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pkgutil
 import sys
@@ -39,9 +40,17 @@ def find(target: str) -> Replicated:
     return found
 
 
+# peewee before 4 knows only the second.
+_UNQUOTE = {
+    name: True
+    for name in ("unquote_user", "unquote_password")
+    if name in inspect.signature(db_url.connect).parameters
+}
+
+
 def _by_url(target: str) -> object:
     try:
-        return db_url.connect(target, unquote_user=True, unquote_password=True)
+        return db_url.connect(target, **_UNQUOTE)
     except (ConfigurationError, RuntimeError, TypeError, ValueError) as exc:
         # The message of another error could show the URL, and with it the password.
         why = str(exc) if isinstance(exc, ConfigurationError) else "no database can be made from this URL"

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.peewees import needs_asyncio
 
 ROOT = Path(__file__).parents[2]
 COMPANIONS = ("aio", "ext", "testing")
@@ -55,7 +56,9 @@ def loaded_by(statement: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("path", PUBLIC)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=needs_asyncio) if path == ".aio" else path for path in PUBLIC]
+)
 def test_a_public_path_is_kept(path: str) -> None:
     # Each in an interpreter of its own, so that none works only because of what was imported before it.
     loaded_by(f"from peewee_replicas{path} import {', '.join(PUBLIC[path].split())}")

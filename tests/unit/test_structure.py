@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from imports import cycles, floors
 from structure import ROWS, measure
+from support.peewees import has_peewee
 
 FILES = {
     "__init__.py": "from .high.top import Database\n",
@@ -125,6 +126,8 @@ def test_every_figure_has_a_row(own_figures: dict[str, Any]) -> None:
 def test_the_package_stays_as_well_divided_as_it_is(
     own_figures: dict[str, Any], row: str, limit: int
 ) -> None:
+    if row == "most_classes" and not has_peewee("4.5"):
+        pytest.skip("classes that stand for what an older peewee lacks are counted")
     assert own_figures[row] <= limit, (
         f"{ROWS[row]}: {own_figures[row]}, and {limit} are allowed; "
         "`python scripts/structure.py --names` lists them"

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 from peewee import CharField, IntegerField
-from playhouse import migrations
 from playhouse.migrate import MySQLMigrator, migrate
 from support.clusters.late import late, package
 
 from peewee_replicas.testing import LocalCluster
+
+migrations = pytest.importorskip("playhouse.migrations", reason="this peewee has no playhouse.migrations")
 
 __all__ = ["late"]
 

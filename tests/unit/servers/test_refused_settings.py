@@ -23,6 +23,7 @@ NODE = (1047, 1053, 1040, 1820, 3032)
 TRACKERS = (
     "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci, SESSION",
     "SET NAMES utf8mb4, SESSION",
+    "SET NAMES utf8, SESSION",  # peewee 3
     "SET SESSION session_",
 )
 GUARD = "SET SESSION TRANSACTION READ ONLY"
