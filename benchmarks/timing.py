@@ -19,7 +19,7 @@ Work = Callable[[], Any]
 
 def wait_until(moment: float) -> None:
     """Let time pass up to that reading of `time.monotonic`: a load has its pace, and a fault its moment."""
-    time.sleep(max(0.0, moment - time.monotonic()))
+    time.sleep(max(0.0, moment - time.monotonic()))  # there is nothing to wait for but time
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

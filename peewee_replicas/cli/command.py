@@ -106,7 +106,7 @@ def _status(database: Replicated, options: argparse.Namespace) -> int:
         code = _one_status(database, options)
         if not options.watch:
             return code
-        time.sleep(options.interval)
+        time.sleep(options.interval)  # the pause that the user asked for
         if sys.stdout.isatty() and not options.json:
             print("\033[2J\033[H", end="")  # clears the screen
         elif not options.json:

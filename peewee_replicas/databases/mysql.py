@@ -276,7 +276,7 @@ class _PooledAssembly(Assembly):
 
 
 def _is_amount(value: object) -> bool:
-    # peewee also takes a number as text.
+    # peewee also takes a number as text; what float() cannot take raises, and is no amount.
     try:
         return value is None or (not isinstance(value, bool) and float(value) >= 0)  # type: ignore[arg-type]
     except (TypeError, ValueError):
