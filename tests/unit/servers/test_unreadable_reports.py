@@ -28,6 +28,8 @@ from support.scripted_server import (
     trackers,
 )  # fmt: skip
 
+from peewee_replicas.servers.wire import trackers as logged_trackers
+
 pytestmark = pytest.mark.usefixtures("form")
 
 GTID = last_gtid(b"0-1-8")
@@ -104,7 +106,11 @@ def test_a_change_that_was_read_counts_although_what_follows_is_cut(connect: Any
         assert conn.changes == ["CALL p()"]
 
 
-def test_it_is_said_once_for_each_server(connect: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_said_once_for_each_server(
+    connect: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A server of an earlier test may have had the same port.
+    monkeypatch.setattr(logged_trackers, "_logged", set())
     caplog.set_level(logging.WARNING, "peewee.replicas")
     answers = {"UPDATE": ANSWERS["OK"](b"\x0fRows matched: 1"), "SELECT": ANSWERS["result"](b"\xff")}
     with ScriptedServer(answers) as one, ScriptedServer(answers) as other:
