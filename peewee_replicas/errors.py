@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from peewee import DataError, ImproperlyConfigured, OperationalError, ProgrammingError
 
 
@@ -49,3 +52,27 @@ class BookmarkError(DataError, ValueError):
 
 class BookmarkExpired(BookmarkError):
     """A bookmark is valid, but too old, or from the future."""
+
+
+@contextmanager
+def importing_extra(extra: str, module: str) -> Iterator[None]:
+    """Make a failed import inside the block an error that says which extra to install.
+
+    Parameters:
+        extra: the extra that brings the packages imported in the block.
+        module: the public module of this package that imports them.
+
+    Raises:
+        ImportError: in place of the one raised in the block, and of the same class.
+    """
+    try:
+        yield
+    except ImportError as exc:
+        if (exc.name or "").partition(".")[0] == "peewee_replicas":
+            raise  # the extra is not the cause
+        raise type(exc)(
+            f"{module} needs the extra {extra!r}, and cannot import it: {exc}. "
+            f'Install it: pip install "peewee_replicas[{extra}]"',
+            name=exc.name,
+            path=exc.path,
+        ) from exc

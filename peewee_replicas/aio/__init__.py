@@ -1,9 +1,11 @@
 """The asyncio form, over `playhouse.pwasyncio` and aiomysql: the extra ``asyncio``."""
 
 from ..connections.peewee_version import require_asyncio
+from ..errors import importing_extra
 
 require_asyncio()
 
-from .database import AsyncReplicatedDatabase  # noqa: E402  # a clear error comes before one from here
+with importing_extra("asyncio", "peewee_replicas.aio"):
+    from .database import AsyncReplicatedDatabase
 
 __all__ = ["AsyncReplicatedDatabase"]
