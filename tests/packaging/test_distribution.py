@@ -93,6 +93,12 @@ def test_wheel_carries_the_license(wheel: zipfile.ZipFile, tree: Path) -> None:
     assert wheel.read(name) == (tree / "LICENSE").read_bytes()
 
 
+def test_the_license_is_an_spdx_expression(metadata: email.message.Message) -> None:
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["License"] is None
+    assert not [name for name in metadata.get_all("Classifier", []) if name.startswith("License")]
+
+
 def test_requirements_are_peewee_and_pymysql(metadata: email.message.Message) -> None:
     required = [text for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text]
     names = sorted(text.split("<")[0].split(">")[0].strip().lower() for text in required)
