@@ -40,6 +40,7 @@ HARMLESS = {
     "connections.replica_connections._check_ready": "what a server's settings cannot be told for",
     "connections.replica_connections._wait_for_cluster": "what a server's settings cannot be told for",
     "execution.attempt.violation": "a server's refusal: 1290, 1792 and 1836 quote nothing",
+    "errors.importing_extra": "the words of an import that failed",
     "ext.cookies._checked_secrets": "the words of sign(), which name the length alone",
     "ext.jobs._scoped": "what is wrong with a bookmark",
     "nodes.prober._open": "a fault of the library's own, to be reported",
