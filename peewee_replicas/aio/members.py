@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from greenlet import getcurrent
 from playhouse.pwasyncio import MissingGreenletBridge
@@ -20,8 +21,6 @@ from ..consistency.levels import Consistency
 from ..databases.assembly import Assembly
 from ..databases.routed_members import RoutedMembers
 from ..nodes.cluster import Cluster
-from ..nodes.node import Node
-from ..nodes.spec import NodeSpec
 from ..scopes.frames import any_here, tightest_lag
 from ..statements.redaction import redacted
 from .connection import Connection
@@ -46,10 +45,9 @@ class TaskAssembly(Assembly):
     driver_parameters = AIOMYSQL_PARAMETERS
     driver_name = "aiomysql"
 
-    def make_node(self, spec: NodeSpec) -> Node:
-        """Make a node that serves reads; it may have its own pool arguments."""
-        check_pool_arguments(spec.overrides, f"replica {spec.name}: ")
-        return super().make_node(spec)
+    def check_pool(self, given: Mapping[str, object], where: str = "") -> None:
+        """Refuse values of the pools' arguments that cannot work; a replica may have its own."""
+        check_pool_arguments(given, where)
 
     def make_primary(
         self,

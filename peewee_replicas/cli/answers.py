@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from peewee_replicas.nodes.fitness import Fitness
 from peewee_replicas.nodes.interview import Facts
+from peewee_replicas.nodes.tags import NO_TAGS, Tags
 from peewee_replicas.servers.protocols import Record
 
 
@@ -14,7 +15,7 @@ class NodeAnswers(NamedTuple):
     """What one node answered.
 
     Attributes:
-        name, address: as in `Replica`.
+        name, address, tags: as in `Replica`.
         host, user, database: as this process connects to it.
         is_primary: whether it is the primary.
         error: why it could not be asked, in words; ``""`` if it was.
@@ -37,6 +38,7 @@ class NodeAnswers(NamedTuple):
     user: str
     database: str
     is_primary: bool
+    tags: Tags = NO_TAGS
     error: str = ""
     number: int = 0
     version: str = ""

@@ -118,7 +118,8 @@ def _one_status(database: Replicated, options: argparse.Namespace) -> int:
     if isinstance(database, ReplicatedSqliteDatabase):
         columns, rows = status.FILE_COLUMNS, status.file_rows(database.health(), str(database.database))
     else:
-        columns, rows = status.COLUMNS, status.rows(survey(database, options.timeout))
+        rows = status.rows(survey(database, options.timeout))
+        columns = status.columns(rows)
     if options.json:
         print_json({"nodes": rows})
     else:

@@ -5,21 +5,31 @@ Makes decisions only: no I/O, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from peewee_replicas.nodes.fitness import primary_remark
 from peewee_replicas.nodes.health import Health
+from peewee_replicas.nodes.tags import tags_in_words
 
 from .answers import NodeAnswers, Survey
 
 COLUMNS = ("node", "address", "state", "role", "follows", "lag", "position", "connections", "version")
+_TAGS = "tags"
 FILE_COLUMNS = ("node", "address", "state", "role")
+
+
+def columns(found: list[dict[str, object]]) -> tuple[str, ...]:
+    """Return the table's columns for these rows; without tags, no column shows them."""
+    if not any(row[_TAGS] for row in found):
+        return COLUMNS
+    address = COLUMNS.index("address") + 1
+    return (*COLUMNS[:address], _TAGS, *COLUMNS[address:])
 
 
 def rows(found: Survey) -> list[dict[str, object]]:
     """Return one row for each node, the primary first, with the names of `COLUMNS` and more.
 
-    Each row has also ``ok``, ``cause``, ``remark`` and ``gtid``, the position itself.
+    Each row has also ``tags``, ``ok``, ``cause``, ``remark`` and ``gtid``, the position itself.
     """
     return [_row(node, found.primary) for node in found.nodes]
 
@@ -50,6 +60,7 @@ def _shown(node: NodeAnswers, state: str, role: str | None, cause: str, *, ok: b
     return {
         "node": node.name,
         "address": node.address,
+        _TAGS: dict(node.tags),
         "state": state,
         "role": role,
         "follows": None,
@@ -81,6 +92,7 @@ def file_rows(health: Health, path: str) -> list[dict[str, object]]:
     writer: dict[str, object] = {
         "node": "primary",
         "address": path,
+        _TAGS: {},
         "state": "up",
         "role": "primary",
         "ok": health.writes,
@@ -89,6 +101,7 @@ def file_rows(health: Health, path: str) -> list[dict[str, object]]:
         {
             "node": node.name,
             "address": node.address,
+            _TAGS: {},
             "state": node.state,
             "role": node.role,
             "ok": node.usable,
@@ -107,6 +120,8 @@ def cells(row: dict[str, object], columns: Sequence[str]) -> list[str]:
             shown.append("-" if row["follows_known"] else "?")
         elif value is None:
             shown.append("?")
+        elif isinstance(value, Mapping):
+            shown.append(tags_in_words(value))
         else:
             shown.append(f"{value:.1f} s" if column == "lag" else str(value))
     return shown

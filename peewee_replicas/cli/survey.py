@@ -120,7 +120,7 @@ class _Round:
             self._samples.add(asked_at, answered_at, told)
         self._fitness[node] = self._histories[node].assess(
             told, answered_at, self._surroundings(node), serves=node in cluster.replicas.all,
-            listed=node.is_primary, max_lag=cluster.settings.max_lag,
+            listed=node.is_primary, max_lag=node.max_lag_within(cluster.settings.max_lag),
         )  # fmt: skip
 
     def _surroundings(self, node: Node) -> Surroundings:
@@ -148,6 +148,7 @@ class _Round:
             str(merged.get("user") or ""),
             str(merged.get("database") or db.database or ""),
             node is self._parts.cluster.reader,
+            node.tags,
         )
         exc = self._errors.get(node)
         if exc is None:

@@ -8,7 +8,7 @@ has another instance of the same class, so that a subclass's own ``_connect()`` 
 from __future__ import annotations
 
 from threading import Lock, RLock
-from typing import Any
+from typing import Any, ClassVar
 
 from peewee import Database, __exception_wrapper__
 
@@ -212,6 +212,9 @@ class NodeDatabase(PlainDatabase):
         opening: opens the connections.
     """
 
+    pool_arguments: ClassVar[frozenset[str]] = frozenset()
+    """The arguments of peewee's constructor that a replica may have for itself."""
+
     def __init__(self, primary: UserDatabase, beneath: type[Database], opening: NodeOpening) -> None:
         # Skips the constructor of a user's class, which may open or register things that exist only once.
         db = object.__new__(type(primary))
@@ -220,6 +223,8 @@ class NodeDatabase(PlainDatabase):
         db.opening = opening
         vars(db)["_members"] = self
         args, kwargs = primary.plain_arguments
+        overrides = self.node.overrides
+        kwargs = {**kwargs, **{name: overrides[name] for name in self.pool_arguments if name in overrides}}
         self.prepare(primary)
         beneath.__init__(db, primary.database, *args, **kwargs)
         make_reentrant(db)
@@ -237,6 +242,8 @@ class NodeDatabase(PlainDatabase):
                 setattr(db, name, value)
         parameters = overlay(primary.connect_params, self.node.overrides)
         db.database = parameters.pop("database", primary.database)
+        for name in self.pool_arguments:
+            parameters.pop(name, None)
         db.connect_params = parameters
 
     def limit_waits(self, seconds: float) -> None:

@@ -17,8 +17,7 @@ from ..nodes.spec import did_you_mean
 
 _LIBRARIES = frozenset({"peewee", "playhouse", "peewee_replicas"})
 _NOT_ARGUMENTS = frozenset({"self", "database"})
-# Arguments that exist, but on another class.
-_ELSEWHERE = {
+ELSEWHERE = {
     **dict.fromkeys(inspect.signature(PooledDatabase.__init__).parameters, "only a pooled database takes it"),
     **dict.fromkeys(
         ("pool_size", "pool_min_size", "acquire_timeout", "pool_recycle"),
@@ -26,6 +25,7 @@ _ELSEWHERE = {
     ),
     "readers": "only ReplicatedSqliteDatabase takes it",
 }
+"""Hints for arguments that exist, but on another class."""
 
 
 def names_taken(function: Callable[..., object]) -> frozenset[str] | None:
@@ -109,8 +109,8 @@ def refuse_unknown(
     for name in unknown:
         if name in at_first:
             hint = ": the constructor takes it, but init() does not"
-        elif name in _ELSEWHERE:
-            hint = f": {_ELSEWHERE[name]}"
+        elif name in ELSEWHERE:
+            hint = f": {ELSEWHERE[name]}"
         else:
             hint = did_you_mean(name, allowed)
         parts.append(f"{name}{hint}")

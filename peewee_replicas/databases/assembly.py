@@ -26,7 +26,7 @@ from ..nodes.spec import NodeSpec, address, check_place, endpoint, node_specs, o
 from ..routing.router import Router
 from ..routing.settings import Settings
 from ..scopes.frames import Units
-from .argument_names import may_take_any, names_taken, refuse_unknown
+from .argument_names import ELSEWHERE, may_take_any, names_taken, refuse_unknown
 
 # Without the parameters that peewee and this library set themselves.
 _taken = names_taken(pymysql.connections.Connection.__init__)
@@ -51,8 +51,12 @@ class Assembly:
 
     # Arguments
 
-    def check_pool(self, given: Mapping[str, object]) -> None:
+    def check_pool(self, given: Mapping[str, object], where: str = "") -> None:
         """Refuse values of the pool's arguments that cannot work; for pooled databases to override.
+
+        Parameters:
+            given: arguments by name, the pool's among them.
+            where: the beginning of the message.
 
         Raises:
             ConfigurationError: a value cannot work.
@@ -98,7 +102,8 @@ class Assembly:
         own = self.plain.db.routing_arguments
         specs = []
         seen: dict[str, str] = {}
-        for spec in node_specs(given.get("replicas", ()), known, parse, ConfigurationError, own):
+        replicas = given.get("replicas", ())
+        for spec in node_specs(replicas, known, parse, ConfigurationError, own, ELSEWHERE):
             merged = overlay(parameters, spec.overrides)
             name = spec.name or address(merged)
             # Compare with the primary's parameters filled in: a replica may leave out its port.
@@ -112,6 +117,7 @@ class Assembly:
                     f"replicas: two are called {name!r}; every node needs a name of its own"
                 )
             seen[where] = name
+            self.check_pool(spec.overrides, f"replica {name}: ")
             specs.append(spec._replace(name=name))
         return tuple(specs)
 
@@ -148,7 +154,7 @@ class Assembly:
                 overlay(own, node.overrides), overlay(own, spec.overrides)
             ):
                 node = self.make_node(spec)
-            nodes.append((node, spec.weight))
+            nodes.append((node, spec))
         reader = next((node for node, _ in nodes if node.is_primary), None)
         if reader is None:
             reader = self.make_reader() if cluster.reader in cluster.replicas.all else cluster.reader

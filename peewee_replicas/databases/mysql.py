@@ -154,6 +154,9 @@ class _Pool(PooledMySQLDatabase, _Opener):
         self._database._close_raw(conn)
 
 
+_POOL_ARGUMENTS = frozenset({"max_connections", "stale_timeout", "timeout"})
+
+
 class _PoolState(ThreadState, Protocol):
     """peewee's state of a thread that uses a pool.
 
@@ -226,6 +229,7 @@ class _PooledPrimary(PlainDatabase):
 class _PooledNode(NodeDatabase):
     """A node's pool."""
 
+    pool_arguments = _POOL_ARGUMENTS
     db: PooledDatabase
     beneath: type[PooledMySQLDatabase]
 
@@ -267,12 +271,16 @@ class _PooledNode(NodeDatabase):
 class _PooledAssembly(Assembly):
     node_database = _PooledNode
 
-    def check_pool(self, given: Mapping[str, object]) -> None:
-        for name in ("max_connections", "stale_timeout", "timeout"):
+    def check_pool(self, given: Mapping[str, object], where: str = "") -> None:
+        for name in sorted(_POOL_ARGUMENTS):
             if not _is_amount(given.get(name)):
                 raise ConfigurationError(
-                    f"{name}={shown(given[name])}: a number is wanted, 0 or more, or None"
+                    f"{where}{name}={shown(given[name])}: a number is wanted, 0 or more, or None"
                 )
+
+    def known_parameters(self, parameters: Mapping[str, object]) -> frozenset[str] | None:
+        known = super().known_parameters(parameters)
+        return known and known | _POOL_ARGUMENTS
 
 
 def _is_amount(value: object) -> bool:

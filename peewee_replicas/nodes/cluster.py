@@ -14,6 +14,7 @@ from .primary_state import UNKNOWN, PrimaryState
 from .prober import Prober, ProbeSettings, WriteState
 from .replica_set import ReplicaSet
 from .setting_differences import Comparison
+from .spec import NodeSpec
 
 PRIMARY: Literal["primary"] = "primary"
 """The primary's name in events, statistics and messages."""
@@ -85,8 +86,8 @@ class Cluster:
         """Return every node to which a thread may have a connection for reading."""
         return list(dict.fromkeys((*self.replicas.all, *self.replicas.leaving, self.reader)))
 
-    def change_replicas(self, nodes: Sequence[tuple[Node, int]], reader: Node) -> None:
-        """Replace the present nodes with these nodes and weights."""
+    def change_replicas(self, nodes: Sequence[tuple[Node, NodeSpec]], reader: Node) -> None:
+        """Replace the present nodes with these, each with its configuration."""
         before, self.reader = self.reader, reader
         self._adopt(replica for replica, _ in nodes)
         self.replicas.replace(nodes, besides=() if before is reader else (before,))

@@ -17,6 +17,7 @@ from .member_delays import MemberDelays
 from .read_faults import ReadFaults
 from .replica import Replica
 from .spec import NodeSpec
+from .tags import tags_in_words
 
 logger = logging.getLogger("peewee.replicas")
 
@@ -34,7 +35,9 @@ class Node:
     Attributes:
         handle: the `Replica` that users receive.
         name: its name in events, errors and statistics.
-        address, weight, current_weight, in_flight, is_primary, role, lag, position: as in `Replica`.
+        address, weight, tags, current_weight, in_flight, is_primary, role, lag, position: as in `Replica`.
+        max_lag: the lag in seconds above which it is not used; None: no bound; ``"database"``: the
+            database's own bound.
         unreached: how often connecting to it has failed.
         removed: whether `set_replicas` has removed it.
         unready: whether it accepted a connection and then refused to serve; it is asked before its next use.
@@ -55,6 +58,8 @@ class Node:
         self.name = spec.name or address
         self.address = address
         self.weight = spec.weight
+        self.tags = spec.tags
+        self.max_lag = spec.max_lag
         self.current_weight = float(spec.weight)
         self.overrides = spec.overrides
         self.is_primary = is_primary
@@ -119,6 +124,18 @@ class Node:
     def cause(self) -> str:
         """Why it is not in rotation, in words; or ``""``."""
         return self.breaker.cause or self.hindrance
+
+    def max_lag_within(self, databases: float | None) -> float | None:
+        """Return the lag in seconds above which it is not used, or None.
+
+        Parameters:
+            databases: the database's own bound.
+        """
+        return databases if self.max_lag == "database" else self.max_lag
+
+    def adopt(self, spec: NodeSpec) -> None:
+        """Take over what may change while its connections stay."""
+        self.weight, self.tags, self.max_lag = spec.weight, spec.tags, spec.max_lag
 
     def health(self, now: float, *, probed: bool) -> NodeHealth:
         """Return what is known of it.
@@ -298,7 +315,9 @@ class Node:
     def counters(self) -> dict[str, Any]:
         """Return this node's part of ``db.stats()``."""
         names = ("reads", "in_flight", "connections", "ejections", "restorations", "state", "role", "lag")
-        return {f"{self.name}.{name}": getattr(self, name) for name in names}
+        found = {f"{self.name}.{name}": getattr(self, name) for name in names}
+        found[f"{self.name}.tags"] = tags_in_words(self.tags)
+        return found
 
     def works(self) -> None:
         """Bring the node back into rotation after a successful try."""

@@ -466,7 +466,7 @@ class Prober:
                 cluster.on_primary_answer(name_among_all(told.variables), told.sample)
             fitness = target.history.assess(
                 told, probe.answered_at, around, serves=replica in cluster.replicas.all,
-                listed=replica.is_primary, max_lag=cluster.settings.max_lag,
+                listed=replica.is_primary, max_lag=replica.max_lag_within(cluster.settings.max_lag),
             )  # fmt: skip
         if changed:
             logger.warning("%s %s, so connections to it are made anew", replica.title, changed)

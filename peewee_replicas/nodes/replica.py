@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn, Protocol
 
+from .tags import Tags
+
 
 class Shown(Protocol):
     """The part of a node that users may see."""
@@ -11,6 +13,7 @@ class Shown(Protocol):
     name: str
     address: str
     weight: int
+    tags: Tags
     current_weight: float
     is_primary: bool
     role: str | None
@@ -64,6 +67,11 @@ class Replica:
     def weight(self) -> int:
         """Its share of the reads, relative to the others'; 0 keeps it out of rotation."""
         return self._node.weight
+
+    @property
+    def tags(self) -> Tags:
+        """The names and values that describe it, as configured."""
+        return self._node.tags
 
     @property
     def current_weight(self) -> float:

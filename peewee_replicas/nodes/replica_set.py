@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ..concurrency import Clock, new_lock
 from .node import Node
+from .spec import NodeSpec
 from .warm_up import WarmUp
 
 # Seconds between two checks for open connections to removed nodes.
@@ -74,26 +75,26 @@ class ReplicaSet:
             with self._lock:
                 self._arrange(now)
 
-    def replace(self, nodes: Iterable[tuple[Node, int]], *, besides: Sequence[Node] = ()) -> None:
-        """Make these the nodes of the set, with these weights, and remove the others.
+    def replace(self, nodes: Iterable[tuple[Node, NodeSpec]], *, besides: Sequence[Node] = ()) -> None:
+        """Make these the nodes of the set, with these weights and tags, and remove the others.
 
         Parameters:
-            nodes: each with its weight.
+            nodes: each with its configuration.
             besides: nodes outside the set to remove too.
         """
         with self._lock:
-            weights = dict(nodes)
-            gone = [replica for replica in dict.fromkeys((*self.all, *besides)) if replica not in weights]
+            specs = dict(nodes)
+            gone = [replica for replica in dict.fromkeys((*self.all, *besides)) if replica not in specs]
             for replica in gone:
                 replica.removed = True
                 if replica not in self.all:
                     replica.booked_reads = replica.reads  # reads so far went to the primary, not to a replica
-            for replica, weight in weights.items():
-                replica.weight = weight
+            for replica, spec in specs.items():
+                replica.adopt(spec)
                 replica.on_change = self._refresh
             # Other threads may have connections to removed nodes, which only these threads can close.
             self.leaving = (*self.leaving, *(replica for replica in gone if replica not in self.leaving))
-            self.all = tuple(weights)
+            self.all = tuple(specs)
             self._look_at = 0.0
             self._arrange(Clock.monotonic())
 

@@ -7,13 +7,17 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeGuard
 
 from ..statements.redaction import shown
+from .tags import NO_TAGS, Tags, check_tags
 
 _ALIASES = {"passwd": "password", "db": "database"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LARGEST_WEIGHT = 100
+# What a replica's dict may have besides connection parameters.
+_OWN = ("name", "weight", "tags", "max_lag")
 # A host name contains no URL delimiters, quotes or spaces.
 _NAME = r"[^\s/?#@:\[\],;\\'\"]+"
 _HOST = re.compile(_NAME)
@@ -29,12 +33,17 @@ class NodeSpec(NamedTuple):
     Attributes:
         name: its name in events, errors and statistics.
         weight: its share of the reads, relative to the others'; 0 keeps it out of rotation.
-        overrides: connection parameters that replace the primary's.
+        overrides: connection parameters that replace the primary's, and the sizes of its pool.
+        tags: describe it, for scopes that ask for nodes by their tags.
+        max_lag: the lag in seconds above which it is not used; None: no bound; ``"database"``: the
+            database's own bound.
     """
 
     name: str
     weight: int
     overrides: Mapping[str, object]
+    tags: Tags = NO_TAGS
+    max_lag: float | Literal["database"] | None = "database"
 
     def __repr__(self) -> str:
         # Some tracebacks show local variables, and must not show a password.
@@ -53,6 +62,7 @@ def node_specs(
     parse_url: Callable[[str], dict[str, object]],
     fail: Fail,
     own: Collection[str] = (),
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[NodeSpec, ...]:
     """Check the ``replicas`` argument and return one spec per replica.
 
@@ -62,6 +72,7 @@ def node_specs(
         parse_url: turns a URL into connection parameters.
         fail: turns a message into the exception to raise.
         own: the names of the database's own arguments, which a replica may not have.
+        elsewhere: hints for arguments that only other database classes take, by name.
     """
     if isinstance(replicas, (str, Mapping)) or not isinstance(replicas, Iterable):
         raise fail(
@@ -77,7 +88,7 @@ def node_specs(
             found = dict(given)
         else:
             raise fail(f"{label}={shown(given)}: a dict of connection parameters or a URL is wanted")
-        specs.append(_node_spec(found, label, known, fail, own))
+        specs.append(_node_spec(found, label, known, fail, own, elsewhere))
     names = [spec.name for spec in specs if spec.name]
     for name in names:
         if names.count(name) > 1:
@@ -86,7 +97,12 @@ def node_specs(
 
 
 def _node_spec(
-    given: dict[str, object], label: str, known: frozenset[str] | None, fail: Fail, own: Collection[str]
+    given: dict[str, object],
+    label: str,
+    known: frozenset[str] | None,
+    fail: Fail,
+    own: Collection[str],
+    elsewhere: Mapping[str, str],
 ) -> NodeSpec:
     for alias, canonical in _ALIASES.items():
         if alias in given:
@@ -99,6 +115,10 @@ def _node_spec(
     name = given.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name or name == "primary"):
         raise fail(f"{label}: name={shown(name)}: a word other than 'primary' is wanted")
+    tags = check_tags(given.pop("tags", NO_TAGS), f"{label}: tags", fail)
+    max_lag: float | Literal["database"] | None = "database"
+    if "max_lag" in given:
+        max_lag = _max_lag(given.pop("max_lag"), label, fail)
     if "unix_socket" in given and ("host" in given or "port" in given):
         raise fail(
             f"{label}: give host and port, or unix_socket, not both; the driver would use the socket alone"
@@ -107,7 +127,7 @@ def _node_spec(
         if known is not None and key not in known:
             if key in own:
                 raise fail(f"{label}: {key!r} is an argument of the database, not of one replica")
-            hint = did_you_mean(key, [*known, "name", "weight"])
+            hint = f": {elsewhere[key]}" if key in elsewhere else did_you_mean(key, [*known, *_OWN])
             raise fail(f"{label}: {shown(key)} is no connection parameter{hint}")
     if not given:
         raise fail(f"{label}: says nothing about where the replica is; give at least its host")
@@ -119,7 +139,18 @@ def _node_spec(
         raise fail(f"{label}: port={shown(port)}: a whole number from 1 to 65535 is wanted")
     if known is not None:  # a subclass that connects by itself may use other parameters
         check_place(given, f"{label}: ", fail)
-    return NodeSpec(name or "", weight, given)
+    return NodeSpec(name or "", weight, given, tags, max_lag)
+
+
+def _max_lag(value: object, label: str, fail: Fail) -> float | None:
+    if value is None or is_seconds(value):
+        return value
+    raise fail(f"{label}: max_lag={shown(value)}: a number of seconds above 0 is wanted, or None")
+
+
+def is_seconds(value: object) -> TypeGuard[float]:
+    """Return whether a value is a number of seconds above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def check_place(parameters: Mapping[str, object], label: str, fail: Fail) -> None:

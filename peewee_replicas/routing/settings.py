@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
-from ..nodes.spec import Fail, did_you_mean
+from ..nodes.spec import Fail, did_you_mean, is_seconds
 from ..statements.classifier import Classifier
 from ..statements.redaction import shown
 from .policies import POLICIES, Policy
@@ -109,7 +109,7 @@ def check_choice(name: str, value: object, fail: Fail) -> str:
 
 def check_seconds_or_none(name: str, value: object, fail: Fail) -> float | None:
     """Return a number of seconds above 0, or None; `fail` if the value is neither."""
-    if value is None or (_is_number(value) and 0 < value < float("inf")):
+    if value is None or is_seconds(value):
         return value
     raise fail(f"{name}={shown(value)}: a number of seconds above 0 is wanted, or None")
 
