@@ -33,6 +33,12 @@ apt_install() {
         >/dev/null
 }
 
+# find_browser: the path of a browser that can open the pages of the documentation, or nothing.
+find_browser() {
+    # Fails for each name that is missing, and so its exit code says nothing.
+    { type -p chromium chromium-browser google-chrome google-chrome-stable || true; } | head -n 1 | grep .
+}
+
 # python_minor PYTHON: "10 /path/to/it" of a final release of Python 3.10 or newer; else fails.
 python_minor() {
     "$1" -c 'import sys
