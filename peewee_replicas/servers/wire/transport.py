@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -155,6 +156,10 @@ class SocketTransport:
             raise ssl.SSLError("the server sent more than its greeting before TLS began")
         if self._deadline is not None:
             self._sock.settimeout(self._left())
+        try:
+            self._sock.getpeername()
+        except OSError as exc:  # wrap_socket() would raise as well, and leave the socket unclosed
+            raise ConnectionResetError(errno.ECONNRESET, "the connection ended before TLS began") from exc
         sock = context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
         # Before the handshake, so that `shutdown` from another thread wakes one that hangs in it.
         self._sock, self._pending = sock, sock.pending
