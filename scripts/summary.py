@@ -36,7 +36,7 @@ def main(folder: Path, environments: list[str]) -> int:
         total_failed += failed
         total_skipped += skipped
         counts = f"{passed} passed, {failed} failed, {skipped} skipped" if junit.exists() else ""
-        print(f"{name:10} {'ok    ' if worked and not failed else 'FAILED'} {counts}".rstrip())
+        print(f"{name:16} {'ok    ' if worked and not failed else 'FAILED'} {counts}".rstrip())
     if total_skipped:
         print(f"{total_skipped} skipped; the reasons are above")
     print(f"{total_passed} passed, {total_failed} failed")
