@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from .concurrency import new_lock
+from .log import log_event
 from .statements.redaction import redacted
-
-logger = logging.getLogger("peewee.replicas")
 
 E = TypeVar("E")
 
@@ -157,7 +155,7 @@ def _tell(hooks: Iterable[Callable[[E], object]], event: E, attribute: str) -> N
         except Exception as exc:
             _part(exc, handled)
             # The statement already has its result or its error. The hook's error must not replace either.
-            logger.exception("a callable in %s has failed", attribute)
+            log_event("hook_failed", "a callable in %s has failed", attribute, exc_info=True)
 
 
 def _part(exc: BaseException, handled: BaseException | None) -> None:

@@ -81,8 +81,11 @@ def _number(text: str) -> int:
 def _log_on(screen: Screen) -> Iterator[None]:
     logger = logging.getLogger("peewee.replicas")
     handler = ScreenHandler(screen)
+    before = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)  # that a node works again is no warning
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(before)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from peewee import OperationalError
 
 from ..errors import ConfigurationError
+from ..log import log_event
 from ..nodes.cluster import Cluster
 from ..routing.router import Router
 from ..servers.error_meanings import in_words
@@ -16,8 +16,6 @@ from ..servers.refusals import refusal
 from ..servers.wire import connection as wire
 from .questions import QUESTION_SECONDS
 from .user_database import UserDatabase
-
-logger = logging.getLogger("peewee.replicas")
 
 
 class LostByAsking(OperationalError):
@@ -81,11 +79,14 @@ class ConnectionChecks:
     def _log_untracked(self, name: str, error: str) -> None:
         if not self._logged_untracked:
             self._logged_untracked = True
-            logger.warning(
+            log_event(
+                "reports_off",
                 "%s refuses to report positions and changes of the session (%s), as a proxy that shares "
                 "connections may: the primary is asked for its position before the first read after a write",
                 name,
                 error,
+                node=name,
+                cause=error,
             )
 
     def _compare(self, name: str, conn: ServerConnection) -> None:
@@ -98,7 +99,14 @@ class ConnectionChecks:
                 raise LostByAsking(*exc.args) from exc
             if refusal(exc):
                 self.cluster.settings_met.give_up(name)  # or each new connection would ask again
-            logger.debug("cannot compare the settings of %s with the other nodes': %s", name, in_words(exc))
+            log_event(
+                "question_failed",
+                "cannot compare the settings of %s with the other nodes': %s",
+                name,
+                in_words(exc),
+                node=name,
+                cause=in_words(exc),
+            )
             return
         if settings.pop("wsrep_on", "OFF") == "ON":
             for node in self.cluster.nodes():

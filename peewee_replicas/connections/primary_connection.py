@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__, _manual
@@ -10,6 +9,7 @@ from peewee import InterfaceError, OperationalError, PeeweeException, __exceptio
 from ..concurrency import Clock, Here
 from ..consistency.levels import Consistency
 from ..errors import OutcomeUnknown, PrimaryReadOnly
+from ..log import log_event
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.primary_state import UNKNOWN, PrimaryState
 from ..servers.error_meanings import NO_CONNECTION, explained
@@ -24,8 +24,6 @@ from .plain_database import PlainDatabase
 from .primary_session import PrimarySession
 from .questions import QUESTION_SECONDS, first_row
 from .unknown_outcomes import UnknownOutcomes
-
-logger = logging.getLogger("peewee.replicas")
 
 _GONE = 2006  # CR_SERVER_GONE_ERROR
 _UNKNOWN = (
@@ -435,7 +433,9 @@ class PrimaryConnection:
         else:
             found, remedy = "is read-only, so host may lead to a replica", "point host to the primary"
         if cluster.writes != before:
-            logger.warning("%s %s: %s", cluster.primary_label, found, exc)
+            log_event(
+                "primary_read_only", "%s %s: %s", cluster.primary_label, found, exc, node=PRIMARY, cause=found
+            )
         words = (
             f"it {found}: nothing was executed; the next statement outside a transaction reconnects, "
             f"so {remedy}, or make it writable"

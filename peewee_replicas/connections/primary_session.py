@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from peewee import __exception_wrapper__
@@ -10,6 +9,7 @@ from peewee import __exception_wrapper__
 from ..consistency.levels import Consistency
 from ..errors import ReadOnlyViolation
 from ..events import Counters
+from ..log import log_event
 from ..routing.router import Router
 from ..servers.protocols import ServerConnection
 from ..statements.kinds import NAMED_LOCK
@@ -17,8 +17,6 @@ from ..statements.redaction import redacted
 from ..statements.tokens import first_word
 from .named_locks import NamedLocks
 from .questions import QUESTION_SECONDS, ask
-
-logger = logging.getLogger("peewee.replicas")
 
 # Statements of these kinds change nothing in a session but what their text shows. A write may run a
 # procedure, trigger or function that does anything, so the server's report is needed for it.
@@ -102,10 +100,13 @@ class PrimarySession:
         warned = self._consistency.history.warned_of
         if kind not in warned:
             warned.add(kind)
-            logger.warning(
+            log_event(
+                "session_state",
                 "a connection to the primary now carries %s: reads on it stay on the primary until it is "
                 "closed; logged once, though it may happen often",
                 effect,
+                node="primary",
+                cause=effect,
             )
 
     def named_locks_changed(self, conn: ServerConnection, takes: bool, had_changes: bool) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 from playhouse.pool import MaxConnectionsExceeded
 
 from ..concurrency import Clock
+from ..log import log_event
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, explained, in_words
@@ -20,8 +20,6 @@ from .opening import NodeOpening, TurnedAway
 from .plain_database import NodeDatabase, PlainDatabase
 from .primary_session import PrimarySession
 from .questions import QUESTION_SECONDS, first_row
-
-logger = logging.getLogger("peewee.replicas")
 
 FIRST_LOOK_SECONDS = 0.5
 """Seconds that a scope with a lag limit waits for the prober's first round."""
@@ -162,11 +160,13 @@ class ReplicaConnections:
             raise OperationalError(_NOT_READY, f"its reads cannot wait for its cluster: {exc}") from exc
         if not self._logged_cluster:
             self._logged_cluster = True
-            logger.warning(
+            log_event(
+                "node_in_galera",
                 "replica %s is a member of a Galera cluster, and positions do not say how far that is: each "
                 "read there waits for the cluster (wsrep_sync_wait), at most repl.causal_read_timeout and "
                 "not catch_up_timeout",
                 node.label,
+                node=node.name,
             )
 
     def _not_opened(self, node: Node, exc: BaseException) -> None:
@@ -215,13 +215,13 @@ class ReplicaConnections:
         database.open(waits=False)
         conn = database.open_conn
         self.checks.check(node.label, conn, database.db.connect_params)
-        self._lift_limits(conn)
+        self._lift_limits(node, conn)
         if node.unready:
             self._check_ready(node, conn)
         conn.internal = conn.initialized = True
         return conn
 
-    def _lift_limits(self, conn: ServerConnection) -> None:
+    def _lift_limits(self, node: Node, conn: ServerConnection) -> None:
         with __exception_wrapper__:
             try:
                 conn.run_setting(conn.dialect.NO_LIMITS)
@@ -229,7 +229,13 @@ class ReplicaConnections:
                 # A proxy may not know one of them; the probe shows whether it matters.
                 if conn.dropped():
                     raise
-                logger.debug("the prober keeps the limits of init_command: %s", in_words(exc))
+                log_event(
+                    "question_failed",
+                    "the prober keeps the limits of init_command: %s",
+                    in_words(exc),
+                    node=node.name,
+                    cause=in_words(exc),
+                )
 
     def ask_wait(
         self, conn: ServerConnection, query: str, seconds: float | None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol, TypeVar
 
 from ..concurrency import Clock
+from ..log import log_event
 from ..positions import Position, Unmeasured
 from ..servers.protocols import Row, ServerConnection
 from ..servers.refusals import refusal
 from .progress import LATE_PAUSE, Progress
-
-logger = logging.getLogger("peewee.replicas")
 
 # Threads that may wait on one replica at a time, so that a bulk load cannot block every thread of a program.
 WAITERS = 16
@@ -26,6 +24,7 @@ class Node(Protocol):
         progress: the position that the node is known to have reached.
         is_primary: whether the node is the primary, which never lags.
         role: the role that the prober found.
+        name: its name.
         title: its name and address, for messages.
     """
 
@@ -33,6 +32,8 @@ class Node(Protocol):
     is_primary: bool
     role: str | None
 
+    @property
+    def name(self) -> str: ...
     @property
     def title(self) -> str: ...
 
@@ -137,10 +138,13 @@ class CatchUp:
             if not why:
                 progress.stall(now)
             elif progress.refuse(why, now):
-                logger.warning(
+                log_event(
+                    "node_refuses_position",
                     "%s refuses to be asked what it has reached, so reads after a write go elsewhere: %s",
                     replica.title,
                     why,
+                    node=replica.name,
+                    cause=why,
                 )
             return False
         now = Clock.monotonic()

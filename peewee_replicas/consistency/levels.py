@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -11,6 +10,7 @@ from typing import Final, Literal, NamedTuple, Protocol, cast
 from .. import bookmarks
 from ..concurrency import THREADS, Clock, Here
 from ..events import Cause, Counters
+from ..log import log_event
 from ..positions import Position, Unmeasured
 from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
@@ -20,8 +20,6 @@ from ..servers.refusals import PAUSE_SECONDS, knows_no_such_variable, refusal
 from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .process_history import ProcessHistory, process_history
 from .sessions import SHORT, Session
-
-logger = logging.getLogger("peewee.replicas")
 
 RECHECK_SECONDS = 1.0
 """Seconds before the primary may be asked again whether it has the position that replicas do not reach."""
@@ -95,6 +93,13 @@ class Owner(FrameOwner, Protocol):
 
     def waits_for_itself(self) -> bool:
         """Return whether some node is a member of a Galera cluster, where each read waits by itself."""
+
+
+def _could_not_ask(what: str, exc: Exception) -> None:
+    cause = in_words(exc)
+    log_event(
+        "question_failed", "the primary cannot be asked %s: %s", what, cause, node="primary", cause=cause
+    )
 
 
 def _both(one: Position | None, other: Position | None) -> Position | None:
@@ -413,10 +418,14 @@ class Consistency:
                 self._refused_until = Clock.monotonic() + PAUSE_SECONDS
             if "refused" not in self._said:
                 self._said.add("refused")
-                logger.warning(
+                cause = why or in_words(exc)
+                log_event(
+                    "primary_position_unknown",
                     "the primary (%s) does not report its position, so reads stay on it after a write: %s",
                     self.history.endpoint,
-                    why or in_words(exc),
+                    cause,
+                    node="primary",
+                    cause=cause,
                 )
         return Needs(None, "the primary does not report its position", excused=True, cause="position_unknown")
 
@@ -465,19 +474,22 @@ class Consistency:
     def _warn_away(self, exc: Exception) -> None:
         if "away" not in self._said:
             self._said.add("away")
-            logger.warning(
-                "the primary cannot be asked how far it has come, so until it can be, reads do not wait "
+            cause = in_words(exc)
+            log_event(
+                "primary_position_unknown",
+                "the primary (%s) cannot be asked how far it has come, so until it can be, reads do not wait "
                 "for statements that reported no position: %s",
-                in_words(exc),
+                self.history.endpoint,
+                cause,
+                node="primary",
+                cause=cause,
             )
 
     def _warn_sticky(self) -> None:
         if "sticky" not in self._said and not self._owner.waits_for_itself():
             self._said.add("sticky")
-            logger.warning(
-                "%s; consistency rests on this alone",
-                self._sticky_reason(f"for {self.sticky_seconds} s after each write"),
-            )
+            cause = self._sticky_reason(f"for {self.sticky_seconds} s after each write")
+            log_event("no_gtids", "%s; consistency rests on this alone", cause, node="primary", cause=cause)
 
     # Bookmarks
 
@@ -534,10 +546,14 @@ class Consistency:
             self.counters.add("positions_lost")
         for lost in found:
             if self.history.lost(lost, now):
-                logger.warning(
-                    "the primary's history does not have %s: it was lost, for example in a failover, so "
-                    "reads no longer wait for it",
+                log_event(
+                    "position_lost",
+                    "the history of the primary (%s) does not have %s: it was lost, for example in a "
+                    "failover, so reads no longer wait for it",
+                    self.history.endpoint,
                     lost.text(),
+                    node="primary",
+                    cause=f"the primary's history does not have {lost.text()}",
                 )
         return bool(found)
 
@@ -545,7 +561,7 @@ class Consistency:
         try:
             now = self.primary.current()
         except Exception as exc:
-            logger.debug("the primary cannot be asked how far it has come: %s", in_words(exc))
+            _could_not_ask("how far it has come", exc)
         else:
             pin.must_reach = now
 
@@ -559,7 +575,7 @@ class Consistency:
             answered = True
         except Exception as exc:
             # The read goes on without it; if the primary is down, the fallback to it will report that.
-            logger.debug("the primary cannot be asked for its history: %s", in_words(exc))
+            _could_not_ask("for its history", exc)
             return None
         finally:
             self.primary.asked(answered)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
@@ -13,8 +12,7 @@ import peewee
 
 from ..connections.unknown_outcomes import UnknownOutcomes
 from ..errors import ConfigurationError
-
-logger = logging.getLogger("peewee.replicas")
+from ..log import log_event
 
 R = TypeVar("R")
 
@@ -120,7 +118,7 @@ def check_order(cls: type, beneath: type[peewee.Database]) -> None:
         if place < database:
             raise ConfigurationError(words)
         # Behind peewee's own class, it would not be called either.
-        logger.warning("%s", words)
+        log_event("override_unused", "%s", words, cause=words)
 
 
 def _is_ours(cls: type) -> bool:

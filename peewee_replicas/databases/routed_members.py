@@ -7,7 +7,6 @@ The program's database object delegates to `RoutedMembers`. A single node's obje
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterable, Mapping
 
@@ -27,6 +26,7 @@ from ..errors import ConfigurationError, ReadOnlyViolation
 from ..events import Route, RouteHook, tell_of_route
 from ..execution.execution import Execution
 from ..execution.run import find_node, run
+from ..log import log_event
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
@@ -39,8 +39,6 @@ from ..statements.classifier import Statement
 from ..statements.redaction import redacted
 from .assembly import Assembly
 from .scope_entry import ScopeEntry
-
-logger = logging.getLogger("peewee.replicas")
 
 
 class RoutedMembers:
@@ -375,9 +373,11 @@ class RoutedMembers:
         state = self.plain.state
         abandon(state.conn)
         if parts.primary.transaction(state):
-            logger.warning(
+            log_event(
+                "forked_in_transaction",
                 "this process was forked inside a transaction, which belongs to the parent: here statements "
-                "fail until the program leaves the transaction and closes the database"
+                "fail until the program leaves the transaction and closes the database",
+                node=PRIMARY,
             )
         else:
             state.conn = None

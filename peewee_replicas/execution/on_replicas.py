@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import cast
 
 from peewee import PeeweeException
@@ -14,6 +13,7 @@ from ..connections.plain_database import PlainDatabase
 from ..connections.snapshot import Snapshot
 from ..consistency.catch_up import CatchUp
 from ..errors import NoReplicaAvailable
+from ..log import log_event
 from ..nodes.node import Node
 from ..positions import Position
 from ..routing.plan import REPLICA, cause_of
@@ -25,8 +25,6 @@ from .execution import Execution
 from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, starts_over
 from .in_snapshot import in_snapshot
 from .on_primary import on_primary
-
-logger = logging.getLogger("peewee.replicas")
 
 _INTERRUPTED = 1317  # ER_QUERY_INTERRUPTED
 _LOST_TWICE = (
@@ -245,7 +243,14 @@ def _rerun(execution: Execution, replica: Node, exc: Exception, found: Meaning) 
             raise violation(exc) from exc
         parts.router.classifier.demote(execution.sql)
         text = redacted(execution.sql)
-        logger.warning("%s refused as a write a statement classified as a read: %s", replica.label, text)
+        log_event(
+            "read_refused_as_write",
+            "%s refused as a write a statement classified as a read: %s",
+            replica.label,
+            text,
+            node=replica.name,
+            cause=text,
+        )
     parts.counters.add("reruns")
     number = exc.args[0] if is_servers(exc) else type(exc).__name__  # SQLite's errors have no number
     execution.plan = execution.plan.because("rerun")

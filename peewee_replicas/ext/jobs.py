@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
 from peewee_replicas.databases.replicated import Replicated
 from peewee_replicas.databases.routed_members import members_of
 from peewee_replicas.errors import BookmarkError
+from peewee_replicas.log import log_event
 from peewee_replicas.scopes.scope import Scope
 
 from .middleware import resolved
-
-logger = logging.getLogger("peewee.replicas")
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -56,6 +54,11 @@ def _scoped(
         try:
             positions.append(members_of(database).scopes.position_of(bookmark))
         except BookmarkError as exc:
-            logger.warning("a job reads on the primary, because its bookmark cannot be used: %s", exc)
+            log_event(
+                "bookmark_unusable",
+                "a job reads on the primary, because its bookmark cannot be used: %s",
+                exc,
+                cause=str(exc),
+            )
             function = database.primary()(function)
     return Scope(database, lambda: members_of(database).scopes.causal_frame(positions, apart=True))(function)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Generic, TypeVar, cast
@@ -16,14 +15,13 @@ from peewee_replicas.databases.replicated import Replicated
 from peewee_replicas.databases.routed_members import members_of
 from peewee_replicas.errors import BookmarkError, ConfigurationError
 from peewee_replicas.events import Counters
+from peewee_replicas.log import log_event
 from peewee_replicas.scopes.frames import Frame, Steps
 from peewee_replicas.servers.error_meanings import in_words
 
 from .cookies import Found, Secrets, Terms, labelled, until_of, until_text, with_vary
 
 A = TypeVar("A")
-
-logger = logging.getLogger("peewee.replicas")
 
 # More intervals than this make a bookmark of about 2,000 characters, and proxies limit headers.
 _GAPS = 200
@@ -182,7 +180,12 @@ class Carrier:
             self.counters.add("taken")
         for reason in refused:
             self.counters.add("refused")
-            logger.debug("a bookmark that came with a request is ignored: %s", reason)
+            log_event(
+                "bookmark_ignored",
+                "a bookmark that came with a request is ignored: %s",
+                reason,
+                cause=reason,
+            )
         return frame
 
     def ask(self, request: Request) -> None:
@@ -208,11 +211,14 @@ class Carrier:
         """Log that a response's position is unknown. Raise nothing, because its writes may be committed."""
         visit.failed = True
         self.counters.add("unsent")
-        logger.warning(
+        log_event(
+            "bookmark_unsent",
             "the position in %r is not known for a response, so the visitor's next request reads what the "
             "primary has then: %s",
             visit.database.database,
             in_words(exc),
+            node="primary",
+            cause=in_words(exc),
             exc_info=exc,
         )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from ..concurrency import THREADS, Clock, Here, Registry, chance, new_lock
 from ..consistency.progress import Progress
+from ..log import EventName, log_event
 from ..servers.protocols import ServerConnection
 from .breaker import Backoff, Breaker
 from .fitness import Fitness
@@ -18,8 +18,6 @@ from .read_faults import ReadFaults
 from .replica import Replica
 from .spec import NodeSpec
 from .tags import tags_in_words
-
-logger = logging.getLogger("peewee.replicas")
 
 # Log at most this many missing objects per replica, each once; more would be noise and grow without bound.
 _LACKING_NOTED = 100
@@ -155,14 +153,14 @@ class Node:
             reason: why, in words; it appears in the log and in errors.
         """
         self.breaker.eject(reason)
-        logger.warning("%s ejected by hand: %s", self.title, reason)
+        log_event("node_ejected", "%s ejected by hand: %s", self.title, reason, node=self.name, cause=reason)
         self.on_change()
         self.on_event(self, self.state, reason)
 
     def restore(self) -> None:
         """Put the node back into rotation now."""
         self.breaker.restore()
-        logger.warning("%s restored by hand", self.title)
+        log_event("node_restored", "%s restored by hand", self.title, node=self.name)
         self.on_change()
         self.on_event(self, self.state, self.cause)
 
@@ -250,10 +248,13 @@ class Node:
     def back_off(self, cause: str) -> None:
         """Pause new connections, because none can be opened now; the node stays in rotation."""
         if self.backoff.begin(Clock.monotonic(), cause):
-            logger.warning(
+            log_event(
+                "node_backs_off",
                 "%s gets no new connections for a moment; open ones stay in use: %s",
                 self.title,
                 cause,
+                node=self.name,
+                cause=cause,
             )
 
     def is_resting(self) -> bool:
@@ -273,11 +274,14 @@ class Node:
             return
         absence = self._read_faults.note(Clock.monotonic())
         if absence is None:
-            logger.warning(
+            log_event(
+                "node_cannot_read",
                 "%s could not serve a read that another node could serve; if this happens again, it gets no "
                 "reads: %s",
                 self.title,
                 cause,
+                node=self.name,
+                cause=cause,
             )
         else:
             self._leave(f"{cause}; other nodes can serve what it cannot", absence)
@@ -298,17 +302,20 @@ class Node:
             if not known:
                 self._lacking.add(what)
         if not known:
-            logger.warning(
+            log_event(
+                "node_lacks_object",
                 "%s is behind the primary or differs from it: %s. Reads that meet this run twice: "
                 "there and on the primary",
                 self.title,
                 what,
+                node=self.name,
+                cause=what,
             )
 
     def _leave(self, cause: str, absence: float | None) -> None:
         if self.breaker.fail(Clock.monotonic(), cause, absence):
             self.ejections += 1
-            logger.warning("%s ejected: %s", self.title, cause)
+            log_event("node_ejected", "%s ejected: %s", self.title, cause, node=self.name, cause=cause)
             self.on_change()
             self.on_event(self, self.state, cause)
 
@@ -323,7 +330,7 @@ class Node:
         """Bring the node back into rotation after a successful try."""
         if self.breaker.succeed():
             self.restorations += 1
-            logger.warning("%s restored", self.title)
+            log_event("node_restored", "%s restored", self.title, node=self.name)
             self.on_change()
             self.on_event(self, self.state, self.cause)
 
@@ -342,15 +349,26 @@ class Node:
             self.on_change()  # before `state` shows it
             self._fitness = fitness.state
             if fitness.state == "up":
-                logger.warning("%s is fit for reads again", self.title)
+                log_event("node_fit", "%s is fit for reads again", self.title, node=self.name)
             else:
-                logger.warning("%s is %s, and gets no reads: %s", self.title, fitness.state, fitness.cause)
+                event: EventName = "node_lagging" if fitness.state == "lagging" else "node_unfit"
+                log_event(
+                    event,
+                    "%s is %s, and gets no reads: %s",
+                    self.title,
+                    fitness.state,
+                    fitness.cause,
+                    node=self.name,
+                    cause=fitness.cause,
+                )
             if not self.breaker.open:
                 self.on_event(self, self.state, fitness.cause)
         if fitness.remark != self._remark:
             self._remark = fitness.remark
             if fitness.remark:
-                logger.warning("%s %s", self.title, fitness.remark)
+                log_event(
+                    "node_remark", "%s %s", self.title, fitness.remark, node=self.name, cause=fitness.remark
+                )
 
     def unwatched(self) -> None:
         """Forget the lag, because nobody probes the node any more."""

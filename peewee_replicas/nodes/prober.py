@@ -8,7 +8,6 @@ it. This module only does I/O; `fitness`, `lag` and `probe_history` decide what 
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import weakref
@@ -17,6 +16,7 @@ from typing import Literal, Protocol
 
 from ..concurrency import Clock, Registry, chance, new_lock
 from ..events import Counters, NodeNews
+from ..log import EventName, log_event
 from ..positions import Position
 from ..servers.error_meanings import in_words
 from ..servers.identity import name_among_all
@@ -31,8 +31,6 @@ from .probe_history import Surroundings
 from .probe_run import Probe, ProbeTarget, Run, timed_out
 from .replica_set import ReplicaSet
 from .upstream import Peer
-
-logger = logging.getLogger("peewee.replicas")
 
 # The thread ends if nobody has used the database for this many seconds; the next use starts it again.
 IDLE_SECONDS = 60.0
@@ -222,7 +220,9 @@ class Prober:
         if words != self._said:
             self._said = words
             if words:
-                logger.warning("the prober of %s %s", self._cluster.news.database, words)
+                log_event(
+                    "prober_failed", "the prober of %s %s", self._cluster.news.database, words, cause=words
+                )
 
     # Rounds
 
@@ -439,12 +439,13 @@ class Prober:
             self._cluster.news.tell(replica, "down", cause)
         if type(exc).__name__ + str(exc.args[:1]) != target.said:
             target.said = type(exc).__name__ + str(exc.args[:1])
+            event: EventName = "primary_silent" if plain_primary else "node_not_probed"
             what = (
                 "does not answer the prober"
                 if plain_primary
                 else "cannot be probed, so its state is not known"
             )
-            logger.warning("%s %s: %s", replica.title, what, cause)
+            log_event(event, "%s %s: %s", replica.title, what, cause, node=replica.name, cause=cause)
 
     # Recording
 
@@ -469,15 +470,28 @@ class Prober:
                 listed=replica.is_primary, max_lag=replica.max_lag_within(cluster.settings.max_lag),
             )  # fmt: skip
         if changed:
-            logger.warning("%s %s, so connections to it are made anew", replica.title, changed)
+            log_event(
+                "primary_changed",
+                "%s %s, so connections to it are made anew",
+                replica.title,
+                changed,
+                node=replica.name,
+                cause=changed,
+            )
         if target.said:
             target.said = ""
-            logger.warning("%s answers the prober again", replica.title)
+            log_event("node_probed_again", "%s answers the prober again", replica.title, node=replica.name)
             if replica not in cluster.replicas.all:
                 cluster.news.tell(replica, "up", "")
         if target.questionnaire.complaint:
-            logger.warning(
-                "%s: %s; lag is taken from positions instead", replica.title, target.questionnaire.complaint
+            complaint = target.questionnaire.complaint
+            log_event(
+                "heartbeat_unreadable",
+                "%s: %s; lag is taken from positions instead",
+                replica.title,
+                complaint,
+                node=replica.name,
+                cause=complaint,
             )
             target.questionnaire.complaint, target.questionnaire.heartbeat_table = "", None
         progress = replica.progress

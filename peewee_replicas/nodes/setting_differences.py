@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..concurrency import new_lock
-
-logger = logging.getLogger("peewee.replicas")
+from ..log import log_event
 
 
 class Comparison:
@@ -36,10 +33,12 @@ class Comparison:
         for setting, mine in settings.items():
             theirs = known.get(setting)
             if mine != theirs:
-                logger.warning(
+                log_event(
+                    "settings_differ",
                     "%s differs between nodes, so the same SELECT may return different rows: "
                     "%r on %s, %r on %s",
                     setting, mine, name, theirs, first,
+                    node=name, cause=f"{setting} differs from {first}'s",
                 )  # fmt: skip
 
     def keep(self, names: set[str]) -> None:

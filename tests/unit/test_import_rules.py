@@ -35,7 +35,7 @@ ORDER = (
     {"positions", "scopes", "events"},
     {"servers"},
     {"statements"},  # what a text is, which servers ask of a statement that failed
-    {"concurrency", "errors"},
+    {"concurrency", "errors", "log"},
 )
 COMPANIONS = {"__main__", "cli", "testing", "aio", "ext"}
 
@@ -74,7 +74,7 @@ ACT = {
 # Modules that decide and work with dates out of a table, which is no look at the clock.
 DATES = {"nodes.interview", "nodes.lag"}
 # What it may import besides; errors are classes of peewee's, which it may raise.
-HARMLESS = {"concurrency", "errors"}
+HARMLESS = {"concurrency", "errors", "log"}
 OUTSIDE = {
     "aiomysql", "asyncio", "datetime", "peewee", "playhouse", "pymysql", "select", "selectors", "socket",
     "sqlite3", "ssl", "time",

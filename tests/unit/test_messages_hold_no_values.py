@@ -1,7 +1,7 @@
 """No message of the library's own is made of words that may quote a value or a password.
 
 The places were listed by walking the package's source for all that becomes text for people: the arguments
-of each ``raise``, of ``fail()``, of each call of a logger and of ``warnings``, each ``__repr__`` and
+of each ``raise``, of ``fail()``, of each log record and of ``warnings``, each ``__repr__`` and
 ``__str__``, and what `RouteEvent` and `NodeEvent` are given. In them this test finds what can hold a value:
 the words of an exception, a statement's text, its parameters, an argument as it was given. Each such place
 stands below with the reason why it is harmless, or uses `in_words`, `named`, `redacted` or `shown`.
@@ -74,7 +74,8 @@ def texts(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             if node.conversion == ord("r"):
                 yield function, ast.Call(func=ast.Name("repr"), args=[node.value], keywords=[])
         if speaks and isinstance(node, ast.Call) and _logs(node.func):
-            for argument in node.args[1:]:
+            named = (keyword.value for keyword in node.keywords if keyword.arg != "exc_info")
+            for argument in (*node.args[1:], *named):
                 yield function, argument
         for child in ast.iter_child_nodes(node):
             yield from walk(child, function, speaks)
@@ -83,14 +84,18 @@ def texts(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _speaks(function: ast.expr) -> bool:
+    if _logs(function):
+        return True
     if isinstance(function, ast.Name):
         return function.id.endswith(SPEAKING)
     if not isinstance(function, ast.Attribute):
         return False
-    return _logs(function) or function.attr in ("tell", "failed", "back_off", "cannot_read", "_say")
+    return function.attr in ("tell", "failed", "back_off", "cannot_read", "_say")
 
 
 def _logs(function: ast.expr) -> bool:
+    if isinstance(function, ast.Name):
+        return function.id == "log_event"
     owner = function.value if isinstance(function, ast.Attribute) else None
     return isinstance(owner, ast.Name) and owner.id in ("logger", "warnings", "err")
 
@@ -131,6 +136,10 @@ def test_such_places_are_found() -> None:
         "    raise ValueError(f'no: {exc}')\n"
         "def g(exc):\n"
         "    logger.warning('no: %s', exc)\n"
+        "def i(exc):\n"
+        "    log_event('name', 'no: %s', exc)\n"
+        "def j(exc):\n"
+        "    log_event('name', 'no', cause=str(exc))\n"
         "def h(exc, fail, value, given):\n"
         "    raise fail(f'no {given!r}')\n"
         "def __repr__(self, password):\n"
@@ -138,4 +147,11 @@ def test_such_places_are_found() -> None:
         "def harmless(exc):\n"
         "    raise ValueError(f'no: {in_words(exc)}')\n"
     )
-    assert {function for function, value in texts(tree) if risky(value)} == {"f", "g", "h", "__repr__"}
+    assert {function for function, value in texts(tree) if risky(value)} == {
+        "f",
+        "g",
+        "h",
+        "i",
+        "j",
+        "__repr__",
+    }

@@ -59,7 +59,7 @@ FILES = {
 
 
 LIMITS = {
-    "entries": 20,
+    "entries": 21,
     "room_floors": 14,
     "room_cycles": 0,
     "module_cycles": 0,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
-logger = logging.getLogger("peewee.replicas")
+from ...log import log_event
 
 # Numbers of the session trackers; MySQL and MariaDB agree on them.
 TRACK_VARIABLE, TRACK_CHANGE, TRACK_GTIDS, TRACK_TRANSACTION = 0, 2, 3, 5
@@ -68,9 +67,12 @@ def log_unreadable(server: str, complaint: str) -> None:
     if len(_logged) >= _MOST_LOGGED:
         _logged.clear()
     _logged.add(server)
-    logger.warning(
+    log_event(
+        "report_unreadable",
         "%s: the server's report about the session cannot be read (%s) and is ignored; a proxy may have "
         "changed it",
         server,
         complaint,
+        node=server,
+        cause=complaint,
     )

@@ -196,7 +196,7 @@ def test_a_node_that_is_back_is_used_again(
     assert database.replicas[0].state == "ejected"
     fragile.replicas[0].start()
     fragile.sync()
-    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+    with caplog.at_level(logging.INFO, "peewee.replicas"):
         until(lambda: read(database) == "one" and database.replicas[0].state == "up")
     assert "replica-1" in caplog.text
     assert "restored" in caplog.text

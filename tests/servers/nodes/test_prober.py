@@ -147,7 +147,7 @@ def test_a_killed_replica_costs_no_read(nodes: Any, probed: Any, cls: Any, caplo
     events: list[Any] = []
     database.node_hooks.append(events.append)
     until(lambda: all(replica.lag is not None for replica in database.replicas))
-    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+    with caplog.at_level(logging.INFO, "peewee.replicas"):
         nodes.replicas[0].kill()
         until(lambda: states(database) == ["ejected", "up"])
         attempts: list[Any] = []

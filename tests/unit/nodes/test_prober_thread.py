@@ -338,7 +338,7 @@ def test_what_a_probe_finds_is_reported_once(database: Any, caplog: pytest.LogCa
     database.node_hooks.append(events.append)
     late = Fitness("lagging", "12.0 s behind", "replica", 12.0)
     well = Fitness("up", "", "replica", 0.0, "has read_only=OFF")
-    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+    with caplog.at_level(logging.INFO, "peewee.replicas"):
         for fitness in (late, late._replace(lag=13.0, cause="13.0 s behind"), well, well):
             replica.probed(fitness, "0-1-5")
     assert [(event.state, event.cause) for event in events] == [("lagging", "12.0 s behind"), ("up", "")]

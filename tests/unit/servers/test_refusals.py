@@ -58,7 +58,9 @@ def test_a_refused_wait_is_asked_again_after_a_pause_only(
 ) -> None:
     now = SimpleNamespace(seconds=100.0)
     monkeypatch.setattr(Clock, "monotonic", lambda: now.seconds)
-    node: Any = SimpleNamespace(progress=Progress(), is_primary=False, role=None, title="replica r (h:1)")
+    node: Any = SimpleNamespace(
+        progress=Progress(), is_primary=False, role=None, name="r", title="replica r (h:1)"
+    )
     conn: Any = SimpleNamespace(server_identity=None, dialect=mariadb, read_timeout=None)
 
     def ask(answer: Any) -> bool:
