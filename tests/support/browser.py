@@ -28,7 +28,7 @@ function look(frame, width) {
   const tell = (kind, element, by) => found.push({
     kind, by: Math.round(by), text: (element.textContent || element.src || "").trim().slice(0, 60)});
   const page = doc.scrollingElement;
-  if (page.scrollWidth > width) tell("page", main.querySelector("h1"), page.scrollWidth - width);
+  if (page.scrollWidth > width) tell("page", main.querySelector("h1") || main, page.scrollWidth - width);
   let seen = 0;
   for (const element of main.querySelectorAll(KINDS)) {
     const box = element.getBoundingClientRect();
