@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 from .concurrency import new_lock
 from .log import log_event
 from .statements.redaction import redacted
+from .statements.tokens import Dialect
 
 E = TypeVar("E")
 
@@ -57,6 +58,8 @@ class Route(NamedTuple):
 class RouteEvent(NamedTuple):
     """One execution. Each callable in ``db.route_hooks`` gets it when the execution has ended.
 
+    peewee's own ``BEGIN``, ``COMMIT`` and ``ROLLBACK`` are executions too, if anything had to be sent.
+
     Attributes:
         database: the name of the database.
         sql: the text as the program gave it, without its parameters; ``repr()`` shows it without its values.
@@ -68,6 +71,12 @@ class RouteEvent(NamedTuple):
             message if this library or the driver raised it. Never a server's message, which quotes values.
             None if there was no error.
         cause: as in `Route`.
+        flavour: ``"mysql"``, ``"mariadb"`` or ``"sqlite"``; ``""`` if no server has answered yet.
+        address: the node's host, the path of its socket, or the path of a SQLite file.
+        port: the node's port; None with a path.
+        error_type: the name of the exception's class; None if there was no error.
+        error_number: the number of a server's or the driver's error; None if it has none.
+        waited: seconds spent waiting for replicas to catch up; part of `duration`.
     """
 
     database: str
@@ -81,6 +90,12 @@ class RouteEvent(NamedTuple):
     duration: float
     error: str | None
     cause: Cause | Literal[""] = ""
+    flavour: Dialect | Literal[""] = ""
+    address: str = ""
+    port: int | None = None
+    error_type: str | None = None
+    error_number: int | None = None
+    waited: float = 0.0
 
     def __repr__(self) -> str:
         fields = self._replace(sql=redacted(self.sql))._asdict()

@@ -15,7 +15,7 @@ from playhouse.pwasyncio import await_
 from ..concurrency import Clock
 from ..connections.opening import NodeOpening, TurnedAway
 from ..connections.plain_database import NodeDatabase, PlainDatabase
-from ..connections.primary_connection import PrimaryConnection
+from ..connections.primary_connection import PrimaryConnection, Sending
 from ..connections.replica_connections import FIRST_LOOK_SECONDS, ReplicaConnections
 from ..connections.user_database import UserDatabase
 from ..nodes.node import Node
@@ -239,10 +239,10 @@ class TaskPrimaryConnection(PrimaryConnection):
             conn.stream(True)
         return conn
 
-    def _end(self, end: Callable[[], None], *, commits: bool) -> None:
+    def _end(self, end: Callable[[], None], sending: Sending, *, commits: bool) -> None:
         # Inside the caller's clean-up for cancellation, because waiting for a stream may be cancelled too.
         self._settle_stream()
-        super()._end(end, commits=commits)
+        super()._end(end, sending, commits=commits)
 
     def _settle_stream(self) -> None:
         conn = self.plain.state.conn

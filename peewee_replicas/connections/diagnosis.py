@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from peewee import OperationalError, PeeweeException
 from pymysql.constants import ER
+from pymysql.err import MySQLError
 
 from ..nodes.node import Node
 from ..servers.error_meanings import (
@@ -39,6 +40,13 @@ def named(exc: BaseException) -> str:
         number = exc.args[0]
         return f"{type(exc).__name__}: {number} {_NAMES.get(number, '')}".rstrip()
     return in_words(exc) if isinstance(exc, PeeweeException) else type(exc).__name__
+
+
+def number_of(exc: BaseException) -> int | None:
+    """Return the number of a server's or the driver's error; None if it has none."""
+    number = exc.args[0] if exc.args else None
+    known = isinstance(exc, (PeeweeException, MySQLError)) and isinstance(number, int)
+    return number if known and number else None  # the driver's 0 stands for no number
 
 
 def mysql_meaning(exc: BaseException, server: str | None = None) -> Meaning:

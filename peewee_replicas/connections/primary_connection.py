@@ -32,6 +32,13 @@ _UNKNOWN = (
 )
 
 
+Sending = Callable[[], None]
+
+
+def unwatched() -> None:
+    """Do nothing, because nobody asked to know when a transaction's statement is sent."""
+
+
 class PrimaryConnection:
     """The primary's connections for writing, one for each thread or task.
 
@@ -236,10 +243,16 @@ class PrimaryConnection:
 
     # Transactions
 
-    def begin(self, *args: object, **kwargs: object) -> None:
-        """Begin a transaction, as peewee does."""
+    def begin(self, sending: Sending = unwatched, *args: object, **kwargs: object) -> None:
+        """Begin a transaction, as peewee does.
+
+        Parameters:
+            sending: called just before anything is sent.
+            args, kwargs: peewee's own arguments.
+        """
         self.forget_lost_commit()
         conn = self.get(begins=True)
+        sending()
         conn.executing = "transaction"
         try:
             self.send_begin(conn, *args, **kwargs)
@@ -253,8 +266,11 @@ class PrimaryConnection:
         """Send the statement that begins a transaction."""
         self.plain.begin(*args, **kwargs)
 
-    def commit(self) -> None:
+    def commit(self, sending: Sending = unwatched) -> None:
         """Commit, as peewee does; send nothing if this thread has no connection.
+
+        Parameters:
+            sending: called just before anything is sent.
 
         Raises:
             OutcomeUnknown: the connection was lost after COMMIT was sent.
@@ -265,12 +281,16 @@ class PrimaryConnection:
             if error is not None:
                 raise error[0](*error[1])
             self.unknown_outcomes.check("COMMIT", "transaction")
-        self._end(self.plain.commit, commits=True)
+        self._end(self.plain.commit, sending, commits=True)
 
-    def rollback(self) -> None:
-        """Roll back, as peewee does; send nothing if there is no connection or it was lost."""
+    def rollback(self, sending: Sending = unwatched) -> None:
+        """Roll back, as peewee does; send nothing if there is no connection or it was lost.
+
+        Parameters:
+            sending: called just before anything is sent.
+        """
         self.forget_lost_commit()
-        self._end(self.plain.rollback, commits=False)
+        self._end(self.plain.rollback, sending, commits=False)
 
     def break_off(self, *, commits: bool = False) -> None:
         """Clean up after a signal, time limit or cancellation in BEGIN, COMMIT or ROLLBACK, at any step.
@@ -298,24 +318,27 @@ class PrimaryConnection:
         """Close a connection in the middle of a statement."""
         conn.abort()
 
-    def _end(self, end: Callable[[], None], *, commits: bool) -> None:
+    def _end(self, end: Callable[[], None], sending: Sending, *, commits: bool) -> None:
         conn = self.plain.conn
         if conn is None:
             if not self.plain.is_open:
                 end()  # raises peewee's own error
             return
         try:
-            self.try_end(conn, end, commits=commits)
+            self.try_end(conn, end, sending, commits=commits)
         except PeeweeException as exc:
             if commits and conn.dropped():
                 self.remember_lost_commit(exc)
             raise
 
-    def try_end(self, conn: ServerConnection, end: Callable[[], None], *, commits: bool) -> None:
+    def try_end(
+        self, conn: ServerConnection, end: Callable[[], None], sending: Sending = unwatched, *, commits: bool
+    ) -> None:
         """End a transaction. If its connection is lost, the server rolls it back by itself.
 
         Parameters:
             end: sends COMMIT or ROLLBACK.
+            sending: called just before `end`.
             commits: whether `end` commits.
         """
         if conn.dropped():
@@ -323,6 +346,7 @@ class PrimaryConnection:
             if commits:
                 raise self._unsent_commit(conn)
             return
+        sending()
         conn.executing = "transaction"
         try:
             end()

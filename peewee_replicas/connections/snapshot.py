@@ -61,9 +61,10 @@ class Snapshot:
                 if catch_up is not None and not catch_up.shown_by(replica, conn):
                     # Wait before the snapshot begins: an open one does not see what arrives later.
                     query = catch_up.query(replica, conn)
-                    if not query or not catch_up.learn(
-                        replica, conn, connections.ask_wait(conn, query, catch_up.answer_seconds(conn))
-                    ):
+                    if query:
+                        with catch_up.waiting():
+                            answer = connections.ask_wait(conn, query, catch_up.answer_seconds(conn))
+                    if not query or not catch_up.learn(replica, conn, answer):
                         database.discard()
                         return False
                 for statement in conn.dialect.SNAPSHOT:

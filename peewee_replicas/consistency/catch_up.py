@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from ..concurrency import Clock
@@ -48,9 +50,12 @@ class CatchUp:
         position: the position that a replica must reach. `Unmeasured`: only connections whose reads wait by
             themselves will do.
         seconds: the time to spend waiting, over all nodes together.
+
+    Attributes:
+        waited: seconds spent waiting so far, over all nodes together.
     """
 
-    __slots__ = ("_left", "_position", "_sent", "_text", "_waits")
+    __slots__ = ("_left", "_position", "_sent", "_text", "_waits", "waited")
 
     def __init__(self, position: Position | Unmeasured, seconds: float) -> None:
         self._position = position
@@ -58,6 +63,7 @@ class CatchUp:
         self._text = ""
         self._sent = 0.0
         self._waits = 0.0
+        self.waited = 0.0
 
     def add(self, position: Position) -> None:
         """Require this position as well."""
@@ -121,6 +127,15 @@ class CatchUp:
         if not self._text:
             self._text = self._position.text()
         return str(conn.dialect.wait(self._text, left))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Return a context manager that adds the duration of its block to `waited`."""
+        started = Clock.monotonic()
+        try:
+            yield
+        finally:
+            self.waited += Clock.monotonic() - started
 
     def answer_seconds(self, conn: ServerConnection) -> float | None:
         """Return the time limit for the last `query` in seconds: its wait and time to answer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from peewee import InterfaceError, OperationalError, PeeweeException
 
@@ -19,7 +19,7 @@ from ..connections.parts import Parts
 from ..connections.peewee_types import Cursor, Parameters, ThreadState
 from ..connections.peewee_version import query_log
 from ..connections.plain_database import PlainDatabase
-from ..connections.primary_connection import NOT_INITIALIZED, check_open
+from ..connections.primary_connection import NOT_INITIALIZED, Sending, check_open, unwatched
 from ..connections.unknown_outcomes import UnknownOutcomes
 from ..connections.user_database import UserDatabase
 from ..errors import ConfigurationError, ReadOnlyViolation
@@ -172,11 +172,14 @@ class RoutedMembers:
         log = self.query_log
         duration = Clock.monotonic() - started
         if self.route_hooks:
-            tell_of_route(self.route_hooks, execution.event(str(self.db.database), duration, error))
+            self._report_route(execution, duration, error)
         if log.query_hooks:
             # Last, because errors of these hooks reach the caller, as in peewee. peewee subtracts the start
             # from its own clock, which a test may have frozen, so pass a start relative to that clock.
             log._notify_hooks(execution.sql, execution.params, time.perf_counter() - duration, error)
+
+    def _report_route(self, execution: Execution, duration: float, error: BaseException | None) -> None:
+        tell_of_route(self.route_hooks, execution.event(str(self.db.database), duration, error))
 
     def _plan(self, statement: Statement, frame: Frame | None, state: ThreadState, at_primary: bool) -> Plan:
         transaction, carried = self.parts.primary.situation(state)
@@ -392,15 +395,42 @@ class RoutedMembers:
             self.escapes.check(state.transactions, "BEGIN")
         if state.closed:
             self._connects_itself()
-        self.parts.primary.begin(*args, **kwargs)
+        begin = self.parts.primary.begin
+        if self.route_hooks:
+            self._run_transaction_statement("BEGIN", lambda sending: begin(sending, *args, **kwargs))
+        else:
+            begin(unwatched, *args, **kwargs)
 
     def commit(self) -> None:
         """Like peewee's method; does nothing if the primary was not used."""
-        self.parts.primary.commit()
+        commit = self.parts.primary.commit
+        if self.route_hooks:
+            self._run_transaction_statement("COMMIT", commit)
+        else:
+            commit()
 
     def rollback(self) -> None:
         """Like peewee's method; does nothing if the primary was not used, or its connection is lost."""
-        self.parts.primary.rollback()
+        rollback = self.parts.primary.rollback
+        if self.route_hooks:
+            self._run_transaction_statement("ROLLBACK", rollback)
+        else:
+            rollback()
+
+    def _run_transaction_statement(self, sql: str, run: Callable[[Sending], None]) -> None:
+        """Call a method that sends one of peewee's own statements, and report it if it sent something."""
+        parts = self.parts
+        statement = parts.router.classifier.classify(sql)
+        plan = self._plan(statement, None, self.plain.state, at_primary=False)
+        execution = Execution(parts, statement, plan, None, sql, None)
+        started = Clock.monotonic()
+        try:
+            run(execution.sending)
+        except Exception as exc:
+            self._report_route(execution, Clock.monotonic() - started, exc)
+            raise
+        if execution.attempts:
+            self._report_route(execution, Clock.monotonic() - started, None)
 
     def push_transaction(self, transaction: object) -> None:
         """Like peewee's method. Raises `ReadOnlyViolation` inside ``readonly()``."""

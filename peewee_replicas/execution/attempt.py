@@ -7,6 +7,7 @@ from typing import Any
 from peewee import PeeweeException
 from pymysql.cursors import SSCursor
 
+from ..concurrency import Clock
 from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
 from ..consistency.catch_up import CatchUp
@@ -38,7 +39,7 @@ def attempt(execution: Execution, node: Node, database: PlainDatabase, *, final:
         final: whether a result means that the node served the read; if not, the caller decides.
     """
     execution.role = PRIMARY if node.is_primary else "replica"
-    execution.node = node.name
+    execution.served_by = node
     execution.attempts += 1
     execution.found = database
     cursor = _send(execution, node, database) if execution.sends else _NOTHING
@@ -92,9 +93,9 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
         progress.waiters.add(execution)
         if _may_go_together(execution, database, conn, progress):
             return _send_together(execution, node, database, catch_up, query)
-        if not catch_up.learn(
-            node, conn, execution.parts.replicas.ask_wait(conn, query, catch_up.answer_seconds(conn))
-        ):
+        with catch_up.waiting():
+            answer = execution.parts.replicas.ask_wait(conn, query, catch_up.answer_seconds(conn))
+        if not catch_up.learn(node, conn, answer):
             raise behind(execution, progress)
         return attempt(execution, node, database)
     finally:
@@ -123,6 +124,7 @@ def _send_together(
     cursor: Cursor = _NOTHING
     failure: Exception | None = None
     conn.send_ahead(query, catch_up.answer_seconds(conn))
+    started = Clock.monotonic()
     try:
         cursor = attempt(execution, node, database, final=False)
     except PeeweeException as exc:
@@ -132,6 +134,8 @@ def _send_together(
         failure = exc
     finally:
         conn.recall_ahead()
+        # The wait's answer comes before the read's own time begins.
+        catch_up.waited += (conn.ahead_answered_at or Clock.monotonic()) - started
         if conn.answer_ahead is not None:
             there = catch_up.learn(node, conn, conn.answer_ahead)
     if not there:  # a result or error from old data means nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..connections.diagnosis import named
+from ..connections.diagnosis import named, number_of
 from ..connections.parts import Parts
 from ..connections.peewee_types import Parameters
 from ..connections.plain_database import PlainDatabase
@@ -12,6 +12,7 @@ from ..consistency.catch_up import CatchUp
 from ..events import Cause, Role, RouteEvent
 from ..nodes.cluster import PRIMARY
 from ..nodes.node import Node
+from ..nodes.spec import host_and_port
 from ..routing.plan import REPLICA, Plan
 from ..scopes.frames import Frame
 from ..statements.classifier import Statement
@@ -26,11 +27,13 @@ class Execution:
         plan: where it may run, in which order, and why.
         frame: the innermost ``readonly()`` or ``primary()`` in force.
         sql, params: the text and its parameters.
-        role, node, reason: where it last ran, and why; as in `RouteEvent`.
+        role, reason: where it last ran, and why; as in `RouteEvent`.
+        served_by: the node that it last ran on; None: the primary's own connection.
         attempts: how often a node was tried for it.
         observed: with ``reads="observe"``, the node where it would have run.
         scoped: whether this context may be inside a scope.
         catch_up: lets nodes catch up to the position it must see, if any.
+        waited: seconds spent waiting for replicas, without those in `catch_up`.
         tried: the replicas that could not serve it, with their errors.
         unsent: the replicas where sending failed once and was tried again.
         lost: the error of the attempt that lost its connection after sending.
@@ -44,11 +47,12 @@ class Execution:
     """
 
     role: Role = PRIMARY
-    node: str = PRIMARY
+    served_by: Node | None = None
     attempts = 0
     observed: str | None = None
     scoped = True
     catch_up: CatchUp | None = None
+    waited = 0.0
     lost: Exception | None = None
     lost_at: Node | None = None
     unreadable: Exception | None = None
@@ -78,9 +82,18 @@ class Execution:
         self.unsent: set[Node] = set()
 
     @property
+    def node(self) -> str:
+        """The name of the node that it last ran on."""
+        return PRIMARY if self.served_by is None else self.served_by.name
+
+    @property
     def in_readonly(self) -> bool:
         """Whether the innermost scope is ``readonly()``."""
         return self.frame is not None and self.frame.place == "readonly"
+
+    def sending(self) -> None:
+        """Count one attempt; called just before it."""
+        self.attempts += 1
 
     def why_no_replica(self) -> str:
         """Return why no replica can serve it: the errors of those tried, and why the others are out."""
@@ -94,6 +107,10 @@ class Execution:
             duration: seconds since the execution began.
             error: the error it raised, or None.
         """
+        parts = self.parts
+        where = parts.cluster.reader if self.served_by is None else self.served_by
+        flavour = parts.router.dialect or ""
+        address, port = (where.address, None) if flavour == "sqlite" else host_and_port(where.address)
         return RouteEvent(
             database=database,
             sql=self.sql,
@@ -106,6 +123,12 @@ class Execution:
             duration=duration,
             error=None if error is None else named(error),
             cause=self._cause(),
+            flavour=flavour,
+            address=address,
+            port=port,
+            error_type=None if error is None else type(error).__name__,
+            error_number=None if error is None else number_of(error),
+            waited=self.waited + (0.0 if self.catch_up is None else self.catch_up.waited),
         )
 
     def _cause(self) -> Cause | Literal[""]:

@@ -26,6 +26,8 @@ def starts_over(execution: Execution) -> bool:
     # With `max_fallback_share` the fallback may be refused, so the read starts over then too.
     if execution.plan.places != (REPLICA,) and parts.router.settings.max_fallback_share is None:
         return False
+    if execution.catch_up is not None:
+        execution.waited += execution.catch_up.waited
     execution.restarted, execution.catch_up = True, None
     # The position it had to see is lost; the new plan asks for what the primary has now.
     execution.plan = execution.plan._replace(must_see=None)

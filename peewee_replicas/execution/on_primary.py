@@ -29,7 +29,7 @@ def on_writer(execution: Execution) -> Cursor:
     """Run the statement on this thread's connection for writing."""
     parts, statement = execution.parts, execution.statement
     primary = parts.primary
-    execution.role, execution.node = PRIMARY, PRIMARY
+    execution.role, execution.served_by = PRIMARY, None
     parts.cluster.writer_causes.add(execution.plan.cause)
     if primary.unknown_outcomes.any:
         primary.unknown_outcomes.check(execution.sql, statement.kind)

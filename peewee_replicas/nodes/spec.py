@@ -280,6 +280,14 @@ def same_connection(one: Mapping[str, object], other: Mapping[str, object]) -> b
     return endpoint(one) == endpoint(other) and rest[0] == rest[1]
 
 
+def host_and_port(where: str) -> tuple[str, int | None]:
+    """Return the parts of a result of `address`: a host and its port, or a socket's path and None."""
+    host, colon, port = where.rpartition(":")
+    if colon and port.isdecimal() and not where.startswith(("/", "@")):
+        return host, int(port)
+    return where, None
+
+
 def address(parameters: Mapping[str, object]) -> str:
     """Return the address that the parameters lead to, as the user wrote it."""
     if parameters.get("unix_socket"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from ..concurrency import Here
 from ..consistency.levels import ASK, Consistency
 from ..events import Role, Route
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.node import Node
 from ..scopes.frames import Frame, tightest_lag
+from ..servers.protocols import DialectName
 from ..statements.classifier import Classifier, Statement
 from .choice import Choice
 from .fallback_budget import FallbackBudget
@@ -37,13 +36,13 @@ class Router:
     def __init__(self, settings: Settings, cluster: Cluster, consistency: Consistency, here: Here) -> None:
         self.settings = settings
         self.classifier = Classifier(None, settings.pure_functions)
-        self.dialect: str | None = None
+        self.dialect: DialectName | None = None
         self.choice = Choice(cluster, settings.policy, here)
         self.budget = FallbackBudget(settings.max_fallback_share)
         self._cluster = cluster
         self.consistency = consistency
 
-    def learn_server(self, dialect: Literal["mysql", "mariadb", "sqlite"], version: str) -> None:
+    def learn_server(self, dialect: DialectName, version: str) -> None:
         """Record the dialect and version of a server that was just connected to."""
         self.dialect = dialect
         self.classifier.learn_server(dialect, version)

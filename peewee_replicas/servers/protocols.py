@@ -308,6 +308,7 @@ class ServerConnection(Connection, Protocol):
         more_results: whether the server announced further results with the last one.
         named_locks: the named locks that it holds, as its owner counts them; None if it never had any.
         answer_ahead: the answer to the query of `send_ahead`: its first row, its error, or None.
+        ahead_answered_at: when that answer had arrived, on the monotonic clock; 0.0 before.
     """
 
     cursorclass: type[object]
@@ -319,6 +320,7 @@ class ServerConnection(Connection, Protocol):
     transaction_has_read: bool
     more_results: bool
     answer_ahead: Row | Exception | None
+    ahead_answered_at: float
     named_locks: NamedLocks | None
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 from peewee_replicas.connections.parts import Parts
 from peewee_replicas.connections.peewee_types import Cursor, Parameters, ThreadState
 from peewee_replicas.connections.plain_database import PlainDatabase
-from peewee_replicas.connections.primary_connection import PrimaryConnection
+from peewee_replicas.connections.primary_connection import PrimaryConnection, Sending
 from peewee_replicas.connections.replica_connections import ReplicaConnections
 from peewee_replicas.consistency.levels import NOTHING, Consistency, Needs
 from peewee_replicas.databases.replicated import Replicated
@@ -231,15 +231,19 @@ class _InTestTransaction:
         carried = self._primary.session.state(self._conn) if state.conn is self._conn else ""
         return self.transaction(state), carried
 
-    def begin(self, *_args: object, **_kwargs: object) -> None:
-        self.get().run_setting(f"SAVEPOINT {_SAVEPOINT}")
+    def begin(self, sending: Sending, *_args: object, **_kwargs: object) -> None:
+        conn = self.get()
+        sending()
+        conn.run_setting(f"SAVEPOINT {_SAVEPOINT}")
 
-    def commit(self) -> None:
+    def commit(self, sending: Sending = lambda: None) -> None:
         if self._primary.plain.conn is not None:
+            sending()
             self._conn.run_setting(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
-    def rollback(self) -> None:
+    def rollback(self, sending: Sending = lambda: None) -> None:
         if self._primary.plain.conn is not None:
+            sending()
             self._conn.run_setting(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
 
     def close(self) -> None:

@@ -519,6 +519,7 @@ class Connection(SessionState, _Connection):
             self.answer_ahead = exc
         finally:
             self.internal = own
+            self.ahead_answered_at = Clock.monotonic()
         self._next_seq_id = sequence
 
     def send_ahead(self, sql: str, seconds: float | None) -> None:
@@ -534,6 +535,7 @@ class Connection(SessionState, _Connection):
         self._ahead = (len(query) + 1).to_bytes(3, "little") + b"\0" + bytes([COMMAND.COM_QUERY]) + query
         self._unsent = self._ahead
         self.answer_ahead = None
+        self.ahead_answered_at = 0.0
 
     def recall_ahead(self) -> None:
         """Withdraw the query of `send_ahead`, if nothing was sent."""

@@ -60,6 +60,7 @@ class SessionState:
             the statement succeeded, and whether a transaction was open when it was sent.
         internal: True while one of the library's own statements runs.
         answer_ahead: the answer to the query of `send_ahead`.
+        ahead_answered_at: when that answer had arrived, on the monotonic clock; 0.0 before.
         server_identity: the server's identity, once it is known.
         transaction_has_read: whether the open transaction has read something, or a statement in it failed.
         holder: identifies the thread that has taken it from a pool; None without a pool.
@@ -86,6 +87,7 @@ class SessionState:
     holder: object = None
     generation = 0
     answer_ahead: Row | Exception | None = None
+    ahead_answered_at = 0.0
     server_identity: str | None = None
     transaction_has_read = False
     named_locks: NamedLocks | None = None
