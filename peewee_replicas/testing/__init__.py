@@ -2,8 +2,20 @@
 
 from peewee_replicas.testing.cluster import LocalCluster
 from peewee_replicas.testing.counts import Counts
+from peewee_replicas.testing.faults import raise_on_next
 from peewee_replicas.testing.installations import MissingServer, available
 from peewee_replicas.testing.node import ClusterNode
 from peewee_replicas.testing.one_server import one_server
+from peewee_replicas.testing.routes import assert_no_replica_reads, assert_routes
 
-__all__ = ["ClusterNode", "Counts", "LocalCluster", "MissingServer", "available", "one_server"]
+__all__ = [
+    "ClusterNode",
+    "Counts",
+    "LocalCluster",
+    "MissingServer",
+    "assert_no_replica_reads",
+    "assert_routes",
+    "available",
+    "one_server",
+    "raise_on_next",
+]

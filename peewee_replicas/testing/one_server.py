@@ -15,6 +15,8 @@ from peewee_replicas.databases.replicated import Replicated
 from peewee_replicas.nodes.node import Node
 from peewee_replicas.scopes.frames import Frame
 from peewee_replicas.servers.protocols import ServerConnection
+from peewee_replicas.testing.faults import meet_fault
+from peewee_replicas.testing.proxies import behind_proxy
 
 # Inside a test's own transaction, the program's transactions are savepoints with this name.
 _SAVEPOINT = "peewee_replicas_one_server"
@@ -42,8 +44,7 @@ def one_server(database: D, *, transaction: bool = False) -> OneServer[D]:
     Raises on entry:
         RuntimeError: a transaction is already open, or the database is already in ``one_server()``.
     """
-    # `obj`: a proxy's database
-    return OneServer(getattr(database, "obj", database), transaction)  # type: ignore[arg-type]
+    return OneServer(behind_proxy(database), transaction)  # type: ignore[arg-type]
 
 
 class OneServer(Generic[D]):
@@ -170,9 +171,9 @@ class _EverythingOnPrimary:
         self._parts = parts
         self._replicas: ReplicaConnections = parts.replicas
 
-    def reach(self, _node: Node, *, patient: bool = False) -> _GuardedPrimary:
+    def reach(self, node: Node, *, patient: bool = False) -> _GuardedPrimary:
         self._parts.primary.get()
-        return _GuardedPrimary(self._parts)
+        return _GuardedPrimary(self._parts, node)
 
     def attend(self, *, reads: bool = True) -> None:
         """Do nothing, because no replica's address is ever connected to."""
@@ -184,12 +185,14 @@ class _EverythingOnPrimary:
 class _GuardedPrimary(PlainDatabase):
     """The primary's own connection, used as a node's."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, node: Node) -> None:
         plain = parts.primary.plain
         super().__init__(plain.db, plain.beneath)
         self._primary = parts.primary
+        self._node = node
 
     def send(self, sql: str, params: Parameters) -> Cursor:
+        meet_fault(self._node)
         conn = self._primary.get()
         guard = not conn.transaction  # an open transaction cannot be guarded
         if guard:

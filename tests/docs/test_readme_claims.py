@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +16,7 @@ from peewee import CharField, Model
 from support import clusters
 from support.clusters import as_in_another_process
 from support.databases.models import Item
+from support.pytest_runs import run_pytest
 
 from peewee_replicas.testing import LocalCluster
 
@@ -144,36 +145,71 @@ def test_read_timeout_bounds_what_a_hung_replica_costs(own_cluster: LocalCluster
     assert db.stats()["fallbacks"] == 0
 
 
-def test_the_conftest_of_the_page_on_testing_works(tmp_path: Path) -> None:
+MY_APP = """
+from peewee import CharField
+from peewee_replicas import ReplicatedDatabase
+
+db = ReplicatedDatabase({arguments})
+
+class User(db.Model):
+    name = CharField()
+
+MODELS = [User]
+"""
+
+
+def shown_under_with_pytest() -> list[str]:
+    """The blocks of that section: a conftest.py, tests for it, and another conftest.py."""
     text = PAGE.read_text(encoding="utf-8")
-    start = text.index("import pytest\n\nfrom myapp.models")
-    (tmp_path / "conftest.py").write_text(text[start : text.index("```", start)])
-    (tmp_path / "myapp").mkdir()
-    (tmp_path / "myapp/models.py").write_text(
-        "from peewee import CharField\n"
-        "from peewee_replicas import ReplicatedDatabase\n"
-        "db = ReplicatedDatabase(None)\n"
-        "class User(db.Model):\n"
-        "    name = CharField()\n"
-        "MODELS = [User]\n"
+    section = text[text.index("## With pytest") : text.index("## Faults")]
+    found = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(found) == 3
+    return found
+
+
+def make_suite(folder: Path, conftest: str, tests: str, arguments: str) -> None:
+    (folder / "conftest.py").write_text(conftest)
+    (folder / "test_app.py").write_text(tests)
+    (folder / "myapp").mkdir()
+    (folder / "myapp/models.py").write_text(MY_APP.format(arguments=arguments))
+
+
+def test_the_suite_over_a_cluster_on_the_page_on_testing_passes(tmp_path: Path) -> None:
+    clusters.require("mariadb")
+    conftest, tests, _ = shown_under_with_pytest()
+    make_suite(tmp_path, conftest, tests, "None")
+    done = run_pytest(tmp_path, "-o", "pythonpath=.")
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_the_suite_on_one_server_on_the_page_on_testing_is_rolled_back(
+    tmp_path: Path, db: Any, cluster: LocalCluster
+) -> None:
+    *_, conftest = shown_under_with_pytest()
+    test = """
+from myapp.models import User
+
+def test_users(assert_routes):
+    with assert_routes("primary", "replica"):
+        User.create(name="ada")
+        assert User.select().count() == 1
+
+def test_again(assert_routes):
+    test_users(assert_routes)
+"""
+    make_suite(
+        tmp_path,
+        conftest,
+        test,
+        f"**{cluster.parameters('primary')!r}, replicas=['not-there.invalid'], probe_interval=None",
     )
-    (tmp_path / "test_app.py").write_text(
-        "import pytest\n"
-        "from myapp.models import User\n"
-        "@pytest.mark.parametrize('time', (1, 2))\n"
-        "def test_users(database, cluster, time):\n"
-        "    User.create(name='ada')\n"
-        "    cluster.sync()\n"
-        "    assert database.explain_route(User.select()).role == 'replica'\n"
-        "    assert User.select().count() == 1\n"
+    cluster.primary.execute(
+        f"CREATE TABLE {cluster.database_name}.user (id INT AUTO_INCREMENT PRIMARY KEY, name TEXT)"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "error"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    try:
+        done = run_pytest(tmp_path, "-o", "pythonpath=.")
+        assert done.returncode == 0, done.stdout
+        assert "2 passed" in done.stdout
+    finally:
+        cluster.primary.execute(f"DROP TABLE {cluster.database_name}.user")

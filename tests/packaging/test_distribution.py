@@ -80,7 +80,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile, tree: 
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     package = tree / "peewee_replicas"
     expected = {str(path.relative_to(tree)) for path in package.rglob("*.py")}
-    assert packed == expected | {"peewee_replicas/py.typed"}
+    assert packed == expected | {"peewee_replicas/py.typed", "_peewee_replicas_pytest.py"}
 
 
 def test_wheel_runs_on_every_platform(built: Path) -> None:

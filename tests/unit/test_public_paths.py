@@ -44,7 +44,10 @@ PUBLIC = {
     ".ext.jobs": "in_session",
     ".ext.wsgi": "CausalSessionMiddleware",
     ".servers.sqlite": "Connection",
-    ".testing": "ClusterNode Counts LocalCluster MissingServer available one_server",
+    ".testing": """
+        ClusterNode Counts LocalCluster MissingServer assert_no_replica_reads assert_routes available
+        one_server raise_on_next
+    """,
 }
 
 
