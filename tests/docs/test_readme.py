@@ -22,13 +22,12 @@ import socket
 import sys
 from collections.abc import Callable
 from configparser import ConfigParser
-from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import peewee
 import pytest
+from support.pages import ROOT, Block, blocks
 
 import peewee_replicas
 from peewee_replicas import ReplicatedDatabase, Route, RouteEvent
@@ -38,30 +37,8 @@ from peewee_replicas.events import CAUSES
 from peewee_replicas.routing.settings import OWN_ARGUMENTS
 from peewee_replicas.testing import ClusterNode, Counts, LocalCluster
 
-ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 HOSTS = {"primary.db": "primary", "replica-1.db": "replica-1", "replica-2.db": "replica-2"}
-
-_BLOCK = re.compile(r"(?:<!-- ([^>]*?) -->\n)?```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-@dataclass
-class Block:
-    """One block of code."""
-
-    page: str
-    line: int
-    language: str
-    note: str
-    source: str
-
-
-def blocks(page: str) -> list[Block]:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return [
-        Block(page, text.count("\n", 0, found.start(3)), found[2], found[1] or "", found[3])
-        for found in _BLOCK.finditer(text)
-    ]
 
 
 def run(block: Block, namespace: dict[str, Any]) -> None:
