@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import peewee
@@ -15,6 +16,7 @@ from ..nodes.replica import Replica
 from ..routing.settings import OWN_ARGUMENTS, Level
 from ..scopes.scope import Scope
 from .assembly import Assembly
+from .counting import Counts
 from .overrides import PEEWEES_EXECUTE_SQL, check_order, guard_retries, is_overridden
 from .routed_members import RoutedMembers
 from .scope_entry import check_readonly
@@ -340,6 +342,14 @@ class Replicated(peewee.Database):
         quickly. Their errors are logged.
         """
         return self._parts.cluster.news.hooks
+
+    def counting(self) -> AbstractContextManager[Counts]:
+        """Return a context manager that counts what its block executes through this database.
+
+        It binds a `Counts`. Tasks and threads that copy the block's context count too, and so does each
+        of several nested blocks.
+        """
+        return self._members.counting.block()
 
     def health(self) -> Health:
         """Return whether reads and writes can be served, and by whom, from what is known; sends nothing.

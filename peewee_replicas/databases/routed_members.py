@@ -38,6 +38,7 @@ from ..servers.protocols import ServerConnection
 from ..statements.classifier import Statement
 from ..statements.redaction import redacted
 from .assembly import Assembly
+from .counting import Counting
 from .scope_entry import ScopeEntry
 
 
@@ -55,6 +56,7 @@ class RoutedMembers:
         escapes: reports statements that escape their transaction; None if they are ignored.
         query_log: logs the user's statements.
         route_hooks: callables that get one `RouteEvent` per execution.
+        counting: the ``counting()`` blocks.
     """
 
     parts: Parts
@@ -67,6 +69,7 @@ class RoutedMembers:
         self.escapes: Escapes | None = None
         self.query_log = query_log(db)
         self.route_hooks: list[RouteHook] = []
+        self.counting = Counting()
         self._given: dict[str, object] = {}
 
     @property
@@ -150,7 +153,7 @@ class RoutedMembers:
             parts.replicas.attend(reads=plan.place == REPLICA)
         log._log_query(sql, params)
         execution = Execution(parts, statement, plan, frame, sql, params)
-        if not log.query_hooks and not self.route_hooks:
+        if not log.query_hooks and not self.route_hooks and not self.counting.in_use:
             return run(execution)
         return self._run_with_hooks(execution)
 
@@ -171,7 +174,7 @@ class RoutedMembers:
     def _report(self, execution: Execution, started: float, error: BaseException | None) -> None:
         log = self.query_log
         duration = Clock.monotonic() - started
-        if self.route_hooks:
+        if self.route_hooks or self.counting.in_use:
             self._report_route(execution, duration, error)
         if log.query_hooks:
             # Last, because errors of these hooks reach the caller, as in peewee. peewee subtracts the start
@@ -179,7 +182,10 @@ class RoutedMembers:
             log._notify_hooks(execution.sql, execution.params, time.perf_counter() - duration, error)
 
     def _report_route(self, execution: Execution, duration: float, error: BaseException | None) -> None:
-        tell_of_route(self.route_hooks, execution.event(str(self.db.database), duration, error))
+        event = execution.event(str(self.db.database), duration, error)
+        self.counting.add(event)
+        if self.route_hooks:
+            tell_of_route(self.route_hooks, event)
 
     def _plan(self, statement: Statement, frame: Frame | None, state: ThreadState, at_primary: bool) -> Plan:
         transaction, carried = self.parts.primary.situation(state)
@@ -396,7 +402,7 @@ class RoutedMembers:
         if state.closed:
             self._connects_itself()
         begin = self.parts.primary.begin
-        if self.route_hooks:
+        if self.route_hooks or self.counting.in_use:
             self._run_transaction_statement("BEGIN", lambda sending: begin(sending, *args, **kwargs))
         else:
             begin(unwatched, *args, **kwargs)
@@ -404,7 +410,7 @@ class RoutedMembers:
     def commit(self) -> None:
         """Like peewee's method; does nothing if the primary was not used."""
         commit = self.parts.primary.commit
-        if self.route_hooks:
+        if self.route_hooks or self.counting.in_use:
             self._run_transaction_statement("COMMIT", commit)
         else:
             commit()
@@ -412,7 +418,7 @@ class RoutedMembers:
     def rollback(self) -> None:
         """Like peewee's method; does nothing if the primary was not used, or its connection is lost."""
         rollback = self.parts.primary.rollback
-        if self.route_hooks:
+        if self.route_hooks or self.counting.in_use:
             self._run_transaction_statement("ROLLBACK", rollback)
         else:
             rollback()

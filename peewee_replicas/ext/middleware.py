@@ -11,6 +11,7 @@ from peewee import Proxy
 from peewee_replicas import bookmarks
 from peewee_replicas.concurrency import Clock
 from peewee_replicas.consistency.sessions import Session
+from peewee_replicas.databases.counting import Block
 from peewee_replicas.databases.replicated import Replicated
 from peewee_replicas.databases.routed_members import members_of
 from peewee_replicas.errors import BookmarkError, ConfigurationError
@@ -18,6 +19,7 @@ from peewee_replicas.events import Counters
 from peewee_replicas.log import log_event
 from peewee_replicas.scopes.frames import Frame, Steps
 from peewee_replicas.servers.error_meanings import in_words
+from peewee_replicas.statements.redaction import shown
 
 from .cookies import Found, Secrets, Terms, labelled, until_of, until_text, with_vary
 
@@ -89,10 +91,17 @@ class Visit:
 
 
 class Request:
-    """The scopes of one request, put in force while its work is done."""
+    """The scopes of one request, put in force while its work is done.
 
-    def __init__(self, visits: list[Visit], frames: list[Frame]) -> None:
+    Parameters:
+        visits: its databases.
+        frames: its scopes.
+        blocks: what counts its executions, by the database's label; empty if nothing is counted.
+    """
+
+    def __init__(self, visits: list[Visit], frames: list[Frame], blocks: dict[str, Block]) -> None:
         self.visits = visits
+        self.blocks = blocks
         self._frames = frames
         self._steps = [Steps(frame) for frame in frames]
 
@@ -102,12 +111,23 @@ class Request:
         with ExitStack() as stack:
             for steps in self._steps:
                 stack.enter_context(steps.step())
+            for block in self.blocks.values():
+                stack.enter_context(block.step())
             yield
 
     def end(self) -> None:
         """End the request's scopes, in whichever contexts they are still in force."""
         for frame in self._frames:
             frame.end()
+        for block in self.blocks.values():
+            block.end()
+
+    def server_timing(self) -> str:
+        """Return the value of a ``Server-Timing`` header with what was executed so far."""
+        return ", ".join(
+            block.counts.server_timing(f"db-{label}" if label else "db")
+            for label, block in self.blocks.items()
+        )
 
 
 class Carrier:
@@ -116,9 +136,13 @@ class Carrier:
     Parameters:
         databases: a database, a proxy, or a dict of these by label.
         terms: the settings for carrying bookmarks.
+        server_timing: whether responses carry a ``Server-Timing`` header.
     """
 
-    def __init__(self, databases: object, terms: Terms) -> None:
+    def __init__(self, databases: object, terms: Terms, *, server_timing: bool = False) -> None:
+        if not isinstance(server_timing, bool):
+            raise ConfigurationError(f"server_timing={shown(server_timing)}: allowed are True and False")
+        self._counts = server_timing
         self._databases = labelled(databases)
         for database in self._databases.values():
             if not isinstance(database, Replicated | Proxy):
@@ -157,7 +181,10 @@ class Carrier:
             for frame in frames:
                 frame.end()
             raise
-        return Request(visits, frames)
+        blocks = {}
+        if self._counts:
+            blocks = {visit.label: members_of(visit.database).counting.begin() for visit in visits}
+        return Request(visits, frames, blocks)
 
     def _frame(self, database: Replicated, found: Found) -> Frame:
         members = members_of(database)
@@ -223,13 +250,15 @@ class Carrier:
         )
 
     def added(self, request: Request, headers: list[tuple[str, str]], https: bool) -> list[tuple[str, str]]:
-        """Return the headers of a response, with the bookmarks that are known."""
+        """Return the headers of a response, with the bookmarks that are known, and the counts."""
         for visit in request.visits:
             text = visit.bookmark()
             if text is not None:
                 self.counters.add("sent")
                 sealed = self.terms.seal(visit.label, text, https)
                 headers = with_vary([*headers, *sealed], self.terms.vary(visit.label))
+        if request.blocks:
+            headers = [*headers, ("Server-Timing", request.server_timing())]
         return headers
 
 
@@ -248,6 +277,8 @@ class Middleware(Generic[A]):
         domain: the cookie's ``Domain``; None: only the host.
         path: the cookie's ``Path``.
         readonly: the methods whose requests run inside ``readonly()``; True: GET, HEAD and OPTIONS.
+        server_timing: whether to add a ``Server-Timing`` header to each response, with the time and the
+            number of statements on replicas and on the primary until then. Clients can see it.
 
     Raises:
         ConfigurationError: an argument cannot work.
@@ -267,13 +298,14 @@ class Middleware(Generic[A]):
         domain: str | None = None,
         path: str = "/",
         readonly: bool | Iterable[str] = False,
+        server_timing: bool = False,
     ) -> None:
         self.app = app
         terms = Terms(
             secret=secret, cookie=cookie, header=header, max_age=max_age, secure=secure,
             same_site=same_site, domain=domain, path=path, readonly=readonly,
         )  # fmt: skip
-        self.carrier = Carrier(databases, terms)
+        self.carrier = Carrier(databases, terms, server_timing=server_timing)
 
     def stats(self) -> dict[str, int]:
         """Return the counters: ``requests``, and bookmarks ``taken``, ``refused``, ``sent``, ``unsent``."""
