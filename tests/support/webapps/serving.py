@@ -24,9 +24,9 @@ TESTS = Path(__file__).parents[2]
 _START_SECONDS = 60.0
 
 SERVERS = {
-    "gunicorn": "-m gunicorn --workers 2 --threads 2 --worker-class gthread --keep-alive 60 "
+    "gunicorn": "-m gunicorn --workers {workers} --threads 2 --worker-class gthread --keep-alive 60 "
     "--log-level warning --bind fd://{fd} {app}",
-    "uvicorn": "-m uvicorn --workers 2 --timeout-keep-alive 60 --log-level warning --fd {fd} {app}",
+    "uvicorn": "-m uvicorn --workers {workers} --timeout-keep-alive 60 --log-level warning --fd {fd} {app}",
 }
 
 
@@ -99,18 +99,24 @@ class Worker:
 
 
 @contextmanager
-def serving(server: str, app: str, settings: dict[str, Any]) -> Iterator[tuple[Worker, Worker]]:
-    """Run an application in two worker processes; a connection to each."""
+def serving(
+    server: str, app: str, settings: dict[str, Any], *options: str, workers: int = 2
+) -> Iterator[tuple[Worker, ...]]:
+    """Run an application in several worker processes; gives a connection to each.
+
+    Parameters:
+        options: further options of the server's command.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         fd = listening.fileno()
-        arguments = SERVERS[server].format(fd=fd, app=app).split()
+        arguments = [*SERVERS[server].format(fd=fd, app=app, workers=workers).split(), *options]
         found: dict[int, Worker] = {}
         spare: list[Worker] = []
         with program(arguments, settings, fd) as log:
             until = time.monotonic() + _START_SECONDS
             try:
-                while len(found) < 2:
+                while len(found) < workers:
                     assert time.monotonic() < until, log.read_text()
                     try:
                         worker = Worker(port)
@@ -119,8 +125,7 @@ def serving(server: str, app: str, settings: dict[str, Any]) -> Iterator[tuple[W
                     # Those of a worker that is known are kept open too: an event loop takes turns.
                     spare.append(worker)
                     found.setdefault(worker.pid, worker)
-                one, other = found.values()
-                yield one, other
+                yield tuple(found.values())
             finally:
                 for worker in spare:
                     worker.close()
