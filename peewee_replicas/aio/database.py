@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from peewee import BaseQuery
 from playhouse.pwasyncio import AsyncModel
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..databases.argument_types import AiomysqlArguments, AsyncArguments, PolicyArgument, Replicas
     from ..databases.transaction_types import AsyncTransactionScope
     from ..routing.settings import Fallback, Level, OnTransactionEscape, ReadonlyInTransaction, Reads, Spread
+    from ..scopes.scope import Scope
 
 
 class AsyncReplicatedDatabase(Replicated, PooledMySQL):
@@ -82,7 +83,15 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
 
         def init(self, database: str | None, **kwargs: Unpack[AsyncArguments]) -> None: ...  # type: ignore[override]  # known arguments only
 
-        def atomic(self, *args: Any, **kwargs: Any) -> AsyncTransactionScope: ...
+        @overload
+        def atomic(self, *, read_only: Literal[True]) -> Scope[Self]: ...
+
+        @overload
+        def atomic(
+            self, *args: Any, read_only: Literal[False] = False, **kwargs: Any
+        ) -> AsyncTransactionScope: ...
+
+        def atomic(self, *args: Any, read_only: object = False, **kwargs: Any) -> Any: ...
         def transaction(self, *args: Any, **kwargs: Any) -> AsyncTransactionScope: ...
         def savepoint(self) -> AsyncTransactionScope: ...
 

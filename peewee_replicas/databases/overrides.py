@@ -28,7 +28,7 @@ PEEWEES_EXECUTE_SQL = own_function(peewee.Database, "execute_sql")
 """peewee's method. Migrations and tracing replace it, for our classes too; None if somebody has already."""
 _PACKAGE = __name__.partition(".")[0]
 # Methods of ours that call the next class's own.
-_COOPERATING = frozenset({"__init__", "__init_subclass__", "execute", "Model"})
+_COOPERATING = frozenset({"__init__", "__init_subclass__", "execute", "atomic", "Model"})
 _GUARDED = "_is_guarded"
 
 

@@ -11,7 +11,7 @@ from ..routing.settings import Level
 from ..scopes.scope import Scope
 from .replicated import Replicated
 from .routed_members import members_of
-from .scope_entry import ScopeEntry, check_readonly
+from .scope_entry import ScopeEntry, check_read_only, check_readonly
 
 
 class ReplicatedDatabaseProxy(DatabaseProxy):
@@ -58,8 +58,11 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
 
     # peewee's proxy methods support only `with`; the asyncio database has `async with` too.
 
-    def atomic(self, *args: object, **kwargs: object) -> Any:
-        """Like peewee's method."""
+    def atomic(self, *args: object, read_only: object = False, **kwargs: object) -> Any:
+        """Like `ReplicatedDatabase.atomic`; the database is looked up when the block is entered."""
+        if read_only is not False:
+            check_read_only(read_only, args, kwargs)
+            return self.readonly(snapshot=True)
         return super().atomic(*args, **kwargs) if self.obj is None else self.obj.atomic(*args, **kwargs)
 
     def transaction(self, *args: object, **kwargs: object) -> Any:

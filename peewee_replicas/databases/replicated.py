@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import peewee
 
@@ -19,7 +19,7 @@ from .assembly import Assembly
 from .counting import Counts
 from .overrides import PEEWEES_EXECUTE_SQL, check_order, guard_retries, is_overridden
 from .routed_members import RoutedMembers
-from .scope_entry import check_readonly
+from .scope_entry import check_read_only, check_readonly
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -222,9 +222,29 @@ class Replicated(peewee.Database):
     def _execute_cursor(self, sql: str, params: object, **cursor_options: object) -> Any:
         return self._members.execute_cursor(sql, params, self.at_primary)
 
+    @overload
+    def atomic(self, *, read_only: Literal[True]) -> Scope[Self]: ...
+
+    @overload
+    def atomic(self, *args: Any, read_only: Literal[False] = False, **kwargs: Any) -> TransactionScope: ...
+
+    def atomic(self, *args: Any, read_only: object = False, **kwargs: Any) -> Any:
+        """Like peewee's method, and with ``read_only=True`` the same as ``readonly(snapshot=True)``.
+
+        Parameters:
+            read_only: whether all reads see one snapshot of one replica, and nothing can be written.
+            args, kwargs: peewee's own arguments, such as ``isolation_level``; not with `read_only`.
+
+        Raises:
+            ConfigurationError: `read_only` is neither True nor False, or comes with other arguments.
+        """
+        if read_only is not False:
+            check_read_only(read_only, args, kwargs)
+            return self.readonly(snapshot=True)
+        return super().atomic(*args, **kwargs)
+
     if TYPE_CHECKING:
 
-        def atomic(self, *args: Any, **kwargs: Any) -> TransactionScope: ...
         def transaction(self, *args: Any, **kwargs: Any) -> TransactionScope: ...
         def savepoint(self) -> TransactionScope: ...
 

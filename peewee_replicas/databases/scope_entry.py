@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from .. import bookmarks
@@ -33,6 +34,18 @@ def check_readonly(consistency: str | None, max_lag: float | None, snapshot: boo
     check_seconds_or_none("max_lag", max_lag, ConfigurationError)
     if not isinstance(snapshot, bool):
         raise ConfigurationError(f"snapshot={shown(snapshot)}: allowed are True and False")
+
+
+def check_read_only(read_only: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+    """Check the arguments of an ``atomic(read_only=…)`` whose `read_only` is not False.
+
+    Raises:
+        ConfigurationError: it is not True, or another argument is given, which a snapshot would ignore.
+    """
+    if read_only is not True:
+        raise ConfigurationError(f"read_only={shown(read_only)}: allowed are True and False")
+    if args or kwargs:
+        raise ConfigurationError("read_only=True is a snapshot, and atomic() takes no other argument with it")
 
 
 class ScopeEntry:

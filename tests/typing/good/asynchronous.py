@@ -18,6 +18,8 @@ async def main() -> None:
         await transaction.acommit()
     async with db.readonly(consistency="session") as scoped:
         assert_type(scoped, AsyncReplicatedDatabase)
+    async with db.atomic(read_only=True) as scoped:
+        assert_type(scoped, AsyncReplicatedDatabase)
     async with db.primary(), db.causal_session(await db.abookmark()), db.on_primary.atomic():
         pass
     await db.aclose()

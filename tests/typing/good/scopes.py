@@ -20,6 +20,10 @@ proxy.initialize(db)
 
 with db.readonly(consistency="strong", max_lag=2.5, snapshot=True) as scoped:
     assert_type(scoped, ReplicatedDatabase)
+with db.atomic(read_only=True) as scoped:
+    assert_type(scoped, ReplicatedDatabase)
+with db.atomic(read_only=False) as transaction:
+    transaction.rollback()
 with db.primary(), db.causal_session(db.bookmark()):
     pass
 with proxy.readonly(consistency="eventual"), proxy.primary(), proxy.causal_session("bookmark"):
@@ -29,6 +33,11 @@ with proxy.readonly(consistency="eventual"), proxy.primary(), proxy.causal_sessi
 @db.readonly()
 def name_of(number: int) -> str:
     return str(number)
+
+
+@db.atomic(read_only=True)
+def age_of(number: int) -> int:
+    return number
 
 
 @proxy.readonly(max_lag=3)
