@@ -55,8 +55,9 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
             itself to let it serve reads.
         policy: ``"round-robin"``, ``"random"``, ``"least-busy"``, or a callable that takes the usable
             replicas and returns one of them.
-        reads: where a read outside any scope goes: ``"replica"``, ``"primary"``, or ``"observe"`` (to the
-            primary, while events report where it would have gone).
+        reads: where a read outside any scope goes: ``"replica"``, ``"primary"``, ``"observe"`` (to the
+            primary, while events report where it would have gone), or the share of such reads that goes to
+            replicas, from 0 to 1. The environment variable ``PEEWEE_REPLICAS_READS`` overrides it.
         fallback: what happens to a read that no replica can serve: the ``"primary"`` serves it, or it raises
             an ``"error"``.
         readonly_in_transaction: what ``readonly()`` does inside a transaction: ``"error"``, or ``"join"`` to

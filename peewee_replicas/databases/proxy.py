@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peewee import DatabaseProxy
 
 from ..errors import ConfigurationError
-from ..routing.settings import Level
+from ..routing.settings import Level, Reads
 from ..scopes.scope import Scope
 from .replicated import Replicated
 from .routed_members import members_of
 from .scope_entry import ScopeEntry, check_read_only, check_readonly
+
+_SWITCHES = ("reads", "writes")
 
 
 class ReplicatedDatabaseProxy(DatabaseProxy):
@@ -24,9 +26,19 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
     # peewee's proxies accept only the attributes listed here.
     __slots__ = (*DatabaseProxy.__slots__, "_primary_proxy")
 
+    if TYPE_CHECKING:
+        reads: Reads
+
     def __init__(self) -> None:
         super().__init__()
         self._primary_proxy: DatabaseProxy | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # peewee's proxies refuse every attribute of the database.
+        if name in _SWITCHES:
+            setattr(self._database(), name, value)
+        else:
+            super().__setattr__(name, value)
 
     def initialize(self, obj: object) -> None:
         """Give the proxy its database.

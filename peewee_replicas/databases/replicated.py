@@ -13,7 +13,7 @@ from ..connections.plain_database import PlainDatabase, make_reentrant
 from ..events import NodeHook, Route, RouteHook
 from ..nodes.health import Health
 from ..nodes.replica import Replica
-from ..routing.settings import OWN_ARGUMENTS, Level
+from ..routing.settings import OWN_ARGUMENTS, Level, Reads
 from ..scopes.scope import Scope
 from .assembly import Assembly
 from .counting import Counts
@@ -343,6 +343,22 @@ class Replicated(peewee.Database):
             if self.shares_connections_with(bound):
                 at_primary = at_primary or bool(getattr(bound, "at_primary", False))
         return self._members.explain(sql, at_primary)
+
+    @property
+    def reads(self) -> Reads:
+        """Where a read outside scopes goes: the argument of that name, which may be changed at any time.
+
+        An assignment applies to the statements that begin after it, in all threads and tasks of this
+        process, and until `init` is called; there ``PEEWEE_REPLICAS_READS`` in the environment wins again.
+
+        Raises:
+            ConfigurationError: the assigned value is not allowed.
+        """
+        return self._members.reads
+
+    @reads.setter
+    def reads(self, value: Reads) -> None:
+        self._members.reads = value
 
     @property
     def replicas(self) -> tuple[Replica, ...]:

@@ -30,8 +30,8 @@ from ..log import log_event
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
-from ..routing.plan import REPLICA, WRITER, Plan
-from ..routing.settings import checked
+from ..routing.plan import EITHER, REPLICA, WRITER, Plan
+from ..routing.settings import Reads, check_reads, checked
 from ..scopes.frames import Frame, innermost
 from ..scopes.transaction_escapes import Escapes
 from ..servers.protocols import ServerConnection
@@ -39,6 +39,7 @@ from ..statements.classifier import Statement
 from ..statements.redaction import redacted
 from .assembly import Assembly
 from .counting import Counting
+from .environment import from_environment
 from .scope_entry import ScopeEntry
 
 
@@ -88,7 +89,7 @@ class RoutedMembers:
         parameters = {**getattr(self.db, "connect_params", {}), **kwargs}
         self.assembly.check_arguments(kwargs, parameters)
         given = {**self._given, **own}
-        settings = checked(given, ConfigurationError)
+        settings = from_environment(checked(given, ConfigurationError))
         specs = self.assembly.node_specs(given, parameters)
         self.plain.init(database, **kwargs)
         self._given = given
@@ -128,6 +129,25 @@ class RoutedMembers:
             self._given = given
         self.parts.replicas.attend(reads=False)
 
+    # Switches
+
+    @property
+    def reads(self) -> Reads:
+        """Where plain reads go now."""
+        return self.parts.router.reads
+
+    @reads.setter
+    def reads(self, value: Reads) -> None:
+        parts = self.parts
+        reads = check_reads(value, ConfigurationError)
+        cluster = parts.cluster
+        with cluster.membership_lock:
+            self._given = {**self._given, "reads": reads}
+            if cluster.prober is None:  # none is needed while all reads are only observed
+                settings = parts.router.settings._replace(reads=reads)
+                cluster.prober = self.assembly.make_prober(settings, cluster)
+            parts.router.reads = reads
+
     # Executing
 
     def execute_sql(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
@@ -150,7 +170,7 @@ class RoutedMembers:
         if state.closed and self._connects_itself():
             plan = self._plan(statement, frame, state, at_primary)  # the subclass may have set something
         if parts.cluster.replicas.unsettled:
-            parts.replicas.attend(reads=plan.place == REPLICA)
+            parts.replicas.attend(reads=plan.place in (REPLICA, EITHER))
         log._log_query(sql, params)
         execution = Execution(parts, statement, plan, frame, sql, params)
         if not log.query_hooks and not self.route_hooks and not self.counting.in_use:
@@ -220,7 +240,7 @@ class RoutedMembers:
             [node.health(now, probed=probed) for node in cluster.replicas.all],
             PRIMARY,
             known,
-            reads=settings.reads,
+            reads=self.parts.router.reads,
             falls_back=not cluster.replicas.all or (settings.fallback == "primary" and share != 0),
             probed=probed,
         )
@@ -276,7 +296,8 @@ class RoutedMembers:
         parts = self.parts
         statement = parts.router.classifier.classify("SELECT 1")
         frame = innermost(parts.cluster)
-        if self._plan(statement, frame, self.plain.state, at_primary).place != REPLICA:
+        plan = self._plan(statement, frame, self.plain.state, at_primary)
+        if plan.likely().place != REPLICA:
             return False
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend()

@@ -52,7 +52,7 @@ def judge_health(
     primary: str,
     state: PrimaryState,
     *,
-    reads: str,
+    reads: str | float,
     falls_back: bool,
     probed: bool,
 ) -> Health:
@@ -62,12 +62,14 @@ def judge_health(
         nodes: the nodes that serve reads.
         primary: the primary's name.
         state: what is known of the primary.
-        reads: the setting: ``"replica"``, ``"primary"`` or ``"observe"``.
+        reads: the setting: ``"replica"``, ``"primary"``, ``"observe"``, or the share of the reads
+            that replicas serve; the primary then serves the others.
         falls_back: whether the primary may serve reads that no replica can.
         probed: whether the prober is at work.
     """
     causes = []
-    usable = tuple(node.name for node in nodes if node.usable) if reads == "replica" else ()
+    shared = not isinstance(reads, str) and reads > 0
+    usable = tuple(node.name for node in nodes if node.usable) if reads == "replica" or shared else ()
     if reads == "replica" and not usable and nodes:
         each = "; ".join(f"{node.name}: {node.cause or node.state}" for node in nodes)
         causes.append(f"no replica can serve reads ({each})")
@@ -75,12 +77,13 @@ def judge_health(
         causes.append(f"the primary cannot be reached ({state.unreachable})")
     elif state.read_only:
         causes.append("the primary is read-only")
-    stands_in = not usable and not state.unreachable and (reads != "replica" or falls_back)
+    takes_part = reads != "replica" and reads != 1
+    stands_in = (takes_part or (not usable and falls_back)) and not state.unreachable
     writes = not (state.unreachable or state.read_only)
     return Health(
-        reads=bool(usable) or stands_in,
+        reads=stands_in if takes_part else bool(usable) or stands_in,
         writes=writes,
-        read_by=usable or ((primary,) if stands_in else ()),
+        read_by=(*usable, primary) if stands_in else usable,
         written_by=primary if writes else None,
         cause="; ".join(causes),
         probed=probed,

@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 
 from ..events import Cause
 from ..positions import Position, Unmeasured
+from .settings import Reads
 
-Place = Literal["writer", "reader", "replica"]
+Place = Literal["writer", "reader", "replica", "either"]
 
 WRITER: Place = "writer"
 """The primary's own connection: transactions, writes, session state."""
@@ -22,6 +23,8 @@ READER: Place = "reader"
 """The primary as a node for reading: a separate connection, guarded (the server refuses writes on it)."""
 REPLICA: Place = "replica"
 """One of the usable replicas, chosen by the policy."""
+EITHER: Place = "either"
+"""A replica or the writer: a share of the reads goes to replicas, and chance decides at each execution."""
 
 
 class Plan(NamedTuple):
@@ -37,6 +40,7 @@ class Plan(NamedTuple):
         excused: whether it creates no debt for later reads when the primary serves it.
         cause: the reason in one word, if the primary serves it. For a plan that begins with the replicas,
             that they could not.
+        share: how many of such reads replicas serve, from 0 to 1, if its place is `EITHER`.
     """
 
     places: tuple[Place, ...]
@@ -47,6 +51,7 @@ class Plan(NamedTuple):
     must_see: Position | Unmeasured | None = None
     excused: bool = False
     cause: Cause = "fallback"
+    share: float = 1.0
 
     @property
     def place(self) -> Place:
@@ -69,6 +74,16 @@ class Plan(NamedTuple):
     def without_replicas(self, reason: str) -> Plan:
         """Return this plan without replicas, for when none is usable."""
         return Plan(self.places[1:] or self.places, reason)
+
+    def by_share(self, *, to_replicas: bool) -> Plan:
+        """Return this plan, whose place is `EITHER`, for the replicas or for the primary."""
+        if to_replicas:
+            return Plan(self.places[1:], f"a proven read, within the share of {self.reason}")
+        return Plan((WRITER,), f"outside the share of {self.reason}", cause="setting")
+
+    def likely(self) -> Plan:
+        """Return this plan for the place to which most of such reads go."""
+        return self.by_share(to_replicas=self.share >= 0.5) if self.places[0] == EITHER else self
 
     def under_guard(self) -> Plan:
         """Return this plan for the writer's connection, under the server's guard."""
@@ -101,7 +116,7 @@ def make_plan(
     transaction: str,
     session_state: str,
     bound: str,
-    reads: str,
+    reads: Reads,
     falls_back: bool,
 ) -> Plan:
     """Apply the routing rules to one execution; the first that applies decides.
@@ -113,7 +128,7 @@ def make_plan(
         transaction: why a transaction counts as open in this context, or ``""``.
         session_state: the state that the primary's session carries and a replica lacks, or ``""``.
         bound: what binds it to the primary: ``"on_primary"``, ``"primary"`` (the scope) or ``""``.
-        reads: the database's setting: ``"replica"``, ``"primary"`` or ``"observe"``.
+        reads: the database's setting: ``"replica"``, ``"primary"``, ``"observe"`` or a share.
         falls_back: whether the primary may serve reads that no replica can.
     """
     if transaction and not readonly:
@@ -132,7 +147,7 @@ def _by_rules(
     transaction: str,
     session_state: str,
     bound: str,
-    reads: str,
+    reads: Reads,
     falls_back: bool,
 ) -> Plan:
     refusal = _refusal(kind, why, transaction) if readonly else ""
@@ -154,7 +169,7 @@ def _by_rules(
         return Plan((WRITER,), _READS_PRIMARY, cause="setting")
     places = (REPLICA, primary) if falls_back else (REPLICA,)
     if not readonly:
-        return Plan(places, "a proven read")
+        return Plan(places, "a proven read") if isinstance(reads, str) else _shared(places, reads)
     if kind == "read":
         return Plan(places, "a read inside readonly()")
     return Plan(places, "inside readonly(), under the server's guard")
@@ -185,12 +200,17 @@ def _inside(transaction: str) -> Plan:
     return Plan((WRITER,), transaction, cause="transaction")
 
 
+@lru_cache(maxsize=64)
+def _shared(places: tuple[Place, ...], share: float) -> Plan:
+    return Plan((EITHER, *places), f"reads={share}", share=share)
+
+
 @lru_cache(maxsize=256)
 def _not_a_read(why: str, kind: str) -> Plan:
     return Plan((WRITER,), f"not a proven read: {why}", cause=_NOT_READS[kind])
 
 
-def _prepare(rules: Callable[..., Plan]) -> dict[tuple[str, bool, str, str, bool], Plan]:
+def _prepare(rules: Callable[..., Plan]) -> dict[tuple[str, bool, str, object, bool], Plan]:
     """Compute in advance all plans whose reason does not contain the statement's own words.
 
     This keeps a plain read cheap, and the rules themselves compute them, so the two cannot differ.

@@ -13,7 +13,7 @@ from ..statements.classifier import Classifier, Statement
 from .choice import Choice
 from .fallback_budget import FallbackBudget
 from .plan import READER, REPLICA, Plan, make_plan
-from .settings import Settings
+from .settings import Reads, Settings
 
 
 class Router:
@@ -30,11 +30,14 @@ class Router:
         dialect: the servers' dialect, once known.
         choice: chooses among the usable replicas.
         consistency: decides what reads must see.
+        reads: where plain reads go; may change while the program runs.
         budget: limits the share of reads that fall back to the primary.
     """
 
     def __init__(self, settings: Settings, cluster: Cluster, consistency: Consistency, here: Here) -> None:
         self.settings = settings
+        self.reads: Reads = settings.reads
+        self._falls_back = settings.fallback == "primary"
         self.classifier = Classifier(None, settings.pure_functions)
         self.dialect: DialectName | None = None
         self.choice = Choice(cluster, settings.policy, here)
@@ -65,7 +68,6 @@ class Router:
             at_primary: whether it came through ``on_primary``.
         """
         scope = frame.place if frame is not None else ""
-        settings = self.settings
         return make_plan(
             statement.kind,
             statement.reason,
@@ -73,8 +75,8 @@ class Router:
             transaction=transaction,
             session_state=session_state,
             bound="on_primary" if at_primary else "primary" if scope == "primary" else "",
-            reads=settings.reads,
-            falls_back=settings.fallback == "primary" or not self._cluster.replicas.all,
+            reads=self.reads,
+            falls_back=self._falls_back or not self._cluster.replicas.all,
         )
 
     def plan_read(self, plan: Plan, frame: Frame | None, *, scoped: bool) -> Plan:
@@ -97,7 +99,11 @@ class Router:
         return plan if position is None else plan.seeing(position)
 
     def foresee(self, plan: Plan, frame: Frame | None) -> Plan:
-        """Return where the plan will lead as far as is known now, without asking a server."""
+        """Return where the plan will lead as far as is known now, without asking a server.
+
+        If chance decides between the replicas and the primary, that is where most of such reads go.
+        """
+        plan = plan.likely()
         if plan.refusal or plan.place != REPLICA:
             return plan
         if not self.choice.within_scope(self._cluster.replicas.usable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeGuard, get_args
+from typing import Any, Literal, NamedTuple, TypeGuard, cast, get_args
 
 from ..nodes.spec import Fail, did_you_mean, is_seconds
 from ..statements.classifier import Classifier
@@ -30,7 +30,10 @@ OWN_ARGUMENTS = (
 )
 
 # The first value of each is the default.
-Reads = Literal["replica", "primary", "observe"]
+ReadsWord = Literal["replica", "primary", "observe"]
+Reads = ReadsWord | float
+"""Where plain reads go: a word, or the share of them that replicas serve, from 0 to 1."""
+Writes = Literal["allow", "refuse"]
 Fallback = Literal["primary", "error"]
 Spread = Literal["statement", "unit"]
 ReadonlyInTransaction = Literal["error", "join"]
@@ -39,7 +42,8 @@ OnTransactionEscape = Literal["ignore", "warn", "error"]
 PolicyName = Literal["round-robin", "random", "least-busy"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "reads": get_args(Reads),
+    "reads": get_args(ReadsWord),
+    "writes": get_args(Writes),
     "fallback": get_args(Fallback),
     "spread": get_args(Spread),
     "readonly_in_transaction": get_args(ReadonlyInTransaction),
@@ -51,11 +55,14 @@ _SECONDS_OR_NONE = {"max_lag": 10.0, "probe_interval": 1.0}
 _TABLE = re.compile(r"(?:[\w$]+\.)?[\w$]+")
 
 
+_OF_ARGUMENTS = tuple(name for name in _CHOICES if name not in ("reads", "writes"))
+
+
 class Settings(NamedTuple):
     """The routing arguments of one database, checked."""
 
     policy: Policy
-    reads: str
+    reads: Reads
     fallback: str
     spread: str
     readonly_in_transaction: str
@@ -73,8 +80,8 @@ class Settings(NamedTuple):
 def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
     """Check the routing arguments, apart from ``replicas``."""
     chosen: dict[str, Any] = {}
-    for name, allowed in _CHOICES.items():
-        chosen[name] = check_choice(name, arguments.get(name, allowed[0]), fail)
+    for name in _OF_ARGUMENTS:
+        chosen[name] = check_choice(name, arguments.get(name, _CHOICES[name][0]), fail)
     seconds: dict[str, Any] = {}
     for name, default in _SECONDS.items():
         value = seconds[name] = arguments.get(name, default)
@@ -92,19 +99,39 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
         **seconds,
         max_fallback_share=share,
         heartbeat_table=table,
+        reads=check_reads(arguments.get("reads", "replica"), fail),
         policy=_policy(arguments.get("policy", "round-robin"), fail),
         pure_functions=_functions(arguments.get("pure_functions", ()), fail),
         **chosen,
     )
 
 
+def check_reads(value: object, fail: Fail, name: str = "reads") -> Reads:
+    """Return where plain reads go; `fail` if the value is neither a known word nor a share.
+
+    Parameters:
+        name: what the message calls the value.
+    """
+    if _is_number(value) and 0 <= value <= 1:
+        return value
+    return cast(ReadsWord, _word(name, value, _CHOICES["reads"], ", or a share from 0 to 1", fail))
+
+
+def check_writes(value: object, fail: Fail) -> Writes:
+    """Return whether writes are allowed; `fail` if the value is no known word."""
+    return cast(Writes, check_choice("writes", value, fail))
+
+
 def check_choice(name: str, value: object, fail: Fail) -> str:
     """Return the value of an argument that takes one of a few words; `fail` if it is none of them."""
-    allowed = _CHOICES[name]
-    if value in allowed:
-        return str(value)
+    return _word(name, value, _CHOICES[name], "", fail)
+
+
+def _word(name: str, value: object, allowed: tuple[str, ...], or_else: str, fail: Fail) -> str:
+    if isinstance(value, str) and value in allowed:
+        return value
     hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
-    raise fail(f"{name}={shown(value)}: allowed are {', '.join(map(repr, allowed))}{hint}")
+    raise fail(f"{name}={shown(value)}: allowed are {', '.join(map(repr, allowed))}{or_else}{hint}")
 
 
 def check_seconds_or_none(name: str, value: object, fail: Fail) -> float | None:

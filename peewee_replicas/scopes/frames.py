@@ -7,7 +7,7 @@ it is no longer in force in any context, even if contexts still list it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, Protocol
@@ -56,12 +56,14 @@ class Frame:
         snapshot: the snapshot of a ``readonly(snapshot=True)``; None for other scopes.
         must_reach: the position that the next node must have reached, because the scope had to leave a node.
         max_lag: the lag in seconds that a node may have when it is picked; None for the database's own.
+        in_share: whether the unit of work belongs to the share of which replicas serve the reads; None: not
+            decided yet.
         lock: held while `node` and `must_reach` change, because threads may share a scope.
     """
 
     __slots__ = (
-        "ended", "level", "lock", "max_lag", "must_reach", "node", "owner", "place", "served", "session",
-        "snapshot",
+        "ended", "in_share", "level", "lock", "max_lag", "must_reach", "node", "owner", "place", "served",
+        "session", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +79,19 @@ class Frame:
         self.must_reach: object = None
         self.max_lag: float | None = None
         self.snapshot: Snapshot | None = None
+        self.in_share: bool | None = None
         self.lock = new_lock()
+
+    def is_in_share(self, share: float, chance: Callable[[], float]) -> bool:
+        """Return whether it belongs to the share of which replicas serve the reads; decided once.
+
+        Parameters:
+            share: the share of all units of work, from 0 to 1.
+            chance: returns a random number from 0 to below 1.
+        """
+        if self.in_share is None:
+            self.in_share = chance() < share
+        return self.in_share
 
     def end(self) -> None:
         """End the frame in all contexts, with its session and its snapshot."""

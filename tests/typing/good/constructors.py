@@ -44,6 +44,7 @@ ReplicatedDatabase(
     ssl={"ca": "/ca.pem"},
 )
 ReplicatedDatabase(None)
+ReplicatedDatabase("app", reads=0.01)
 
 # replicas
 hosts = ["r1", "r2"]

@@ -20,6 +20,10 @@ proxy.initialize(db)
 
 with db.readonly(consistency="strong", max_lag=2.5, snapshot=True) as scoped:
     assert_type(scoped, ReplicatedDatabase)
+db.reads = "primary"
+db.reads = 0.01
+proxy.reads = "replica"
+
 with db.atomic(read_only=True) as scoped:
     assert_type(scoped, ReplicatedDatabase)
 with db.atomic(read_only=False) as transaction:
