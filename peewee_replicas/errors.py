@@ -13,7 +13,7 @@ class ConfigurationError(ImproperlyConfigured, ValueError):
 
 
 class ReadOnlyViolation(ProgrammingError):
-    """A statement, or a transaction, that ``readonly()`` does not allow; nothing was executed."""
+    """A statement or a transaction that ``readonly()`` or ``writes="refuse"`` forbids; nothing was done."""
 
 
 class NoReplicaAvailable(OperationalError):

@@ -15,6 +15,7 @@ EventName = Literal[
     "primary_position_unknown", "no_gtids", "position_lost", "session_state", "reports_off",
     "report_unreadable", "forked_in_transaction", "override_unused", "bookmark_unusable",
     "bookmark_ignored", "bookmark_unsent", "hook_failed", "question_failed",
+    "switched",
 ]  # fmt: skip
 
 
@@ -66,6 +67,7 @@ EVENTS: dict[EventName, Meaning] = {
     "bookmark_unsent": Meaning(_WARNING, "a response carries no exact bookmark: its position is not known"),
     "hook_failed": Meaning(logging.ERROR, "a callable in `route_hooks` or `node_hooks` raised an error"),
     "question_failed": Meaning(_DEBUG, "a question of the library's own was not answered"),
+    "switched": Meaning(_WARNING, "the program changed `reads` or `writes`, or the environment sets `reads`"),
 }
 """Each event of a log record, with its level and its meaning."""
 

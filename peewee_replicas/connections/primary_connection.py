@@ -179,6 +179,7 @@ class PrimaryConnection:
             self.checks.check(PRIMARY, conn, self.plain.db.connect_params)
             self.checks.take_in(PRIMARY, conn)
             conn.listener = self.session.statement_ended
+            conn.raw_statement_check = self.session.screen_write
         except BaseException as exc:
             self.drop()
             state.closed = True

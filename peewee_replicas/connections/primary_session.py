@@ -10,6 +10,7 @@ from ..consistency.levels import Consistency
 from ..errors import ReadOnlyViolation
 from ..events import Counters
 from ..log import log_event
+from ..routing.plan import refuse_raw_write
 from ..routing.router import Router
 from ..servers.protocols import ServerConnection
 from ..statements.kinds import NAMED_LOCK
@@ -70,6 +71,18 @@ class PrimarySession:
                 f"a {statement.kind} statement is not allowed inside readonly(): {statement.reason} "
                 f"({redacted(text)})"
             )
+
+    def screen_write(self, conn: ServerConnection, sql: str | bytes) -> None:
+        """Refuse a raw cursor's statement on the primary, unless it is a read, while ``writes="refuse"``."""
+        # A subclass sets its connections up whether or not writes are refused.
+        if self._router.writes == "allow" or not conn.initialized:
+            return
+        text = _text(sql)
+        statement = self._router.classifier.classify_sent(text)
+        refusal = refuse_raw_write(statement.kind, statement.reason)
+        if refusal:
+            self._counters.add("refused")
+            raise ReadOnlyViolation(f"{refusal} ({redacted(text)})")
 
     def _explain_changes(self, conn: ServerConnection) -> str:
         """Turn the reported changes into the session's state in words."""

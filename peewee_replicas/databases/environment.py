@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 
 from ..errors import ConfigurationError
+from ..log import log_event
 from ..routing.settings import Settings, check_reads
-
-logger = logging.getLogger("peewee.replicas")
 
 READS = "PEEWEE_REPLICAS_READS"
 """The variable that takes the place of the argument ``reads``."""
@@ -29,5 +27,6 @@ def from_environment(settings: Settings) -> Settings:
         value = float(text)
     reads = check_reads(value, ConfigurationError, READS)
     if reads != settings.reads:
-        logger.warning("%s=%s in the environment overrides reads=%r", READS, text, settings.reads)
+        cause = f"{READS}={text} in the environment"
+        log_event("switched", "%s overrides reads=%r", cause, settings.reads, cause=cause)
     return settings._replace(reads=reads)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from peewee import DatabaseProxy
 
 from ..errors import ConfigurationError
-from ..routing.settings import Level, Reads
+from ..routing.settings import Level, Reads, Writes
 from ..scopes.scope import Scope
 from .replicated import Replicated
 from .routed_members import members_of
@@ -28,6 +28,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
 
     if TYPE_CHECKING:
         reads: Reads
+        writes: Writes
 
     def __init__(self) -> None:
         super().__init__()

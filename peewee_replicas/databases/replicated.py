@@ -13,7 +13,7 @@ from ..connections.plain_database import PlainDatabase, make_reentrant
 from ..events import NodeHook, Route, RouteHook
 from ..nodes.health import Health
 from ..nodes.replica import Replica
-from ..routing.settings import OWN_ARGUMENTS, Level, Reads
+from ..routing.settings import OWN_ARGUMENTS, Level, Reads, Writes
 from ..scopes.scope import Scope
 from .assembly import Assembly
 from .counting import Counts
@@ -226,9 +226,11 @@ class Replicated(peewee.Database):
     def atomic(self, *, read_only: Literal[True]) -> Scope[Self]: ...
 
     @overload
-    def atomic(self, *args: Any, read_only: Literal[False] = False, **kwargs: Any) -> TransactionScope: ...
+    def atomic(
+        self, *args: object, read_only: Literal[False] = False, **kwargs: object
+    ) -> TransactionScope: ...
 
-    def atomic(self, *args: Any, read_only: object = False, **kwargs: Any) -> Any:
+    def atomic(self, *args: object, read_only: object = False, **kwargs: object) -> object:
         """Like peewee's method, and with ``read_only=True`` the same as ``readonly(snapshot=True)``.
 
         Parameters:
@@ -359,6 +361,25 @@ class Replicated(peewee.Database):
     @reads.setter
     def reads(self, value: Reads) -> None:
         self._members.reads = value
+
+    @property
+    def writes(self) -> Writes:
+        """Whether writes are sent: ``"allow"``, or ``"refuse"`` for maintenance. May be changed at any time.
+
+        While it is ``"refuse"``, every write, locking read and beginning of a transaction raises
+        `ReadOnlyViolation` before anything is sent, in all threads and tasks of this process, in every scope
+        and through `on_primary`. Reads go on. So do unproven queries and settings of the session, under the
+        server's guard. A transaction that is already open may read, and ends as usual; its further writes are
+        refused.
+
+        Raises:
+            ConfigurationError: the assigned value is not allowed.
+        """
+        return self._members.writes
+
+    @writes.setter
+    def writes(self, value: Writes) -> None:
+        self._members.writes = value
 
     @property
     def replicas(self) -> tuple[Replica, ...]:

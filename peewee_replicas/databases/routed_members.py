@@ -31,7 +31,7 @@ from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
 from ..routing.plan import EITHER, REPLICA, WRITER, Plan
-from ..routing.settings import Reads, check_reads, checked
+from ..routing.settings import Reads, Writes, check_reads, check_writes, checked
 from ..scopes.frames import Frame, innermost
 from ..scopes.transaction_escapes import Escapes
 from ..servers.protocols import ServerConnection
@@ -72,6 +72,7 @@ class RoutedMembers:
         self.route_hooks: list[RouteHook] = []
         self.counting = Counting()
         self._given: dict[str, object] = {}
+        self._refuse_transaction = _refuse_in_readonly
 
     @property
     def unknown_outcomes(self) -> UnknownOutcomes | None:
@@ -107,6 +108,7 @@ class RoutedMembers:
             # A subclass may call init() with another host, and then repeat a write.
             parts.primary.unknown_outcomes = before.primary.unknown_outcomes
             parts.cluster.news.hooks = before.cluster.news.hooks
+            parts.router.writes = before.router.writes
             if before.cluster.prober is not None:
                 # Otherwise two probers would probe the same servers, the old one for nodes no longer used.
                 before.cluster.prober.retire()
@@ -146,7 +148,26 @@ class RoutedMembers:
             if cluster.prober is None:  # none is needed while all reads are only observed
                 settings = parts.router.settings._replace(reads=reads)
                 cluster.prober = self.assembly.make_prober(settings, cluster)
-            parts.router.reads = reads
+            before, parts.router.reads = parts.router.reads, reads
+        self._log_switch("reads", before, reads)
+
+    @property
+    def writes(self) -> Writes:
+        """Whether writes are sent now."""
+        return self.parts.router.writes
+
+    @writes.setter
+    def writes(self, value: Writes) -> None:
+        writes = check_writes(value, ConfigurationError)
+        self._refuse_transaction = _refuse_in_readonly if writes == "allow" else _refuse_always
+        router = self.parts.router
+        before, router.writes = router.writes, writes
+        self._log_switch("writes", before, writes)
+
+    def _log_switch(self, name: str, before: object, now: object) -> None:
+        if before != now:
+            cause = f"{name}={now!r}"
+            log_event("switched", "%s: %s, no longer %r", self.db.database, cause, before, cause=cause)
 
     # Executing
 
@@ -241,6 +262,7 @@ class RoutedMembers:
             PRIMARY,
             known,
             reads=self.parts.router.reads,
+            writes=self.writes,
             falls_back=not cluster.replicas.all or (settings.fallback == "primary" and share != 0),
             probed=probed,
         )
@@ -416,7 +438,7 @@ class RoutedMembers:
 
     def begin(self, *args: object, **kwargs: object) -> None:
         """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        self._refuse_transaction()
+        self._refuse_transaction(self.parts)
         state = self.plain.state
         if self.escapes is not None:
             self.escapes.check(state.transactions, "BEGIN")
@@ -461,7 +483,7 @@ class RoutedMembers:
 
     def push_transaction(self, transaction: object) -> None:
         """Like peewee's method. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        self._refuse_transaction()
+        self._refuse_transaction(self.parts)
         self.plain.push_transaction(transaction)
         if self.escapes is not None:
             self.escapes.enter(transaction)
@@ -506,11 +528,19 @@ class RoutedMembers:
             primary.break_off(commits=commits)
             self.db._clear_commit_callbacks()
 
-    def _refuse_transaction(self) -> None:
-        frame = innermost(self.parts.cluster)
-        if frame is not None and frame.place == "readonly":
-            self.parts.counters.add("refused")
-            raise ReadOnlyViolation("a transaction cannot start inside readonly(); start it inside primary()")
+
+def _refuse_in_readonly(parts: Parts) -> None:
+    """Raise `ReadOnlyViolation` if a transaction would begin inside ``readonly()``."""
+    frame = innermost(parts.cluster)
+    if frame is not None and frame.place == "readonly":
+        parts.counters.add("refused")
+        raise ReadOnlyViolation("a transaction cannot start inside readonly(); start it inside primary()")
+
+
+def _refuse_always(parts: Parts) -> None:
+    """Raise `ReadOnlyViolation`, because ``writes="refuse"``."""
+    parts.counters.add("refused")
+    raise ReadOnlyViolation('a transaction cannot start while writes="refuse"')
 
 
 def members_of(database: object) -> RoutedMembers:

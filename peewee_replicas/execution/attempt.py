@@ -160,8 +160,9 @@ def _refused(progress: Progress) -> Refuses | None:
     return Refuses(f"refuses to be asked what it has reached: {words}") if words else None
 
 
-def violation(exc: Exception) -> ReadOnlyViolation:
-    """Return the error to raise when the server refused a statement inside ``readonly()``."""
+def violation(exc: Exception, execution: Execution) -> ReadOnlyViolation:
+    """Return the error to raise when the server refused a statement under its guard."""
+    where = "inside readonly()" if execution.in_readonly else 'while writes="refuse"'
     return ReadOnlyViolation(
-        f"the server refused a statement inside readonly() as a write; nothing was executed: {exc}"
+        f"the server refused a statement {where} as a write; nothing was executed: {exc}"
     )

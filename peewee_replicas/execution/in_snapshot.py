@@ -34,7 +34,7 @@ def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
     except PeeweeException as exc:
         found = parts.diagnosis.meaning(exc)
         if found == "refused":
-            raise violation(exc) from exc
+            raise violation(exc, execution) from exc
         if found in NO_CONNECTION:
             parts.counters.add("snapshots_lost")
             # Another node would show the data of another moment, so the read is not sent there.

@@ -42,8 +42,9 @@ def on_writer(execution: Execution) -> Cursor:
     conn.effect_known = statement.kind in SELF_EXPLANATORY
     try:
         if execution.plan.guard:
-            return _under_guard(execution, conn)
-        cursor = primary.plain.send(execution.sql, execution.params)
+            cursor = _under_guard(execution, conn)
+        else:
+            cursor = primary.plain.send(execution.sql, execution.params)
     except PeeweeException as exc:
         if conn.replaceable and not transaction and _may_resend(execution, exc):
             return on_writer(execution)
@@ -110,7 +111,7 @@ def _under_guard(execution: Execution, conn: ServerConnection) -> Cursor:
         return execution.parts.primary.plain.send(execution.sql, execution.params)
     except PeeweeException as exc:
         if execution.parts.diagnosis.meaning(exc) == "refused":
-            raise violation(exc) from exc
+            raise violation(exc, execution) from exc
         raise
     finally:
         if not conn.dropped():
@@ -152,7 +153,7 @@ def on_reader(execution: Execution) -> Cursor:
     except PeeweeException as exc:
         found = parts.diagnosis.meaning(exc)
         if found == "refused":
-            raise violation(exc) from exc
+            raise violation(exc, execution) from exc
         if found in NO_CONNECTION:
             database.discard()
             if _may_resend(execution, exc):

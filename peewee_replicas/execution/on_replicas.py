@@ -134,6 +134,8 @@ def _is_still_a_read(execution: Execution) -> bool:
         if execution.statement.kind != "read" and not execution.in_readonly:  # there the guard is enough
             execution.reason = execution.statement.reason
             execution.plan = execution.plan.because(cause_of(execution.statement.kind))
+            if execution.parts.router.writes == "refuse":
+                execution.plan = execution.plan.under_guard()
             return False
     return True
 
@@ -239,8 +241,8 @@ def _rerun(execution: Execution, replica: Node, exc: Exception, found: Meaning) 
     """Rerun a read on the primary: the replica refused it as a write, or lacks a table or other object."""
     parts = execution.parts
     if found == "refused":
-        if execution.in_readonly:
-            raise violation(exc) from exc
+        if execution.in_readonly or parts.router.writes == "refuse":
+            raise violation(exc, execution) from exc
         parts.router.classifier.demote(execution.sql)
         text = redacted(execution.sql)
         log_event(

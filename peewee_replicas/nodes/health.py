@@ -53,6 +53,7 @@ def judge_health(
     state: PrimaryState,
     *,
     reads: str | float,
+    writes: str = "allow",
     falls_back: bool,
     probed: bool,
 ) -> Health:
@@ -64,6 +65,7 @@ def judge_health(
         state: what is known of the primary.
         reads: the setting: ``"replica"``, ``"primary"``, ``"observe"``, or the share of the reads
             that replicas serve; the primary then serves the others.
+        writes: the setting: ``"allow"`` or ``"refuse"``.
         falls_back: whether the primary may serve reads that no replica can.
         probed: whether the prober is at work.
     """
@@ -77,14 +79,16 @@ def judge_health(
         causes.append(f"the primary cannot be reached ({state.unreachable})")
     elif state.read_only:
         causes.append("the primary is read-only")
+    if writes == "refuse":
+        causes.append('writes="refuse"')
     takes_part = reads != "replica" and reads != 1
     stands_in = (takes_part or (not usable and falls_back)) and not state.unreachable
-    writes = not (state.unreachable or state.read_only)
+    written = writes == "allow" and not (state.unreachable or state.read_only)
     return Health(
         reads=stands_in if takes_part else bool(usable) or stands_in,
-        writes=writes,
+        writes=written,
         read_by=(*usable, primary) if stands_in else usable,
-        written_by=primary if writes else None,
+        written_by=primary if written else None,
         cause="; ".join(causes),
         probed=probed,
         nodes=tuple(nodes),

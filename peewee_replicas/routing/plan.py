@@ -175,6 +175,71 @@ def _by_rules(
     return Plan(places, "inside readonly(), under the server's guard")
 
 
+def plan_without_writes(
+    kind: str,
+    why: str,
+    *,
+    readonly: bool,
+    transaction: str,
+    session_state: str,
+    bound: str,
+    reads: Reads,
+    falls_back: bool,
+) -> Plan:
+    """Apply the routing rules while ``writes="refuse"``. The parameters are those of `make_plan`.
+
+    What ends a transaction is allowed, because one may have been open when writes began to be refused. So are
+    settings of the session, which programs make before they read.
+    """
+    plan = make_plan(
+        kind,
+        why,
+        readonly=readonly,
+        transaction=transaction,
+        session_state=session_state,
+        bound=bound,
+        reads=reads,
+        falls_back=falls_back,
+    )
+    if kind == "read" or plan.refusal or (kind == "transaction" and _ends_transaction(why, transaction)):
+        return plan
+    refusal = _refusal_of_write(kind, why, transaction)
+    if refusal:
+        return Plan((WRITER,), why, refusal)
+    return plan if readonly else plan.under_guard()
+
+
+def refuse_raw_write(kind: str, why: str) -> str:
+    """Return why a raw cursor's statement on the primary is refused while ``writes="refuse"``, or ``""``."""
+    if kind == "read" or (kind == "transaction" and _ends_transaction(why, "")):
+        return ""
+    if kind in _GUARDED:
+        return f"{_NO_WRITES} allows it only in execute_sql(), where the server can guard it: {why}"
+    return _refusal_of_write(kind, why, "")
+
+
+_NO_WRITES = 'writes="refuse"'
+# The server finds out whether they write.
+_GUARDED = ("query", "session")
+_ENDS = ("COMMIT", "ROLLBACK", "RELEASE", "UNLOCK", "END")
+
+
+def _ends_transaction(why: str, transaction: str) -> bool:
+    verb = why.partition(" ")[0]  # see `statements.verbs`
+    return verb in _ENDS or (verb == "XA" and bool(transaction))
+
+
+def _refusal_of_write(kind: str, why: str, transaction: str) -> str:
+    if kind not in _GUARDED:
+        return f"a {kind} statement is not sent while {_NO_WRITES}: {why}"
+    if transaction:
+        return (
+            f"in a transaction only proven reads are sent while {_NO_WRITES}, "
+            f"because the server cannot guard an open transaction: {why}"
+        )
+    return ""
+
+
 def cause_of(kind: str) -> Cause:
     """Return why a statement of this kind, which is no read, runs on the primary."""
     return _NOT_READS[kind]

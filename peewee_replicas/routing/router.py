@@ -12,8 +12,8 @@ from ..servers.protocols import DialectName
 from ..statements.classifier import Classifier, Statement
 from .choice import Choice
 from .fallback_budget import FallbackBudget
-from .plan import READER, REPLICA, Plan, make_plan
-from .settings import Reads, Settings
+from .plan import READER, REPLICA, Plan, make_plan, plan_without_writes
+from .settings import Reads, Settings, Writes
 
 
 class Router:
@@ -37,6 +37,7 @@ class Router:
     def __init__(self, settings: Settings, cluster: Cluster, consistency: Consistency, here: Here) -> None:
         self.settings = settings
         self.reads: Reads = settings.reads
+        self._rules = make_plan
         self._falls_back = settings.fallback == "primary"
         self.classifier = Classifier(None, settings.pure_functions)
         self.dialect: DialectName | None = None
@@ -49,6 +50,16 @@ class Router:
         """Record the dialect and version of a server that was just connected to."""
         self.dialect = dialect
         self.classifier.learn_server(dialect, version)
+
+    @property
+    def writes(self) -> Writes:
+        """Whether writes are sent now: ``"allow"`` or ``"refuse"``."""
+        return "refuse" if self._rules is plan_without_writes else "allow"
+
+    @writes.setter
+    def writes(self, value: Writes) -> None:
+        # Other rules instead of one more question in each of them: nobody pays for writes that are allowed.
+        self._rules = plan_without_writes if value == "refuse" else make_plan
 
     def plan(
         self,
@@ -68,7 +79,7 @@ class Router:
             at_primary: whether it came through ``on_primary``.
         """
         scope = frame.place if frame is not None else ""
-        return make_plan(
+        return self._rules(
             statement.kind,
             statement.reason,
             readonly=scope == "readonly",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlencode
@@ -55,6 +55,11 @@ class Cursor(sqlite3.Cursor):
         if self.description is not None and (connection.guarded or _RETURNS.search(sql)):
             connection.unfinished.add(id(self))
         return self
+
+    def executemany(self, sql: str, rows: Iterable[object]) -> sqlite3.Cursor:
+        """Run a statement for each row, after the connection has examined it."""
+        self.connection.hear(sql)
+        return super().executemany(sql, rows)
 
     def executescript(self, script: str) -> sqlite3.Cursor:
         """Run a script, after the connection has examined it."""
@@ -107,7 +112,7 @@ class Connection(sqlite3.Connection):
         effect_known: True while the text of that statement shows its effect.
         initialized: True once the owner has set it up; later changes count as state of the session.
         session_changed: True once its owner has set anything on it.
-        raw_statement_check: raises if a raw cursor may not send a statement to a reading node.
+        raw_statement_check: raises if a raw cursor may not run a statement here.
         generation: always 0, because the file does not move.
         untracked: always ``""``.
         cluster_waits: always False.
@@ -145,6 +150,20 @@ class Connection(sqlite3.Connection):
         """Return a cursor like sqlite3, by default one of our own class."""
         return super().cursor(factory)
 
+    # sqlite3's own shortcuts do not call the methods of our cursors.
+
+    def execute(self, sql: str, parameters: object = ()) -> sqlite3.Cursor:
+        """Run a statement on a new cursor, like sqlite3."""
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, rows: Iterable[object], /) -> sqlite3.Cursor:
+        """Run a statement for each row on a new cursor, like sqlite3."""
+        return self.cursor().executemany(sql, rows)
+
+    def executescript(self, script: str) -> sqlite3.Cursor:
+        """Run a script on a new cursor, like sqlite3."""
+        return self.cursor().executescript(script)
+
     def close(self) -> None:
         """Close the connection, and those that were set aside for it."""
         self._closed = True
@@ -157,10 +176,9 @@ class Connection(sqlite3.Connection):
         """Examine a statement before a cursor runs it, because SQLite reports no changes of a connection."""
         if self.executing:
             return
-        if self.guarded:
-            if self.raw_statement_check is not None:
-                self.raw_statement_check(self, sql)
-        elif _MAY_CHANGE.search(sql):
+        if self.raw_statement_check is not None:
+            self.raw_statement_check(self, sql)
+        if not self.guarded and _MAY_CHANGE.search(sql):
             self.changes.append(sql)
 
     # For the owner of the connection

@@ -73,6 +73,7 @@ ReplicatedDatabase(5)  # refused: str
 # Later
 db = ReplicatedDatabase(None)
 db.reads = "replicas"  # refused: replicas
+db.writes = "deny"  # refused: deny
 db.init("app", polcy="random")  # refused: polcy
 db.init("app", consistency="sesion")  # refused: consistency
 db.init("app", replicas="r")  # refused: replicas

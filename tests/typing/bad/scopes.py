@@ -10,7 +10,7 @@ db.readonly(consistancy="session")  # refused: consistancy
 db.readonly("session")  # refused: positional
 db.readonly(max_lag="2")  # refused: max_lag
 db.readonly(snapshot="yes")  # refused: snapshot
-db.atomic(read_only="yes")  # refused: read_only
+db.atomic(read_only="yes")  # refused: atomic
 db.primary(consistency="session")  # refused: consistency
 db.causal_session(5)  # refused: str
 db.causal_session(bookmarks="x")  # refused: bookmarks

@@ -23,6 +23,7 @@ with db.readonly(consistency="strong", max_lag=2.5, snapshot=True) as scoped:
 db.reads = "primary"
 db.reads = 0.01
 proxy.reads = "replica"
+proxy.writes = db.writes = "refuse"
 
 with db.atomic(read_only=True) as scoped:
     assert_type(scoped, ReplicatedDatabase)

@@ -1,4 +1,4 @@
-"""Where `reads` comes from: the argument, the environment or an assignment; in every class."""
+"""The switches `reads` and `writes` in every class: where they come from, what they take and change."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from peewee_replicas import (
     ConfigurationError,
     PooledReplicatedDatabase,
+    ReadOnlyViolation,
     ReplicatedDatabase,
     ReplicatedDatabaseProxy,
     ReplicatedSqliteDatabase,
@@ -113,3 +114,54 @@ def test_a_proxy_passes_it_on() -> None:
     proxy.initialize(db)
     proxy.reads = "primary"
     assert db.reads == proxy.reads == "primary"
+
+
+def test_writes_are_allowed_at_first_and_the_switch_outlives_init(make: Any) -> None:
+    db = make()
+    assert db.writes == "allow"
+    db.writes = "refuse"
+    with pytest.raises(ReadOnlyViolation, match='writes="refuse"'):
+        db.explain_route("DELETE FROM t")
+    db.init(db.database)
+    assert db.writes == "refuse"
+    with pytest.raises(ReadOnlyViolation, match='writes="refuse"'):
+        db.begin()
+    assert db.health().cause == 'writes="refuse"'
+    for wrong in ("no", None, False):
+        with pytest.raises(ConfigurationError, match=r"writes=.*'allow', 'refuse'"):
+            db.writes = wrong
+    assert db.writes == "refuse"
+
+
+def test_sqlite_refuses_writes_on_all_ways(tmp_path: Path) -> None:
+    db = ReplicatedSqliteDatabase(tmp_path / "a.db")
+    db.execute_sql("CREATE TABLE t (n INTEGER)")
+    cursor = db.cursor()
+    db.writes = "refuse"
+    insert = "INSERT INTO t VALUES (1)"
+    ways: list[Any] = [
+        lambda: db.execute_sql(insert),
+        lambda: db.on_primary.execute_sql(insert),
+        lambda: db.cursor().execute(insert),
+        lambda: db.cursor().executemany("INSERT INTO t VALUES (?)", [(1,), (2,)]),
+        lambda: db.cursor().executescript(insert),
+        lambda: cursor.execute(insert),
+        lambda: db.connection().execute(insert),
+        lambda: db.connection().executemany("INSERT INTO t VALUES (?)", [(1,)]),
+        lambda: db.connection().executescript(insert),
+        lambda: db.execute_sql("BEGIN IMMEDIATE"),
+        db.begin,
+        db.atomic().__enter__,
+    ]
+    for way in ways:
+        with pytest.raises(ReadOnlyViolation, match='writes="refuse"'):
+            way()
+    assert db.execute_sql("SELECT COUNT(*) FROM t").fetchone() == (0,)
+    with db.primary():
+        db.execute_sql("PRAGMA cache_size = 100")
+        with pytest.raises(ReadOnlyViolation, match="refused a statement while"):
+            db.execute_sql("PRAGMA user_version = 5")
+    db.writes = "allow"
+    with db.atomic():
+        db.execute_sql(insert)
+    db.close()
