@@ -113,7 +113,7 @@ class NodeEvent(NamedTuple):
     Attributes:
         database: the name of the database.
         node: the node's name; ``"primary"`` for the primary.
-        state: as `Replica.state`; for the primary also ``"down"``.
+        state: as `Replica.state`; for the primary also ``"down"``; ``"primary"``: it takes the writes now.
         cause: why, in words; ``""`` if the node is up again.
     """
 

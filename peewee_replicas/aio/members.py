@@ -21,6 +21,7 @@ from ..consistency.levels import Consistency
 from ..databases.assembly import Assembly
 from ..databases.routed_members import RoutedMembers
 from ..nodes.cluster import Cluster
+from ..nodes.spec import NodeSpec
 from ..scopes.frames import any_here, tightest_lag
 from ..statements.redaction import redacted
 from .connection import Connection
@@ -33,7 +34,7 @@ from .connections import (
     task_connection,
 )
 from .iterate import Streamed
-from .pooled_mysql import AIOMYSQL_PARAMETERS, check_pool_arguments
+from .pooled_mysql import AIOMYSQL_PARAMETERS, POOL_ARGUMENTS, PooledMySQL, check_pool_arguments
 from .tasks import TASKS, Task, TaskState
 
 
@@ -48,6 +49,16 @@ class TaskAssembly(Assembly):
     def check_pool(self, given: Mapping[str, object], where: str = "") -> None:
         """Refuse values of the pools' arguments that cannot work; a replica may have its own."""
         check_pool_arguments(given, where)
+
+    def primary_overrides(self, spec: NodeSpec) -> Mapping[str, object]:
+        """Return a node's own connection parameters, without the sizes of its pool."""
+        return {name: spec.overrides[name] for name in spec.overrides if name not in POOL_ARGUMENTS}
+
+    def primary_has_moved(self) -> None:
+        """Let the pools' messages name the new primary."""
+        db = self.plain.db
+        assert isinstance(db, PooledMySQL)
+        db.name_pools()
 
     def make_primary(
         self,

@@ -75,7 +75,7 @@ class Pool(Generic[C]):
         self.closing = False
         self.first = True
         """Whether no connection has been opened yet."""
-        self._label = label
+        self.label = label
         self._size = size
         self._timeout = timeout
         self._recycle = recycle
@@ -184,7 +184,7 @@ class Pool(Generic[C]):
 
     def _exhausted(self, why: str) -> PoolExhausted:
         return PoolExhausted(
-            f"Timed out acquiring connection from pool of {self._size} to {self._label}{why}."
+            f"Timed out acquiring connection from pool of {self._size} to {self.label}{why}."
         )
 
     def _all_held(self) -> bool:

@@ -136,6 +136,11 @@ class PooledMySQL(AsyncMySQLDatabase):
             self._own_pool = pool
         return pool
 
+    def name_pools(self) -> None:
+        """Let the pools' messages name the node that they lead to now; from any thread."""
+        for pool in list(self._pools.values()):
+            pool.label = self._members.label
+
     def is_outdated(self, conn: ServerConnection) -> bool:
         """Return whether a connection leads to a server that must not be used any more."""
         return self.opening.removed or self.opening.is_outdated(conn)

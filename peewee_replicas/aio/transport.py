@@ -191,6 +191,7 @@ class Stream(asyncio.Protocol):
             self._loop.call_soon_threadsafe(self._hang_up)
         except RuntimeError as exc:
             raise BrokenPipeError("the loop of the connection has been closed") from exc
+        self._ended = True  # from now on nothing more is sent
 
     def _hang_up(self) -> None:
         self.close()

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from peewee import OperationalError
 
-from ..concurrency import track_connection
+from ..concurrency import Registry, track_connection
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
@@ -51,17 +51,33 @@ class Opening:
         return False
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
+        self._opened: Registry[ServerConnection] = Registry()
 
     def is_outdated(self, conn: ServerConnection) -> bool:
         """Return whether a connection leads to a server that is no longer the primary."""
-        return bool(conn.generation != self._cluster.generation)
+        return bool(conn.generation != self.cluster.generation)
 
     def before(self, state: ThreadState) -> None:
         """Check whether to connect when this thread's turn comes; may raise `TurnedAway`."""
 
     def begins(self, conn: ServerConnection) -> None:
         """Notify the watchers of a connection before it is opened."""
+        self._opened.add(conn)
+
+    def leave_behind(self, *, all_of_them: bool) -> int:
+        """Cut connections that lead to a server that was the primary once; return how many there are.
+
+        Parameters:
+            all_of_them: whether to cut also those that run a statement now, and those that their threads
+                will replace at their next statement.
+        """
+        old = [conn for conn in self._opened.all() if self.cluster.is_left_behind(conn.generation)]
+        for conn in old:
+            # An idle connection with a transaction is cut too: its locks must not outlast the primary's role.
+            if all_of_them or not (conn.executing or conn.busy or conn.replaceable):
+                conn.hang_up()
+        return len(old)
 
     def failed(self, exc: BaseException) -> None:
         """Mark the error of a failed attempt, before the next thread's turn."""
@@ -132,8 +148,11 @@ def open_connection(opening: Opening, state: ThreadState, new_connection: Callab
     if lacks:
         raise ConfigurationError(lacks)
     opening.before(state)
+    # Read before the parameters, so that a move in the meantime outdates this connection.
+    generation = opening.cluster.generation
     try:
         conn = new_connection()
+        conn.generation = generation
         opening.begins(conn)
         conn.connect()
         track_connection(conn)

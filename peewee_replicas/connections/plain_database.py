@@ -240,8 +240,12 @@ class NodeDatabase(PlainDatabase):
         for name, value in vars(primary).items():
             if name not in self._by_itself:
                 setattr(db, name, value)
-        parameters = overlay(primary.connect_params, self.node.overrides)
-        db.database = parameters.pop("database", primary.database)
+        present, database = primary.connect_params, primary.database
+        moved = db.opening.cluster.moved  # read after the parameters; a move sets it before them
+        if moved is not None:
+            present, database = moved.configured(present), moved.database
+        parameters = overlay(present, self.node.overrides)
+        db.database = parameters.pop("database", database)
         for name in self.pool_arguments:
             parameters.pop(name, None)
         db.connect_params = parameters

@@ -116,7 +116,12 @@ class PrimaryConnection:
         state = self.plain.state
         conn = state.conn
         if conn is not None:
-            # Inside a transaction no other connection could take its place.
+            if conn.generation == self.cluster.generation:
+                # Inside a transaction no other connection could take its place.
+                if (state.transactions and not begins) or not conn.dropped():
+                    return conn
+            elif self.cluster.is_left_behind(conn.generation):
+                conn.hang_up()  # if it cannot be replaced, the statement fails as on a lost connection
             if (state.transactions and not begins) or not self.is_spent(conn, begins=begins):
                 return conn
             self.drop()
@@ -170,12 +175,25 @@ class PrimaryConnection:
 
     def connect(self) -> None:
         """Connect to the primary; peewee's state of this thread must be that of a closed database."""
-        state = self.plain.state
         generation = self.cluster.generation
+        try:
+            self._connect_once(generation)
+        except Exception:
+            if not self.cluster.is_left_behind(generation):
+                raise
+        else:
+            if not self.cluster.is_left_behind(generation):
+                return
+        # The primary has moved meanwhile, and no statement was sent to the old one.
+        self.drop()
+        self.plain.state.closed = True
+        self.connect()
+
+    def _connect_once(self, generation: int) -> None:
+        state = self.plain.state
         try:
             self.plain.open()
             conn = self.plain.open_conn
-            conn.generation = generation
             self.checks.check(PRIMARY, conn, self.plain.db.connect_params)
             self.checks.take_in(PRIMARY, conn)
             conn.listener = self.session.statement_ended
@@ -183,6 +201,8 @@ class PrimaryConnection:
         except BaseException as exc:
             self.drop()
             state.closed = True
+            if self.cluster.is_left_behind(generation):
+                raise
             if isinstance(exc, Exception) and self.diagnosis.bars(exc):
                 cause = self.diagnosis.cause(exc)
                 self.cluster.primary_state = PrimaryState(cause, found_at=Clock.monotonic())
@@ -450,6 +470,11 @@ class PrimaryConnection:
         if str(answer).upper() in ("0", "OFF"):
             return  # the server is writable and refused the statement for another reason
         cluster = self.cluster
+        if cluster.is_left_behind(conn.generation):
+            words = (
+                f"it is no longer the primary, which is {cluster.reader.address} now: nothing was executed"
+            )
+            raise PrimaryReadOnly(*explained(exc.args, "the primary of before", words)) from exc
         cluster.primary_state = PrimaryState(read_only=True, found_at=Clock.monotonic())
         before = cluster.writes
         cluster.writes = "lost" if before in ("taken", "lost") else "refused"
@@ -466,7 +491,7 @@ class PrimaryConnection:
             f"so {remedy}, or make it writable"
         )
         # Outdates every thread's connections to this server.
-        cluster.generation = max(cluster.generation, conn.generation + 1)
+        cluster.outdate_connections(conn.generation)
         raise PrimaryReadOnly(*explained(exc.args, cluster.primary_label, words)) from exc
 
 

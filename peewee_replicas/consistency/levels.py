@@ -163,6 +163,13 @@ class Consistency:
             # Reads at the new endpoint must also see what was written before.
             self.history.session.take_over(before.history.session)
 
+    def follow_primary(self, endpoint: str) -> None:
+        """Go on at another endpoint, because the primary has moved there; its history has these writes."""
+        before = self.history
+        self.history = process_history(endpoint)
+        if self.history is not before:
+            self.history.session.take_over(before.session)
+
     def primary_answered(self, server: str, position: Position | None) -> None:
         """Record the primary's identity and position, as just reported to the prober."""
         self.history.primary_told(position, Clock.monotonic(), server)

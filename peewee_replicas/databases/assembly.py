@@ -22,6 +22,7 @@ from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.node import Node
 from ..nodes.prober import Prober
 from ..nodes.replica_set import ReplicaSet
+from ..nodes.roles import Moved, all_nodes, readers
 from ..nodes.spec import NodeSpec, address, check_place, endpoint, node_specs, overlay, same_connection
 from ..routing.router import Router
 from ..routing.settings import Settings
@@ -86,6 +87,17 @@ class Assembly:
 
     # Nodes
 
+    @property
+    def _moved(self) -> Moved | None:
+        parts: Parts | None = vars(self.plain.db).get("_parts")
+        return None if parts is None else parts.cluster.moved
+
+    def configured(self) -> Mapping[str, object]:
+        """Return the connection parameters of the configured primary, which nodes inherit."""
+        present: Mapping[str, object] = vars(self.plain.db).get("connect_params", {})
+        moved = self._moved
+        return present if moved is None else moved.configured(present)
+
     def node_specs(
         self, given: Mapping[str, object], parameters: Mapping[str, object]
     ) -> tuple[NodeSpec, ...]:
@@ -93,7 +105,7 @@ class Assembly:
 
         Parameters:
             given: this library's arguments.
-            parameters: the primary's connection parameters.
+            parameters: the configured primary's connection parameters.
 
         Raises:
             ConfigurationError: a replica cannot work, or two have the same endpoint or name.
@@ -123,15 +135,40 @@ class Assembly:
 
     def make_node(self, spec: NodeSpec) -> Node:
         """Create a node that serves reads."""
-        own = self.plain.db.connect_params
-        merged = overlay(own, spec.overrides)
-        primary = endpoint(merged) == endpoint(own)
-        return Node(spec, address(merged), self.database_of, is_primary=primary, here=self.here)
+        where = address(overlay(self.configured(), spec.overrides))
+        return Node(spec, where, self.database_of, is_primary=self.is_primary(spec), here=self.here)
+
+    def is_primary(self, spec: NodeSpec) -> bool:
+        """Return whether a node is the one that takes the writes now."""
+        return self._endpoint(spec) == self.primary_endpoint()
+
+    def _endpoint(self, spec: NodeSpec) -> str:
+        return endpoint(overlay(self.configured(), spec.overrides))
+
+    def _are_same(self, one: NodeSpec, other: NodeSpec) -> bool:
+        return self._endpoint(one) == self._endpoint(other)
+
+    @property
+    def _configured_primary(self) -> NodeSpec:
+        return NodeSpec(address(self.configured()), 1, {})
+
+    def all_nodes(self, listed: tuple[NodeSpec, ...]) -> tuple[NodeSpec, ...]:
+        """Return every node that can be the primary: the configured primary and those listed."""
+        return all_nodes(self._configured_primary, listed, self._are_same)
+
+    def primary_overrides(self, spec: NodeSpec) -> Mapping[str, object]:
+        """Return a node's own connection parameters, without the sizes of its pool."""
+        pool = self.node_database.pool_arguments
+        return {name: spec.overrides[name] for name in spec.overrides if name not in pool}
+
+    def primary_has_moved(self) -> None:
+        """Adapt what names the primary; for subclasses to override."""
 
     def make_reader(self) -> Node:
         """Create the primary's node for reading, for when it is not listed among the replicas."""
         where = address(self.plain.db.connect_params)
-        spec = NodeSpec(PRIMARY, 1, {})
+        moved = self._moved
+        spec = NodeSpec(PRIMARY, 1, {} if moved is None else moved.spec.overrides)
         return Node(spec, where, self.database_of, is_primary=True, here=self.here)
 
     def database_of(self, node: Node) -> NodeDatabase:
@@ -145,19 +182,28 @@ class Assembly:
 
     def change_nodes(self, specs: tuple[NodeSpec, ...], cluster: Cluster) -> None:
         """Replace the present nodes by these; keep the nodes whose name and connection are the same."""
-        own = self.plain.db.connect_params
+        own, moved = self.configured(), cluster.moved
         before = {node.name: node for node in cluster.replicas.all}
         nodes = []
-        for spec in specs:
+        primary = None if moved is None else moved.spec
+        for spec in readers(self._configured_primary, specs, primary, self._are_same):
             node = before.get(spec.name)
-            if node is None or not same_connection(
-                overlay(own, node.overrides), overlay(own, spec.overrides)
+            if (
+                node is None
+                or node.is_primary != self.is_primary(spec)
+                or not same_connection(overlay(own, node.overrides), overlay(own, spec.overrides))
             ):
                 node = self.make_node(spec)
             nodes.append((node, spec))
         reader = next((node for node, _ in nodes if node.is_primary), None)
         if reader is None:
-            reader = self.make_reader() if cluster.reader in cluster.replicas.all else cluster.reader
+            present = address(self.plain.db.connect_params)
+            kept = cluster.reader not in cluster.replicas.all and cluster.reader.address == present
+            reader = cluster.reader if kept else self.make_reader()
+        for old in cluster.nodes():
+            for new in (reader, *(node for node, _ in nodes)):
+                if new is not old and new.address == old.address:
+                    new.take_connections_of(old)  # so that they can be cut if the server hangs
         cluster.change_replicas(nodes, reader)
 
     # Collaborators

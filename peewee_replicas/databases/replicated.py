@@ -100,6 +100,25 @@ class Replicated(peewee.Database):
         """
         self._members.set_replicas(replicas)
 
+    def set_primary(self, name: str) -> None:
+        """Let writes go to another of the nodes from now on, after a failover by hand; asks no server.
+
+        Connections to the old primary are replaced between statements. A transaction that is open there
+        fails as on a lost connection, and so does a session with state of its own. A statement that still
+        runs there after a second is cut off. Nothing is sent twice. If ``replicas`` does not list the
+        primary, the two nodes trade places: the old primary serves reads from now on, as soon as it
+        replicates from the new one. A later `init` returns to the configured primary.
+
+        Parameters:
+            name: the node's name, as in `replicas`; for the configured primary, if it is not listed, its
+                ``host:port``.
+
+        Raises:
+            ConfigurationError: no node has this name; the message lists those there are.
+            OperationalError: a transaction is open in this thread or task.
+        """
+        self._members.set_primary(name)
+
     # peewee's methods
 
     def connect(self, reuse_if_open: bool = False) -> bool:

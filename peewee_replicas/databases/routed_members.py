@@ -30,6 +30,7 @@ from ..log import log_event
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
+from ..nodes.spec import NodeSpec
 from ..routing.plan import EITHER, REPLICA, WRITER, Plan
 from ..routing.settings import Reads, Writes, check_reads, check_writes, checked
 from ..scopes.frames import Frame, innermost
@@ -40,6 +41,7 @@ from ..statements.redaction import redacted
 from .assembly import Assembly
 from .counting import Counting
 from .environment import from_environment
+from .primary_move import move_primary
 from .scope_entry import ScopeEntry
 
 
@@ -87,15 +89,18 @@ class RoutedMembers:
         own = {name: kwargs.pop(name) for name in self.db.routing_arguments if name in kwargs}
         if "replicas" in own:
             own["replicas"] = _kept(own["replicas"])
-        parameters = {**getattr(self.db, "connect_params", {}), **kwargs}
+        configured = self.assembly.configured()
+        parameters = {**configured, **kwargs}
         self.assembly.check_arguments(kwargs, parameters)
         given = {**self._given, **own}
         settings = from_environment(checked(given, ConfigurationError))
         specs = self.assembly.node_specs(given, parameters)
+        before = vars(self).get("parts")
+        if before is not None and before.cluster.moved is not None:
+            self.db.connect_params, before.cluster.moved = dict(configured), None
         self.plain.init(database, **kwargs)
         self._given = given
         self.db.plain_arguments[1].update(kwargs)
-        before = vars(self).get("parts")
         parts = self.parts = self.db._parts = self.assembly.assemble(settings, specs)
         self.db.opening = Opening(parts.cluster)
         self.scopes = ScopeEntry(self.plain, parts)
@@ -120,7 +125,7 @@ class RoutedMembers:
         cluster = self.parts.cluster
         with cluster.membership_lock:
             given = {**self._given, "replicas": replicas}
-            specs = self.assembly.node_specs(given, self.db.connect_params)
+            specs = self.assembly.node_specs(given, self.assembly.configured())
             if not specs:
                 raise ConfigurationError(
                     "replicas: an empty list would send every read to the primary, which is refused here "
@@ -130,6 +135,25 @@ class RoutedMembers:
             self.assembly.change_nodes(specs, cluster)
             self._given = given
         self.parts.replicas.attend(reads=False)
+
+    def set_primary(self, name: object) -> None:
+        """Let writes go to another node from now on."""
+        if self.parts.primary.transaction(self.plain.state):
+            raise OperationalError("set_primary() inside a transaction: end it first")
+        if self.move_primary(name, "set_primary() was called"):
+            self.parts.replicas.attend(reads=False)
+
+    def move_primary(self, name: object, why: str) -> bool:
+        """Let writes go to another node from now on; return False if they already go there.
+
+        Parameters:
+            name: the node's name.
+            why: the reason for the log and the event, in words.
+        """
+        return move_primary(self.plain, self.assembly, self.parts, self._listed, name, why)
+
+    def _listed(self) -> tuple[NodeSpec, ...]:
+        return self.assembly.node_specs(self._given, self.assembly.configured())
 
     # Switches
 

@@ -289,7 +289,9 @@ class _SqliteAssembly(Assembly):
         for node in nodes:
             node.lag, node.role = 0.0, "replica"  # all read the same file
         reader = Node(NodeSpec(PRIMARY, 1, {}), place, self.database_of, is_primary=True)
-        return Cluster(ReplicaSet(nodes), reader, settings, timed=True)
+        cluster = Cluster(ReplicaSet(nodes), reader, settings, timed=True)
+        cluster.immovable = "SQLite has one file, which takes all writes"
+        return cluster
 
     def assemble(self, settings: Settings, specs: tuple[NodeSpec, ...]) -> Parts:
         parts = super().assemble(settings, specs)

@@ -13,6 +13,7 @@ from .node import Node
 from .primary_state import UNKNOWN, PrimaryState
 from .prober import Prober, ProbeSettings, WriteState
 from .replica_set import ReplicaSet
+from .roles import Moved
 from .setting_differences import Comparison
 from .spec import NodeSpec
 
@@ -21,7 +22,7 @@ PRIMARY: Literal["primary"] = "primary"
 
 COUNTED = (
     "fallbacks", "fallbacks_refused", "retries", "reruns", "refused", "observed", "asked",
-    "unasked", "waits", "behind", "snapshots_lost", "hung_up", "positions_lost",
+    "unasked", "waits", "behind", "snapshots_lost", "hung_up", "positions_lost", "primary_changes",
 )  # fmt: skip
 """The counters of every database that count one thing each, in the order of ``db.stats()``."""
 
@@ -42,8 +43,11 @@ class Cluster:
         reader_causes: reads sent to the primary on guarded connections, by cause.
         prober: probes the nodes; None: their health is learned from traffic alone.
         settings_met: each node's settings, to log differences that change results.
-        generation: how often the primary was found to have lost its role; older connections to it are not
-            used again.
+        generation: how often the primary was found to have lost its role, or was moved; older connections to
+            it are not used again.
+        moved_at: the generation that began when the primary moved last; older connections lead elsewhere.
+        moved: the node that takes the writes; None while the configured primary has never lost them.
+        immovable: why the primary cannot be moved, in words; or ``""``.
         writes: whether the primary takes writes. ``"unseen"``: not known; ``"taken"``: it was writable when
             last seen; ``"lost"``: it was writable and is read-only now; ``"refused"``: it was never seen
             writable, and is read-only.
@@ -63,13 +67,16 @@ class Cluster:
         self.reader_causes = Counters(*CAUSES)
         self.prober: Prober | None = None
         self.settings_met = Comparison()
-        self.generation = 0
+        self.generation = self.moved_at = 0
+        self.moved: Moved | None = None
+        self.immovable = ""
         self.writes: WriteState = "unseen"
         self.primary_state: PrimaryState = UNKNOWN
         self.on_primary_answer: Callable[[str, Position | None], None] = lambda *_: None
         self.membership_lock = new_lock()
         self.units: Units | None = None
         self._timed = timed
+        self._lock = new_lock()
         self._adopt(replicas.all)
 
     def _adopt(self, replicas: Iterable[Node]) -> None:
@@ -94,6 +101,24 @@ class Cluster:
         if self.prober is not None:
             self.replicas.watch(True)
         self.settings_met.keep({PRIMARY, *(replica.name for replica in (*self.replicas.all, reader))})
+
+    def outdate_connections(self, generation: int | None = None, *, moved: bool = False) -> None:
+        """Let no connection to the primary be used again that was opened before now.
+
+        Parameters:
+            generation: outdate only connections of this generation and older ones.
+            moved: the primary has moved, so these connections lead to another server.
+        """
+        with self._lock:
+            now = self.generation
+            following = now + 1 if generation is None else max(now, generation + 1)
+            if moved:
+                self.moved_at = following
+            self.generation = following
+
+    def is_left_behind(self, generation: int) -> bool:
+        """Return whether a connection of this generation leads to a server that was the primary once."""
+        return generation < self.moved_at
 
     def known_positions(self) -> list[Position | None]:
         """Return the position that each replica is known to have reached; None if it was never asked."""

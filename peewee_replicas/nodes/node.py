@@ -381,6 +381,12 @@ class Node:
         with self._lock:
             self._opened.add(conn)
 
+    def take_connections_of(self, other: Node) -> None:
+        """Count the connections of another node as this one's: it is the same server in another role."""
+        with self._lock:
+            for conn in other._opened.all():
+                self._opened.add(conn)
+
     def hang_up(self) -> int:
         """Cut all connections of this process to the node, even those in use; return their number."""
         with self._lock:

@@ -30,6 +30,7 @@ from .primary_state import PrimaryState
 from .probe_history import Surroundings
 from .probe_run import Probe, ProbeTarget, Run, timed_out
 from .replica_set import ReplicaSet
+from .roles import Moved
 from .upstream import Peer
 
 # The thread ends if nobody has used the database for this many seconds; the next use starts it again.
@@ -66,10 +67,9 @@ class ProbedCluster(Protocol):
     Attributes:
         replicas: the nodes that serve reads.
         reader: the primary; also one of the replicas if it is listed among them.
-        generation: raised by the prober when it finds that the primary has lost its role; older connections
-            to it are not used again.
         writes: whether the primary takes writes; set by the prober when it finds the primary writable.
         primary_state: the last finding about the primary; set by the prober.
+        moved: the node that has taken the writes over; another value after each move of the primary.
         counters: counts the connections that the prober has cut.
         news: calls the user's hooks when something happens to the primary.
         settings: the database's settings.
@@ -85,11 +85,15 @@ class ProbedCluster(Protocol):
     @property
     def news(self) -> NodeNews: ...
     @property
+    def moved(self) -> Moved | None: ...
+    @property
     def settings(self) -> ProbeSettings: ...
     @property
     def on_primary_answer(self) -> Callable[[str, Position | None], None]: ...
 
-    generation: int
+    def outdate_connections(self) -> None:
+        """Let no connection to the primary be used again that was opened before now."""
+
     writes: WriteState
     primary_state: PrimaryState
 
@@ -149,6 +153,7 @@ class Prober:
         self._targets: weakref.WeakKeyDictionary[Run, dict[Node, ProbeTarget]] = weakref.WeakKeyDictionary()
         self._idle = 0.0
         self._said = ""
+        self._moved = cluster.moved
         self._forget()
         cluster.replicas.watch(True)
         _probers.add(self)
@@ -254,6 +259,8 @@ class Prober:
         cluster = self._cluster
         nodes = list(dict.fromkeys((cluster.reader, *cluster.replicas.all)))
         targets = self._targets[run]
+        if cluster.moved is not self._moved:
+            self._begin_at_new_primary(run, targets)
         for replica in [replica for replica in targets if replica not in nodes]:
             self._close(run, targets.pop(replica))
         for replica in nodes:  # before any probe, or the first answer would look like the last one missing
@@ -279,6 +286,16 @@ class Prober:
         self._converse(database, run, probes, started + self.limit)
         for replica in probes:
             self._lose(database, replica, targets[replica], run, None, silent=True)
+
+    def _begin_at_new_primary(self, run: Run, targets: dict[Node, ProbeTarget]) -> None:
+        """Forget all findings, which compare nodes with the old primary."""
+        self._moved = self._cluster.moved
+        with self._lock:
+            self._forget()
+        self.looked.clear()
+        for target in list(targets.values()):
+            self._close(run, target)
+        targets.clear()
 
     def _ask(
         self,
@@ -453,6 +470,8 @@ class Prober:
         """Record a node's answers."""
         cluster, conn = self._cluster, probe.conn
         assert probe.answers is not None
+        if replica.removed:
+            return
         told = facts(probe.answers, conn.dialect)
         target.silent = 0
         compared = replica is cluster.reader or self._sampled.is_set()
@@ -526,7 +545,7 @@ class Prober:
         server = None if history.told is None else history.told.server
         words = role_change(told, server, history.read_only)
         if words:
-            self._cluster.generation += 1  # older connections are not used again
+            self._cluster.outdate_connections()
         history.read_only = told.read_only
         if not told.read_only:
             self._cluster.writes = "taken"

@@ -41,6 +41,12 @@ class Comparison:
                     node=name, cause=f"{setting} differs from {first}'s",
                 )  # fmt: skip
 
+    def forget_primary(self) -> None:
+        """Forget the primary's settings, because another server is the primary now."""
+        with self._lock:
+            self._compared.pop("primary", None)
+            self._given_up.discard("primary")
+
     def keep(self, names: set[str]) -> None:
         """Forget all nodes except these."""
         with self._lock:

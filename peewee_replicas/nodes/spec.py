@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple, TypeGuard
 from ..statements.redaction import shown
 from .tags import NO_TAGS, Tags, check_tags
 
-_ALIASES = {"passwd": "password", "db": "database"}
+ALIASES = {"passwd": "password", "db": "database"}
+"""Other names that PyMySQL accepts for its parameters."""
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LARGEST_WEIGHT = 100
 # What a replica's dict may have besides connection parameters.
@@ -104,7 +106,7 @@ def _node_spec(
     own: Collection[str],
     elsewhere: Mapping[str, str],
 ) -> NodeSpec:
-    for alias, canonical in _ALIASES.items():
+    for alias, canonical in ALIASES.items():
         if alias in given:
             given.setdefault(canonical, given.pop(alias))
     if not given.get("database", True):
@@ -258,7 +260,7 @@ def overlay(primary: Mapping[str, object], overrides: Mapping[str, object]) -> d
     if "unix_socket" in overrides:
         merged.pop("host", None)
         merged.pop("port", None)
-    for alias, name in _ALIASES.items():
+    for alias, name in ALIASES.items():
         if name in overrides:
             merged.pop(alias, None)
     merged.update(overrides)

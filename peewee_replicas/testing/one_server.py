@@ -101,6 +101,7 @@ class _Undo:
         self._parts: Parts = database._parts
         self._kept = (self._parts.primary, self._parts.replicas, self._parts.router.consistency)
         self._prober = self._parts.cluster.prober
+        self._immovable = self._parts.cluster.immovable
         self._lags: list[tuple[Node, float | None]] = []
         self._was_closed = True
 
@@ -110,6 +111,7 @@ class _Undo:
         if self._prober is not None:
             self._prober.stop()
         parts.cluster.prober = None
+        parts.cluster.immovable = "in one_server() one server plays all roles"
         for node in parts.cluster.replicas.all:
             self._lags.append((node, node.lag))
             node.lag = 0.0  # one server never lags itself
@@ -120,7 +122,7 @@ class _Undo:
         """Put everything back as it was."""
         parts = self._parts
         parts.primary, parts.replicas, parts.router.consistency = self._kept
-        parts.cluster.prober = self._prober
+        parts.cluster.prober, parts.cluster.immovable = self._prober, self._immovable
         for node, lag in self._lags:
             node.lag = lag
 

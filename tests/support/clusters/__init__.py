@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import pymysql
@@ -16,6 +16,8 @@ from peewee_replicas.consistency import process_history
 from peewee_replicas.testing import LocalCluster, available
 
 SERVERS = ("mariadb", "mysql")
+
+T = TypeVar("T")
 
 
 def require(server: Any) -> None:
@@ -55,8 +57,8 @@ def own_cluster(server: Any, replicas: int = 2, **arguments: Any) -> LocalCluste
 
 @contextmanager
 def one_for_each(
-    start: Callable[[str], AbstractContextManager[LocalCluster]],
-) -> Iterator[Callable[[str], LocalCluster]]:
+    start: Callable[[str], AbstractContextManager[T]],
+) -> Iterator[Callable[[str], T]]:
     """A function that gives a server's cluster, started when first asked for; all stop at the end."""
     with ExitStack() as stack:
         yield cache(lambda server: stack.enter_context(start(server)))

@@ -78,6 +78,7 @@ db.init("app", polcy="random")  # refused: polcy
 db.init("app", consistency="sesion")  # refused: consistency
 db.init("app", replicas="r")  # refused: replicas
 db.set_replicas("r")  # refused: replicas
+db.set_primary({"host": "r"})  # refused: set_primary
 db.set_replicas({"host": "r"})  # refused: replicas
 db.set_replicas(["r"], policy="random")  # refused: policy
 PooledReplicatedDatabase(None).init("app", max_conections=3)  # refused: max_conections

@@ -1,0 +1,64 @@
+"""`set_primary()` where it cannot work, and what it changes before anything is connected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.peewees import WITHOUT_ASYNCIO
+
+from peewee_replicas import (
+    ConfigurationError,
+    PooledReplicatedDatabase,
+    ReplicatedDatabase,
+    ReplicatedSqliteDatabase,
+)
+from peewee_replicas.testing import one_server
+
+CLASSES: list[Any] = [ReplicatedDatabase, PooledReplicatedDatabase]
+if not WITHOUT_ASYNCIO:
+    from peewee_replicas.aio import AsyncReplicatedDatabase
+
+    CLASSES.append(AsyncReplicatedDatabase)
+
+REPLICAS = [{"name": "one", "host": "r1"}, {"name": "two", "host": "r2", "user": "other"}]
+
+
+@pytest.fixture(params=CLASSES)
+def db(request: pytest.FixtureRequest) -> Any:
+    return request.param("app", host="p", user="app", password="top secret", replicas=REPLICAS)
+
+
+@pytest.mark.parametrize("name", ["tw", "primary", "p", None, 2, ["two"]])
+def test_only_a_nodes_name_is_taken_and_the_message_lists_them(db: Any, name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the nodes are 'p:3306', 'one', 'two'") as caught:
+        db.set_primary(name)
+    assert "secret" not in str(caught.value)
+    assert db.connect_params["host"] == "p"
+
+
+def test_the_parameters_are_the_nodes_and_those_of_the_others_stay(db: Any) -> None:
+    db.set_primary("two")
+    found = {name: db.connect_params[name] for name in ("host", "user", "password")}
+    assert found == {"host": "r2", "user": "other", "password": "top secret"}
+    assert [replica.address for replica in db.replicas] == ["p:3306", "r1:3306"]
+    db.set_replicas([{"name": "three", "host": "r3"}, {"name": "two", "host": "r2", "user": "other"}])
+    assert [replica.address for replica in db.replicas] == ["p:3306", "r3:3306"]
+    db.set_primary("three")
+    assert (db.connect_params["host"], db.connect_params["user"]) == ("r3", "app")
+    db.set_primary("p:3306")
+    assert [replica.name for replica in db.replicas] == ["three", "two"]
+    db.set_primary("two")
+    db.init("app")
+    assert (db.connect_params["host"], db.connect_params["user"]) == ("p", "app")
+    assert [replica.name for replica in db.replicas] == ["three", "two"]
+
+
+def test_a_file_and_one_server_in_all_roles_have_no_other_primary(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="SQLite has one file"):
+        ReplicatedSqliteDatabase(str(tmp_path / "x.db")).set_primary("reader-1")
+    database = ReplicatedDatabase("app", host="p", replicas=REPLICAS)
+    with one_server(database), pytest.raises(ConfigurationError, match="one_server"):
+        database.set_primary("one")
+    database.set_primary("one")
