@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from peewee import BaseQuery
 from playhouse.pwasyncio import AsyncModel
 
-from ..connections.peewee_types import Cursor
+from ..connections.peewee_types import Cursor, Parameters
 from ..connections.plain_database import PlainDatabase
 from ..databases.replicated import Replicated
 from ..databases.signatures import declares_signature
 from .connections import TaskPrimary
-from .iterate import BATCH
+from .iterate import BATCH, Streamed
 from .members import TaskAssembly, TaskMembers
-from .on_primary import bound, bound_for_prefetch, stays_at_primary
+from .places import bound, bound_for_prefetch, place_for
 from .pooled_mysql import PooledMySQL
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     members = TaskMembers
     _members: TaskMembers
     _model_class = AsyncModel
+    reading_methods = (*Replicated.reading_methods, "_stream")
 
     @declares_signature
     def __init__(
@@ -134,44 +135,44 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         return self
 
     async def aexecute(self, query: BaseQuery) -> Any:
-        """Execute as peewee does; a query bound to `on_primary` stays there."""
+        """Execute as peewee does; a query bound to `on_primary` or to an `on_replicas` stays there."""
         own = query._database
         try:
-            if stays_at_primary(self, query):
+            if place_for(self, query) is not self:
                 return await self.run(query.execute)
             return await super().aexecute(query)
         finally:
-            if self.at_primary:
-                query.bind(own)  # it was bound to `on_primary` for this call only
+            if self.placed_from is not None:
+                query.bind(own)  # it was bound to this place for this call only
 
     async def get(self, query: BaseQuery) -> Any:
-        """Like peewee's method; on the primary if called through `on_primary`."""
+        """Like peewee's method; on the nodes of the place it is called through."""
         return await super().get(bound(self, query))
 
     async def first(self, query: BaseQuery, n: int = 1) -> Any:
-        """Like peewee's method; on the primary if called through `on_primary`."""
+        """Like peewee's method; on the nodes of the place it is called through."""
         return await super().first(bound(self, query), n)
 
     async def list(self, query: BaseQuery) -> Any:
-        """Like peewee's method; on the primary if called through `on_primary`."""
+        """Like peewee's method; on the nodes of the place it is called through."""
         return await super().list(bound(self, query))
 
     async def scalar(self, query: BaseQuery) -> Any:
-        """Like peewee's method; on the primary if called through `on_primary`."""
+        """Like peewee's method; on the nodes of the place it is called through."""
         return await super().scalar(bound(self, query))
 
     async def count(self, query: BaseQuery) -> int:
-        """Like peewee's method; on the primary if called through `on_primary`."""
+        """Like peewee's method; on the nodes of the place it is called through."""
         number: int = await super().count(bound(self, query))
         return number
 
     async def exists(self, query: BaseQuery) -> bool:
-        """Like peewee's method; on the primary if called through `on_primary`."""
+        """Like peewee's method; on the nodes of the place it is called through."""
         found: bool = await super().exists(bound(self, query))
         return found
 
     async def aprefetch(self, query: BaseQuery, *subqueries: object) -> Any:
-        """Like peewee's method; on the primary if called through `on_primary`."""
+        """Like peewee's method; on the nodes of the place it is called through."""
         return await super().aprefetch(*(bound_for_prefetch(self, one) for one in (query, *subqueries)))
 
     async def iterate(self, query: BaseQuery, buffer_size: int | None = None) -> AsyncGenerator[Any, None]:
@@ -181,12 +182,12 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
             query: the query, routed like any other.
             buffer_size: rows to fetch at a time.
         """
-        place = self.on_primary if stays_at_primary(self, query) else self
-        query = query.clone() if place.at_primary else query
+        place = place_for(self, query)
+        query = query if place.placed_from is None else query.clone()
         query.bind(place)
         sql, params = query.sql()
         members = self._members
-        streamed = await self.run(members.stream, sql, params, place.at_primary)
+        streamed = await self.run(place._stream, sql, params)
         try:
             rows = streamed.rows(query)
             while batch := await self.run(streamed.take, rows, buffer_size or BATCH):
@@ -194,6 +195,9 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
                     yield row
         finally:
             await self.run(members.end_stream, streamed, sql)
+
+    def _stream(self, sql: str, params: Parameters) -> Streamed:
+        return self._members.stream(sql, params, self.at_primary)
 
 
 class TaskConnection:

@@ -21,9 +21,7 @@ from .unknown_outcomes import UnknownOutcomes
 from .user_database import UserDatabase
 
 # Attributes of this library, which a node's database does not copy from the primary's.
-_OURS = frozenset(
-    {"_members", "_parts", "_own", "plain_arguments", "_on_primary", "_primary_model", "opening"}
-)
+_OURS = frozenset({"_members", "_parts", "_own", "plain_arguments", "_places", "_place_models", "opening"})
 
 
 _LOCK = type(Lock())  # until Python 3.13, `threading.Lock` is a function

@@ -39,6 +39,10 @@ Replicas = ListOf[OneReplica] | Set[OneReplica] | ValuesView[OneReplica] | Itera
 """The argument ``replicas``: neither one string nor one dict, which are iterable too."""
 
 
+TagsArgument = Mapping[str, str] | Sequence[Mapping[str, str]]
+"""The argument ``tags`` of ``readonly()``: a dict, or several tried in order."""
+
+
 class PolicyObject(Protocol):
     """A policy of a class."""
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from peewee import DatabaseProxy
 
 from ..errors import ConfigurationError
+from ..nodes.selector import selector_from
 from ..routing.settings import Level, Reads, Writes
 from ..scopes.scope import Scope
-from .replicated import Replicated
+from .replicated import NO_TAGS_GIVEN, Replicated
 from .routed_members import members_of
 from .scope_entry import ScopeEntry, check_read_only, check_readonly
 
 _SWITCHES = ("reads", "writes")
+
+if TYPE_CHECKING:
+    from .argument_types import TagsArgument
 
 
 class ReplicatedDatabaseProxy(DatabaseProxy):
@@ -24,7 +29,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
     """
 
     # peewee's proxies accept only the attributes listed here.
-    __slots__ = (*DatabaseProxy.__slots__, "_primary_proxy")
+    __slots__ = (*DatabaseProxy.__slots__, "_place_proxies")
 
     if TYPE_CHECKING:
         reads: Reads
@@ -32,7 +37,7 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
 
     def __init__(self) -> None:
         super().__init__()
-        self._primary_proxy: DatabaseProxy | None = None
+        self._place_proxies: dict[Hashable, DatabaseProxy] = {}
 
     def __setattr__(self, name: str, value: object) -> None:
         # peewee's proxies refuse every attribute of the database.
@@ -55,11 +60,18 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
         super().initialize(obj)
 
     def readonly(
-        self, *, consistency: Level | None = None, max_lag: float | None = None, snapshot: bool = False
+        self,
+        *,
+        consistency: Level | None = None,
+        max_lag: float | None = None,
+        snapshot: bool = False,
+        tags: TagsArgument | None = None,
+        node: str | None = None,
     ) -> Scope[ReplicatedDatabaseProxy]:
         """Like `ReplicatedDatabase.readonly`; the database is looked up when the scope is entered."""
         check_readonly(consistency, max_lag, snapshot)
-        return Scope(self, lambda: self._scopes().enter_readonly(consistency, snapshot, max_lag))
+        selector = selector_from(tags, node, ConfigurationError)
+        return Scope(self, lambda: self._scopes().enter_readonly(consistency, snapshot, max_lag, selector))
 
     def primary(self) -> Scope[ReplicatedDatabaseProxy]:
         """Like `ReplicatedDatabase.primary`; the database is looked up when the scope is entered."""
@@ -93,12 +105,23 @@ class ReplicatedDatabaseProxy(DatabaseProxy):
     @property
     def on_primary(self) -> DatabaseProxy:
         """A proxy for the database's own `on_primary`."""
-        if self._primary_proxy is None:
-            self._primary_proxy = twin = DatabaseProxy()
+        return self._place("on_primary", lambda obj: obj.on_primary)
+
+    def on_replicas(self, **tags: str) -> DatabaseProxy:
+        """A proxy for the database's own `on_replicas`; raises `ConfigurationError` as that does."""
+        selector = selector_from(tags or None, None, ConfigurationError)
+        if not selector:
+            raise ConfigurationError(NO_TAGS_GIVEN)
+        return self._place(selector, lambda obj: obj.on_replicas(**tags))
+
+    def _place(self, key: Hashable, place: Callable[[Replicated], Replicated]) -> DatabaseProxy:
+        twin = self._place_proxies.get(key)
+        if twin is None:
+            self._place_proxies[key] = made = twin = DatabaseProxy()
             if self.obj is not None:
-                twin.initialize(self.obj.on_primary)
-            self.attach_callback(lambda obj: twin.initialize(obj and obj.on_primary))
-        return self._primary_proxy
+                made.initialize(place(self.obj))
+            self.attach_callback(lambda obj: made.initialize(obj and place(obj)))
+        return twin
 
     def _scopes(self) -> ScopeEntry:
         return members_of(self._database()).scopes

@@ -10,22 +10,28 @@ import peewee
 from ..connections.parts import Parts
 from ..connections.peewee_version import HAS_HOOKS, takes_commit
 from ..connections.plain_database import PlainDatabase, make_reentrant
+from ..errors import ConfigurationError
 from ..events import NodeHook, Route, RouteHook
 from ..nodes.health import Health
 from ..nodes.replica import Replica
+from ..nodes.selector import narrowed, selector_from
 from ..routing.settings import OWN_ARGUMENTS, Level, Reads, Writes
+from ..scopes.frames import Selector
 from ..scopes.scope import Scope
 from .assembly import Assembly
 from .counting import Counts
 from .overrides import PEEWEES_EXECUTE_SQL, check_order, guard_retries, is_overridden
+from .places import PlaceClasses, selecting_reads
 from .routed_members import RoutedMembers
 from .scope_entry import check_read_only, check_readonly
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .argument_types import Replicas
+    from .argument_types import Replicas, TagsArgument
     from .transaction_types import TransactionScope
+
+NO_TAGS_GIVEN = "on_replicas(): tags are wanted, such as on_replicas(use='report')"
 
 
 class Replicated(peewee.Database):
@@ -49,6 +55,16 @@ class Replicated(peewee.Database):
 
     at_primary: bool = False
     """Whether this object is the `on_primary` of a database."""
+    selector: Selector = ()
+    """Which nodes the reads of this object use, if it is an `on_replicas` of a database."""
+    placed_from: ClassVar[type[Self] | None] = None
+    """The class of the database whose `on_primary` or `on_replicas` this object is; None if it is neither."""
+    place_classes: ClassVar[PlaceClasses[Any]]
+    """The classes of these objects."""
+    reading_methods: ClassVar[tuple[str, ...]] = (
+        "execute_sql", "_execute_cursor", "connect", "connection", "cursor", "explain_route",
+    )  # fmt: skip
+    """The methods that choose a node."""
     _model_class: ClassVar[type[peewee.Model]] = peewee.Model
     _members: RoutedMembers
     _parts: Parts
@@ -59,6 +75,7 @@ class Replicated(peewee.Database):
         guard_retries(cls)
         cls.plain_cursor = cls.cursor is Replicated.cursor
         cls.own_connect = is_overridden(cls, "connect")
+        cls.place_classes = PlaceClasses(cls)
 
     def __init__(self, database: object, *args: object, **kwargs: object) -> None:
         plain = {name: value for name, value in kwargs.items() if name not in self.routing_arguments}
@@ -272,7 +289,13 @@ class Replicated(peewee.Database):
     # Scopes and routes
 
     def readonly(
-        self, *, consistency: Level | None = None, max_lag: float | None = None, snapshot: bool = False
+        self,
+        *,
+        consistency: Level | None = None,
+        max_lag: float | None = None,
+        snapshot: bool = False,
+        tags: TagsArgument | None = None,
+        node: str | None = None,
     ) -> Scope[Self]:
         """Return a scope, also a decorator, in which all reads go to one replica and nothing can be written.
 
@@ -283,6 +306,11 @@ class Replicated(peewee.Database):
                 scope leaves the node. Without a prober no lag is known, and reads follow ``fallback``.
             snapshot: all reads see one consistent snapshot, on a separate connection, for 60 seconds at
                 most; if its node fails, reads fail. It belongs to the thread that makes the first read.
+            tags: the tags that a node must have: a dict, or a list of dicts tried in order, in which ``{}``
+                stands for any node. A scope inside another narrows it: a node needs the tags of both. If the
+                scope around this one is on a node without the tags, it moves to one that has them and has
+                reached the primary's position. Inside a snapshot, tags have no effect.
+            node: the name of one node to use.
 
         Raises:
             ConfigurationError: an argument cannot work.
@@ -292,7 +320,8 @@ class Replicated(peewee.Database):
                 ``snapshot=True``.
         """
         check_readonly(consistency, max_lag, snapshot)
-        return Scope(self, lambda: self._members.scopes.enter_readonly(consistency, snapshot, max_lag))
+        given = (consistency, snapshot, max_lag, selector_from(tags, node, ConfigurationError))
+        return Scope(self, lambda: self._members.scopes.enter_readonly(*given))
 
     def primary(self) -> Scope[Self]:
         """Return a scope, also a decorator, in which everything goes to the primary, even in readonly()."""
@@ -321,26 +350,50 @@ class Replicated(peewee.Database):
     @property
     def on_primary(self) -> Self:
         """The same database and connections, always on the primary. A scope's restrictions still apply."""
-        twin: Self | None = vars(self).get("_on_primary")
-        if twin is None:
-            twin = object.__new__(_at_primary_class(type(self)))
-            twin.__dict__ = self.__dict__
-            self._on_primary = twin
-        return twin
+        place: Self = self._base().place_classes.place_of(self, "on_primary", lambda: {"at_primary": True})
+        return place
+
+    def on_replicas(self, **tags: str) -> Self:
+        """Return the same database and connections, whose reads use the nodes with these tags.
+
+        For the ``Meta`` of a model, or for one query's ``execute()``. It is a place and no permission:
+        what is no read, and reads in transactions, go to the primary as usual. Inside a ``readonly()`` with
+        tags, a node needs both. If no node has the tags, reads follow ``fallback``.
+
+        Parameters:
+            tags: names and values; a node needs all of them.
+
+        Raises:
+            ConfigurationError: the tags cannot work.
+        """
+        if not tags:
+            raise ConfigurationError(NO_TAGS_GIVEN)
+        selector = narrowed(self.selector, selector_from(tags, None, ConfigurationError))
+        base = self._base()
+
+        def differs() -> dict[str, object]:
+            return {"selector": selector, **selecting_reads(base, base.reading_methods)}
+
+        place: Self = base.place_classes.place_of(self, selector, differs)
+        return place
+
+    def _base(self) -> type[Self]:
+        return self.placed_from or type(self)
 
     def shares_connections_with(self, other: object) -> bool:
-        """Return whether `other` is the same database, or its `on_primary`."""
+        """Return whether `other` is the same database, its `on_primary` or an `on_replicas` of it."""
         return isinstance(other, Replicated) and other._parts is self._parts
 
     @property
     def Model(self) -> Any:  # peewee's name
         """A base class for models bound to this database, as in peewee."""
-        if not self.at_primary:
+        if self.placed_from is None:
             return super().Model
-        if "_primary_model" not in vars(self):
+        models: dict[type, type[peewee.Model]] = self.__dict__.setdefault("_place_models", {})
+        if type(self) not in models:
             meta = type("Meta", (), {"database": self})
-            self._primary_model = type("BaseModel", (self._model_class,), {"Meta": meta})
-        return self._primary_model
+            models[type(self)] = type("BaseModel", (self._model_class,), {"Meta": meta})
+        return models[type(self)]
 
     def explain_route(self, sql_or_query: object) -> Route:
         """Return the `Route` that a statement would take now; send nothing, and take no turn of the policy.
@@ -361,8 +414,10 @@ class Replicated(peewee.Database):
             sql = self.get_sql_context().sql(sql_or_query).query()[0]
             bound = getattr(sql_or_query, "_database", None)
             bound = getattr(bound, "obj", bound)  # the database of a proxy
-            if self.shares_connections_with(bound):
-                at_primary = at_primary or bool(getattr(bound, "at_primary", False))
+            if bound is not self and isinstance(bound, Replicated) and self.shares_connections_with(bound):
+                at_primary = at_primary or bound.at_primary
+                if bound.selector and self.placed_from is None:
+                    return bound.explain_route(sql)
         return self._members.explain(sql, at_primary)
 
     @property
@@ -437,13 +492,3 @@ class Replicated(peewee.Database):
     def stats(self) -> dict[str, Any]:
         """Return counters since the database was created, by name, and each node's state, role and lag."""
         return self._parts.cluster.stats()
-
-
-def _at_primary_class(cls: type[Replicated]) -> type[Replicated]:
-    made: type[Replicated] | None = vars(cls).get("_at_primary_class")
-    if made is None:
-        if cls.at_primary:
-            return cls
-        made = type(cls.__name__, (cls,), {"at_primary": True, "__module__": cls.__module__})
-        cls._at_primary_class = made
-    return made

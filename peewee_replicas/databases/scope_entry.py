@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 from .. import bookmarks
@@ -14,9 +15,10 @@ from ..consistency.sessions import Session
 from ..errors import BookmarkError, ConfigurationError, ReadOnlyViolation
 from ..nodes.node import Node
 from ..nodes.replica_set import within
+from ..nodes.selector import narrowed, without_tags
 from ..positions import MySQLPosition, Position
 from ..routing.settings import check_choice, check_seconds_or_none
-from ..scopes.frames import Frame, pinning
+from ..scopes.frames import Frame, Selector, Steps, pinning, selecting
 from ..statements.redaction import shown
 
 BOOKMARK_SECONDS = 24 * 3600.0
@@ -61,7 +63,11 @@ class ScopeEntry:
         self._parts = parts
 
     def enter_readonly(
-        self, consistency: str | None = None, snapshot: bool = False, max_lag: float | None = None
+        self,
+        consistency: str | None = None,
+        snapshot: bool = False,
+        max_lag: float | None = None,
+        selector: Selector = (),
     ) -> Frame:
         """Begin a ``readonly()`` with these parameters."""
         parts = self._parts
@@ -78,9 +84,28 @@ class ScopeEntry:
             self._hold_to(max_lag)
         frame = Frame(parts.cluster, "readonly", level=consistency)
         frame.max_lag = max_lag
+        self._narrow(frame, selector)
         if snapshot:
             frame.snapshot = Snapshot(parts.here)
         return frame
+
+    @contextmanager
+    def on_replicas(self, selector: Selector) -> Iterator[None]:
+        """Let the reads of one call of ``on_replicas()`` use these nodes."""
+        frame = Frame(self._parts.cluster, "on_replicas")
+        self._narrow(frame, selector)
+        try:
+            with Steps(frame).step():
+                yield
+        finally:
+            frame.end()
+
+    def _narrow(self, frame: Frame, selector: Selector) -> None:
+        cluster = self._parts.cluster
+        if not cluster.tagged:
+            selector = without_tags(selector)
+        if selector:
+            frame.selector = narrowed(selecting(cluster), selector)
 
     def _hold_to(self, max_lag: float) -> None:
         """Learn the replicas' lag before a scope with a limit begins, and leave a node that exceeds it."""

@@ -289,7 +289,7 @@ class _SqliteAssembly(Assembly):
         for node in nodes:
             node.lag, node.role = 0.0, "replica"  # all read the same file
         reader = Node(NodeSpec(PRIMARY, 1, {}), place, self.database_of, is_primary=True)
-        cluster = Cluster(ReplicaSet(nodes), reader, settings, timed=True)
+        cluster = Cluster(ReplicaSet(nodes), reader, settings, timed=True, tagged=False)
         cluster.immovable = "SQLite has one file, which takes all writes"
         return cluster
 

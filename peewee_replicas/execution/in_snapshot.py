@@ -11,6 +11,7 @@ from ..servers.error_meanings import NO_CONNECTION
 from .attempt import attempt, behind, violation
 from .execution import Execution
 from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, starts_over
+from .moving import next_replica
 
 
 def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
@@ -45,6 +46,8 @@ def in_snapshot(execution: Execution, snapshot: Snapshot) -> Cursor:
 def _begin(execution: Execution, snapshot: Snapshot) -> None:
     parts = execution.parts
     replica = parts.router.choice.choose(execution.catch_up)
+    if replica is None:
+        replica = next_replica(execution)  # the scope around it is on a node that cannot serve this
     while replica is not None:
         try:
             if snapshot.begin(parts.replicas, replica, execution.catch_up):
@@ -55,7 +58,7 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
             if not parts.diagnosis.is_not_opened(exc):
                 raise
             execution.tried[replica] = exc
-        replica = parts.router.choice.another(set(execution.tried))
+        replica = next_replica(execution)
     if starts_over(execution):
         needed = parts.consistency.needs(execution.frame).position
         if needed is not None:

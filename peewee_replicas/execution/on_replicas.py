@@ -15,7 +15,6 @@ from ..consistency.catch_up import CatchUp
 from ..errors import NoReplicaAvailable
 from ..log import log_event
 from ..nodes.node import Node
-from ..positions import Position
 from ..routing.plan import REPLICA, cause_of
 from ..scopes.frames import any_here, pinning, snapshotting
 from ..servers.error_meanings import Meaning, explained, is_servers, lacking
@@ -24,6 +23,7 @@ from .attempt import Behind, Refuses, attempt, attempt_caught_up, violation
 from .execution import Execution
 from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, starts_over
 from .in_snapshot import in_snapshot
+from .moving import follow_move, next_replica
 from .on_primary import on_primary
 
 _INTERRUPTED = 1317  # ER_QUERY_INTERRUPTED
@@ -51,30 +51,17 @@ def read(execution: Execution) -> Cursor:
     if plan.must_see is not None:
         execution.catch_up = CatchUp(plan.must_see, parts.router.settings.catch_up_timeout)
     if execution.scoped:
+        execution.reason = plan.reason  # it may name the tags that a scope wants
         held = snapshotting(parts.cluster)
         if held is not None:
             return in_snapshot(execution, cast(Snapshot, held.snapshot))
     replica = parts.router.choice.choose(execution.catch_up, scoped=execution.scoped)
     if replica is None:
-        replica = _next_replica(execution)  # the scope's node was ejected between two reads
+        replica = next_replica(execution)  # the scope's node was ejected between two reads
     elif execution.scoped:
-        _follow_move(execution)
+        follow_move(execution)
         follow_fallback(execution, replica)
     return _on_replicas(execution, replica)
-
-
-def _follow_move(execution: Execution) -> None:
-    # Another thread may have moved the scope to another node since this read was planned.
-    pin = pinning(execution.parts.cluster)
-    if pin is not None and pin.must_reach is not None:
-        _must_see_too(execution, cast(Position, pin.must_reach))
-
-
-def _must_see_too(execution: Execution, position: Position) -> None:
-    if execution.catch_up is None:
-        execution.catch_up = CatchUp(position, execution.parts.router.settings.catch_up_timeout)
-    else:
-        execution.catch_up.add(position)
 
 
 def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
@@ -87,13 +74,13 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             if not parts.replicas.holds_above(replica):
                 raise
             execution.tried[replica] = exc
-            replica = _next_replica(execution)
+            replica = next_replica(execution)
             continue
         except PeeweeException as exc:
             if not parts.diagnosis.is_not_opened(exc):
                 raise
             execution.tried[replica] = exc
-            replica = _next_replica(execution)
+            replica = next_replica(execution)
             continue
         if execution.statement.rules is not parts.router.classifier.rules and not _is_still_a_read(execution):
             return on_primary(execution)
@@ -105,7 +92,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             execution.tried[replica] = exc
             if not isinstance(exc, Refuses):
                 parts.counters.add("behind")
-            replica = _next_replica(execution)
+            replica = next_replica(execution)
         except PeeweeException as exc:
             found = parts.diagnosis.meaning(exc)
             if exc.args[:1] == (_INTERRUPTED,) and not database.open_conn.is_alive():
@@ -114,7 +101,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
                 execution.tried[replica] = exc
                 parts.counters.add("behind")
                 replica.fell_behind()
-                replica = _next_replica(execution)
+                replica = next_replica(execution)
                 continue
             if found == "statement":
                 raise
@@ -138,31 +125,6 @@ def _is_still_a_read(execution: Execution) -> bool:
                 execution.plan = execution.plan.under_guard()
             return False
     return True
-
-
-def _next_replica(execution: Execution) -> Node | None:
-    """Return the next replica for a read after one that could not serve it, or None."""
-    parts = execution.parts
-    tried = set(execution.tried)
-    pin = pinning(parts.cluster)
-    if pin is not None and pin.served:
-        # The scope leaves its node: the next one must show at least what the primary has now.
-        try:
-            now = parts.consistency.primary.current()
-        except PeeweeException as exc:
-            if not parts.diagnosis.has_no_connection(exc):
-                return None  # the primary gives no position, but can serve the read itself
-            if parts.consistency.level_of(execution.frame) != "eventual":
-                raise
-            return parts.router.choice.another(tried)
-        # Without positions, there is no way to know whether another replica shows what the scope has seen.
-        if now is None:
-            return None
-        with pin.lock:
-            before: Position | None = pin.must_reach  # type: ignore[assignment]  # set only here
-            pin.must_reach = must_reach = now if before is None else before.merge(now)
-        _must_see_too(execution, must_reach)
-    return parts.router.choice.another(tried)
 
 
 def _after_failure(
@@ -194,7 +156,7 @@ def _after_failure(
     if alive and pinning(execution.parts.cluster) is not None:
         return replica  # the node is healthy, so the scope stays with it
     execution.tried[replica] = exc
-    return _next_replica(execution)
+    return next_replica(execution)
 
 
 def _primary_is_gone_too(execution: Execution) -> bool:
@@ -227,7 +189,7 @@ def _retry_on_another(execution: Execution, replica: Node, exc: Exception) -> Cu
     execution.tried[replica] = exc
     parts.counters.add("retries")
     try:
-        cursor = _on_replicas(execution, _next_replica(execution))
+        cursor = _on_replicas(execution, next_replica(execution))
     except PeeweeException as other:
         # If no other node could be reached, raise this node's error.
         if isinstance(other, NoReplicaAvailable) or parts.diagnosis.has_no_connection(other):

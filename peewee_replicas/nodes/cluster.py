@@ -35,6 +35,7 @@ class Cluster:
         reader: the primary as a node for reads, over connections on which the server refuses writes.
         settings: the settings that the prober follows.
         timed: whether to record latencies, because the policy uses them.
+        tagged: whether nodes may have tags; if not, what asks for tags accepts any node.
 
     Attributes:
         news: calls the ``node_hooks``.
@@ -57,7 +58,10 @@ class Cluster:
         units: keeps each unit of work on one node; None: the policy picks a node for each read.
     """
 
-    def __init__(self, replicas: ReplicaSet, reader: Node, settings: ProbeSettings, *, timed: bool) -> None:
+    def __init__(
+        self, replicas: ReplicaSet, reader: Node, settings: ProbeSettings, *, timed: bool, tagged: bool = True
+    ) -> None:
+        self.tagged = tagged
         self.settings = settings
         self.replicas = replicas
         self.reader = reader

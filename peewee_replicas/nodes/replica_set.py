@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..concurrency import Clock, new_lock
 from .node import Node
@@ -141,12 +141,15 @@ class ReplicaSet:
             known = (*self.all, *self.leaving)
             return self._past_reads + sum(replica.reads - replica.booked_reads for replica in known)
 
-    def reasons(self, besides: set[Node], max_lag: float | None = None) -> str:
+    def reasons(
+        self, besides: set[Node], max_lag: float | None = None, accepts: Callable[[Node], bool] = bool
+    ) -> str:
         """Return, in words, why each unusable node is unusable, except those in `besides`.
 
         Parameters:
             besides: nodes to leave out.
             max_lag: the scope's own bound, in seconds; None: it has none.
+            accepts: whether the scopes in force accept a node; others are left out too.
         """
         if not self.all:
             return "no replicas are configured"
@@ -154,7 +157,7 @@ class ReplicaSet:
         return "; ".join(
             f"{replica.label}: {replica.cause or _too_far(replica, max_lag)}"
             for replica in self.all
-            if replica not in besides and replica not in usable
+            if replica not in besides and replica not in usable and accepts(replica)
         )
 
 

@@ -13,15 +13,16 @@ Tags = Mapping[str, str]
 NO_TAGS: Tags = MappingProxyType({})
 
 
-def check_tags(value: object, label: str, fail: Callable[[str], Exception]) -> Tags:
+def check_tags(value: object, label: str, fail: Callable[[str], Exception], *, from_url: bool = True) -> Tags:
     """Return tags, checked.
 
     Parameters:
-        value: a dict of texts, or the same as one text, ``"use:report,zone:a"``, as a URL gives it.
+        value: a dict of texts.
         label: the beginning of the message.
         fail: turns a message into the exception to raise.
+        from_url: whether they may also be one text, ``"use:report,zone:a"``, as a URL gives it.
     """
-    found = _parsed(value) if isinstance(value, str) else value
+    found = _parsed(value) if from_url and isinstance(value, str) else value
     if not isinstance(found, Mapping):
         raise fail(f"{label}={shown(value)}: a dict is wanted, such as {{'use': 'report'}}")
     for name, content in found.items():

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import cast
 
 from ..concurrency import Here
 from ..consistency.catch_up import CatchUp
-from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
-from ..nodes.replica import Replica
 from ..nodes.replica_set import within
-from ..scopes.frames import Frame, pinning, tightest_lag
-from ..statements.redaction import shown
-from .policies import POLICIES, Policy
+from ..scopes.frames import Frame, Selector, keeping, pinning, selecting, tightest_lag
+from .picker import Picker
+from .policies import Policy
+
+# With more selectors than this in use, each begins again with a policy of its own.
+_MOST_PICKERS = 100
 
 
 class Choice:
@@ -29,18 +28,11 @@ class Choice:
 
     def __init__(self, cluster: Cluster, policy: Policy, here: Here) -> None:
         self._cluster = cluster
-        peek = getattr(policy, "peek", None)
-        self._pick: Callable[[tuple[Node, ...]], Node]
-        self._peek: Callable[[tuple[Node, ...]], Node] | None
-        if type(policy) in POLICIES.values():
-            # The built-in policies use only attributes that a node has too, so they need no handles.
-            self._pick = policy  # type: ignore[assignment]
-            self._peek = peek
-        else:
-            self._pick = partial(self._by_handles, policy)
-            self._peek = None if peek is None else partial(self._by_handles, peek)
-        self._handles: tuple[tuple[Node, ...], tuple[Replica, ...]] = ((), ())
-        self._reserved = here.local()
+        self._policy = policy
+        self._here = here
+        self._plain = Picker((), policy, here)
+        self._next = self._plain.next
+        self._pickers: dict[Selector, Picker] = {}
 
     def choose(self, catch_up: CatchUp | None = None, *, scoped: bool = True) -> Node | None:
         """Return the replica for a read, or None if none is usable; takes one turn of the policy.
@@ -50,44 +42,42 @@ class Choice:
             scoped: whether this context may be inside a scope.
         """
         usable = self._cluster.replicas.usable
-        pin = pinning(self._cluster) if scoped else None
-        if pin is not None:
-            return self._pinned(pin, usable, catch_up)
+        if scoped:
+            return self._choose_in_scope(usable, catch_up)
         chosen = self._next(usable)
         if catch_up is not None and chosen is not None:
             chosen = catch_up.prefer(chosen, usable)
         return chosen
 
-    def _next(self, usable: tuple[Node, ...]) -> Node | None:
-        if self._peek is None:
-            reserved: Node | None = getattr(self._reserved, "replica", None)
-            if reserved is not None:
-                self._reserved.replica = None
-                if reserved in usable:
-                    return reserved
-        return self._ask_policy(usable)
+    def _choose_in_scope(self, usable: tuple[Node, ...], catch_up: CatchUp | None) -> Node | None:
+        picker = self._picker(selecting(self._cluster))
+        pin = pinning(self._cluster)
+        if pin is not None:
+            return self._pinned(pin, picker, usable, catch_up)
+        usable = picker.accepted(usable)
+        chosen = picker.next(usable)
+        if catch_up is not None and chosen is not None:
+            chosen = catch_up.prefer(chosen, usable)
+        return chosen
 
-    def _ask_policy(self, usable: tuple[Node, ...]) -> Node | None:
-        return self._pick(usable) if usable else None
+    def _picker(self, selector: Selector) -> Picker:
+        if not selector:
+            return self._plain
+        picker = self._pickers.get(selector)
+        if picker is None:
+            if len(self._pickers) >= _MOST_PICKERS:
+                self._pickers.clear()
+            fresh = getattr(self._policy, "fresh", None)
+            policy = self._policy if fresh is None else fresh()
+            picker = self._pickers.setdefault(selector, Picker(selector, policy, self._here))
+        return picker
 
-    def _by_handles(self, policy: Policy, usable: tuple[Node, ...]) -> Node:
-        """Ask a user's own policy, which is given public `Replica` objects."""
-        nodes, handles = self._handles
-        if nodes is not usable:  # policies may compare by identity to notice changes
-            handles = tuple(node.handle for node in usable)
-            self._handles = (usable, handles)
-        chosen = policy(handles)
-        for node in usable:
-            if node.handle is chosen:
-                return node
-        raise ConfigurationError(
-            f"the policy returned {shown(chosen)}, which is none of the replicas it was given: "
-            + ", ".join(node.name for node in usable)
-        )
-
-    def _pinned(self, pin: Frame, usable: tuple[Node, ...], catch_up: CatchUp | None = None) -> Node | None:
+    def _pinned(
+        self, pin: Frame, picker: Picker, usable: tuple[Node, ...], catch_up: CatchUp | None = None
+    ) -> Node | None:
         before = cast("Node | None", pin.node)
-        if before is not None and (before in usable or before is self._cluster.reader):
+        if self._may_stay(pin, picker, usable):
+            pin.chosen_for = picker.selector
             return before
         if pin.served:
             return None  # leaving a node that has served a read needs the primary's position first
@@ -95,54 +85,68 @@ class Choice:
         unit = self._cluster.units.frame() if self._cluster.units is not None else pin
         # A scope inside a unit of work must see no less than the unit has seen.
         kept = cast("Node | None", unit.node) if unit is not pin else None
+        if unit is not pin and unit.served and kept not in usable:
+            return None
         # Called without the lock, because the policy may be a user's code.
-        node = kept if kept in usable else self._ask_policy(usable)
+        node = kept if kept in usable else picker.pick(usable)
         if catch_up is not None and node is not None:
             node = catch_up.prefer(node, usable)
         with pin.lock:
             if pin.node is before or pin.node is None:
-                pin.node = node
+                pin.node, pin.chosen_for = node, picker.selector
                 if unit.node is None:
-                    unit.node = node
+                    unit.node, unit.chosen_for = node, picker.selector
             return cast("Node | None", pin.node)  # another thread's choice, if that thread was first
+
+    def _may_stay(self, pin: Frame, picker: Picker, usable: tuple[Node, ...]) -> bool:
+        """Return whether the node that a scope keeps to may serve a read here."""
+        node = cast("Node | None", pin.node)
+        if node is None:
+            return False
+        if pin.chosen_for == picker.selector:
+            return node in usable or node is self._cluster.reader
+        return node in picker.accepted(usable)  # a scope inside wants other nodes, or has ended
 
     def next_for_connect(self) -> Node | None:
         """Return the replica that the next plain read would use, without taking a turn."""
         usable = self._cluster.replicas.usable
-        if not usable:
+        picker = self._picker(selecting(self._cluster))
+        if not picker.accepted(usable):
             return None
         pin = pinning(self._cluster)
         if pin is not None:
-            return self._pinned(pin, usable)
-        if self._peek is not None:
-            return self._peek(usable)
-        # A policy without `peek` takes its turn now; the choice is kept for this thread's next read.
-        self._reserved.replica = chosen = self._ask_policy(usable)
-        return chosen
+            return self._pinned(pin, picker, usable)
+        return picker.foresee(picker.accepted(usable))
 
     def another(self, tried: set[Node]) -> Node | None:
-        """Return a usable replica that has not been tried yet, for a read that failed on others."""
-        for replica in self.within_scope(self._cluster.replicas.usable):
-            if replica not in tried:
-                self.stay_with(replica)
-                return replica
-        return None
+        """Return a usable replica that has not been tried yet, for a read that needs another."""
+        usable = self._cluster.replicas.usable
+        if not tried:
+            # The scope in force has to leave its node, so the policy has not been asked yet.
+            replica = self._picker(selecting(self._cluster)).pick(self.within_scope(usable))
+        else:
+            others = self.within_scope(tuple(replica for replica in usable if replica not in tried))
+            replica = others[0] if others else None
+        if replica is not None:
+            self.stay_with(replica)
+        return replica
 
     def stay_with(self, replica: Node) -> None:
         """Make this the node of the scope in force, if that scope keeps to one node."""
-        pin = pinning(self._cluster)
-        if pin is not None:
-            with pin.lock:
-                pin.node = replica
+        for frame in keeping(self._cluster):
+            with frame.lock:
+                frame.node, frame.chosen_for = replica, selecting(self._cluster)
 
     def within_scope(self, usable: tuple[Node, ...]) -> tuple[Node, ...]:
-        """Return the replicas of `usable` that are within the tightest lag limit of the scopes in force."""
-        return within(usable, tightest_lag(self._cluster))
+        """Return the replicas of `usable` that the scopes in force accept, by lag and by tags."""
+        selector = selecting(self._cluster)
+        return self._picker(selector).accepted(within(usable, tightest_lag(self._cluster)))
 
     def foreseen(self) -> Node | None:
         """Return the replica that a read would use now; None if only the policy could decide."""
-        usable = self.within_scope(self._cluster.replicas.usable)
-        pin = pinning(self._cluster)
-        if pin is not None and (pin.node in usable or pin.node is self._cluster.reader):
-            return pin.node
+        usable = self._cluster.replicas.usable
+        picker, pin = self._picker(selecting(self._cluster)), pinning(self._cluster)
+        if pin is not None and self._may_stay(pin, picker, within(usable, tightest_lag(self._cluster))):
+            return cast("Node | None", pin.node)
+        usable = self.within_scope(usable)
         return usable[0] if len(usable) == 1 else None

@@ -89,6 +89,14 @@ class Plan(NamedTuple):
         """Return this plan for the writer's connection, under the server's guard."""
         return Plan((WRITER,), self.reason, guard=True, cause=self.cause)
 
+    def on(self, nodes: str) -> Plan:
+        """Return this plan for some of the replicas only.
+
+        Parameters:
+            nodes: which, in words.
+        """
+        return self._replace(reason=f"{self.reason}, on {nodes}")
+
     def seeing(self, position: Position | Unmeasured) -> Plan:
         """Return this plan, limited to replicas that have reached `position`."""
         return Plan(self.places, self.reason, must_see=position)

@@ -233,3 +233,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     Random.name: Random,
     LeastBusy.name: LeastBusy,
 }
+
+
+def is_built_in(policy: Policy) -> bool:
+    """Return whether it is one of this package's policies, and no subclass by a user."""
+    return type(policy) in POLICIES.values()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..concurrency import Here
 from ..consistency.levels import ASK, Consistency
 from ..events import Role, Route
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.node import Node
-from ..scopes.frames import Frame, tightest_lag
+from ..nodes.selector import accepts, in_words
+from ..scopes.frames import Frame, selecting, tightest_lag
 from ..servers.protocols import DialectName
 from ..statements.classifier import Classifier, Statement
 from .choice import Choice
@@ -101,6 +104,8 @@ class Router:
         Raises:
             OperationalError: the primary must be asked, and cannot be reached.
         """
+        if scoped:
+            plan = self._for_nodes(plan)
         position = ASK if scoped else self.consistency.need_outside_scopes()
         if position is ASK:
             needs = self.consistency.needs(frame)
@@ -117,12 +122,17 @@ class Router:
         plan = plan.likely()
         if plan.refusal or plan.place != REPLICA:
             return plan
+        plan = self._for_nodes(plan)
         if not self.choice.within_scope(self._cluster.replicas.usable):
             reason = f"no replica can serve it: {self.reasons(set())}"
             alone = not self._cluster.replicas.all
             return plan.without_replicas(reason).because("no_replicas" if alone else "fallback")
         stays = self.consistency.stays(frame)
         return plan.on_primary(stays, "sticky") if stays else plan
+
+    def _for_nodes(self, plan: Plan) -> Plan:
+        selector = selecting(self._cluster)
+        return plan.on(in_words(selector)) if selector else plan
 
     def route(self, plan: Plan, kind: str) -> Route:
         """Return the plan as users see it. Its node is None if the policy would have to be asked."""
@@ -138,4 +148,11 @@ class Router:
 
     def reasons(self, tried: set[Node]) -> str:
         """Return in words why each replica except those tried cannot serve a read here."""
-        return self._cluster.replicas.reasons(tried, tightest_lag(self._cluster))
+        replicas, selector = self._cluster.replicas, selecting(self._cluster)
+        if not selector or not replicas.all:
+            return replicas.reasons(tried, tightest_lag(self._cluster))
+        wanted = f"wanted: {in_words(selector)}"
+        if not any(accepts(selector, replica) for replica in replicas.all):
+            return f"{wanted}; no replica matches"
+        why = replicas.reasons(tried, tightest_lag(self._cluster), partial(accepts, selector))
+        return f"{wanted}; {why}" if why else wanted

@@ -14,7 +14,10 @@ from typing import Literal, Protocol
 
 from ..concurrency import Here, new_lock
 
-Place = Literal["readonly", "primary", "causal", "unit"]
+Place = Literal["readonly", "primary", "causal", "unit", "on_replicas"]
+
+Selector = tuple[frozenset[tuple[str, str]], ...]
+"""Which nodes a scope accepts: sets of tags, tried in order, all of one set. Empty: any node."""
 
 
 class Session(Protocol):
@@ -47,7 +50,8 @@ class Frame:
 
     Attributes:
         owner: the identity of the database it belongs to.
-        place: the type of scope; ``"unit"`` for a unit of work that keeps to one node, which is not a scope.
+        place: the type of scope; ``"unit"`` for a unit of work that keeps to one node, and
+            ``"on_replicas"`` for one statement of a database's ``on_replicas()``, which are no scopes.
         ended: True once the scope was left; the frame is then no longer in force anywhere.
         level: the consistency that the scope asks for, or None for the database's own.
         session: the session of a ``causal_session()``, which ends with the frame; None for other scopes.
@@ -55,6 +59,8 @@ class Frame:
         served: whether that node has served a read.
         snapshot: the snapshot of a ``readonly(snapshot=True)``; None for other scopes.
         must_reach: the position that the next node must have reached, because the scope had to leave a node.
+        selector: which nodes it accepts, those of the scopes around it included.
+        chosen_for: the selector in force when `node` was chosen.
         max_lag: the lag in seconds that a node may have when it is picked; None for the database's own.
         in_share: whether the unit of work belongs to the share of which replicas serve the reads; None: not
             decided yet.
@@ -62,8 +68,8 @@ class Frame:
     """
 
     __slots__ = (
-        "ended", "in_share", "level", "lock", "max_lag", "must_reach", "node", "owner", "place", "served",
-        "session", "snapshot",
+        "chosen_for", "ended", "in_share", "level", "lock", "max_lag", "must_reach", "node", "owner", "place",
+        "selector", "served", "session", "snapshot",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +84,8 @@ class Frame:
         self.served = False
         self.must_reach: object = None
         self.max_lag: float | None = None
+        self.selector: Selector = ()
+        self.chosen_for: Selector = ()
         self.snapshot: Snapshot | None = None
         self.in_share: bool | None = None
         self.lock = new_lock()
@@ -138,7 +146,12 @@ def innermost(owner: object) -> Frame | None:
     frames = _frames.get()
     if frames:
         for frame in frames:
-            if frame.owner is owner and not frame.ended and frame.session is None:
+            if (
+                frame.owner is owner
+                and not frame.ended
+                and frame.session is None
+                and frame.place != "on_replicas"
+            ):
                 return frame
     return None
 
@@ -150,11 +163,26 @@ def pinning(owner: Owner) -> Frame | None:
     """
     found = None
     for frame in _of(owner):
-        if frame.place != "primary":
+        if frame.place not in ("primary", "on_replicas"):
             found = frame
     if found is None and owner.units is not None:
         return owner.units.frame()
     return found
+
+
+def keeping(owner: Owner) -> list[Frame]:
+    """Return the frames that keep to one node here: that of `pinning`, and the unit of work around it."""
+    pin = pinning(owner)
+    if pin is None:
+        return []
+    unit = None if owner.units is None else owner.units.frame()
+    return [pin] if unit is None or unit is pin else [pin, unit]
+
+
+def selecting(owner: object) -> Selector:
+    """Return which nodes the scopes of `owner` in force here accept."""
+    # Each frame's selector includes those around it.
+    return next((frame.selector for frame in _of(owner) if frame.selector), ())
 
 
 def tightest_lag(owner: object) -> float | None:

@@ -66,6 +66,7 @@ ACT = {
     "nodes.node": "counts time for a node's breaker, rest and latency",
     "nodes.replica_set": "reads the clock for nodes that warm up",
     "routing.choice": "asks the policy and holds scopes to nodes",
+    "routing.picker": "asks the policy",
     "routing.router": "puts the rules to what is in force",
     "scopes.transaction_escapes": "finds the caller's line above peewee's",
     "servers.sqlite": "SQLite's connections",

@@ -11,6 +11,13 @@ db.readonly("session")  # refused: positional
 db.readonly(max_lag="2")  # refused: max_lag
 db.readonly(snapshot="yes")  # refused: snapshot
 db.atomic(read_only="yes")  # refused: atomic
+db.readonly(tags="report")  # refused: tags
+db.readonly(tags={"rack": 1})  # refused: int
+db.readonly(node=1)  # refused: node
+db.on_replicas(rack=1)  # refused: rack
+db.on_replicas("report")  # refused: positional
+proxy.readonly(tags="report")  # refused: tags
+proxy.on_replicas(rack=1)  # refused: rack
 db.primary(consistency="session")  # refused: consistency
 db.causal_session(5)  # refused: str
 db.causal_session(bookmarks="x")  # refused: bookmarks

@@ -29,9 +29,15 @@ with db.atomic(read_only=True) as scoped:
     assert_type(scoped, ReplicatedDatabase)
 with db.atomic(read_only=False) as transaction:
     transaction.rollback()
+with db.readonly(tags={"use": "report"}), db.readonly(tags=[{"zone": "a"}, {}], node="replica-1"):
+    pass
 with db.primary(), db.causal_session(db.bookmark()):
     pass
-with proxy.readonly(consistency="eventual"), proxy.primary(), proxy.causal_session("bookmark"):
+with (
+    proxy.readonly(consistency="eventual", tags={"use": "report"}, node="replica-1"),
+    proxy.primary(),
+    proxy.causal_session("bookmark"),
+):
     pass
 
 
@@ -71,6 +77,8 @@ with db.transaction() as transaction, db.savepoint() as savepoint:
     transaction.commit()
 
 assert_type(db.on_primary, ReplicatedDatabase)
+assert_type(db.on_replicas(use="report"), ReplicatedDatabase)
+assert_type(dict(db.replicas[0].tags), dict[str, str])
 assert_type(db.replicas, tuple[Replica, ...])
 assert_type(db.explain_route("SELECT 1"), Route)
 assert_type(db.explain_route("SELECT 1").node, str | None)

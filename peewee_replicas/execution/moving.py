@@ -1,0 +1,55 @@
+"""Find the next replica for a read whose first choice cannot serve it; a scope takes its promise along."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from peewee import PeeweeException
+
+from ..consistency.catch_up import CatchUp
+from ..nodes.node import Node
+from ..positions import Position
+from ..scopes.frames import keeping, pinning
+from .execution import Execution
+
+
+def next_replica(execution: Execution) -> Node | None:
+    """Return the next replica for a read after one that could not serve it, or None."""
+    parts = execution.parts
+    tried = set(execution.tried)
+    served = [frame for frame in keeping(parts.cluster) if frame.served]
+    if served:
+        # The scope leaves its node: the next one must show at least what the primary has now.
+        try:
+            now = parts.consistency.primary.current()
+        except PeeweeException as exc:
+            if not parts.diagnosis.has_no_connection(exc):
+                return None  # the primary gives no position, but can serve the read itself
+            if parts.consistency.level_of(execution.frame) != "eventual":
+                raise
+            return parts.router.choice.another(tried)
+        # Without positions, there is no way to know whether another replica shows what the scope has seen.
+        if now is None:
+            return None
+        for frame in keeping(parts.cluster):
+            with frame.lock:
+                before: Position | None = frame.must_reach  # type: ignore[assignment]  # set only here
+                frame.must_reach = must_reach = now if before is None else before.merge(now)
+            must_see_too(execution, must_reach)
+    return parts.router.choice.another(tried)
+
+
+def follow_move(execution: Execution) -> None:
+    """Make the read see what the scope's node had to reach when the scope moved there."""
+    # Another thread may have moved the scope to another node since this read was planned.
+    pin = pinning(execution.parts.cluster)
+    if pin is not None and pin.must_reach is not None:
+        must_see_too(execution, cast(Position, pin.must_reach))
+
+
+def must_see_too(execution: Execution, position: Position) -> None:
+    """Make the read see a position besides what it has to see already."""
+    if execution.catch_up is None:
+        execution.catch_up = CatchUp(position, execution.parts.router.settings.catch_up_timeout)
+    else:
+        execution.catch_up.add(position)
