@@ -1,11 +1,14 @@
-# Three commands; what they do is in scripts/, which works without make, too.
-.PHONY: bench demo test
+# What these do is in scripts/, which works without make, too.
+.PHONY: bench demo quick test
 
 bench:
 	@scripts/bench
 
 demo:
 	@scripts/demo
+
+quick:
+	@scripts/test quick
 
 test:
 	@scripts/test

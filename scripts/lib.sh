@@ -8,6 +8,11 @@ die() {
     exit 1
 }
 
+# Some containers and jobs set no HOME; without it, ~ comes from the system's list of users.
+if [ -z "${HOME:-}" ]; then
+    unset HOME
+    export HOME=~
+fi
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CACHE="${PEEWEE_REPLICAS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/peewee_replicas}"
 MYSQL_DIR="$CACHE/mysql"
@@ -20,6 +25,19 @@ can_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 # as_root COMMAND...: run as root, by sudo where that asks for no password.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n DEBIAN_FRONTEND=noninteractive "$@"; fi
+}
+
+# to_install APT DNF BREW: print the command that installs a package, by its name in each archive; or the name.
+to_install() {
+    if command -v apt-get >/dev/null; then
+        echo "run as root: apt-get install $1"
+    elif command -v dnf >/dev/null; then
+        echo "run as root: dnf install $2"
+    elif command -v brew >/dev/null; then
+        echo "run: brew install $3"
+    else
+        echo "install the package of your system that is like Debian's $1"
+    fi
 }
 
 # apt_install PACKAGE...: install from the system's archive, never removing anything to make room.
@@ -66,16 +84,33 @@ make_venv() {
     if [ -z "$python" ] || ! python_minor "$python" >/dev/null; then
         python="$(find_pythons | head -n 1 | cut -d' ' -f2-)"
     fi
-    [ -n "$python" ] || die "no Python >= 3.10 found; install one, for example: apt-get install python3"
+    [ -n "$python" ] || die "no Python >= 3.10 found; $(to_install python3 python3 python)"
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         say "installing python3-venv"
         apt_install python3-venv || true
         "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-            die "$python cannot make virtual environments; run as root: apt-get install python3-venv"
+            die "$python cannot make virtual environments; $(to_install python3-venv python3 python)"
     fi
+    [ -w "$ROOT" ] || die "the folder $ROOT cannot be written to; copy it to one of yours and run it there"
     say "making a virtual environment in $VENV"
     rm -rf "$VENV"
-    "$python" -m venv "$VENV"
+    "$python" -m venv "$VENV" >&2 || die "$python could not make a virtual environment in $VENV"
+}
+
+# pip_install WHAT ARGUMENT...: install WHAT into $VENV by `pip install ARGUMENT...`.
+pip_install() {
+    local what="$1" log="$VENV/pip.log" reason
+    shift
+    say "installing $what into $VENV"
+    rm -f "$log"
+    "$VENV/bin/python" -m pip install --quiet --log "$log" "$@" >/dev/null 2>&1 && return
+    # Pip tells of a network that it cannot reach in many lines, and names another cause in its last.
+    if grep -qsE 'NewConnectionError|Max retries|timed out|Temporary failure' "$log"; then
+        reason="no package index can be reached; connect to a network, or set PIP_INDEX_URL or PIP_FIND_LINKS"
+    else
+        reason="$(sed -n 's/^.*ERROR: //p' "$log" 2>/dev/null | tail -n 1)"
+    fi
+    die "cannot install $what: ${reason:-pip failed}; the details are in $log"
 }
 
 # memory_folder: make a folder in memory for the servers' data, and print its path. Starting a server takes
