@@ -24,6 +24,7 @@ from ..servers.wire.error_packets import STUMBLES
 from ..servers.wire.session import Unread
 from ..servers.wire.sockets import end_when_vanished
 from ..statements.redaction import shown
+from .instrumented import report_to_tools
 from .pool import Pool
 from .transport import Reader, Stream, close_with_loop
 
@@ -210,6 +211,10 @@ class Connection(wire.Connection):
         if settings:
             self.set_session(settings, least)
         self._settings = ""
+
+    def report_to_tools(self) -> None:
+        """Let tools that have wrapped aiomysql's entry point report the statements of this connection."""
+        report_to_tools(self)
 
     def leave_unread(self, result: Unread) -> None:
         """Cut the connection of a collected result, which cannot wait for the server."""

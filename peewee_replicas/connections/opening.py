@@ -155,6 +155,8 @@ def open_connection(opening: Opening, state: ThreadState, new_connection: Callab
         conn.generation = generation
         opening.begins(conn)
         conn.connect()
+        if opening.watch is None:  # the prober sends nothing of the program's
+            conn.report_to_tools()
         track_connection(conn)
         return conn
     except Exception as exc:

@@ -327,6 +327,9 @@ class ServerConnection(Connection, Protocol):
     def dialect(self) -> ServerDialect:
         """The server's dialect."""
 
+    def report_to_tools(self) -> None:
+        """Let tools that have wrapped the driver's entry point report the statements of this connection."""
+
     @property
     def server_version(self) -> str:
         """The server's version, as in its greeting."""

@@ -28,6 +28,7 @@ from ..dialects import dialect_of
 from ..error_meanings import in_words, meaning
 from ..protocols import Record, Row
 from .error_packets import LONGEST_WORDS, NO_ERROR, STUMBLES, error_in, last_words, with_state
+from .instrumented import report_to_tools
 from .results import Columns, Result, UndecodableText, drain
 from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, SessionState, goes_unreported
 from .sockets import end_when_vanished, poll_for
@@ -126,6 +127,10 @@ class Connection(SessionState, _Connection):
         if self.guarded:
             end_when_vanished(self._sock)
         self._ready = True
+
+    def report_to_tools(self) -> None:
+        """Let tools that have wrapped the driver's entry point report the statements of this connection."""
+        report_to_tools(self)
 
     def _open_transport(self) -> SocketTransport:
         try:
