@@ -107,13 +107,18 @@ RouteHook = Callable[[RouteEvent], object]
 _in_route_hook: ContextVar[bool] = ContextVar("peewee_replicas_in_route_hook", default=False)
 
 
+PrimaryNews = Literal["up", "down", "read_only"]
+"""The states of the primary as the writer."""
+
+
 class NodeEvent(NamedTuple):
     """A change of a node's state. Each callable in ``db.node_hooks`` gets it.
 
     Attributes:
         database: the name of the database.
         node: the node's name; ``"primary"`` for the primary.
-        state: as `Replica.state`; for the primary also ``"down"``; ``"primary"``: it takes the writes now.
+        state: as `Replica.state`; for the primary ``"up"``, ``"down"`` or ``"read_only"`` (takes no writes);
+            ``"primary"``: it takes the writes now.
         cause: why, in words; ``""`` if the node is up again.
     """
 
@@ -144,6 +149,15 @@ class NodeNews:
     def __init__(self) -> None:
         self.database = ""
         self.hooks: list[NodeHook] = []
+        self._primary: PrimaryNews = "up"
+        self._lock = new_lock()
+
+    def tell_of_primary(self, state: PrimaryNews, cause: str) -> None:
+        """Report the state of the primary as the writer to the hooks, if it differs from the last one."""
+        with self._lock:
+            changed, self._primary = state != self._primary, state
+        if changed and self.hooks:
+            _tell(self.hooks, NodeEvent(self.database, "primary", state, cause), "node_hooks")
 
     def tell(self, node: Named, state: str, cause: str) -> None:
         """Report a change of a node's state to the hooks."""

@@ -81,8 +81,10 @@ class ConnectionChecks:
             self._logged_untracked = True
             log_event(
                 "reports_off",
-                "%s refuses to report positions and changes of the session (%s), as a proxy that shares "
-                "connections may: the primary is asked for its position before the first read after a write",
+                "%s does not report positions and changes of the session (%s), as a proxy that shares "
+                "connections may prevent: the library asks the primary for its position before the first "
+                "read after each write, and stats() counts that as asked. Connect to the server itself, or "
+                "turn off connection sharing in the proxy",
                 name,
                 error,
                 node=name,

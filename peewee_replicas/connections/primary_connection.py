@@ -486,6 +486,7 @@ class PrimaryConnection:
             log_event(
                 "primary_read_only", "%s %s: %s", cluster.primary_label, found, exc, node=PRIMARY, cause=found
             )
+        cluster.news.tell_of_primary("read_only", found)
         words = (
             f"it {found}: nothing was executed; the next statement outside a transaction reconnects, "
             f"so {remedy}, or make it writable"

@@ -24,6 +24,9 @@ class PrimaryPositions:
     Parameters:
         primary: the connections to the primary for writing.
         replicas: the connections for reading, including those to the primary.
+
+    Attributes:
+        without_gtids: why the primary keeps no GTIDs, and what to set, in words; ``""`` if it keeps them.
     """
 
     def __init__(self, primary: PrimaryConnection, replicas: ReplicaConnections) -> None:
@@ -31,6 +34,7 @@ class PrimaryPositions:
         self._replicas = replicas
         self._cluster = replicas.cluster
         self._diagnosis = replicas.diagnosis
+        self.without_gtids = ""
 
     def may_ask(self) -> bool:
         """Return whether to ask now. While the primary is known to be down, one caller at a time may."""
@@ -64,6 +68,7 @@ class PrimaryPositions:
             # A killed connection does not mean that the primary is down.
             row, dialect = self._ask("NOW")
         position: Position | None = dialect.now(row)
+        self.without_gtids = dialect.WITHOUT_GTIDS if position is None else ""
         return position
 
     def missing(self, positions: Sequence[Position]) -> list[Position | None]:

@@ -81,6 +81,10 @@ class PrimaryPositions(Protocol):
             PeeweeException: there was no answer.
         """
 
+    @property
+    def without_gtids(self) -> str:
+        """Why the primary keeps no GTIDs, and what to set, in words; ``""`` if its server is not known."""
+
     def is_unreachable(self, exc: BaseException) -> bool:
         """Return whether an error of these questions means that the primary cannot be reached."""
 
@@ -412,7 +416,7 @@ class Consistency:
         return f"after a write, for {self.sticky_seconds} s"
 
     def _sticky_reason(self, why: str) -> str:
-        return f"the servers keep no GTIDs, so reads stay on the primary ({why})"
+        return f"the primary keeps no GTIDs, so reads stay there ({why})"
 
     # Asking the primary
 
@@ -495,8 +499,17 @@ class Consistency:
     def _warn_sticky(self) -> None:
         if "sticky" not in self._said and not self._owner.waits_for_itself():
             self._said.add("sticky")
-            cause = self._sticky_reason(f"for {self.sticky_seconds} s after each write")
-            log_event("no_gtids", "%s; consistency rests on this alone", cause, node="primary", cause=cause)
+            cause = self.primary.without_gtids or "it has no variable for its position"
+            log_event(
+                "no_gtids",
+                "the primary (%s) keeps no GTIDs (%s). Reads stay there for %s s after each write; a replica "
+                "that lags more than that shows older rows",
+                self.history.endpoint,
+                cause,
+                self.sticky_seconds,
+                node="primary",
+                cause=cause,
+            )
 
     # Bookmarks
 

@@ -65,6 +65,7 @@ def on_writer(execution: Execution) -> Cursor:
     if parts.cluster.writes != "taken" and statement.kind == "write":
         parts.cluster.writes = "taken"
         parts.cluster.primary_state = UNKNOWN
+        parts.cluster.news.tell_of_primary("up", "")
     return cursor
 
 

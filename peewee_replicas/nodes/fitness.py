@@ -14,6 +14,10 @@ than channels, such as Galera; ``"detached"``: it replicates from nobody or from
 writes of its own."""
 State = Literal["up", "lagging", "unfit"]
 
+_UNSEEN = (
+    "; this user may not see whom it follows: grant it REPLICATION CLIENT (MariaDB: SLAVE MONITOR), or set "
+    "heartbeat_table"
+)
 _SHOWN = 100  # characters of a list of transactions
 
 
@@ -46,7 +50,7 @@ class Evidence(NamedTuple):
         primary_answers: whether the primary answers.
         upstream: where the node's data comes from.
         lag: seconds by which the node lags the primary, by positions or heartbeats; None: not known.
-        doubt: positions can be compared, but the node was never seen to reach one of the primary's.
+        doubt: why the node was never seen to reach a position of the primary's, if it was not; or ``""``.
         proven: the primary's writes are known to arrive at the node through its present sources.
         own: the node's own transactions that the primary lacks, as text, or ``""``.
         others: other servers' transactions that the primary lacks, as text, or ``""``.
@@ -61,7 +65,7 @@ class Evidence(NamedTuple):
     primary_answers: bool
     upstream: Upstream
     lag: float | None
-    doubt: bool
+    doubt: str
     proven: bool = False
     own: str = ""
     others: str = ""
@@ -101,8 +105,8 @@ def assess(found: Evidence, max_lag: float | None) -> Fitness:
         cause = f"{lag:.1f} s behind{where}, more than max_lag={max_lag}"
         return Fitness("lagging", cause, role, lag, remark)
     if max_lag is not None and lag is None and found.doubt:
-        cause = "has not been seen to reach anything the primary is known to have, so its lag is not known"
-        return Fitness("lagging", cause, role, None, remark)
+        unseen = "" if told.channels is not None else _UNSEEN
+        return Fitness("lagging", f"{found.doubt}. Its lag is not known{unseen}", role, None, remark)
     return Fitness("up", "", role, lag, remark)
 
 
@@ -196,9 +200,11 @@ def _unmeasured(found: Evidence, max_lag: float) -> list[str]:
     if found.told.member:
         why = "a member of a Galera cluster does not report it; set heartbeat_table"
     else:
+        whose = "it keeps" if found.told.position is None else f"{found.primary} keeps"
         why = (
-            "the servers keep no GTIDs and this user may not see the node's replication; grant it "
-            "REPLICATION CLIENT (MariaDB: SLAVE MONITOR), or set heartbeat_table"
+            f"{whose} no GTIDs ({found.told.dialect.WITHOUT_GTIDS}), and this user may not see the node's "
+            "replication; turn GTIDs on, grant the user REPLICATION CLIENT (MariaDB: SLAVE MONITOR), or set "
+            "heartbeat_table"
         )
     return [f"has an unknown lag, so max_lag={max_lag} does not keep reads away from it: {why}"]
 

@@ -72,9 +72,9 @@ class Samples:
         return None if self.told is None else self.told.sample
 
     @property
-    def known(self) -> bool:
-        """Whether there is any sample to compare with."""
-        return bool(self._kept)
+    def oldest(self) -> Position | None:
+        """The oldest position that is kept, or None."""
+        return self._kept[0][1] if self._kept else None
 
 
 def lag_bound(reached_at: float, answered_at: float, samples: Samples) -> float:

@@ -98,7 +98,8 @@ class Node:
     @property
     def label(self) -> str:
         """Its name and address, for messages."""
-        name = "the primary, for reading" if self.is_primary and self.name == "primary" else self.name
+        # With and without the guard it is one server, so messages give it one name.
+        name = "the primary" if self.is_primary and self.name == "primary" else self.name
         return self.name if self.name == self.address else f"{name} ({self.address})"
 
     @property

@@ -9,6 +9,7 @@ from ..positions import Position
 from .fitness import Evidence, Fitness, assess, primary_remark
 from .interview import Facts
 from .lag import Samples, heartbeat_lag, lag_bound
+from .unreached import why_unreached
 from .upstream import Peer, Upstream, same_server, upstream
 
 
@@ -109,7 +110,7 @@ class ProbeHistory:
                 primary_answers=samples.answers,
                 upstream=self._upstream,
                 lag=lag,
-                doubt=samples.known and told.position is not None and self._reached_at is None,
+                doubt=self._doubt(told, samples),
                 proven=self._proven or beat is not None,
                 own=self._own,
                 others=self._others,
@@ -118,6 +119,12 @@ class ProbeHistory:
             ),
             max_lag,
         )
+
+    def _doubt(self, told: Facts, samples: Samples) -> str:
+        """Return why the node was never seen to reach a position of the primary's, or ``""``."""
+        if samples.oldest is None or told.position is None or self._reached_at is not None:
+            return ""
+        return why_unreached(told.position, samples.oldest)
 
     def _compare(self, before: Facts, samples: Samples) -> None:
         """Note transactions that the node had one round ago and that the primary still lacks now.

@@ -22,7 +22,7 @@ from ..servers.error_meanings import in_words
 from ..servers.identity import name_among_all
 from ..servers.protocols import ServerConnection
 from ..servers.wire.sockets import readable
-from .fitness import role_change
+from .fitness import primary_remark, role_change
 from .interview import Facts, Questionnaire, facts
 from .lag import Samples
 from .node import Node
@@ -453,7 +453,7 @@ class Prober:
         cause = in_words(exc)
         plain_primary = replica not in self._cluster.replicas.all
         if plain_primary and not target.said:
-            self._cluster.news.tell(replica, "down", cause)
+            self._cluster.news.tell_of_primary("down", cause)
         if type(exc).__name__ + str(exc.args[:1]) != target.said:
             target.said = type(exc).__name__ + str(exc.args[:1])
             event: EventName = "primary_silent" if plain_primary else "node_not_probed"
@@ -500,8 +500,10 @@ class Prober:
         if target.said:
             target.said = ""
             log_event("node_probed_again", "%s answers the prober again", replica.title, node=replica.name)
-            if replica not in cluster.replicas.all:
-                cluster.news.tell(replica, "up", "")
+        if replica is cluster.reader:
+            takes_none = told.read_only and not told.member
+            news = primary_remark(told) if takes_none else ""
+            cluster.news.tell_of_primary("read_only" if takes_none else "up", news)
         if target.questionnaire.complaint:
             complaint = target.questionnaire.complaint
             log_event(

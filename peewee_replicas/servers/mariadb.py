@@ -21,6 +21,7 @@ TRACKERS = (
     "SESSION session_track_state_change = ON",
     "SESSION session_track_transaction_info = 'STATE'",
 )
+WITHOUT_GTIDS = "log_bin is OFF; start the primary with log_bin"
 READ_ONLY = "SESSION tx_read_only = ON"
 
 # Settings that change what a SELECT returns. SHOW, so that the server's SELECT counters stay the user's own.

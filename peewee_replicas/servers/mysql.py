@@ -21,6 +21,7 @@ TRACKERS = (
     "SESSION session_track_state_change = ON",
     "SESSION session_track_transaction_info = 'STATE'",
 )
+WITHOUT_GTIDS = "gtid_mode is not ON; set gtid_mode=ON and enforce_gtid_consistency=ON on every node"
 READ_ONLY = "SESSION transaction_read_only = ON"
 
 # Settings that change what a SELECT returns. SHOW, so that the server's SELECT counters stay the user's own.

@@ -104,6 +104,10 @@ class ServerDialect(Dialect, Protocol):
     """The dialect of a server with replication, which has positions."""
 
     @property
+    def WITHOUT_GTIDS(self) -> str:
+        """The setting that a server without GTIDs has, and what to set instead, in words."""
+
+    @property
     def TRACKERS(self) -> tuple[str, ...]:
         """Assignments for one SET that turn on the session trackers."""
 
@@ -197,7 +201,7 @@ class Connection(Protocol):
         suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
             ``""``.
         generation: how many primaries the owner had seen lose their role when the connection was opened.
-        untracked: the error with which the server refused to report positions and session changes, or ``""``.
+        untracked: why the server does not report positions and session changes, in words; or ``""``.
         cluster_waits: whether each read here waits until the node shows what its cluster has committed.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.

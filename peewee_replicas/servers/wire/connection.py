@@ -184,6 +184,8 @@ class Connection(SessionState, _Connection):
         offered = self.server_capabilities
         self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
         self.tracks = bool(offered & CLIENT.SESSION_TRACK)
+        if not self.tracks:
+            self.untracked = "its greeting does not offer session tracking"
         self.dialect = dialect_of(self.server_version)
         settings = list(self.dialect.TRACKERS) if self.tracks else []
         if self.guarded:

@@ -55,7 +55,7 @@ class SessionState:
         position: `gtid` as a position; None also if `gtid` is empty.
         complaint: why a report of the server could not be read, until it has been logged; or ``""``.
         cluster_waits: whether each read here waits until the node shows what its cluster has committed.
-        untracked: the error with which the server refused to report positions and session changes, or ``""``.
+        untracked: why the server does not report positions and session changes, in words; or ``""``.
         listener: called after each statement that was not the library's own, with the connection, whether
             the statement succeeded, and whether a transaction was open when it was sent.
         internal: True while one of the library's own statements runs.

@@ -30,7 +30,7 @@ def test_a_primary_that_hangs_costs_a_question_a_bounded_time(server: Any) -> No
             try:
                 assert (await database.aexecute_sql("SELECT 2")).fetchall() == ((2,),)
                 async with database.readonly(consistency="strong"):
-                    with pytest.raises(OperationalError, match="the primary, for reading"):
+                    with pytest.raises(OperationalError, match=r"the primary \(127"):
                         await database.aexecute_sql("SELECT 3")
             finally:
                 cluster.primary.resume()

@@ -179,7 +179,7 @@ def test_every_node_that_was_tried_is_named_with_its_reason(breakable: Any) -> N
                     assert f"{node.name} (127.0.0.1:{node.port})" in text
             assert database.is_closed()
             with (
-                pytest.raises(peewee.OperationalError, match=r"the primary, for reading \(127"),
+                pytest.raises(peewee.OperationalError, match=r"the primary \(127"),
                 database.readonly(consistency="strong"),
             ):
                 read(database)

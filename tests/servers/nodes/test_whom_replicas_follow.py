@@ -70,10 +70,12 @@ def at(cluster: Any, node: Any, **more: Any) -> dict[str, Any]:
     return {**cluster.parameters(node), "name": f"{node.name}-{node.port}", **more}
 
 
-def opened(ours: Any, replicas: list[dict[str, Any]], **options: Any) -> Any:
+def opened(ours: Any, replicas: list[dict[str, Any]], told: list[Any] | None = None, **options: Any) -> Any:
     database = ours.database(
         replicas=replicas, user=ours.admin_user, consistency="eventual", **{"probe_interval": 0.1, **options}
     )
+    if told is not None:
+        database.node_hooks.append(told.append)
     database.execute_sql(READ)
     assert database._parts.cluster.prober.looked.wait(30)
     return database
@@ -324,10 +326,15 @@ def test_one_server_under_two_names_is_noticed(clusters: Any, caplog: pytest.Log
 def test_host_that_leads_to_a_replica_is_said(clusters: Any, caplog: pytest.LogCaptureFixture) -> None:
     ours, _ = clusters
     node, other = ours.replicas
+    told: list[Any] = []
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
-        database = opened(ours, [at(ours, other, user=ours.admin_user)], host=node.host, port=node.port)
+        replicas = [at(ours, other, user=ours.admin_user)]
+        database = opened(ours, replicas, told, host=node.host, port=node.port)
         used(database, lambda: "is a replica of" in caplog.text)
         settled(database)
+    # It takes no writes, which is an event of the primary's.
+    (event,) = [event for event in told if event.node == "primary"]
+    assert (event.state, "is a replica of" in event.cause) == ("read_only", True)
     assert str(ours.primary.port) in next(text for text in caplog.messages if "is a replica of" in text)
     assert "read-only now" not in caplog.text
     assert database.replicas[0].state == "up"  # it is no worse than what `host` leads to
@@ -359,6 +366,8 @@ def test_one_that_took_writes_is(
 ) -> None:
     ours, _ = clusters
     database = ours.database(probe_interval=probe_interval)
+    states: list[str] = []
+    database.node_hooks.append(lambda event: event.node == "primary" and states.append(event.state))
     database.execute_sql("UPDATE mark SET who = 'ours'")
     ours.primary.execute("SET GLOBAL read_only = ON")
     try:
@@ -368,6 +377,10 @@ def test_one_that_took_writes_is(
         ):
             database.execute_sql("INSERT INTO mark VALUES ('never')")
         assert "is read-only now, so the roles have changed" in caplog.text
+        assert states[:1] == ["read_only"]
+        ours.primary.execute("SET GLOBAL read_only = OFF")
+        database.execute_sql("UPDATE mark SET who = 'ours'")
+        until(lambda: states[-1] == "up")
     finally:
         ours.primary.execute("SET GLOBAL read_only = OFF")
         database.close()

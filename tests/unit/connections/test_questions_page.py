@@ -44,7 +44,7 @@ OTHERS = {
 }
 OTHER_FILES = ("testing/", "ext/", "cli/")  # the command is run by a person, not by a program
 DIALECTS = ("mariadb", "mysql", "mysql_family")
-NO_STATEMENTS = {"NAME", "REACHED", "HISTORY_NAMES"}
+NO_STATEMENTS = {"NAME", "REACHED", "HISTORY_NAMES", "WITHOUT_GTIDS"}
 NOT_DRIVEN = {
     "hang-up": "tests/servers/nodes/test_hung_nodes.py",
     "SQLite": "tests/unit/databases/test_sqlite.py",

@@ -39,6 +39,7 @@ class Primary:
         self.down: Exception | None = None
         self.lost: MariaDBPosition | None = None
         self.questions = 0
+        self.without_gtids = "log_bin is OFF"
 
     def may_ask(self) -> bool:
         return True
@@ -275,7 +276,7 @@ def test_a_primary_without_the_variables_of_gtids_keeps_none() -> None:
     statement(found, "INSERT", succeeded=False)
     primary.down = peewee.ProgrammingError(1193, "no such variable")
     for _ in range(3):
-        assert "keep no GTIDs" in found.needs(None).primary
+        assert "keeps no GTIDs" in found.needs(None).primary
     assert asked(found) == 1
 
 
@@ -300,7 +301,8 @@ def test_without_gtids_reads_stay_on_the_primary_and_say_why(caplog: pytest.LogC
             assert needs.position is None
             assert "no GTIDs" in needs.primary
             assert "60.0 s" in needs.primary
-    assert len(caplog.records) == 1
+    (record,) = caplog.records
+    assert f"the primary ({found.history.endpoint}) keeps no GTIDs (log_bin is OFF)" in record.getMessage()
     strong = consistency("strong")
     strong.primary = primary
     assert strong.needs(None).primary

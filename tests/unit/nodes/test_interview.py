@@ -63,7 +63,7 @@ def verdict(told: Facts, *, max_lag: float | None = 10.0, **changed: Any) -> Any
         "primary_answers": True,
         "upstream": Upstream("primary" if told.channels else "unclear", told.channels or ()),
         "lag": 0.1,
-        "doubt": False,
+        "doubt": "",
     }
     return assess(Evidence(told, **{**given, **changed}), max_lag)
 
@@ -81,8 +81,8 @@ UNTOLD = None
         (node(), {"lag": 10.1, "max_lag": None}, "up", "replica", ""),
         (node(), {"lag": None}, "up", "replica", ""),
         # Where nothing is known of its lag but that it was not seen to get there, it is not used.
-        (node(channels=UNTOLD), {"lag": None, "doubt": True}, "lagging", "replica", "not known"),
-        (node(), {"lag": None, "doubt": True}, "up", "replica", ""),
+        (node(channels=UNTOLD), {"lag": None, "doubt": "it is new"}, "lagging", "replica", "not known"),
+        (node(), {"lag": None, "doubt": "it is new"}, "up", "replica", ""),
         (
             node(channels=(Channel(True, True, 3600.0, "", TO_A),)),
             {"lag": None},
@@ -90,7 +90,7 @@ UNTOLD = None
             "replica",
             "3600.0 s",
         ),
-        (node(channels=UNTOLD), {"lag": None, "doubt": True, "max_lag": None}, "up", "replica", ""),
+        (node(channels=UNTOLD), {"lag": None, "doubt": "it is new", "max_lag": None}, "up", "replica", ""),
         # Stopped replication has no lag, which is not the same as 0.
         (node(channels=(STOPPED,)), {}, "unfit", "replica", "nothing is applied: Duplicate entry"),
         (node(channels=(STOPPED,)), {"max_lag": None}, "unfit", "replica", "nothing is applied"),
@@ -253,7 +253,7 @@ def test_another_primary_has_samples_of_its_own() -> None:
 def test_a_primary_without_positions_gives_no_samples() -> None:
     samples = Samples()
     samples.add(1.0, 1.0, node(sample=None))
-    assert not samples.known
+    assert samples.oldest is None
     assert samples.answers
 
 
@@ -477,8 +477,8 @@ def test_whom_a_node_follows_decides_whether_it_serves(relation: Any, changed: A
 
 @pytest.mark.parametrize("relation", ["unlisted", "unclear"])
 def test_a_nodes_own_lag_counts_only_if_its_source_is_the_primary(relation: Any) -> None:
-    assert following("primary", lag=None, doubt=True).lag == 0.0
-    found = following(relation, lag=None, doubt=True, proven=True)
+    assert following("primary", lag=None, doubt="it is new").lag == 0.0
+    found = following(relation, lag=None, doubt="it is new", proven=True)
     assert (found.state, found.lag) == ("lagging", None)
 
 

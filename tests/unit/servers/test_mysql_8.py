@@ -48,7 +48,7 @@ def texts() -> set[str]:
     """Every statement of the dialect, or part of one."""
     found = {mysql.wait("", 1.0), mysql.settle("", 1.0)}
     for name, value in vars(mysql).items():
-        if name.isupper() and name not in ("NAME",) and not isinstance(value, bool):
+        if name.isupper() and name not in ("NAME", "WITHOUT_GTIDS") and not isinstance(value, bool):
             found.update([value] if isinstance(value, str) else value)
     return found
 
