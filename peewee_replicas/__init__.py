@@ -1,8 +1,9 @@
 """Read/write splitting for peewee: reads go to the replicas, writes to the primary."""
 
+from typing import TYPE_CHECKING
+
 from .databases.mysql import PooledReplicatedDatabase, ReplicatedDatabase
 from .databases.proxy import ReplicatedDatabaseProxy
-from .databases.sqlite import ReplicatedSqliteDatabase
 from .databases.urls import register
 from .errors import (
     BookmarkError,
@@ -18,6 +19,9 @@ from .events import NodeEvent, Route, RouteEvent
 from .nodes.health import Health, NodeHealth
 from .nodes.replica import Replica
 from .routing.policies import LeastBusy, Random, RoundRobin
+
+if TYPE_CHECKING:
+    from .databases.sqlite import ReplicatedSqliteDatabase
 
 __all__ = [
     "BookmarkError",
@@ -43,10 +47,27 @@ __all__ = [
     "TransactionEscapeWarning",
 ]
 
+
+def __getattr__(name: str) -> object:
+    # Few programs use the SQLite form, so none pays for importing it before.
+    if name == "ReplicatedSqliteDatabase":
+        from .databases.sqlite import ReplicatedSqliteDatabase
+
+        globals()[name] = ReplicatedSqliteDatabase
+        return ReplicatedSqliteDatabase
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _sqlite_from_url(*args: object, **kwargs: object) -> "ReplicatedSqliteDatabase":
+    from .databases.sqlite import ReplicatedSqliteDatabase
+
+    return ReplicatedSqliteDatabase(*args, **kwargs)  # type: ignore[arg-type]  # as playhouse read the URL
+
+
 register(
     {
         "mysql+replicas": ReplicatedDatabase,
         "mysql+replicas+pool": PooledReplicatedDatabase,
-        "sqlite+replicas": ReplicatedSqliteDatabase,
+        "sqlite+replicas": _sqlite_from_url,
     }
 )

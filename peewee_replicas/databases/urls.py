@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from urllib.parse import ParseResult, parse_qsl
 
 from playhouse import db_url
@@ -15,14 +16,14 @@ _UNREADABLE = (
 )
 
 
-def register(schemes: dict[str, type]) -> None:
+def register(schemes: dict[str, Callable[..., object]]) -> None:
     """Register our URL schemes with `playhouse.db_url`.
 
     db_url keeps only the last of several query parameters with the same name, so for our schemes (and no
     other) the ``replica`` parameters are collected into ``replicas``.
     """
-    for scheme, database_class in schemes.items():
-        db_url.register_database(database_class, scheme)
+    for scheme, make in schemes.items():
+        db_url.register_database(make, scheme)
     plain = db_url.parseresult_to_dict
     if hasattr(plain, "replica_schemes"):
         plain.replica_schemes.update(schemes)

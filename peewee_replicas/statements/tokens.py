@@ -6,6 +6,7 @@ and a text with such a token is never proven to be a read.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -92,12 +93,15 @@ def quoting_modes(text: str, dialect: Dialect | None) -> tuple[QuotingMode, ...]
 
 
 _SPACE = r"[ \t\n\v\f\r]+"
+# A letter, a digit, _, $ or anything beyond ASCII. Written as all but the other ASCII characters, because
+# compiling a set that reaches to the last character takes a hundred times as long.
+_NAME_CHARACTER = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 # A list of values becomes one token, because the proof does not depend on their number. The length is
 # limited because the regular expression needs memory for each repetition until the list ends.
 _MANY = "{1,500}"
-_LIST = rf"[0-9]+(?:, ?[0-9]+){_MANY}(?![A-Za-z0-9_$.\x80-\U0010ffff])"
+_LIST = rf"[0-9]+(?:, ?[0-9]+){_MANY}(?!{_NAME_CHARACTER}|\.)"
 _NUMBER = rf"(?P<number>{_LIST}|0x[0-9a-fA-F]+|0b[01]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
-_WORD = r"(?P<word>[A-Za-z0-9_$\x80-\U0010ffff]+)"
+_WORD = rf"(?P<word>{_NAME_CHARACTER}+)"
 # A possessive quantifier stores no positions for backtracking. Without it, a literal with a million escapes
 # takes a hundred megabytes.
 _POSSESSIVE = "+" if sys.version_info >= (3, 11) else ""
@@ -113,6 +117,7 @@ def _string(quote: str, escapes: bool) -> str:
     return f"{quote}[^{quote}]*{quote}"
 
 
+@functools.cache  # compiled when first used: most programs need one of the four
 def _mysql(mode: QuotingMode) -> re.Pattern[str]:
     strings = [_string("'", mode.backslash_escapes)]
     names = [_BACKTICK]
@@ -133,16 +138,18 @@ def _mysql(mode: QuotingMode) -> re.Pattern[str]:
     )
 
 
-_SQLITE = re.compile(
-    rf"(?P<gap>{_SPACE}|--[^\n]*|/\*.*?\*/)"
-    rf"|(?P<param>\?(?:, ?\?){_MANY}(?![\w$])|\?\d*(?![\w$])|[:@$][A-Za-z0-9_]+)"
-    rf"|{_NUMBER}|{_WORD}"
-    rf"|(?P<string>'[^']*')"
-    rf"|(?P<quoted>{_BACKTICK}|{_DOUBLE_NAME}|\[[^\]]*\])"
-    r"|(?P<op>/(?!\*)|->>|->|<<|>>|<=|>=|<>|!=|==|\|\||[-+*%&|~=<>(),.;])" + _TAIL,
-    re.DOTALL,
-)
-_PATTERNS = {QuotingMode(a, e): _mysql(QuotingMode(a, e)) for a in (False, True) for e in (False, True)}
+@functools.cache
+def _sqlite() -> re.Pattern[str]:
+    return re.compile(
+        rf"(?P<gap>{_SPACE}|--[^\n]*|/\*.*?\*/)"
+        rf"|(?P<param>\?(?:, ?\?){_MANY}(?![\w$])|\?\d*(?![\w$])|[:@$][A-Za-z0-9_]+)"
+        rf"|{_NUMBER}|{_WORD}"
+        rf"|(?P<string>'[^']*')"
+        rf"|(?P<quoted>{_BACKTICK}|{_DOUBLE_NAME}|\[[^\]]*\])"
+        r"|(?P<op>/(?!\*)|->>|->|<<|>>|<=|>=|<>|!=|==|\|\||[-+*%&|~=<>(),.;])" + _TAIL,
+        re.DOTALL,
+    )
+
 
 _GLUED = frozenset((WORD, QUOTED, STRING, NUMBER, PARAM))
 _NAMELIKE = frozenset((WORD, QUOTED, NUMBER))
@@ -155,7 +162,7 @@ def lex(text: str, dialect: Dialect | None, mode: QuotingMode) -> Iterator[Token
     meaning of the text: inside a literal, a name or a comment, or so close to another token that the two
     could merge.
     """
-    pattern = _SQLITE if dialect == "sqlite" else _PATTERNS[mode]
+    pattern = _sqlite() if dialect == "sqlite" else _mysql(mode)
     filled = dialect != "sqlite" and PLACEHOLDER in text
     gap = False
     before = ""
@@ -235,7 +242,7 @@ def _merges(kind: str, part: str, before: str) -> bool:
     return before == PARAM and (kind in _GLUED or part in (".", "@", "@@"))
 
 
-_PLAIN_START = re.compile(r"[ \t\n\v\f\r]*([A-Za-z_]+)(?![A-Za-z0-9_$\x80-\U0010ffff])")
+_PLAIN_START = re.compile(rf"[ \t\n\v\f\r]*([A-Za-z_]+)(?!{_NAME_CHARACTER})")
 
 
 def first_word(text: str | bytes) -> str:
