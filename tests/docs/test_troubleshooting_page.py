@@ -7,6 +7,8 @@ code would send a reader on a search for what does not exist.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 from support.pages import ROOT
 
@@ -46,3 +48,21 @@ def test_the_counters_and_causes_exist() -> None:
     assert told <= known
     assert quoted("`explain`") <= set(CAUSES)
     assert {"unproven", "setting", "on_primary"} <= quoted("`explain`")
+
+
+def test_a_program_without_logging_says_nothing_and_basic_config_is_enough() -> None:
+    program = (
+        "import logging, sys\n"
+        "from peewee_replicas import ReplicatedDatabase\n"
+        "if len(sys.argv) > 1: logging.basicConfig()\n"
+        "ReplicatedDatabase('app', replicas=['a.db']).replicas[0].eject('an example')\n"
+    )
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout + done.stderr
+
+    assert said() == ""
+    assert "an example" in said("logging")
