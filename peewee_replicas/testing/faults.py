@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from functools import partial
 from types import TracebackType
 
@@ -63,9 +64,10 @@ class Fault:
         self._targets = [_database_of(self._node)]
         if node == PRIMARY:
             self._targets.append(parts.primary.plain)
-        for target in self._targets:
-            _waiting.setdefault(target, []).append(self)
-            target.send = partial(_send, target)  # type: ignore[method-assign]  # of this object alone
+        with _lock:
+            for target in self._targets:
+                _waiting.setdefault(target, []).append(self)
+                target.send = partial(_send, target)  # type: ignore[method-assign]  # of this object alone
 
     def __enter__(self) -> Fault:
         return self
@@ -80,7 +82,7 @@ class Fault:
 
     def end(self) -> None:
         """Disarm it, and put the node back into rotation if it has been ejected meanwhile."""
-        self._disarm()
+        self.disarm()
         if self._node.breaker.open and not self._was_ejected:
             self._node.restore()
 
@@ -96,7 +98,6 @@ class Fault:
         Parameters:
             conn: the node's own connection, which ends if the error means so; None if it must stay open.
         """
-        self._disarm()
         self.raised = True
         # The connection of a test in a transaction of its own must survive.
         in_test_transaction = not isinstance(self._parts.primary, PrimaryConnection)
@@ -106,29 +107,45 @@ class Fault:
         with __exception_wrapper__:
             raise self._error
 
-    def _disarm(self) -> None:
-        for target in self._targets:
-            faults = _waiting.get(target, [])
-            if self in faults:
-                faults.remove(self)
-            if not faults and _waiting.pop(target, None) is not None:
-                del target.send
+    def disarm(self) -> None:
+        """Wait for no statement any longer."""
+        with _lock:
+            for target in self._targets:
+                faults = _waiting.get(target, [])
+                if self in faults:
+                    faults.remove(self)
+                if not faults and _waiting.pop(target, None) is not None:
+                    del target.send
 
 
+_lock = threading.RLock()
 _waiting: dict[PlainDatabase, list[Fault]] = {}
 """The faults of each node's database, in the order in which they strike."""
 
 
 def meet_fault(node: Node) -> None:
     """Raise the next error that waits for this node, if there is one; no connection ends."""
-    faults = _waiting.get(_database_of(node))
-    if faults:
-        faults[0].strike(None)
+    fault = _take(_database_of(node))
+    if fault is not None:
+        fault.strike(None)
+
+
+def _take(target: PlainDatabase) -> Fault | None:
+    """Return the next fault that waits for a statement there, which no other thread gets then."""
+    with _lock:
+        faults = _waiting.get(target)
+        if not faults:
+            return None
+        fault = faults[0]
+        fault.disarm()
+        return fault
 
 
 def _send(target: PlainDatabase, sql: str, params: Parameters) -> Cursor:
-    _waiting[target][0].strike(target.conn)
-    raise AssertionError("the error was not raised")
+    fault = _take(target)
+    if fault is not None:
+        fault.strike(target.conn)
+    return type(target).send(target, sql, params)  # another thread has met the fault
 
 
 def _replica(cluster: Cluster, name: str) -> Node:

@@ -7,6 +7,7 @@ listing the callers of `PlainDatabase.send()`.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pymysql.err
@@ -98,6 +99,25 @@ def test_inside_one_server_the_fault_is_the_named_nodes_alone(db: Any, transacti
             Item.create(name="b")
         assert count() == 1
     assert names(db) == ([] if transaction else ["a"])
+
+
+def test_a_read_on_the_primarys_guarded_connection_fails_as_well(db: Any) -> None:
+    for replica in db.replicas:
+        replica.eject("by hand")
+    with raise_on_next(db, "primary", OperationalError(1205, "lock wait")), db.readonly():
+        with pytest.raises(OperationalError, match="lock wait"):
+            count()
+        assert count() == 0
+
+
+def test_of_many_threads_one_meets_the_fault(db: Any) -> None:
+    def read(_number: int) -> int:
+        with db.connection_context():
+            return count()
+
+    with raise_on_next(db, "replica-1", LOST), ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(read, range(40))) == [0] * 40
+    assert db.stats()["retries"] == 1
 
 
 def test_several_faults_strike_one_after_the_other(db: Any) -> None:
