@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pymysql.constants import CLIENT
 from pymysql.err import MySQLError
-from support.scripted_server import ScriptedServer, error, opening, result, row
+from support.scripted_server import OFFERED, ScriptedServer, error, opening, result, row
 
 from peewee_replicas import ReplicatedDatabase
 
@@ -70,14 +71,25 @@ def test_a_refused_guard_is_raised(connect: Any, number: int) -> None:
     assert raised.value.args[0] == number
 
 
-def test_it_is_logged_once_for_a_database(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("refused", "offered", "why"),
+    [
+        (refusing(1766), OFFERED, "1766"),
+        # A proxy that does not pass the capability on refuses nothing.
+        ({}, OFFERED & ~CLIENT.SESSION_TRACK, "does not offer session tracking"),
+    ],
+    ids=["refused", "not offered"],
+)
+def test_it_is_logged_once_for_a_database(
+    refused: dict[str, Any], offered: int, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
     answers = {
-        **refusing(1766),
+        **refused,
         "SELECT @@GLOBAL.gtid_binlog_pos": result(row(b"0-1-1", b"1"), columns=2),
         "SELECT MASTER_GTID_WAIT": result(row(b"0", b"1/host/1", b"0-1-1"), columns=3),
         "SELECT": result(row(b"1")),
     }
-    with ScriptedServer(answers) as one, ScriptedServer(answers) as two:
+    with ScriptedServer(answers, offered=offered) as one, ScriptedServer(answers, offered=offered) as two:
         parameters = {key: value for key, value in one.parameters.items() if key != "database"}
         db = ReplicatedDatabase(
             "app", **parameters, replicas=[{"name": "r", "port": two.port}], probe_interval=None
@@ -88,6 +100,6 @@ def test_it_is_logged_once_for_a_database(caplog: pytest.LogCaptureFixture) -> N
             db.close()
     said = [record.getMessage() for record in caplog.records if "does not report" in record.getMessage()]
     assert len(said) == 1
-    assert "1766" in said[0]
+    assert why in said[0]
     assert all(record.levelno == logging.WARNING for record in caplog.records)
     assert any("gtid_binlog_pos" in text for text in one.statements)
