@@ -39,6 +39,7 @@ from ..servers.protocols import ServerConnection
 from ..statements.classifier import Statement
 from ..statements.redaction import redacted
 from .assembly import Assembly
+from .common_hooks import take_common_hooks
 from .counting import Counting
 from .environment import from_environment
 from .primary_move import move_primary
@@ -72,6 +73,7 @@ class RoutedMembers:
         self.escapes: Escapes | None = None
         self.query_log = query_log(db)
         self.route_hooks: list[RouteHook] = []
+        take_common_hooks(self)
         self.counting = Counting()
         self._given: dict[str, object] = {}
         self._refuse_transaction = _refuse_in_readonly

@@ -42,6 +42,7 @@ PUBLIC = {
     ".ext.asgi": "CausalSessionMiddleware",
     ".ext.health": "ASGIHealth WSGIHealth",
     ".ext.jobs": "in_session",
+    ".ext.opentelemetry": "ReplicasInstrumentor",
     ".ext.prometheus": "instrument uninstrument",
     ".ext.wsgi": "CausalSessionMiddleware",
     ".servers.sqlite": "Connection",
