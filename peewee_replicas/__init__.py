@@ -18,6 +18,7 @@ from .errors import (
 from .events import NodeEvent, Route, RouteEvent
 from .nodes.health import Health, NodeHealth
 from .nodes.replica import Replica
+from .routing.nearest import Nearest
 from .routing.policies import LeastBusy, Random, RoundRobin
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigurationError",
     "Health",
     "LeastBusy",
+    "Nearest",
     "NoReplicaAvailable",
     "NodeEvent",
     "NodeHealth",

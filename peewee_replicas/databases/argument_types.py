@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesVi
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from ..nodes.replica import Replica
-from ..routing.policies import Policy
+from ..routing.policies import Policy, PolicyName
 from ..routing.settings import (
     Fallback,
     Level,
     OnTransactionEscape,
-    PolicyName,
     ReadonlyInTransaction,
     Reads,
     Spread,

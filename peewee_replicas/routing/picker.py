@@ -12,7 +12,8 @@ from ..nodes.replica import Replica
 from ..nodes.selector import among
 from ..scopes.frames import Selector
 from ..statements.redaction import shown
-from .policies import Policy, is_built_in
+from .nearest import is_built_in
+from .policies import Policy
 
 Pick = Callable[[tuple[Node, ...]], Node]
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from .. import concurrency
 from ..nodes.replica import Replica
@@ -228,13 +228,10 @@ def _least(rated: Sequence[tuple[C, float]]) -> C:
 Policy = Callable[[Sequence[Replica]], Replica]
 """Picks one of the replicas that may serve a read. It gets the same sequence until something changes."""
 
+PolicyName = Literal["round-robin", "random", "least-busy"]
+
 POLICIES: dict[str, Callable[[], Policy]] = {
     RoundRobin.name: RoundRobin,
     Random.name: Random,
     LeastBusy.name: LeastBusy,
 }
-
-
-def is_built_in(policy: Policy) -> bool:
-    """Return whether it is one of this package's policies, and no subclass by a user."""
-    return type(policy) in POLICIES.values()

@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeGuard, cast, get_args
 from ..nodes.spec import Fail, did_you_mean, is_seconds
 from ..statements.classifier import Classifier
 from ..statements.redaction import shown
-from .policies import POLICIES, Policy
+from .nearest import as_policy
+from .policies import Policy
 
 OWN_ARGUMENTS = (
     "replicas",
@@ -39,7 +40,6 @@ Spread = Literal["statement", "unit"]
 ReadonlyInTransaction = Literal["error", "join"]
 Level = Literal["session", "eventual", "process", "strong"]
 OnTransactionEscape = Literal["ignore", "warn", "error"]
-PolicyName = Literal["round-robin", "random", "least-busy"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "reads": get_args(ReadsWord),
@@ -100,7 +100,7 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
         max_fallback_share=share,
         heartbeat_table=table,
         reads=check_reads(arguments.get("reads", "replica"), fail),
-        policy=_policy(arguments.get("policy", "round-robin"), fail),
+        policy=as_policy("policy", arguments.get("policy", "round-robin"), fail),
         pure_functions=_functions(arguments.get("pure_functions", ()), fail),
         **chosen,
     )
@@ -157,21 +157,3 @@ def _functions(value: object, fail: Fail) -> tuple[str, ...]:
     except ValueError as exc:
         raise fail(str(exc)) from None
     return names
-
-
-def _policy(value: object, fail: Fail) -> Policy:
-    if isinstance(value, str) and value in POLICIES:
-        return POLICIES[value]()
-    if isinstance(value, type):
-        value = value()
-    if hasattr(value, "fresh"):
-        # Two databases given the same policy object must not share its state.
-        fresh: Policy = value.fresh()
-        return fresh
-    if callable(value):
-        return value
-    hint = did_you_mean(value, POLICIES) if isinstance(value, str) else ""
-    raise fail(
-        f"policy={shown(value)}: allowed are {', '.join(map(repr, POLICIES))}, "
-        f"or a callable that returns one of the replicas it is given{hint}"
-    )

@@ -21,7 +21,7 @@ COMPANIONS = ("aio", "ext", "testing")
 
 PUBLIC = {
     "": """
-        BookmarkError ConfigurationError Health LeastBusy NoReplicaAvailable NodeEvent NodeHealth
+        BookmarkError ConfigurationError Health LeastBusy Nearest NoReplicaAvailable NodeEvent NodeHealth
         OutcomeUnknown PooledReplicatedDatabase PrimaryReadOnly Random ReadOnlyViolation Replica
         ReplicatedDatabase ReplicatedDatabaseProxy ReplicatedSqliteDatabase RoundRobin Route RouteEvent
         TransactionEscapeError TransactionEscapeWarning

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase, ReplicatedSqliteDatabase
+from peewee_replicas import Nearest, PooledReplicatedDatabase, ReplicatedDatabase, ReplicatedSqliteDatabase
 from peewee_replicas.aio import AsyncReplicatedDatabase
 
 # Names
@@ -35,6 +35,7 @@ ReplicatedDatabase("app", on_transaction_escape="warning")  # refused: on_transa
 PooledReplicatedDatabase("app", consistency="sesion")  # refused: consistency
 AsyncReplicatedDatabase("app", consistency="sesion")  # refused: consistency
 ReplicatedSqliteDatabase("app", consistency="sesion")  # refused: consistency
+Nearest("a", then="randm")  # refused: then
 
 
 def of_any_word(word: str) -> None:
@@ -55,6 +56,9 @@ ReplicatedDatabase("app", replicas=one)  # refused: replicas
 ReplicatedDatabase("app", policy=None)  # refused: policy
 ReplicatedDatabase("app", policy=len)  # refused: policy
 ReplicatedDatabase("app", policy=int)  # refused: policy
+Nearest(1)  # refused: str
+Nearest()  # refused: zone
+Nearest("a", tolerance="1")  # refused: tolerance
 ReplicatedDatabase("app", pure_functions=5)  # refused: pure_functions
 ReplicatedDatabase("app", catch_up_timeout=None)  # refused: catch_up_timeout
 ReplicatedDatabase("app", sticky_seconds="2")  # refused: sticky_seconds

@@ -15,7 +15,7 @@ db.readonly(tags="report")  # refused: tags
 db.readonly(tags={"rack": 1})  # refused: int
 db.readonly(node=1)  # refused: node
 db.on_replicas(rack=1)  # refused: rack
-db.on_replicas("report")  # refused: positional
+db.on_replicas("report")  # refused: argument
 proxy.readonly(tags="report")  # refused: tags
 proxy.on_replicas(rack=1)  # refused: rack
 db.primary(consistency="session")  # refused: consistency

@@ -9,6 +9,7 @@ from typing_extensions import assert_type
 
 from peewee_replicas import (
     LeastBusy,
+    Nearest,
     PooledReplicatedDatabase,
     Random,
     Replica,
@@ -76,6 +77,9 @@ class Sorted:
 for policy in (RoundRobin, Random, LeastBusy, Sorted):
     ReplicatedDatabase("app", policy=policy)
 ReplicatedDatabase("app", policy=RoundRobin())
+ReplicatedDatabase("app", policy=Nearest("a", then="random", tolerance=None))
+ReplicatedDatabase("app", policy=Nearest("a", Sorted))
+ReplicatedDatabase("app", policy=Nearest("a", then=newest, tolerance=0.1))
 ReplicatedDatabase("app", policy=Sorted())
 ReplicatedDatabase("app", policy=newest)
 ReplicatedDatabase("app", policy=lambda replicas: replicas[0])
