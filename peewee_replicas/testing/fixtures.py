@@ -116,8 +116,11 @@ def play_all_roles(database: Any, request: pytest.FixtureRequest) -> Iterator[An
     @functools.wraps(function)
     async def inside(*args: object, **kwargs: object) -> object:
         __tracebackhide__ = True
-        async with block:
-            return await function(*args, **kwargs)
+        try:
+            async with block:
+                return await function(*args, **kwargs)
+        finally:
+            await database.close_pool()  # its event loop may end with the test
 
     item.obj = inside
     yield database

@@ -115,7 +115,6 @@ def pytest_pyfunc_call(pyfuncitem):
     async def run():
         names = pyfuncitem._fixtureinfo.argnames
         await pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
-        await pyfuncitem.funcargs["replicated_database"].close_pool()
     if asyncio.iscoroutinefunction(pyfuncitem.obj):
         asyncio.run(run())
         return True
