@@ -73,6 +73,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         on_transaction_escape: OnTransactionEscape = "ignore",
         probe_interval: float | None = 1.0,
         heartbeat_table: str | None = None,
+        follow_primary: bool = False,
         pool_size: int = 10,
         pool_min_size: int = 1,
         acquire_timeout: float = 10,

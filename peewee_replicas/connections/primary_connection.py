@@ -489,7 +489,7 @@ class PrimaryConnection:
         cluster.news.tell_of_primary("read_only", found)
         words = (
             f"it {found}: nothing was executed; the next statement outside a transaction reconnects, "
-            f"so {remedy}, or make it writable"
+            f"so {remedy}, or make it writable ({cluster.roles_in_words()})"
         )
         # Outdates every thread's connections to this server.
         cluster.outdate_connections(conn.generation)

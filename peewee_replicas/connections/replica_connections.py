@@ -304,7 +304,7 @@ class ReplicaConnections:
             reads: whether the next statement is a read; others need not wait for retried nodes.
         """
         cluster, replicas = self.cluster, self.cluster.replicas
-        if replicas.unwatched and reads and cluster.prober is not None:
+        if replicas.unwatched and (reads or cluster.follows) and cluster.prober is not None:
             cluster.prober.use(self)
         if replicas.ejected and reads and not (cluster.prober is not None and cluster.prober.at_work):
             self.retry_ejected()

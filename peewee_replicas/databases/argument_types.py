@@ -153,6 +153,7 @@ class MySQLArguments(RoutingArguments, PyMySQLArguments, total=False):
     """The arguments of `ReplicatedDatabase`."""
 
     replicas: Replicas
+    follow_primary: bool
 
 
 class PooledArguments(MySQLArguments, total=False):
@@ -167,6 +168,7 @@ class AsyncArguments(RoutingArguments, AiomysqlArguments, total=False):
     """The arguments of `AsyncReplicatedDatabase`."""
 
     replicas: Replicas
+    follow_primary: bool
     pool_size: int
     pool_min_size: int
     acquire_timeout: float

@@ -274,6 +274,6 @@ class Assembly:
         """Create the prober; None if the nodes are not probed."""
         interval = settings.probe_interval
         # With reads="observe" no read goes to a replica.
-        if interval is None or settings.reads == "observe":
+        if interval is None or (settings.reads == "observe" and not settings.follow_primary):
             return None
         return Prober(cluster, interval)

@@ -75,6 +75,8 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
             that transaction: ``"ignore"``, ``"warn"`` or ``"error"``.
         probe_interval: seconds between health probes. None: no prober; health is learned from traffic.
         heartbeat_table: the ``pt-heartbeat`` table to read lag from, as ``"table"`` or ``"schema.table"``.
+        follow_primary: whether writes follow the primary to another of the nodes: once that node alone takes
+            writes, and the others replicate from it, in two looks of the prober in a row.
         kwargs: the arguments of peewee and PyMySQL.
 
     Raises:
@@ -104,6 +106,7 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
         on_transaction_escape: OnTransactionEscape = "ignore",
         probe_interval: float | None = 1.0,
         heartbeat_table: str | None = None,
+        follow_primary: bool = False,
         **kwargs: Unpack[PyMySQLArguments],
     ) -> None: ...
 
@@ -361,6 +364,7 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
         on_transaction_escape: OnTransactionEscape = "ignore",
         probe_interval: float | None = 1.0,
         heartbeat_table: str | None = None,
+        follow_primary: bool = False,
         max_connections: int | None = 20,
         stale_timeout: float | None = None,
         timeout: float | None = None,

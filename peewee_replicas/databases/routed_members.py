@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from peewee import InterfaceError, OperationalError, PeeweeException
 
@@ -119,6 +120,7 @@ class RoutedMembers:
             if before.cluster.prober is not None:
                 # Otherwise two probers would probe the same servers, the old one for nodes no longer used.
                 before.cluster.prober.retire()
+        parts.cluster.on_new_primary = partial(self._follow_primary, parts.cluster)
         track_database(self)
 
     def set_replicas(self, replicas: object) -> None:
@@ -153,6 +155,10 @@ class RoutedMembers:
             why: the reason for the log and the event, in words.
         """
         return move_primary(self.plain, self.assembly, self.parts, self._listed, name, why)
+
+    def _follow_primary(self, cluster: Cluster, name: str, why: str) -> None:
+        if cluster is self.parts.cluster:  # else `init` has been called meanwhile
+            self.move_primary(name, why)
 
     def _listed(self) -> tuple[NodeSpec, ...]:
         return self.assembly.node_specs(self._given, self.assembly.configured())
@@ -470,6 +476,8 @@ class RoutedMembers:
             self.escapes.check(state.transactions, "BEGIN")
         if state.closed:
             self._connects_itself()
+        if self.parts.cluster.replicas.unsettled:
+            self.parts.replicas.attend(reads=False)
         begin = self.parts.primary.begin
         if self.route_hooks or self.counting.in_use:
             self._run_transaction_statement("BEGIN", lambda sending: begin(sending, *args, **kwargs))

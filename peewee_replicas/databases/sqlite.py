@@ -273,6 +273,8 @@ class _SqliteAssembly(Assembly):
     ) -> tuple[NodeSpec, ...]:
         if given.get("replicas"):
             raise ConfigurationError("replicas: SQLite has one file and no replicas; pass readers=2 instead")
+        if given.get("follow_primary"):
+            raise ConfigurationError("follow_primary: SQLite has one file, which takes all writes")
         readers = given.get("readers", 2)
         if isinstance(readers, bool) or not isinstance(readers, int) or not 0 <= readers <= _MOST_READERS:
             raise ConfigurationError(

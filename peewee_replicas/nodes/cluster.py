@@ -9,6 +9,7 @@ from ..concurrency import new_lock
 from ..events import CAUSES, Counters, NodeNews
 from ..positions import Position
 from ..scopes.frames import Units
+from .failover import NOTHING_SEEN
 from .node import Node
 from .primary_state import UNKNOWN, PrimaryState
 from .prober import Prober, ProbeSettings, WriteState
@@ -48,6 +49,8 @@ class Cluster:
             it are not used again.
         moved_at: the generation that began when the primary moved last; older connections lead elsewhere.
         moved: the node that takes the writes; None while the configured primary has never lost them.
+        finding: what the prober's last look has shown of who is the primary.
+        on_new_primary: called with the name of a node that has become the primary, and the reason in words.
         immovable: why the primary cannot be moved, in words; or ``""``.
         writes: whether the primary takes writes. ``"unseen"``: not known; ``"taken"``: it was writable when
             last seen; ``"lost"``: it was writable and is read-only now; ``"refused"``: it was never seen
@@ -73,6 +76,8 @@ class Cluster:
         self.settings_met = Comparison()
         self.generation = self.moved_at = 0
         self.moved: Moved | None = None
+        self.finding = NOTHING_SEEN
+        self.on_new_primary: Callable[[str, str], None] = lambda *_: None
         self.immovable = ""
         self.writes: WriteState = "unseen"
         self.primary_state: PrimaryState = UNKNOWN
@@ -87,6 +92,23 @@ class Cluster:
         for replica in replicas:
             replica.timed = self._timed
             replica.on_event = self.news.tell
+
+    @property
+    def follows(self) -> bool:
+        """Whether writes go to a node that has become the primary."""
+        return self.settings.follow_primary
+
+    def roles_in_words(self) -> str:
+        """Return who takes writes now, as far as the prober has seen, and why nobody is followed there."""
+        if self.prober is None or not self.prober.at_work:
+            return "no prober is at work to tell who takes writes now"
+        others = [label for label in self.finding.leaders if label != self.reader.label]
+        if not others:
+            return "no other listed node is known to take writes now"
+        words = f"{' and '.join(others)} takes writes now, as the prober has seen"
+        if not self.follows:
+            return words
+        return f"{words}; not followed yet: {self.finding.words}"
 
     @property
     def primary_label(self) -> str:

@@ -129,6 +129,8 @@ class ProbeTarget:
         history: what the node's probes have found.
         fresh: the connection is new and has not reported a position yet.
         looked: the node has been probed, and the primary before it.
+        asked_at: when the first of the questions was sent whose answers `history` has, by a monotonic clock.
+        failed_at: when the last attempt to ask it failed, by a monotonic clock.
         silent: how many probes in a row got no answer in time.
         said: the problem logged last; ``""`` once the node has answered again.
         outdated: replace the connection, because the address may lead to another server by now.
@@ -141,6 +143,7 @@ class ProbeTarget:
         self.history = ProbeHistory()
         self.fresh = True
         self.looked = False
+        self.asked_at = self.failed_at = float("-inf")
         self.silent = 0
         self.said = ""
         self.outdated = False

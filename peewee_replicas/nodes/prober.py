@@ -22,6 +22,7 @@ from ..servers.error_meanings import in_words
 from ..servers.identity import name_among_all
 from ..servers.protocols import ServerConnection
 from ..servers.wire.sockets import readable
+from .failover import FailoverWatch, Finding, Seen
 from .fitness import primary_remark, role_change
 from .interview import Facts, Questionnaire, facts
 from .lag import Samples
@@ -59,6 +60,8 @@ class ProbeSettings(Protocol):
     def max_lag(self) -> float | None: ...
     @property
     def heartbeat_table(self) -> str | None: ...
+    @property
+    def follow_primary(self) -> bool: ...
 
 
 class ProbedCluster(Protocol):
@@ -69,6 +72,8 @@ class ProbedCluster(Protocol):
         reader: the primary; also one of the replicas if it is listed among them.
         writes: whether the primary takes writes; set by the prober when it finds the primary writable.
         primary_state: the last finding about the primary; set by the prober.
+        finding: what the last look has shown of who is the primary; set by the prober.
+        on_new_primary: called with the name of a node that has become the primary, and the reason in words.
         moved: the node that has taken the writes over; another value after each move of the primary.
         counters: counts the connections that the prober has cut.
         news: calls the user's hooks when something happens to the primary.
@@ -94,8 +99,12 @@ class ProbedCluster(Protocol):
     def outdate_connections(self) -> None:
         """Let no connection to the primary be used again that was opened before now."""
 
+    @property
+    def on_new_primary(self) -> Callable[[str, str], None]: ...
+
     writes: WriteState
     primary_state: PrimaryState
+    finding: Finding
 
 
 class ErrorReader(Protocol):
@@ -160,6 +169,8 @@ class Prober:
 
     def _forget(self) -> None:
         self._samples = Samples()
+        self._failover = FailoverWatch()
+        self._looked_at = float("-inf")
         self._sampled = threading.Event()
 
     def wait_for_first_look(self, seconds: float) -> bool:
@@ -286,6 +297,25 @@ class Prober:
         self._converse(database, run, probes, started + self.limit)
         for replica in probes:
             self._lose(database, replica, targets[replica], run, None, silent=True)
+        self._look_for_new_primary(nodes, targets)
+
+    def _look_for_new_primary(self, nodes: list[Node], targets: dict[Node, ProbeTarget]) -> None:
+        cluster, since = self._cluster, self._looked_at
+        seen = []
+        for node in nodes:
+            target = targets[node]
+            if target.asked_at >= since:
+                told = target.history.told
+            elif target.failed_at >= since or (node.breaker.open and not node.breaker.by_hand):
+                told = None
+            else:
+                return  # it is being asked; until it answers or fails, it must not count as silent
+            seen.append(Seen(node.name, node.label, node.address, told))
+        self._looked_at = Clock.monotonic()
+        found = self._failover.look(seen)
+        cluster.finding = self._failover.finding
+        if found is not None and cluster.settings.follow_primary:
+            cluster.on_new_primary(found.primary, found.words)
 
     def _begin_at_new_primary(self, run: Run, targets: dict[Node, ProbeTarget]) -> None:
         """Forget all findings, which compare nodes with the old primary."""
@@ -357,7 +387,7 @@ class Prober:
                 self._samples.miss()
         gone = target.conn is None or not target.conn.open
         if exc is not None and not (gone or database.diagnosis.has_no_connection(exc)):
-            target.looked = True
+            target.looked, target.failed_at = True, Clock.monotonic()
             self._log_unprobed(replica, target, exc)
             return
         self._close(run, target, in_order=False)
@@ -398,7 +428,7 @@ class Prober:
             if tries:
                 replica.works()
         except Exception as exc:
-            target.looked = True
+            target.looked, target.failed_at = True, Clock.monotonic()
             self._close(run, target, in_order=False)
             if not run.ended.is_set():
                 # A driver that is used again after a timeout reports another error, so check the time too.
@@ -473,7 +503,7 @@ class Prober:
         if replica.removed:
             return
         told = facts(probe.answers, conn.dialect)
-        target.silent = 0
+        target.silent, target.asked_at = 0, probe.asked_at
         compared = replica is cluster.reader or self._sampled.is_set()
         changed = ""
         around = self._surroundings(replica, run)

@@ -28,6 +28,7 @@ OWN_ARGUMENTS = (
     "on_transaction_escape",
     "probe_interval",
     "heartbeat_table",
+    "follow_primary",
 )
 
 # The first value of each is the default.
@@ -75,6 +76,7 @@ class Settings(NamedTuple):
     on_transaction_escape: str
     probe_interval: float | None
     heartbeat_table: str | None
+    follow_primary: bool
 
 
 def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
@@ -95,8 +97,14 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
     table = arguments.get("heartbeat_table")
     if table is not None and (not isinstance(table, str) or not _TABLE.fullmatch(table)):
         raise fail(f"heartbeat_table={shown(table)}: 'table' or 'schema.table' is wanted, or None")
+    follows = arguments.get("follow_primary", False)
+    if not isinstance(follows, bool):
+        raise fail(f"follow_primary={shown(follows)}: True or False is wanted")
+    if follows and seconds["probe_interval"] is None:
+        raise fail("follow_primary=True needs the prober, which probe_interval=None turns off")
     return Settings(
         **seconds,
+        follow_primary=follows,
         max_fallback_share=share,
         heartbeat_table=table,
         reads=check_reads(arguments.get("reads", "replica"), fail),

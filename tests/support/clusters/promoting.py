@@ -79,6 +79,7 @@ class Topology:
         forget = "RESET MASTER" if cluster.server == "mariadb" else "RESET BINARY LOGS AND GTIDS"
         for node in cluster.nodes:
             node.resume()
+            node._following = False  # or it would start what a promotion has removed
             node.start()
             detach(cluster, node)
             set_read_only(cluster, node, False)

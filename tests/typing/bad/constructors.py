@@ -66,6 +66,7 @@ ReplicatedDatabase("app", max_lag="10")  # refused: max_lag
 ReplicatedDatabase("app", max_fallback_share="all")  # refused: max_fallback_share
 ReplicatedDatabase("app", probe_interval="1")  # refused: probe_interval
 ReplicatedDatabase("app", heartbeat_table=5)  # refused: heartbeat_table
+ReplicatedDatabase("app", follow_primary="yes")  # refused: follow_primary
 ReplicatedDatabase("app", host=5)  # refused: host
 ReplicatedDatabase("app", port="3306")  # refused: port
 PooledReplicatedDatabase("app", max_connections="20")  # refused: max_connections

@@ -39,6 +39,7 @@ ReplicatedDatabase(
     on_transaction_escape="warn",
     probe_interval=None,
     heartbeat_table="percona.heartbeat",
+    follow_primary=False,
     thread_safe=True,
     charset="utf8mb4",
     read_timeout=3,

@@ -44,6 +44,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"probe_interval": 0}, r"probe_interval=0: a number of seconds above 0"),
     ({"max_fallback_share": 2}, r"max_fallback_share=2"),
     ({"heartbeat_table": "a b"}, r"heartbeat_table='a b'"),
+    ({"follow_primary": 1}, "follow_primary=1: True or False is wanted"),
+    ({"follow_primary": True, "probe_interval": None}, "follow_primary=True needs the prober"),
     ({"pure_functions": 5}, r"pure_functions=5"),
     ({"pure_functions": [5]}, r"pure_functions"),
     ({"pure_functions": ["f()"]}, r"pure_functions.*f\(\)"),

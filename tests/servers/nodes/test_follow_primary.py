@@ -1,0 +1,144 @@
+"""`follow_primary=True`: writes go to the node that has become the primary, and never on a guess.
+
+How a primary goes: it is demoted and follows the new one; it dies; it hangs while a statement runs there; and
+it stays, so that two take writes. `tests/unit/nodes/test_failover.py` has every picture that nodes can give.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import peewee
+import pytest
+from support.clusters import one_for_each
+from support.clusters.promoting import Topology, promotable, set_read_only
+from support.databases.models import Item
+from support.waiting import until
+
+from peewee_replicas import OutcomeUnknown, PrimaryReadOnly
+
+SECONDS = 90.0
+
+
+@pytest.fixture(scope="module")
+def topologies() -> Iterator[Callable[[str], Topology]]:
+    with one_for_each(promotable) as found:
+        yield found
+
+
+@pytest.fixture
+def nodes(topologies: Any, server: str) -> Topology:
+    """A healthy cluster with an empty `item`, which a test may leave as it likes."""
+    found: Topology = topologies(server)
+    found.begin_anew()
+    database = found.database(replicas=())
+    with database.bind_ctx([Item]):
+        database.create_tables([Item])
+    database.close()
+    found.sync()
+    return found
+
+
+@pytest.fixture
+def db(nodes: Topology) -> Iterator[Any]:
+    database = nodes.database(probe_interval=0.1, follow_primary=True, connect_timeout=5)
+    with database.bind_ctx([Item]):
+        yield database
+    database.close()
+    database.dispose()
+
+
+def names(node: Any) -> list[str]:
+    return [name for (name,) in node.execute("SELECT name FROM app.item ORDER BY id")]
+
+
+def written(name: str) -> Callable[[], bool]:
+    """Try to write until it is acknowledged; a write of unknown outcome is not tried again."""
+
+    def write() -> bool:
+        try:
+            Item.create(name=name)
+        except OutcomeUnknown:
+            raise
+        except peewee.OperationalError:
+            return False
+        return True
+
+    return write
+
+
+def test_writes_follow_a_promotion_and_a_death_and_reads_never_stop(
+    nodes: Topology, db: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert written("before")()
+    new = nodes.promote()
+    with caplog.at_level(logging.WARNING, "peewee.replicas"):
+        until(written("promoted"), SECONDS)
+        assert [item.name for item in Item.select().order_by(Item.id)] == ["before", "promoted"]
+        roles = lambda: {one.role for one in db.replicas}  # noqa: E731
+        until(lambda: Item.select().count() == 2 and roles() == {"replica"}, SECONDS)
+    assert names(new) == ["before", "promoted"]
+    said = [record.message for record in caplog.records if "is the primary now" in record.message]
+    assert len(said) == db.stats()["primary_changes"] == 1
+    assert "it takes writes, and" in said[0]
+
+    new.kill()
+    last = nodes.promote_alone()
+    until(written("survived"), SECONDS)
+    assert names(last) == ["before", "promoted", "survived"]
+    assert [item.name for item in Item.select().order_by(Item.id)] == names(last)
+
+
+def test_a_split_brain_is_not_followed_and_the_error_says_who_takes_writes(nodes: Topology, db: Any) -> None:
+    old = nodes.primary
+    assert written("before")()
+    nodes.sync()
+    new = nodes.promote_alone()
+    cluster = db._parts.cluster
+    until(lambda: Item.select().count() and "all take writes" in cluster.finding.words, SECONDS)
+    assert written("old")()
+    assert names(old) == ["before", "old"]
+    assert names(new) == ["before"]
+    assert db.stats()["primary_changes"] == 0
+
+    set_read_only(nodes.cluster, old, True)  # now it only stands apart
+    until(lambda: Item.select().count() and "replicates from nobody" in cluster.finding.words, SECONDS)
+    label = f"{nodes.name(new)} \\({new.host}:{new.port}\\)"
+    with pytest.raises(PrimaryReadOnly, match=f"{label} takes writes now.*not followed yet.*from nobody"):
+        Item.create(name="refused")
+
+    old.kill()  # it speaks against it no longer, and the others are more than half of all
+    until(written("new"), SECONDS)
+    assert names(new) == ["before", "new"]
+
+
+def test_without_it_a_demoted_primary_says_who_takes_writes(nodes: Topology) -> None:
+    database = nodes.database(probe_interval=0.1)
+    with database.bind_ctx([Item]):
+        Item.create(name="before")
+        new = nodes.promote()
+        cluster = database._parts.cluster
+        until(lambda: Item.select().count() and cluster.finding.primary == nodes.name(new), SECONDS)
+        with pytest.raises(
+            PrimaryReadOnly, match=f"{new.host}:{new.port}\\) takes writes now, as the prober"
+        ):
+            Item.create(name="refused")
+        assert database.stats()["primary_changes"] == 0
+    database.close()
+    database.dispose()
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("server", ["mariadb"])
+def test_writes_leave_a_primary_that_hangs(nodes: Topology, db: Any) -> None:
+    assert written("before")()
+    nodes.sync()
+    until(lambda: Item.select().count() and db._parts.cluster.finding.primary == "primary", SECONDS)
+    nodes.primary.pause()
+    new = nodes.promote_alone()
+    with pytest.raises(OutcomeUnknown):
+        Item.create(name="unknown")  # ends once the primary has moved
+    until(written("new"), SECONDS)
+    assert names(new) == ["before", "new"]
