@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from .concurrency import new_lock
 from .log import log_event
+from .statements.comments import comment_of, may_have_comment
 from .statements.redaction import redacted
 from .statements.tokens import Dialect
 
@@ -104,7 +105,11 @@ class RouteEvent(NamedTuple):
 
 RouteHook = Callable[[RouteEvent], object]
 
+CommentHook = Callable[[str], Mapping[str, object] | None]
+"""Takes a statement's text before it is sent; returns tags for a comment that is added to it, or None."""
+
 _in_route_hook: ContextVar[bool] = ContextVar("peewee_replicas_in_route_hook", default=False)
+_in_comment_hook: ContextVar[bool] = ContextVar("peewee_replicas_in_comment_hook", default=False)
 
 
 PrimaryNews = Literal["up", "down", "read_only"]
@@ -174,6 +179,27 @@ def tell_of_route(hooks: Iterable[RouteHook], event: RouteEvent) -> None:
         _tell(hooks, event, "route_hooks")
     finally:
         _in_route_hook.reset(token)
+
+
+def ask_for_comment(hooks: Iterable[CommentHook], sql: str) -> str:
+    """Return the comment to add to a statement, from the tags of all hooks; ``""`` for none.
+
+    A statement that contains a comment, or may, gets no second one.
+    """
+    if _in_comment_hook.get() or not may_have_comment(sql):
+        return ""  # statements that a hook executes itself get no comments, or it would never end
+    tags: dict[str, object] = {}
+    token = _in_comment_hook.set(True)
+    try:
+        for hook in list(hooks):
+            try:
+                tags.update(hook(sql) or {})
+            except Exception:
+                # A comment is never worth a statement.
+                log_event("hook_failed", "a callable in %s has failed", "comment_hooks", exc_info=True)
+    finally:
+        _in_comment_hook.reset(token)
+    return comment_of(tags)
 
 
 def _tell(hooks: Iterable[Callable[[E], object]], event: E, attribute: str) -> None:

@@ -66,8 +66,15 @@ class PlainDatabase:
         """Whether this thread has a connection."""
         return not self.db._state.closed
 
-    def send(self, sql: str, params: Parameters) -> Cursor:
-        """Send a user's statement on this thread's connection; returns the driver's cursor."""
+    def send(self, sql: str, params: Parameters, comment: str = "") -> Cursor:
+        """Send a user's statement on this thread's connection; returns the driver's cursor.
+
+        Parameters:
+            sql, params: the statement's text and parameters.
+            comment: a comment to add to the text that is sent.
+        """
+        if comment:
+            return self._send_with_comment(sql, params, comment)
         db = self.db
         with __exception_wrapper__:
             # A subclass's own cursor() is called; peewee's would only look up the connection again.
@@ -75,6 +82,14 @@ class PlainDatabase:
             cursor: Cursor = conn.cursor() if conn is not None and db.plain_cursor else db.cursor()
             cursor.execute(sql, params or ())
         return cursor
+
+    def _send_with_comment(self, sql: str, params: Parameters, comment: str) -> Cursor:
+        conn = self.open_conn
+        conn.comment = comment
+        try:
+            return self.send(sql, params)
+        finally:
+            conn.comment = ""
 
     def close_connection(self, conn: ServerConnection) -> None:
         """Close a connection, or return it to its pool."""

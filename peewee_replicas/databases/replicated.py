@@ -11,7 +11,7 @@ from ..connections.parts import Parts
 from ..connections.peewee_version import HAS_HOOKS, takes_commit
 from ..connections.plain_database import PlainDatabase, make_reentrant
 from ..errors import ConfigurationError
-from ..events import NodeHook, Route, RouteHook
+from ..events import CommentHook, NodeHook, Route, RouteHook
 from ..nodes.health import Health
 from ..nodes.replica import Replica
 from ..nodes.selector import narrowed, selector_from
@@ -464,6 +464,15 @@ class Replicated(peewee.Database):
     def route_hooks(self) -> list[RouteHook]:
         """Callables that get one `RouteEvent` per execution."""
         return self._members.route_hooks
+
+    @property
+    def comment_hooks(self) -> list[CommentHook]:
+        """Callables that get each statement's text before it is sent, and return tags for a comment, or None.
+
+        The tags of all of them are added to the text that is sent, in the form of sqlcommenter. They change
+        neither the route nor what is remembered of the statement. A text with a comment gets no second one.
+        """
+        return self._members.comment_hooks
 
     @property
     def node_hooks(self) -> list[NodeHook]:

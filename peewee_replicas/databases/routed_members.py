@@ -24,7 +24,7 @@ from ..connections.primary_connection import NOT_INITIALIZED, Sending, check_ope
 from ..connections.unknown_outcomes import UnknownOutcomes
 from ..connections.user_database import UserDatabase
 from ..errors import ConfigurationError, ReadOnlyViolation
-from ..events import Route, RouteHook, tell_of_route
+from ..events import CommentHook, Route, RouteHook, ask_for_comment, tell_of_route
 from ..execution.execution import Execution
 from ..execution.run import find_node, run
 from ..log import log_event
@@ -61,6 +61,7 @@ class RoutedMembers:
         escapes: reports statements that escape their transaction; None if they are ignored.
         query_log: logs the user's statements.
         route_hooks: callables that get one `RouteEvent` per execution.
+        comment_hooks: callables that return tags for a comment on each statement.
         counting: the ``counting()`` blocks.
     """
 
@@ -75,6 +76,7 @@ class RoutedMembers:
         self.query_log = query_log(db)
         self.route_hooks: list[RouteHook] = []
         take_common_hooks(self)
+        self.comment_hooks: list[CommentHook] = []
         self.counting = Counting()
         self._given: dict[str, object] = {}
         self._refuse_transaction = _refuse_in_readonly
@@ -226,6 +228,8 @@ class RoutedMembers:
             parts.replicas.attend(reads=plan.place in (REPLICA, EITHER))
         log._log_query(sql, params)
         execution = Execution(parts, statement, plan, frame, sql, params)
+        if self.comment_hooks:
+            execution.comment = ask_for_comment(self.comment_hooks, sql)
         if not log.query_hooks and not self.route_hooks and not self.counting.in_use:
             return run(execution)
         return self._run_with_hooks(execution)

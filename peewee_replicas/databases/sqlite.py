@@ -22,6 +22,7 @@ from ..connections.replica_connections import ReplicaConnections
 from ..connections.user_database import UserDatabase, thread_state
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
+from ..events import CommentHook
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.node import Node
 from ..nodes.replica_set import ReplicaSet
@@ -428,6 +429,15 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
             _check_pragma(name, value)
         chosen = {} if pragmas is None else {"pragmas": pragmas}
         super().init(database, **chosen, **kwargs)
+
+    @property
+    def comment_hooks(self) -> list[CommentHook]:
+        """Refuse the use, because a file has no server whose log would show comments.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError("comment_hooks: SQLite has no server whose log would show comments")
 
     def set_replicas(self, replicas: object) -> None:
         """Refuse the call, because SQLite has no replicas.

@@ -67,7 +67,7 @@ def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
         # Counted before sending, so that the policy in other threads sees the node as busy.
         started = node.start(execution)
         conn.executing = execution.statement.kind
-        cursor = database.send(execution.sql, execution.params)
+        cursor = database.send(execution.sql, execution.params, execution.comment)
         failed = False
         return cursor
     finally:

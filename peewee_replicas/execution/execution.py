@@ -27,6 +27,7 @@ class Execution:
         plan: where it may run, in which order, and why.
         frame: the innermost ``readonly()`` or ``primary()`` in force.
         sql, params: the text and its parameters.
+        comment: a comment to add to the text when it is sent, or ``""``.
         role, reason: where it last ran, and why; as in `RouteEvent`.
         served_by: the node that it last ran on; None: the primary's own connection.
         attempts: how often a node was tried for it.
@@ -49,6 +50,7 @@ class Execution:
     role: Role = PRIMARY
     served_by: Node | None = None
     attempts = 0
+    comment = ""
     observed: str | None = None
     scoped = True
     catch_up: CatchUp | None = None

@@ -44,7 +44,7 @@ def on_writer(execution: Execution) -> Cursor:
         if execution.plan.guard:
             cursor = _under_guard(execution, conn)
         else:
-            cursor = primary.plain.send(execution.sql, execution.params)
+            cursor = primary.plain.send(execution.sql, execution.params, execution.comment)
     except PeeweeException as exc:
         if conn.replaceable and not transaction and _may_resend(execution, exc):
             return on_writer(execution)
@@ -109,7 +109,7 @@ def _under_guard(execution: Execution, conn: ServerConnection) -> Cursor:
     with __exception_wrapper__:
         conn.run_setting(conn.dialect.GUARD)
     try:
-        return execution.parts.primary.plain.send(execution.sql, execution.params)
+        return execution.parts.primary.plain.send(execution.sql, execution.params, execution.comment)
     except PeeweeException as exc:
         if execution.parts.diagnosis.meaning(exc) == "refused":
             raise violation(exc, execution) from exc

@@ -200,6 +200,7 @@ class Connection(Protocol):
         session_changed: True once anything was set on the session, even if it does not affect reads.
         suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
             ``""``.
+        comment: a comment for the texts that are sent, and not for what is remembered of them; or ``""``.
         generation: how many primaries the owner had seen lose their role when the connection was opened.
         untracked: why the server does not report positions and session changes, in words; or ``""``.
         cluster_waits: whether each read here waits until the node shows what its cluster has committed.
@@ -214,6 +215,7 @@ class Connection(Protocol):
     initialized: bool
     session_changed: bool
     suspect_statement: str | bytes
+    comment: str
     generation: int
     untracked: str
     cluster_waits: bool

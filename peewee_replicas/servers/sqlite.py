@@ -134,6 +134,8 @@ class Connection(sqlite3.Connection):
     suspect_statement: str | bytes = ""
     server_version = ""  # there is no server
 
+    comment = ""  # nobody would read it
+
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.changes: list[str] = []
         self.unfinished: set[int] = set()

@@ -193,14 +193,14 @@ class _GuardedPrimary(PlainDatabase):
         self._primary = parts.primary
         self._node = node
 
-    def send(self, sql: str, params: Parameters) -> Cursor:
+    def send(self, sql: str, params: Parameters, comment: str = "") -> Cursor:
         meet_fault(self._node)
         conn = self._primary.get()
         guard = not conn.transaction  # an open transaction cannot be guarded
         if guard:
             conn.run_setting(conn.dialect.GUARD)
         try:
-            return super().send(sql, params)
+            return super().send(sql, params, comment)
         finally:
             if guard and not conn.dropped():
                 conn.run_setting_when_idle(conn.dialect.UNGUARD)

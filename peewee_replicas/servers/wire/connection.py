@@ -23,6 +23,7 @@ from pymysql.converters import decoders
 from pymysql.protocol import MysqlPacket, OKPacketWrapper
 
 from ...concurrency import Clock
+from ...statements.comments import with_comment
 from .. import protocols
 from ..dialects import dialect_of
 from ..error_meanings import in_words, meaning
@@ -314,9 +315,16 @@ class Connection(SessionState, _Connection):
                 self._fail_as_hung_up()
         if command == COMMAND.COM_QUERY:
             self.last_statement = sql
+            if self.comment:
+                sql = self._commented(sql)
         else:  # neither a ping nor a change of schema reads data
             self.last_statement = f"USE `{sql!s}`" if command == COMMAND.COM_INIT_DB else NO_QUERY
         _Connection._execute_command(self, command, sql)
+
+    def _commented(self, sql: str | bytes) -> str | bytes:
+        if isinstance(sql, str):
+            return with_comment(sql, self.comment)
+        return with_comment(sql.decode("latin1"), self.comment).encode("latin1")
 
     def _finish_result(self, result: Result) -> None:
         """Read the rest of the last result, with PyMySQL's warning."""

@@ -68,12 +68,14 @@ class SessionState:
         session_changed: True once anything was set on the session, even if it does not affect reads.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
+        comment: a comment for the texts that are sent, and not for what is remembered of them; or ``""``.
         suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
             ``""``.
     """
 
     transaction = session_state = ""
     suspect_statement: str | bytes = ""
+    comment = ""
     effect_known = initialized = session_changed = False
     executing = ""
     more_results = False

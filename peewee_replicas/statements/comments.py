@@ -1,0 +1,37 @@
+"""Write tags into a comment that can be added to a statement, in the form of sqlcommenter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+# Text that may begin a comment, also inside a literal; the added one could end up inside it, or end it.
+_BEGINS_COMMENT = ("/*", "--", "#")
+
+
+def comment_of(tags: Mapping[str, object]) -> str:
+    """Return the comment with these tags; ``""`` if there are none.
+
+    Keys and values are URL-encoded, so that no value can end the comment or contain a quote.
+
+    Parameters:
+        tags: names and values; a value of None leaves its tag out.
+    """
+    parts = sorted((_encoded(key), _encoded(value)) for key, value in tags.items() if value is not None)
+    pairs = ",".join(f"{key}='{value}'" for key, value in parts)
+    return f"/*{pairs}*/" if pairs else ""
+
+
+def _encoded(value: object) -> str:
+    return quote(str(value), safe="")
+
+
+def may_have_comment(sql: str) -> bool:
+    """Return whether a comment may be added to a statement: it must not contain one already."""
+    return not any(begin in sql for begin in _BEGINS_COMMENT)
+
+
+def with_comment(sql: str, comment: str) -> str:
+    """Return a statement with a comment at its end, before its semicolon."""
+    bare = sql.rstrip("; \t\r\n")
+    return f"{bare} {comment}"
