@@ -20,7 +20,7 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from types import ModuleType
 from typing import Any
@@ -65,8 +65,15 @@ def close(namespace: dict[str, Any]) -> None:
             value.dispose()  # its prober ends
 
 
+def empty(cluster: LocalCluster) -> None:
+    database = cluster.database_name
+    cluster.primary.execute(f"DROP DATABASE `{database}`")
+    cluster.primary.execute(f"CREATE DATABASE `{database}`")
+    cluster.sync()
+
+
 @pytest.fixture
-def named_hosts(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> LocalCluster:
+def named_hosts(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
     """The names that the pages use lead to the cluster, which is empty."""
     look_up: Callable[..., Any] = socket.getaddrinfo
 
@@ -87,11 +94,9 @@ def named_hosts(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Local
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", open_by_name)
     monkeypatch.setenv("DB_PASSWORD", cluster.password)
-    database = cluster.database_name
-    cluster.primary.execute(f"DROP DATABASE `{database}`")
-    cluster.primary.execute(f"CREATE DATABASE `{database}`")
-    cluster.sync()
-    return cluster
+    empty(cluster)
+    yield cluster
+    empty(cluster)  # what a page leaves is in nobody's way
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -115,6 +115,20 @@ class _Server(SimpleHTTPRequestHandler):
         """Nothing: a test's output has no place for each request."""
 
 
+def _next(
+    reports: queue.Queue[dict[str, Any]], process: subprocess.Popen[bytes], log: Path
+) -> dict[str, Any]:
+    """Return the next report; fail if the browser has ended, or says nothing for two minutes."""
+    for _ in range(60):
+        try:
+            return reports.get(timeout=2)
+        except queue.Empty:
+            if process.poll() is not None:
+                break
+    told = log.read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"the browser reports nothing (exit code {process.poll()}):\n{told}")
+
+
 def look(browser: str, site: Path, pages: list[str], widths: list[int], scratch: Path) -> Looked:
     """Load each page of the site at each width, and say what is cut off. The browser writes into scratch."""
     reports: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -125,15 +139,9 @@ def look(browser: str, site: Path, pages: list[str], widths: list[int], scratch:
         stack.callback(server.server_close)
         stack.callback(server.shutdown)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        flags = [
-            "--headless=new",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-breakpad",
-        ]
-        if os.geteuid() == 0:
-            flags.append("--no-sandbox")  # Chromium refuses to run as root with it
+        # In many containers its sandbox cannot be made; the pages are our own.
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        flags += ["--no-first-run", "--disable-breakpad"]
         with open(scratch / "browser.log", "wb") as log:
             process = subprocess.Popen(
                 [browser, *flags, "--remote-debugging-port=0", f"--user-data-dir={scratch / 'profile'}",
@@ -143,7 +151,7 @@ def look(browser: str, site: Path, pages: list[str], widths: list[int], scratch:
         stack.callback(process.wait)
         stack.callback(os.killpg, process.pid, signal.SIGKILL)  # its helpers too
         for _ in range(len(pages) * len(widths)):
-            report = reports.get(timeout=120)
+            report = _next(reports, process, scratch / "browser.log")
             assert "error" not in report, report
             seen += report["seen"]
             page, width = report["path"].lstrip("/"), report["width"]
