@@ -181,8 +181,11 @@ def keeping(owner: Owner) -> list[Frame]:
 
 def selecting(owner: object) -> Selector:
     """Return which nodes the scopes of `owner` in force here accept."""
-    # Each frame's selector includes those around it.
-    return next((frame.selector for frame in _of(owner) if frame.selector), ())
+    # Each frame's selector includes those around it. No generator, because each read in a scope asks twice.
+    for frame in _frames.get():
+        if frame.selector and frame.owner is owner and not frame.ended:
+            return frame.selector
+    return ()
 
 
 def tightest_lag(owner: object) -> float | None:
