@@ -134,6 +134,8 @@ def run(nodes: Topology, rounds: int) -> None:
             way = WAYS[number % len(WAYS)]
             seconds.append((way, promote(nodes, load, way)))
             print(f"{number + 1:3} {way:9} first write after {seconds[-1][1]:.2f} s", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted")
     finally:
         load.stop()
     report(nodes, load, seconds, database.stats()["primary_changes"])
@@ -159,7 +161,7 @@ def promote(nodes: Topology, load: Load, way: str) -> float:
         time.sleep(0.005)
     took = time.monotonic() - began
     if way != "switched":
-        old.resume()
+        old.kill()  # one that hung must not wake up and execute what was sent to it meanwhile
         old._following = False
         old.start()
         nodes.join(old)
