@@ -28,6 +28,14 @@ class TransactionEscapeWarning(RuntimeWarning):
     """Like `TransactionEscapeError`, for ``on_transaction_escape="warn"``: the statement was sent anyway."""
 
 
+class PasswordUnavailable(OperationalError):
+    """The callable that was given as ``password`` failed, so a connection was not opened.
+
+    The message names the node, and ``__cause__`` is the callable's own error. It says nothing about the node,
+    which stays in rotation.
+    """
+
+
 class OutcomeUnknown(OperationalError):
     """The primary's connection was lost after a COMMIT, or a write outside a transaction, had been sent.
 

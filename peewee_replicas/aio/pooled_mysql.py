@@ -17,6 +17,7 @@ from playhouse.pwasyncio import AsyncMySQLDatabase, await_
 
 from ..concurrency import abandon
 from ..connections.opening import Opening, open_connection
+from ..connections.passwords import Password, run_here
 from ..databases.argument_names import names_taken
 from ..errors import ConfigurationError
 from ..servers.protocols import ServerConnection
@@ -155,11 +156,15 @@ class PooledMySQL(AsyncMySQLDatabase):
     # Connecting
 
     def _connect(self) -> wire.Connection:
-        return open_connection(self.opening, self._state, self._new_connection)
+        # The prober's thread has no event loop, and may wait.
+        ask = run_here if self.opening.watch is not None else _run_aside
+        return open_connection(
+            self.opening, self._state, lambda: self.connect_params, self._new_connection, ask
+        )
 
-    def _new_connection(self) -> wire.Connection:
-        parameters = {
-            name: value for name, value in self.connect_params.items() if name not in POOL_ARGUMENTS
+    def _new_connection(self, arguments: Mapping[str, object]) -> wire.Connection:
+        parameters: dict[str, Any] = {
+            name: value for name, value in arguments.items() if name not in POOL_ARGUMENTS
         }
         if self.opening.watch is not None:
             return self._new_for_thread(parameters)
@@ -295,6 +300,12 @@ class PooledMySQL(AsyncMySQLDatabase):
     def pools_here(self) -> list[Pool[Connection]]:
         pool = self._pools.get(asyncio.get_running_loop())
         return [] if pool is None else [pool]
+
+
+def _run_aside(ask: Callable[[], Password]) -> Password:
+    """Run the program's callable in a thread, because it may wait for a network and the loop must not."""
+    password: Password = await_(asyncio.to_thread(ask))
+    return password
 
 
 def _reusable(conn: Connection) -> bool:

@@ -8,6 +8,7 @@ from peewee import OperationalError, PeeweeException
 from pymysql.constants import ER
 from pymysql.err import MySQLError
 
+from ..errors import PasswordUnavailable
 from ..nodes.node import Node
 from ..servers.error_meanings import (
     NO_CONNECTION,
@@ -57,6 +58,8 @@ def mysql_meaning(exc: BaseException, server: str | None = None) -> Meaning:
     """
     # peewee wraps the driver's error in its own, and keeps the driver's as `orig`.
     cause = getattr(exc, "orig", exc)
+    if isinstance(cause, PasswordUnavailable):
+        return "exhausted"  # the program lacks something, and the node is fine
     return meaning(
         type(exc).__name__,
         exc.args,
@@ -98,6 +101,8 @@ class Diagnosis:
 
     def remedy(self, exc: BaseException) -> str:
         """Return a hint for the user; ``""`` if the error's own message is enough."""
+        if isinstance(getattr(exc, "orig", exc), PasswordUnavailable):
+            return "no fault of the node"
         return remedy(exc.args[0] if exc.args else None, self.meaning(exc), system_failure(exc))
 
     def cause(self, exc: BaseException) -> str:

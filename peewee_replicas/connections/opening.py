@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from peewee import OperationalError
@@ -11,11 +11,13 @@ from ..concurrency import Registry, track_connection
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
+from ..nodes.replica import Replica
 from ..servers.protocols import ServerConnection
 from ..servers.wire import driver
 from ..servers.wire.system_errors import tls_not_prepared
 from .diagnosis import CONNECTING, mysql_meaning
 from .failures import ejects
+from .passwords import RunSource, run_here, with_password
 from .peewee_types import ThreadState
 
 _UNREACHABLE = 2003  # CR_CONN_HOST_ERROR
@@ -44,6 +46,11 @@ class Opening:
     guarded = False
     node: Node | None = None
     watch: Callable[[ServerConnection], None] | None = None
+
+    @property
+    def handle(self) -> Replica:
+        """The node as users see it."""
+        return self.cluster.reader.handle
 
     @property
     def removed(self) -> bool:
@@ -104,6 +111,11 @@ class NodeOpening(Opening):
         self.watch = watch
 
     @property
+    def handle(self) -> Replica:
+        """The node as users see it."""
+        return self.node.handle
+
+    @property
     def removed(self) -> bool:
         """Whether `set_replicas` removed the node."""
         return self.node.removed
@@ -136,22 +148,25 @@ class NodeOpening(Opening):
             self.node.unreached += 1
 
 
-def open_connection(opening: Opening, state: ThreadState, new_connection: Callable[[], C]) -> C:
+def open_connection(
+    opening: Opening,
+    state: ThreadState,
+    parameters: Callable[[], Mapping[str, object]],
+    new_connection: Callable[[Mapping[str, object]], C],
+    ask: RunSource = run_here,
+) -> C:
     """Open a connection to MySQL or MariaDB, with either driver.
 
     Parameters:
         opening: the rules and watchers for this connection.
         state: peewee's state of this thread or task for the database that connects.
-        new_connection: creates a connection without opening it.
+        parameters: returns the driver's arguments.
+        new_connection: creates a connection from the arguments, without opening it.
+        ask: runs a callable that the program gave as password.
     """
-    lacks = driver.missing()
-    if lacks:
-        raise ConfigurationError(lacks)
-    opening.before(state)
-    # Read before the parameters, so that a move in the meantime outdates this connection.
-    generation = opening.cluster.generation
-    try:
-        conn = new_connection()
+
+    def connect(arguments: Mapping[str, object]) -> C:
+        conn = new_connection(arguments)
         conn.generation = generation
         opening.begins(conn)
         conn.connect()
@@ -159,6 +174,15 @@ def open_connection(opening: Opening, state: ThreadState, new_connection: Callab
             conn.report_to_tools()
         track_connection(conn)
         return conn
+
+    lacks = driver.missing()
+    if lacks:
+        raise ConfigurationError(lacks)
+    opening.before(state)
+    # Read before the parameters, so that a move in the meantime outdates this connection.
+    generation = opening.cluster.generation
+    try:
+        return with_password(parameters(), opening.handle, connect, ask)
     except Exception as exc:
         if opening.guarded and isinstance(exc, OSError):
             # A read can go elsewhere. For the primary's own connection, programs may expect the plain error.

@@ -16,6 +16,7 @@ from ..nodes.node import Node
 from ..nodes.spec import overlay
 from ..servers.protocols import ServerConnection
 from .opening import NodeOpening
+from .passwords import password_errors
 from .peewee_types import Cursor, Parameters, ThreadState
 from .unknown_outcomes import UnknownOutcomes
 from .user_database import UserDatabase
@@ -121,7 +122,8 @@ class PlainDatabase:
         Parameters:
             waits: whether to wait for a free connection in the client's pool.
         """
-        self.beneath.connect(self.db)
+        with password_errors():
+            self.beneath.connect(self.db)
 
     @property
     def waits_without_end(self) -> bool:

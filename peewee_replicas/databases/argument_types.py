@@ -8,7 +8,7 @@ peewee and of the drivers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from ..nodes.replica import Replica
@@ -81,13 +81,17 @@ class PeeweeArguments(TypedDict, total=False):
     autoconnect: bool
 
 
+Password = str | bytes | Callable[..., str | bytes] | None
+"""A password, or a callable that returns it for a `Replica`."""
+
+
 class ServerArguments(PeeweeArguments, total=False):
     """The arguments for servers that peewee and both drivers accept."""
 
     mariadb: bool | None
     host: str | None
     user: str | None
-    password: Any
+    password: Password
     port: int | None
     unix_socket: str | None
     charset: str

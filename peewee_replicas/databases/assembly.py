@@ -23,7 +23,16 @@ from ..nodes.node import Node
 from ..nodes.prober import Prober
 from ..nodes.replica_set import ReplicaSet
 from ..nodes.roles import Moved, all_nodes, readers
-from ..nodes.spec import NodeSpec, address, check_place, endpoint, node_specs, overlay, same_connection
+from ..nodes.spec import (
+    NodeSpec,
+    address,
+    check_password,
+    check_place,
+    endpoint,
+    node_specs,
+    overlay,
+    same_connection,
+)
 from ..routing.router import Router
 from ..routing.settings import Settings
 from ..scopes.frames import Units
@@ -84,6 +93,7 @@ class Assembly:
         db, beneath = self.plain.db, self.plain.beneath
         refuse_unknown(type(db), beneath, given, db.routing_arguments, known, self.driver_name)
         check_place(parameters, "", ConfigurationError)
+        check_password(parameters, "", ConfigurationError)
 
     # Nodes
 

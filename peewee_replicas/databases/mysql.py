@@ -10,6 +10,7 @@ from peewee import Database
 
 from ..concurrency import free
 from ..connections.opening import Opening, open_connection
+from ..connections.passwords import password_errors
 from ..connections.peewee_types import ThreadState
 from ..connections.peewee_version import MySQLDatabase, PooledMySQLDatabase
 from ..connections.plain_database import NodeDatabase, PlainDatabase
@@ -33,16 +34,16 @@ if TYPE_CHECKING:
 def _open(db: ReplicatedDatabase | _Opener) -> wire.Connection:
     """Open a connection that reads the server's session reports."""
 
-    def new() -> wire.Connection:
+    def new(parameters: Mapping[str, object]) -> wire.Connection:
         return wire.Connection(
             database=db.database,
             autocommit=True,
             guard=db.opening.guarded,
             defer_connect=True,
-            **db.connect_params,
+            **parameters,
         )
 
-    return open_connection(db.opening, thread_state(db), new)
+    return open_connection(db.opening, thread_state(db), lambda: db.connect_params, new)
 
 
 class ReplicatedDatabase(Replicated, MySQLDatabase):
@@ -248,7 +249,8 @@ class _PooledNode(NodeDatabase):
         if waits:
             super().open()
         else:
-            Database.connect(self.db)  # the pool's own method would wait for a free connection
+            with password_errors():
+                Database.connect(self.db)  # the pool's own method would wait for a free connection
 
     @property
     def waits_without_end(self) -> bool:

@@ -16,7 +16,7 @@ from .latency import Latency
 from .member_delays import MemberDelays
 from .read_faults import ReadFaults
 from .replica import Replica
-from .spec import NodeSpec
+from .spec import NodeSpec, host_and_port
 from .tags import tags_in_words
 
 # Log at most this many missing objects per replica, each once; more would be noise and grow without bound.
@@ -94,6 +94,17 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<Node {self.label} {self.state}>"
+
+    @property
+    def host(self) -> str | None:
+        """The host's name or address; None if it is reached through a socket."""
+        host, port = host_and_port(self.address)
+        return None if port is None else host
+
+    @property
+    def port(self) -> int | None:
+        """The port; None if it is reached through a socket."""
+        return host_and_port(self.address)[1]
 
     @property
     def label(self) -> str:

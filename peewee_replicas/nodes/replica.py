@@ -21,6 +21,10 @@ class Shown(Protocol):
     position: str | None
 
     @property
+    def host(self) -> str | None: ...
+    @property
+    def port(self) -> int | None: ...
+    @property
     def in_flight(self) -> int: ...
 
     @property
@@ -62,6 +66,16 @@ class Replica:
     def address(self) -> str:
         """``host:port``, or the path of its socket."""
         return self._node.address
+
+    @property
+    def host(self) -> str | None:
+        """The host's name or address; None if it is reached through a socket."""
+        return self._node.host
+
+    @property
+    def port(self) -> int | None:
+        """The port; None if it is reached through a socket."""
+        return self._node.port
 
     @property
     def weight(self) -> int:

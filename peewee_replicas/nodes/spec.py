@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -141,6 +142,7 @@ def _node_spec(
         raise fail(f"{label}: port={shown(port)}: a whole number from 1 to 65535 is wanted")
     if known is not None:  # a subclass that connects by itself may use other parameters
         check_place(given, f"{label}: ", fail)
+        check_password(given, f"{label}: ", fail)
     return NodeSpec(name or "", weight, given, tags, max_lag)
 
 
@@ -153,6 +155,40 @@ def _max_lag(value: object, label: str, fail: Fail) -> float | None:
 def is_seconds(value: object) -> TypeGuard[float]:
     """Return whether a value is a number of seconds above 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+PASSWORD_NAMES = ("password", "passwd")
+"""The driver's arguments that take a password, or a callable that returns one."""
+
+
+def check_password(parameters: Mapping[str, object], label: str, fail: Fail) -> None:
+    """Refuse a password that is neither text nor a callable that can be called with a node.
+
+    Parameters:
+        parameters: connection parameters.
+        label: the beginning of the message.
+        fail: turns a message into the exception to raise.
+    """
+    for name in PASSWORD_NAMES:
+        value = parameters.get(name)
+        if value is None or isinstance(value, (str, bytes)):
+            continue
+        if not callable(value):
+            raise fail(f"{label}{name}: text is wanted, or a callable that returns it for a node")
+        if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", 0)):  # noqa: B004  # the method itself
+            raise fail(
+                f"{label}{name}: a coroutine function cannot be used, because the prober asks in a thread "
+                "without an event loop; give a plain function, which the asyncio form runs in a thread"
+            )
+
+
+def takes_refused(ask: Callable[..., object]) -> bool:
+    """Return whether a callable for a password takes the argument ``refused``."""
+    try:
+        parameters = inspect.signature(ask).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(each.name == "refused" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def check_place(parameters: Mapping[str, object], label: str, fail: Fail) -> None:

@@ -4,7 +4,7 @@ How a page is run, from top to bottom, in one namespace:
 
 - a ``python`` block is executed; a ``pycon`` block is a doctest;
 - ``primary.db``, ``replica-1.db`` and ``replica-2.db`` lead to a primary and two replicas, and
-  ``DB_PASSWORD`` is the password of the user ``app`` there;
+  ``DB_PASSWORD`` is the password of the user ``app`` there; ``boto3`` and ``hvac`` are stand-ins;
 - between two blocks the replicas catch up with the primary;
 - ``<!-- a program of its own -->`` before a block: it starts with an empty namespace, and leaves none behind;
 - ``<!-- printed by the program above -->``: the block is what the ``python`` block before it prints;
@@ -28,6 +28,7 @@ from typing import Any
 import peewee
 import pytest
 from support.pages import ROOT, Block, blocks
+from support.secret_stores import stand_in
 
 import peewee_replicas
 from peewee_replicas import ReplicatedDatabase, Route, RouteEvent
@@ -94,6 +95,7 @@ def named_hosts(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Itera
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", open_by_name)
     monkeypatch.setenv("DB_PASSWORD", cluster.password)
+    stand_in(monkeypatch)
     empty(cluster)
     yield cluster
     empty(cluster)  # what a page leaves is in nobody's way

@@ -22,15 +22,16 @@ COMPANIONS = ("aio", "ext", "testing")
 PUBLIC = {
     "": """
         BookmarkError ConfigurationError Health LeastBusy Nearest NoReplicaAvailable NodeEvent NodeHealth
-        OutcomeUnknown PooledReplicatedDatabase PrimaryReadOnly Random ReadOnlyViolation Replica
-        ReplicatedDatabase ReplicatedDatabaseProxy ReplicatedSqliteDatabase RoundRobin Route RouteEvent
+        OutcomeUnknown PasswordUnavailable PooledReplicatedDatabase PrimaryReadOnly Random ReadOnlyViolation
+        Replica ReplicatedDatabase ReplicatedDatabaseProxy ReplicatedSqliteDatabase RoundRobin Route
+        RouteEvent
         TransactionEscapeError TransactionEscapeWarning
     """,
     ".bookmarks": """
         MAX_HISTORY MAX_LENGTH Bookmark BookmarkError BookmarkExpired decode encode sign unsign
     """,
     ".errors": """
-        BookmarkError ConfigurationError NoReplicaAvailable OutcomeUnknown PrimaryReadOnly
+        BookmarkError ConfigurationError NoReplicaAvailable OutcomeUnknown PasswordUnavailable PrimaryReadOnly
         ReadOnlyViolation TransactionEscapeError TransactionEscapeWarning
     """,
     ".events": "NodeEvent Route RouteEvent",

@@ -48,6 +48,15 @@ ReplicatedDatabase(
 ReplicatedDatabase(None)
 ReplicatedDatabase("app", reads=0.01)
 
+
+def password_of(node: Replica, refused: bool = False) -> str:
+    return f"{node.host}{node.port}{refused}"
+
+
+ReplicatedDatabase("app", password=password_of)
+PooledReplicatedDatabase("app", password=lambda node: b"secret")
+AsyncReplicatedDatabase("app", password=password_of)
+
 # replicas
 hosts = ["r1", "r2"]
 by_name: dict[str, dict[str, str]] = {}
