@@ -93,6 +93,11 @@ class TaskNode(NodeDatabase):
         """The node's name and address, for messages."""
         return self.node.label
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether the user keeps this task's connection for raw statements."""
+        return self.state.kept
+
     def drop(self, conn: ServerConnection) -> None:
         """Close a connection for good and free its place in the pool."""
         self.db.drop(conn)

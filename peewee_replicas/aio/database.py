@@ -74,6 +74,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         probe_interval: float | None = 1.0,
         heartbeat_table: str | None = None,
         follow_primary: bool = False,
+        max_connection_age: float | None = None,
         pool_size: int = 10,
         pool_min_size: int = 1,
         acquire_timeout: float = 10,

@@ -143,8 +143,9 @@ class PooledMySQL(AsyncMySQLDatabase):
             pool.label = self._members.label
 
     def is_outdated(self, conn: ServerConnection) -> bool:
-        """Return whether a connection leads to a server that must not be used any more."""
-        return self.opening.removed or self.opening.is_outdated(conn)
+        """Return whether a connection is too old, or leads to a server that must not be used any more."""
+        opening = self.opening
+        return opening.removed or opening.is_outdated(conn) or opening.is_old(conn)
 
     def take_from(self, pool: Pool[Connection]) -> Connection | None:
         while (conn := pool.take()) is not None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from peewee import OperationalError
 
-from ..concurrency import Registry, track_connection
+from ..concurrency import Clock, Registry, chance, track_connection
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
@@ -64,6 +64,16 @@ class Opening:
     def is_outdated(self, conn: ServerConnection) -> bool:
         """Return whether a connection leads to a server that is no longer the primary."""
         return bool(conn.generation != self.cluster.generation)
+
+    def is_old(self, conn: ServerConnection) -> bool:
+        """Return whether an idle connection is to be replaced because of its age."""
+        return conn.expires is not None and Clock.monotonic() >= conn.expires
+
+    def opened(self, conn: ServerConnection) -> None:
+        """Set how old a new connection may get; not all the same, or all would be replaced at once."""
+        age = self.cluster.settings.max_connection_age
+        if age is not None:
+            conn.expires = Clock.monotonic() + age * (1 - chance() / 5)
 
     def before(self, state: ThreadState) -> None:
         """Check whether to connect when this thread's turn comes; may raise `TurnedAway`."""
@@ -170,6 +180,7 @@ def open_connection(
         conn.generation = generation
         opening.begins(conn)
         conn.connect()
+        opening.opened(conn)
         if opening.watch is None:  # the prober sends nothing of the program's
             conn.report_to_tools()
         track_connection(conn)

@@ -65,7 +65,7 @@ def with_password(
 
 @contextmanager
 def password_errors() -> Iterator[None]:
-    """Return a context manager that restores a `PasswordUnavailable` that peewee has made its own class of."""
+    """Return a context manager that raises a `PasswordUnavailable` again that peewee has wrapped."""
     try:
         yield
     except OperationalError as exc:

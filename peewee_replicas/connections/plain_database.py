@@ -246,6 +246,11 @@ class NodeDatabase(PlainDatabase):
         # Attributes that peewee's constructor just created, such as state and lock, belong to this node.
         self._by_itself = frozenset(vars(db)) | _OURS
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether the user keeps this thread's connection for raw statements."""
+        return False
+
     def prepare(self, primary: UserDatabase) -> None:
         """Prepare the node's database before it is initialised; for subclasses to override."""
 

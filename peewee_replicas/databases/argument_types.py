@@ -158,6 +158,7 @@ class MySQLArguments(RoutingArguments, PyMySQLArguments, total=False):
 
     replicas: Replicas
     follow_primary: bool
+    max_connection_age: float | None
 
 
 class PooledArguments(MySQLArguments, total=False):
@@ -173,6 +174,7 @@ class AsyncArguments(RoutingArguments, AiomysqlArguments, total=False):
 
     replicas: Replicas
     follow_primary: bool
+    max_connection_age: float | None
     pool_size: int
     pool_min_size: int
     acquire_timeout: float

@@ -248,7 +248,8 @@ class Assembly:
         reader = next((node for node in nodes if node.is_primary), None) or self.make_reader()
         # A user's own policy may use latencies; the built-in ones declare whether they do.
         timed = bool(getattr(settings.policy, "uses_latency", True))
-        return Cluster(ReplicaSet(nodes), reader, settings, timed=timed)
+        replicas = ReplicaSet(nodes, ages=settings.max_connection_age is not None)
+        return Cluster(replicas, reader, settings, timed=timed)
 
     def make_diagnosis(self, router: Router) -> Diagnosis:
         """Create the interpreter of errors."""

@@ -14,6 +14,7 @@ from functools import partial
 from peewee import InterfaceError, OperationalError, PeeweeException
 
 from ..concurrency import Clock, abandon, free, track_database
+from ..connections.aging import close_old
 from ..connections.diagnosis import nobody_answers
 from ..connections.opening import Opening
 from ..connections.parts import Parts
@@ -226,6 +227,8 @@ class RoutedMembers:
             plan = self._plan(statement, frame, state, at_primary)  # the subclass may have set something
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend(reads=plan.place in (REPLICA, EITHER))
+            if parts.cluster.replicas.ages:
+                close_old(parts, state, statement.kind)
         log._log_query(sql, params)
         execution = Execution(parts, statement, plan, frame, sql, params)
         if self.comment_hooks:
@@ -474,15 +477,18 @@ class RoutedMembers:
 
     def begin(self, *args: object, **kwargs: object) -> None:
         """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        self._refuse_transaction(self.parts)
+        parts = self.parts
+        self._refuse_transaction(parts)
         state = self.plain.state
         if self.escapes is not None:
             self.escapes.check(state.transactions, "BEGIN")
         if state.closed:
             self._connects_itself()
-        if self.parts.cluster.replicas.unsettled:
-            self.parts.replicas.attend(reads=False)
-        begin = self.parts.primary.begin
+        if parts.cluster.replicas.unsettled:
+            parts.replicas.attend(reads=False)
+            if parts.cluster.replicas.ages:
+                close_old(parts, state, "transaction")
+        begin = parts.primary.begin
         if self.route_hooks or self.counting.in_use:
             self._run_transaction_statement("BEGIN", lambda sending: begin(sending, *args, **kwargs))
         else:

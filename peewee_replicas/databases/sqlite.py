@@ -276,6 +276,8 @@ class _SqliteAssembly(Assembly):
             raise ConfigurationError("replicas: SQLite has one file and no replicas; pass readers=2 instead")
         if given.get("follow_primary"):
             raise ConfigurationError("follow_primary: SQLite has one file, which takes all writes")
+        if given.get("max_connection_age") is not None:
+            raise ConfigurationError("max_connection_age: SQLite has a file, and no address that may change")
         readers = given.get("readers", 2)
         if isinstance(readers, bool) or not isinstance(readers, int) or not 0 <= readers <= _MOST_READERS:
             raise ConfigurationError(

@@ -148,6 +148,15 @@ class ProbeTarget:
         self.said = ""
         self.outdated = False
 
+    def is_old(self, now: float) -> bool:
+        """Return whether its connection is older than it should get.
+
+        Parameters:
+            now: a monotonic clock's reading, in seconds.
+        """
+        conn = self.conn
+        return conn is not None and conn.expires is not None and now >= conn.expires
+
 
 class Probe:
     """One probe of one node. It sends each question after the answer to the one before."""

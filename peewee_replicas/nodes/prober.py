@@ -62,6 +62,8 @@ class ProbeSettings(Protocol):
     def heartbeat_table(self) -> str | None: ...
     @property
     def follow_primary(self) -> bool: ...
+    @property
+    def max_connection_age(self) -> float | None: ...
 
 
 class ProbedCluster(Protocol):
@@ -286,7 +288,7 @@ class Prober:
             if breaker.open and not breaker.by_hand and replica in cluster.replicas.all:
                 if breaker.due(started):
                     self._open_aside(database, replica, target, run)
-            elif target.conn is None or target.outdated:
+            elif target.conn is None or target.outdated or target.is_old(started):
                 self._open_aside(database, replica, target, run)
             elif replica is cluster.reader:
                 self._ask(database, replica, target, run, probes, None)

@@ -25,14 +25,16 @@ class ReplicaSet:
         ejected: the replicas with a weight above 0 that are out of rotation.
         leaving: removed nodes to which connections are still open.
         unwatched: whether the next read has to start the prober.
+        ages: whether connections have a greatest age, so that each statement looks for old ones.
         unsettled: whether the set needs upkeep before the next statement runs.
     """
 
-    def __init__(self, replicas: Sequence[Node]) -> None:
+    def __init__(self, replicas: Sequence[Node], *, ages: bool = False) -> None:
         self.all = tuple(replicas)
         self.usable: tuple[Node, ...] = ()
         self.ejected: tuple[Node, ...] = ()
         self.leaving: tuple[Node, ...] = ()
+        self.ages = ages
         self.unwatched = False
         self.unsettled = False
         self._lock = new_lock()
@@ -65,7 +67,8 @@ class ReplicaSet:
 
     def _note(self) -> None:
         # No calls here: a signal handler could run during one, and its changes must not be undone.
-        busy = self.unwatched or self.ejected or self.leaving or self._warm_up.next_step is not None
+        upkeep = self.unwatched or self.ejected or self.leaving or self._warm_up.next_step is not None
+        busy = upkeep or self.ages
         self.unsettled = True if busy else False  # noqa: SIM210  # bool() would be a call
 
     def warm_up(self, now: float) -> None:

@@ -29,6 +29,7 @@ OWN_ARGUMENTS = (
     "probe_interval",
     "heartbeat_table",
     "follow_primary",
+    "max_connection_age",
 )
 
 # The first value of each is the default.
@@ -52,7 +53,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "on_transaction_escape": get_args(OnTransactionEscape),
 }
 _SECONDS = {"catch_up_timeout": 0.5, "sticky_seconds": 2.0}
-_SECONDS_OR_NONE = {"max_lag": 10.0, "probe_interval": 1.0}
+_SECONDS_OR_NONE = {"max_lag": 10.0, "probe_interval": 1.0, "max_connection_age": None}
 _TABLE = re.compile(r"(?:[\w$]+\.)?[\w$]+")
 
 
@@ -77,6 +78,7 @@ class Settings(NamedTuple):
     probe_interval: float | None
     heartbeat_table: str | None
     follow_primary: bool
+    max_connection_age: float | None
 
 
 def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
@@ -89,8 +91,8 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
         value = seconds[name] = arguments.get(name, default)
         if not _is_number(value) or not 0 <= value < float("inf"):
             raise fail(f"{name}={shown(value)}: a number of seconds is wanted, 0 or more")
-    for name, default in _SECONDS_OR_NONE.items():
-        seconds[name] = check_seconds_or_none(name, arguments.get(name, default), fail)
+    for name, usual in _SECONDS_OR_NONE.items():
+        seconds[name] = check_seconds_or_none(name, arguments.get(name, usual), fail)
     share = arguments.get("max_fallback_share")
     if share is not None and (not _is_number(share) or not 0 <= share <= 1):
         raise fail(f"max_fallback_share={shown(share)}: a share from 0 to 1 is wanted, or None")

@@ -204,6 +204,7 @@ class Connection(Protocol):
         generation: how many primaries the owner had seen lose their role when the connection was opened.
         untracked: why the server does not report positions and session changes, in words; or ``""``.
         cluster_waits: whether each read here waits until the node shows what its cluster has committed.
+        expires: when it is older than it should get, on a monotonic clock in seconds; None: never.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
     """
@@ -219,6 +220,7 @@ class Connection(Protocol):
     generation: int
     untracked: str
     cluster_waits: bool
+    expires: float | None
     raw_statement_check: Callable[..., None] | None
 
     @property

@@ -115,6 +115,7 @@ class Connection(sqlite3.Connection):
         raw_statement_check: raises if a raw cursor may not run a statement here.
         generation: always 0, because the file does not move.
         untracked: always ``""``.
+        expires: always None.
         cluster_waits: always False.
         report_incomplete: always False, because SQLite has nothing to report after a statement has ended.
     """
@@ -131,6 +132,7 @@ class Connection(sqlite3.Connection):
     generation = 0
     untracked = ""
     cluster_waits = False
+    expires = None
     suspect_statement: str | bytes = ""
     server_version = ""  # there is no server
 

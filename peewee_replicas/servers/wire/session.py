@@ -94,6 +94,7 @@ class SessionState:
     transaction_has_read = False
     named_locks: NamedLocks | None = None
     raw_statement_check: Callable[..., None] | None = None
+    expires: float | None = None
     tracks = False
     guarded = False
     _ready = False

@@ -1,8 +1,8 @@
 """A callable as `password` is asked for each physical connection, and its failures say nothing about a node.
 
 Where a connection is opened was listed from the callers of `open_connection()`: the primary's for writing and
-for reading, a replica's, a snapshot's and the prober's; in the plain, the pooled and the asyncio form. What the
-servers count as logins decides how often the callable should have been asked.
+for reading, a replica's, a snapshot's and the prober's; in the plain, the pooled and the asyncio form. What
+the servers count as logins decides how often the callable should have been asked.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ ReplicatedDatabase(
     probe_interval=None,
     heartbeat_table="percona.heartbeat",
     follow_primary=False,
+    max_connection_age=300,
     thread_safe=True,
     charset="utf8mb4",
     read_timeout=3,

@@ -43,6 +43,7 @@ ON_SERVERS = {
         "scopes/test_transaction_escape.py",
         "test_a_statement_that_escapes_is_refused_before_it_is_sent",
     ),
+    "max_connection_age": ("connections/test_connection_age.py", "test_a_moved_address_is_found"),
     "heartbeat_table": ("nodes/test_prober.py", "test_lag_from_a_heartbeat_table"),
 }
 

@@ -65,7 +65,7 @@ def test_every_argument_of_sqlite3_is_listed() -> None:
 
 def test_our_own_arguments_are_listed_with_their_values() -> None:
     hints = get_type_hints(RoutingArguments)
-    assert {*hints, "replicas", "follow_primary"} == set(OWN_ARGUMENTS)
+    assert {*hints, "replicas", *FOR_SERVERS} == set(OWN_ARGUMENTS)
     assert hints["reads"] == ReadsWord | float
     for name, allowed in _CHOICES.items():
         if name == "writes":
@@ -78,6 +78,7 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(cls).parameters)
 
 
+FOR_SERVERS = {"follow_primary", "max_connection_age"}
 POOLS = {
     ReplicatedDatabase: set[str](),
     PooledReplicatedDatabase: {"max_connections", "stale_timeout", "timeout"},
@@ -100,7 +101,7 @@ def test_constructor_and_init_take_the_same(cls: Any, in_init: Any, beneath: Any
         if each.kind in (each.KEYWORD_ONLY, each.VAR_KEYWORD)
     }
     assert named.pop("kwargs").annotation == f"Unpack[{beneath.__name__}]"
-    own = set(OWN_ARGUMENTS) - ({"replicas", "follow_primary"} if cls is ReplicatedSqliteDatabase else set())
+    own = set(OWN_ARGUMENTS) - ({"replicas", *FOR_SERVERS} if cls is ReplicatedSqliteDatabase else set())
     assert set(named) - {"readers"} == own | POOLS[cls]
     assert set(get_type_hints(in_init)) == {*named, *get_type_hints(beneath)}
 
@@ -110,7 +111,7 @@ def test_the_defaults_shown_are_those_in_force(cls: Any) -> None:
     database = cls("app.db")
     shown = {name: each.default for name, each in parameters(cls).items()}
     settings = database._parts.router.settings
-    for name in set(settings._fields) - ({"follow_primary"} if cls is ReplicatedSqliteDatabase else set()):
+    for name in set(settings._fields) - (FOR_SERVERS if cls is ReplicatedSqliteDatabase else set()):
         value = getattr(settings, name)
         assert shown[name] == (value.name if name == "policy" else value)
     assert shown.get("readers", len(database.replicas)) == len(database.replicas)
