@@ -69,7 +69,7 @@ def written(name: str) -> Callable[[], bool]:
     return write
 
 
-def test_writes_follow_a_promotion_and_a_death_and_reads_never_stop(
+def test_writes_follow_a_promotion_and_a_death(
     nodes: Topology, db: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert written("before")()

@@ -20,7 +20,7 @@ SERVER_TESTS = Path(__file__).parents[2] / "servers"
 ON_SERVERS = {
     "follow_primary": (
         "nodes/test_follow_primary.py",
-        "test_writes_follow_a_promotion_and_a_death_and_reads_never_stop",
+        "test_writes_follow_a_promotion_and_a_death",
     ),
     "policy": ("routing/test_policies.py", "test_a_callable_chooses"),
     "spread": ("routing/test_spread.py", "test_what_is_listed_can_be_followed"),
