@@ -6,10 +6,10 @@ They follow the stable semantic conventions for databases, and have attributes o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from importlib import metadata
 
+from peewee_replicas.concurrency import Clock
 from peewee_replicas.databases.common_hooks import add_common_hook, remove_common_hook
 from peewee_replicas.errors import importing_extra
 from peewee_replicas.events import RouteEvent
@@ -78,7 +78,7 @@ class _Reporter:
         """Report one execution that has just ended."""
         if not is_instrumentation_enabled():
             return
-        ended = time.time_ns()
+        ended = int(Clock.wall() * 1e9)
         common = _common(event)
         operation = common.get("db.operation.name", "")
         span = self._tracer.start_span(

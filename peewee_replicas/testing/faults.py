@@ -141,11 +141,11 @@ def _take(target: PlainDatabase) -> Fault | None:
         return fault
 
 
-def _send(target: PlainDatabase, sql: str, params: Parameters) -> Cursor:
+def _send(target: PlainDatabase, sql: str, params: Parameters, comment: str = "") -> Cursor:
     fault = _take(target)
     if fault is not None:
         fault.strike(target.conn)
-    return type(target).send(target, sql, params)  # another thread has met the fault
+    return type(target).send(target, sql, params, comment)  # another thread has met the fault
 
 
 def _replica(cluster: Cluster, name: str) -> Node:
