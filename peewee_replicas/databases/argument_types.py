@@ -81,7 +81,13 @@ class PeeweeArguments(TypedDict, total=False):
     autoconnect: bool
 
 
-Password = str | bytes | Callable[..., str | bytes] | None
+class PasswordSource(Protocol):
+    """A callable that is also told whether the server has refused what it returned before."""
+
+    def __call__(self, node: Replica, /, *, refused: bool) -> str | bytes: ...
+
+
+Password = str | bytes | Callable[[Replica], str | bytes] | PasswordSource | None
 """A password, or a callable that returns it for a `Replica`."""
 
 
