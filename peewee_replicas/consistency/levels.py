@@ -14,10 +14,9 @@ from ..log import log_event
 from ..positions import Position, Unmeasured
 from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
-from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
-from ..servers.refusals import PAUSE_SECONDS, knows_no_such_variable, refusal
 from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
+from .inquiry import Inquiry, PrimaryPositions, log_unanswered
 from .process_history import ProcessHistory, process_history
 from .sessions import SHORT, Session
 
@@ -46,47 +45,12 @@ NOTHING = Needs(None, "")
 _BY_THEMSELVES = Needs(Unmeasured.WRITES, "")
 
 
-class _RefusedBefore(Exception):
-    """The primary refused for good, a moment ago, to report its position."""
-
-
 class _Unknown(Enum):
     ASK = "ask"
 
 
 ASK: Final = _Unknown.ASK
 """The need is not known yet; `Consistency.needs` finds it, and may ask the primary."""
-
-
-class PrimaryPositions(Protocol):
-    """Asks the primary about positions. Each question takes one round trip and has a time limit."""
-
-    def may_ask(self) -> bool:
-        """Return whether to ask now. While the primary is known to be down, one caller at a time may."""
-
-    def asked(self, answered: bool) -> None:
-        """Report whether a question that `may_ask` allowed was answered."""
-
-    def current(self) -> Position | None:
-        """Return the primary's position now; None if it keeps no GTIDs.
-
-        Raises:
-            PeeweeException: there was no answer.
-        """
-
-    def missing(self, positions: Sequence[Position]) -> list[Position | None]:
-        """Return the part of each position that the primary's history lacks; None: no part.
-
-        Raises:
-            PeeweeException: there was no answer.
-        """
-
-    @property
-    def without_gtids(self) -> str:
-        """Why the primary keeps no GTIDs, and what to set, in words; ``""`` if its server is not known."""
-
-    def is_unreachable(self, exc: BaseException) -> bool:
-        """Return whether an error of these questions means that the primary cannot be reached."""
 
 
 class Owner(FrameOwner, Protocol):
@@ -97,13 +61,6 @@ class Owner(FrameOwner, Protocol):
 
     def waits_for_itself(self) -> bool:
         """Return whether some node is a member of a Galera cluster, where each read waits by itself."""
-
-
-def _could_not_ask(what: str, exc: Exception) -> None:
-    cause = in_words(exc)
-    log_event(
-        "question_failed", "the primary cannot be asked %s: %s", what, cause, node="primary", cause=cause
-    )
 
 
 def _both(one: Position | None, other: Position | None) -> Position | None:
@@ -147,8 +104,7 @@ class Consistency:
         self.sticky_seconds = sticky_seconds
         self.counters = counters
         self._local = here.local()
-        self._said: set[str] = set()
-        self._refused_until = float("-inf")
+        self._inquiry = Inquiry(counters, sticky_seconds, owner.waits_for_itself)
 
     def attach(self, primary: PrimaryPositions, endpoint: str) -> None:
         """Set the primary.
@@ -157,7 +113,7 @@ class Consistency:
             primary: answers questions about the primary's position.
             endpoint: the primary's endpoint; writes there through other database objects count too.
         """
-        self.primary = primary
+        self.primary = self._inquiry.primary = primary
         self.history = process_history(endpoint)
 
     def continue_from(self, before: Consistency) -> None:
@@ -399,10 +355,9 @@ class Consistency:
         shared = self.history.sessions()
         earlier = () if all(session.begun for session in sessions) else shared
         if any(session.owes for session in (*sessions, *earlier)):
-            if Clock.monotonic() < self._refused_until:
-                raise _RefusedBefore
             # One answer pays for all of them, so that the next unit of work need not ask again.
-            self._pay([session for session in dict.fromkeys((*sessions, *shared)) if session.owes])
+            owing = [session for session in dict.fromkeys((*sessions, *shared)) if session.owes]
+            self._inquiry.pay_unless_refused(owing, self.history)
         for session in sessions:
             if not session.begun:
                 session.begin(earlier)
@@ -422,94 +377,13 @@ class Consistency:
 
     def _position_refused(self, exc: Exception) -> Needs:
         """Send a read to the primary, because it refuses to report its position."""
-        if not isinstance(exc, _RefusedBefore):
-            self.counters.add("unasked")
-            why = refusal(exc)
-            if why:
-                self._refused_until = Clock.monotonic() + PAUSE_SECONDS
-            if "refused" not in self._said:
-                self._said.add("refused")
-                cause = why or in_words(exc)
-                log_event(
-                    "primary_position_unknown",
-                    "the primary (%s) does not report its position, so reads stay on it after a write: %s",
-                    self.history.endpoint,
-                    cause,
-                    node="primary",
-                    cause=cause,
-                )
+        self._inquiry.note_refusal(exc, self.history)
         return Needs(None, "the primary does not report its position", excused=True, cause="position_unknown")
 
     def pay(self, session: Session) -> None:
         """Ask the primary for what a session owes. If the primary cannot be asked, the debt stays."""
         if session.owes:
-            self._pay([session])
-
-    def _pay(self, owing: list[Session]) -> None:
-        """Ask the primary once for its position, for all sessions that must see it.
-
-        If the primary is unreachable, reads go on without the position, and the sessions still owe it.
-        """
-        if not self.primary.may_ask():
-            return  # another caller is finding out whether it is back
-        debts = [
-            session.debts for session in owing
-        ]  # counted before asking: statements that end in the meantime leave new debts
-        try:
-            now = self.primary.current()
-        except BaseException as exc:
-            self.primary.asked(False)  # also if cancelled, or nobody would ask again
-            if not isinstance(exc, Exception):
-                raise
-            # A proxy may lack the variable in front of a server that has GTIDs, as its reports have shown.
-            if not knows_no_such_variable(exc) or self.history.session.seen is not None:
-                if not self.primary.is_unreachable(exc):
-                    raise
-                self.counters.add("unasked")
-                self._warn_away(exc)
-                return
-            now = None  # a server without the variable keeps no GTIDs
-        self.primary.asked(True)
-        self._said.discard("away")
-        self.history.primary_told(now, Clock.monotonic())
-        if now is None:
-            self._warn_sticky()
-        until = Clock.monotonic() + self.sticky_seconds
-        for session, count in zip(owing, debts, strict=True):
-            if now is None:
-                session.stick(until)
-            else:
-                session.saw(now)
-            session.pay(count)  # comes last, or another thread of this context would not wait for it
-
-    def _warn_away(self, exc: Exception) -> None:
-        if "away" not in self._said:
-            self._said.add("away")
-            cause = in_words(exc)
-            log_event(
-                "primary_position_unknown",
-                "the primary (%s) cannot be asked how far it has come, so until it can be, reads do not wait "
-                "for statements that reported no position: %s",
-                self.history.endpoint,
-                cause,
-                node="primary",
-                cause=cause,
-            )
-
-    def _warn_sticky(self) -> None:
-        if "sticky" not in self._said and not self._owner.waits_for_itself():
-            self._said.add("sticky")
-            cause = self.primary.without_gtids or "it has no variable for its position"
-            log_event(
-                "no_gtids",
-                "the primary (%s) keeps no GTIDs (%s). Reads stay there for %s s after each write; a replica "
-                "that lags more than that shows older rows",
-                self.history.endpoint,
-                cause,
-                self.sticky_seconds,
-                node="primary",
-                cause=cause,
-            )
+            self._inquiry.pay([session], self.history)
 
     # Bookmarks
 
@@ -553,7 +427,7 @@ class Consistency:
         session.checked_at = now
         sessions = [one for one in (*self._concerned(), *self.history.sessions()) if one.seen is not None]
         held = [cast(Position, one.seen) for one in sessions] + ([] if moved is None else [moved])
-        missing = self._missing(held)
+        missing = self._inquiry.missing(held)
         if missing is None:
             return None
         for one, lost in zip(sessions, missing, strict=False):
@@ -581,22 +455,6 @@ class Consistency:
         try:
             now = self.primary.current()
         except Exception as exc:
-            _could_not_ask("how far it has come", exc)
+            log_unanswered("how far it has come", exc)
         else:
             pin.must_reach = now
-
-    def _missing(self, positions: list[Position]) -> list[Position | None] | None:
-        """Return the lost part of each position; None if the primary does not answer."""
-        if not positions or not self.primary.may_ask():
-            return None
-        answered = False
-        try:
-            found = self.primary.missing(positions)
-            answered = True
-        except Exception as exc:
-            # The read goes on without it; if the primary is down, the fallback to it will report that.
-            _could_not_ask("for its history", exc)
-            return None
-        finally:
-            self.primary.asked(answered)
-        return found

@@ -59,7 +59,8 @@ DECIDE = (
 # Modules and folders of these rooms that do act, and why they stand there.
 ACT = {
     "consistency.catch_up": "reads the clock for replicas that are waited for",
-    "consistency.levels": "asks the primary for its position",
+    "consistency.inquiry": "asks the primary for its position",
+    "consistency.levels": "has the primary asked for its position",
     "nodes.cluster": "holds the nodes, which act",
     "nodes.probe_run": "the prober's threads and connections",
     "nodes.prober": "the prober's thread",
