@@ -20,8 +20,7 @@ from peewee_replicas.nodes.fitness import Fitness
 from peewee_replicas.nodes.interview import Facts, Questionnaire, facts, interview
 from peewee_replicas.nodes.lag import Samples
 from peewee_replicas.nodes.node import Node
-from peewee_replicas.nodes.probe_history import ProbeHistory, Surroundings
-from peewee_replicas.nodes.upstream import Peer
+from peewee_replicas.nodes.probe_history import ProbeHistory, Surroundings, surroundings
 from peewee_replicas.servers.error_meanings import in_words
 from peewee_replicas.servers.protocols import Record, ServerConnection
 
@@ -126,15 +125,9 @@ class _Round:
     def _surroundings(self, node: Node) -> Surroundings:
         cluster = self._parts.cluster
         others = [other for other in cluster.replicas.all if other is not cluster.reader]
-        peers = [Peer(other.label, other.address, self._facts.get(other)) for other in others]
-        place = others.index(node) if node in others else len(others)
-        return Surroundings(
-            f"the primary ({cluster.reader.address})",
-            cluster.reader.address,
-            self._samples,
-            peers[:place],
-            peers[place + 1 :],
-            complete=all(other in self._facts or other in self._errors for other in others),
+        complete = all(other in self._facts or other in self._errors for other in others)
+        return surroundings(
+            node, cluster.reader, cluster.replicas.all, self._facts.get, self._samples, complete=complete
         )
 
     def answers(self, node: Node) -> NodeAnswers:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from ..positions import Position
 from .fitness import Evidence, Fitness, assess, primary_remark
@@ -30,6 +30,44 @@ class Surroundings(NamedTuple):
     earlier: Sequence[Peer] = ()
     later: Sequence[Peer] = ()
     complete: bool = True
+
+
+class Labelled(Protocol):
+    """A node, as other nodes see it."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+
+
+N = TypeVar("N", bound=Labelled)
+
+
+def surroundings(
+    node: N, primary: N, replicas: Iterable[N], told: Callable[[N], Facts | None], samples: Samples,
+    *, complete: bool,
+) -> Surroundings:  # fmt: skip
+    """Return what is known about the other nodes.
+
+    Parameters:
+        node: the node that is to be judged.
+        primary, replicas: the nodes of the cluster; the primary may be among those that serve reads.
+        told: returns a node's last answers, or None if it has not answered.
+        samples: the primary's sampled positions.
+        complete: whether all other nodes have been asked.
+    """
+    others = [other for other in replicas if other is not primary]
+    peers = [Peer(other.label, other.address, told(other)) for other in others]
+    place = others.index(node) if node in others else len(others)
+    return Surroundings(
+        f"the primary ({primary.address})",
+        primary.address,
+        samples,
+        peers[:place],
+        peers[place + 1 :],
+        complete,
+    )
 
 
 class ProbeHistory:

@@ -28,11 +28,10 @@ from .interview import Facts, Questionnaire, facts
 from .lag import Samples
 from .node import Node
 from .primary_state import PrimaryState
-from .probe_history import Surroundings
+from .probe_history import Surroundings, surroundings
 from .probe_run import Probe, ProbeTarget, Run, timed_out
 from .replica_set import ReplicaSet
 from .roles import Moved
-from .upstream import Peer
 
 # The thread ends if nobody has used the database for this many seconds; the next use starts it again.
 IDLE_SECONDS = 60.0
@@ -559,19 +558,14 @@ class Prober:
 
     def _surroundings(self, replica: Node, run: Run) -> Surroundings:
         cluster, targets = self._cluster, self._targets[run]
-        others = [other for other in cluster.replicas.all if other is not cluster.reader]
-        peers = []
-        for other in others:
+
+        def told(other: Node) -> Facts | None:
             target = targets.get(other)
-            peers.append(Peer(other.label, other.address, None if target is None else target.history.told))
-        place = others.index(replica) if replica in others else len(others)
-        return Surroundings(
-            f"the primary ({cluster.reader.address})",
-            cluster.reader.address,
-            self._samples,
-            peers[:place],
-            peers[place + 1 :],
-            complete=all(target.looked for other, target in list(targets.items()) if other is not replica),
+            return None if target is None else target.history.told
+
+        looked = [target.looked for other, target in list(targets.items()) if other is not replica]
+        return surroundings(
+            replica, cluster.reader, cluster.replicas.all, told, self._samples, complete=all(looked)
         )
 
     def _note_changed_role(self, target: ProbeTarget, told: Facts) -> str:
