@@ -219,11 +219,11 @@ def role_change(told: Facts, server: ServerIdentity | None, read_only: bool | No
     Parameters:
         told: the answers of the server there now.
         server: the server that answered before; None: none yet.
-        read_only: whether that server was read-only.
+        read_only: whether the primary was read-only before; None: not known.
     """
-    if server is None or told.member:  # in a Galera cluster any member may answer
+    if told.member:  # in a Galera cluster any member may answer
         return ""
-    if told.server != server:
+    if server is not None and told.server != server:
         return "is another server now"
     return "is read-only now" if told.read_only and read_only is False else ""
 

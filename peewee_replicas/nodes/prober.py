@@ -571,7 +571,10 @@ class Prober:
     def _note_changed_role(self, target: ProbeTarget, told: Facts) -> str:
         history = target.history
         server = None if history.told is None else history.told.server
-        words = role_change(told, server, history.read_only)
+        read_only = history.read_only
+        if read_only is None and self._cluster.writes == "taken":
+            read_only = False  # it took a write before the first probe
+        words = role_change(told, server, read_only)
         if words:
             self._cluster.outdate_connections()
         history.read_only = told.read_only

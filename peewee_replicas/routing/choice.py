@@ -120,13 +120,15 @@ class Choice:
 
     def another(self, tried: set[Node]) -> Node | None:
         """Return a usable replica that has not been tried yet, for a read that needs another."""
-        usable = self._cluster.replicas.usable
-        if not tried:
-            # The scope in force has to leave its node, so the policy has not been asked yet.
-            replica = self._picker(selecting(self._cluster)).pick(self.within_scope(usable))
-        else:
-            others = self.within_scope(tuple(replica for replica in usable if replica not in tried))
+        candidates = self.within_scope(self._cluster.replicas.usable)
+        others = tuple(replica for replica in candidates if replica not in tried)
+        picker = self._picker(selecting(self._cluster))
+        if tried or picker is self._plain or len(others) < 2:
+            # The plain policy is not asked: it would lose count of its turns for reads outside this scope.
             replica = others[0] if others else None
+        else:
+            # The scope in force has to leave its node, so its policy has not been asked yet.
+            replica = picker.pick(others)
         if replica is not None:
             self.stay_with(replica)
         return replica

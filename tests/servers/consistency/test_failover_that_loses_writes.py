@@ -30,7 +30,7 @@ from peewee_replicas.ext.wsgi import CausalSessionMiddleware
 SECONDS = 5.0
 """How soon after the failover all reads have to be on replicas again."""
 IN_A_ROW = 10
-LOST = "the primary's history does not have"
+LOST = "it was lost, for example in a failover"
 NOTHING, SURVIVES, IS_LOST = 0, 1, 2
 
 STOP_RECEIVING = {"mariadb": "STOP SLAVE IO_THREAD", "mysql": "STOP REPLICA IO_THREAD"}

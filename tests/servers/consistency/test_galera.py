@@ -7,6 +7,7 @@ shows how far it has come, so each of its reads waits for the cluster instead (`
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -50,6 +51,7 @@ def write(db: Any, n: int) -> None:
 
 @pytest.mark.parametrize("setup", SETUPS)
 def test_reads_on_members_see_what_was_written(setup: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "peewee.replicas")
     with galera(setup) as cluster, opened(cluster) as db, watched(db) as events:
         db.execute_sql("CREATE TABLE t (n INT)")
         db.execute_sql("INSERT INTO t VALUES (0)")

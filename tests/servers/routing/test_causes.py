@@ -105,6 +105,8 @@ def test_each_statement_on_the_primary_is_counted_under_one_cause(db: Any, only_
         after = counted(db)
         grown = {cause: after[cause] - before[cause] for cause in CAUSES if after[cause] != before[cause]}
         assert grown == expected, expected
+        if any(event.sql == "BEGIN" for event in events):  # atomic() sends these, and is not counted
+            events = [event for event in events if event.sql not in ("BEGIN", "COMMIT")]
         told = [event.cause for event in events if event.role == "primary"]
         assert sorted(told) == sorted(cause for cause, times in expected.items() for _ in range(times))
         assert {event.cause for event in events if event.role == "replica"} <= {""}

@@ -14,7 +14,11 @@ from pathlib import Path
 
 from support.pytest_runs import PLUGIN, ROOT, plugin_environment, run_pytest
 
-NO_SERVERS = {"PEEWEE_REPLICAS_MARIADB": "/nowhere", "PEEWEE_REPLICAS_MYSQL": "/nowhere"}
+NO_SERVERS = {
+    "PEEWEE_REPLICAS_MARIADB": "/nowhere",
+    "PEEWEE_REPLICAS_MYSQL": "/nowhere",
+    "PEEWEE_REPLICAS_REQUIRE_SERVERS": "",
+}
 USES_CLUSTER = "def test_cluster(replica_cluster): pass\n"
 ON_SQLITE = """
 import pytest
@@ -78,7 +82,7 @@ def test_without_a_server_a_test_is_skipped_with_one_line_that_says_what_to_inst
 
 def test_without_a_server_that_is_required_the_test_fails(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(USES_CLUSTER)
-    done = run_pytest(tmp_path, "-q", **NO_SERVERS, PEEWEE_REPLICAS_REQUIRE_SERVERS="1")
+    done = run_pytest(tmp_path, "-q", **{**NO_SERVERS, "PEEWEE_REPLICAS_REQUIRE_SERVERS": "1"})
     assert done.returncode == 1, done.stdout
     assert "PEEWEE_REPLICAS_REQUIRE_SERVERS=1, and there is no server" in done.stdout
     assert "Traceback" not in done.stdout
