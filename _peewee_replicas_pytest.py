@@ -46,9 +46,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> str | None:
     """Show the server and its version, if a test uses it and the header could not know."""
-    if _named(config) or not any("replica_cluster" in getattr(item, "fixturenames", ()) for item in items):
+    if _named(config) or not any(map(_uses_cluster, items)):
         return None
     return _header("")
+
+
+def _uses_cluster(item: pytest.Item) -> bool:
+    info: Any = getattr(item, "_fixtureinfo", None)
+    found = info and info.name2fixturedefs.get("replica_cluster")
+    return bool(found) and found[-1].func.__module__ == __name__  # else the suite's own fixture of this name
 
 
 def _named(config: pytest.Config) -> str:

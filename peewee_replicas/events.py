@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 
@@ -108,7 +108,7 @@ RouteHook = Callable[[RouteEvent], object]
 CommentHook = Callable[[str], Mapping[str, object] | None]
 """Takes a statement's text before it is sent; returns tags for a comment that is added to it, or None."""
 
-_in_route_hook: ContextVar[bool] = ContextVar("peewee_replicas_in_route_hook", default=False)
+_in_route_hook: ContextVar[Sequence[bool]] = ContextVar("peewee_replicas_in_route_hook", default=())
 _in_comment_hook: ContextVar[bool] = ContextVar("peewee_replicas_in_comment_hook", default=False)
 
 
@@ -172,12 +172,14 @@ class NodeNews:
 
 def tell_of_route(hooks: Iterable[RouteHook], event: RouteEvent) -> None:
     """Report an execution to the hooks, unless a hook itself made it."""
-    if _in_route_hook.get():
+    if any(_in_route_hook.get()):
         return  # otherwise a hook that writes its events to the same database would never end
-    token = _in_route_hook.set(True)
+    inside = [True]  # a task that a hook starts keeps this list in its context
+    token = _in_route_hook.set(inside)
     try:
         _tell(hooks, event, "route_hooks")
     finally:
+        inside.clear()
         _in_route_hook.reset(token)
 
 
@@ -193,7 +195,9 @@ def ask_for_comment(hooks: Iterable[CommentHook], sql: str) -> str:
     try:
         for hook in list(hooks):
             try:
-                tags.update(hook(sql) or {})
+                given = hook(sql) or {}
+                comment_of(given)  # raises for a value that cannot be encoded
+                tags.update(given)
             except Exception:
                 # A comment is never worth a statement.
                 log_event("hook_failed", "a callable in %s has failed", "comment_hooks", exc_info=True)

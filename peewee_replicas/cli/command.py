@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pwreplicas: {exc}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        return OK
+        return OK if getattr(options, "watch", False) else FAILED
     except BrokenPipeError:
         sys.stderr.close()  # whoever read the output, such as `head`, has seen enough
         return OK

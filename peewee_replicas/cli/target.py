@@ -29,6 +29,7 @@ def find(target: str) -> Replicated:
         BadTarget: there is no such object, or it is no database of this library.
     """
     found = _by_url(target) if "://" in target else _by_path(target)
+    target = "the URL" if "://" in target else target  # it may contain a password
     if isinstance(found, Proxy):
         found = found.obj
         if found is None:
@@ -66,3 +67,5 @@ def _by_path(target: str) -> object:
         raise BadTarget(
             f"{target}: {exc}; give package.module:name or a URL such as mysql+replicas://…"
         ) from exc
+    except Exception as exc:
+        raise BadTarget(f"{target}: importing it raised {type(exc).__name__}: {exc}") from exc

@@ -9,7 +9,7 @@ from .parts import Parts
 from .peewee_types import ThreadState
 
 
-def close_old(parts: Parts, state: ThreadState, kind: str) -> None:
+def close_old(parts: Parts, state: ThreadState, kind: str, *, on_primary: bool = True) -> None:
     """Close this thread's old connections if they are idle; whoever needs one opens another.
 
     Parameters:
@@ -19,7 +19,7 @@ def close_old(parts: Parts, state: ThreadState, kind: str) -> None:
     now = Clock.monotonic()
     conn = state.conn
     # A statement that belongs to the session, such as SELECT LAST_INSERT_ID(), needs the session that it has.
-    idle = kind != "session" and not parts.primary.transaction(state)
+    idle = on_primary and kind != "session" and not parts.primary.transaction(state)
     if conn is not None and idle and is_old(conn, now) and conn.replaceable and not conn.busy:
         parts.primary.drop()
     pin = pinning(parts.cluster)

@@ -197,7 +197,7 @@ class PrimaryConnection:
             self.checks.check(PRIMARY, conn, self.plain.db.connect_params)
             self.checks.take_in(PRIMARY, conn)
             conn.listener = self.session.statement_ended
-            conn.raw_statement_check = self.session.screen_write
+            conn.raw_statement_check = self._screen
         except BaseException as exc:
             self.drop()
             state.closed = True
@@ -210,6 +210,12 @@ class PrimaryConnection:
             raise
         if self.cluster.primary_state.unreachable:
             self.cluster.primary_state = UNKNOWN
+
+    def _screen(self, conn: ServerConnection, sql: str | bytes) -> None:
+        """Check a raw cursor's statement; cut the connection first if it leads to the old primary."""
+        if self.cluster.is_left_behind(conn.generation):
+            conn.hang_up()
+        self.session.screen_write(conn, sql)
 
     def get_within_connect(self) -> ServerConnection:
         """Like `get`, when the program, or its subclass, has called ``connect()`` already."""
@@ -362,6 +368,8 @@ class PrimaryConnection:
             sending: called just before `end`.
             commits: whether `end` commits.
         """
+        if self.cluster.is_left_behind(conn.generation):
+            conn.hang_up()  # COMMIT must not be acknowledged by a server that is no longer the primary
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
             if commits:

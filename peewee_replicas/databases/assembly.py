@@ -203,7 +203,12 @@ class Assembly:
                 or node.is_primary != self.is_primary(spec)
                 or not same_connection(overlay(own, node.overrides), overlay(own, spec.overrides))
             ):
-                node = self.make_node(spec)
+                replaced, node = node, self.make_node(spec)
+                if replaced is not None and replaced.breaker.by_hand:
+                    node.breaker.eject(replaced.breaker.cause)
+                was_primary = not node.is_primary and node.address == cluster.reader.address
+                if was_primary and cluster.prober is not None:
+                    node.await_probe("was the primary, and has not been seen to replicate from the new one")
             nodes.append((node, spec))
         reader = next((node for node, _ in nodes if node.is_primary), None)
         if reader is None:

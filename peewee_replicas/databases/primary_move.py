@@ -14,7 +14,7 @@ from ..log import log_event
 from ..nodes.cluster import Cluster
 from ..nodes.primary_state import UNKNOWN
 from ..nodes.roles import Moved
-from ..nodes.spec import NodeSpec, did_you_mean, endpoint
+from ..nodes.spec import NodeSpec, address, did_you_mean, endpoint
 from ..statements.redaction import shown
 from .assembly import Assembly
 
@@ -48,9 +48,10 @@ def move_primary(
         specs = listed()
         spec = _find(assembly.all_nodes(specs), name)
         old = cluster.reader
-        if assembly.is_primary(spec):
+        if assembly.is_primary(spec) and old.address == address(plain.db.connect_params):
             return False
-        _turn_to(plain, assembly, parts, spec)
+        if not assembly.is_primary(spec):  # else an interrupt has left the nodes as they were
+            _turn_to(plain, assembly, parts, spec)
         assembly.change_nodes(specs, cluster)
         new = cluster.reader
         assembly.primary_has_moved()
@@ -83,12 +84,15 @@ def _turn_to(plain: PlainDatabase, assembly: Assembly, parts: Parts, spec: NodeS
     present = moved.present()
     database = present.pop("database", moved.database)
     cluster.moved = moved  # before the parameters: see `NodeDatabase.follow`
-    db.database, db.connect_params = database, present
-    parts.consistency.follow_primary(endpoint(present))
-    cluster.primary_state, cluster.writes = UNKNOWN, "unseen"
-    cluster.settings_met.forget_primary()
-    # After the parameters, or a new connection to the old primary could count as one to the new.
-    cluster.outdate_connections(moved=True)
+    try:
+        db.database, db.connect_params = database, present
+        parts.consistency.follow_primary(endpoint(present))
+        cluster.primary_state, cluster.writes = UNKNOWN, "unseen"
+        cluster.settings_met.forget_primary()
+    finally:
+        # After the parameters, or a new connection to the old primary could count as one to the new. Also
+        # after an interrupt: some threads must not go on writing to the old primary.
+        cluster.outdate_connections(moved=True)
 
 
 def _leave_behind(opening: Opening, cluster: Cluster) -> None:

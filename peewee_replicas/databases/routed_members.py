@@ -228,7 +228,7 @@ class RoutedMembers:
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend(reads=plan.place in (REPLICA, EITHER))
             if parts.cluster.replicas.ages:
-                close_old(parts, state, statement.kind)
+                close_old(parts, state, statement.kind, on_primary=plan.place == WRITER)
         log._log_query(sql, params)
         execution = Execution(parts, statement, plan, frame, sql, params)
         if self.comment_hooks:
@@ -247,6 +247,10 @@ class RoutedMembers:
             cursor = run(execution)
         except Exception as exc:
             self._report(execution, started, exc)
+            raise
+        except BaseException as exc:  # interrupted or cancelled, which peewee tells none of its hooks
+            if self.route_hooks or self.counting.in_use:
+                self._report_route(execution, Clock.monotonic() - started, exc)
             raise
         self._report(execution, started, None)
         return cursor

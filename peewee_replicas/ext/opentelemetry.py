@@ -103,7 +103,7 @@ def _common(event: RouteEvent) -> Attributes:
         "peewee_replicas.kind": event.kind,
     }
     operation = first_word(event.sql)
-    if operation:
+    if operation and event.kind != "unknown":  # any first word would be a value of its own
         found["db.operation.name"] = operation
     if event.flavour != "sqlite":
         found["server.address"] = event.address

@@ -382,6 +382,10 @@ class Node:
                     "node_remark", "%s %s", self.title, fitness.remark, node=self.name, cause=fitness.remark
                 )
 
+    def await_probe(self, why: str) -> None:
+        """Give the node no reads until a probe has found it fit."""
+        self.hindrance, self._fitness = why, "unfit"
+
     def unwatched(self) -> None:
         """Forget the lag, because nobody probes the node any more."""
         # The primary never lags itself, whether probed or not.

@@ -315,7 +315,7 @@ class Connection(SessionState, _Connection):
                 self._fail_as_hung_up()
         if command == COMMAND.COM_QUERY:
             self.last_statement = sql
-            if self.comment:
+            if self.comment and len(sql) < MAY_BE_LARGE:  # else it could exceed the server's limit
                 sql = self._commented(sql)
         else:  # neither a ping nor a change of schema reads data
             self.last_statement = f"USE `{sql!s}`" if command == COMMAND.COM_INIT_DB else NO_QUERY

@@ -40,14 +40,17 @@ def report_to_tools(conn: Connection) -> None:
     connect: Callable[..., object] = pymysql.connect
     if connect is _DRIVERS:
         return
-    wrapped = connect(
-        host=conn.host,
-        port=conn.port,
-        user=conn.user,
-        database=conn.db,
-        defer_connect=True,
-        ssl_disabled=True,  # or each would read the system's certificates
-    )
+    try:
+        wrapped = connect(
+            host=conn.host,
+            port=conn.port,
+            user=conn.user,
+            database=conn.db,
+            defer_connect=True,
+            ssl_disabled=True,  # or each would read the system's certificates
+        )
+    except Exception:
+        return  # it needs an open connection
     unopened = _innermost(wrapped, _DRIVERS)
     if unopened is wrapped or type(unopened) is not _DRIVERS:
         return

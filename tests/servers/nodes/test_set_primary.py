@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import peewee
+import pymysql
 import pytest
 from support.clusters import one_for_each
-from support.clusters.promoting import Topology, detach, promotable
+from support.clusters.promoting import Topology, caught_up, detach, promotable
 from support.databases.models import Item
 from support.forms import threads_only
 from support.forms.threads import in_thread, in_threads
@@ -152,6 +153,56 @@ def test_neither_manual_commit_nor_a_session_with_state_writes_to_the_old_primar
     Item.create(name="new too")
     assert names(old) == ["before"]
     assert names(new) == ["before", "new", "new too"]
+
+
+def test_a_commit_after_the_move_is_not_acknowledged_by_the_old_primary(nodes: Topology, db: Any) -> None:
+    """The connection was executing when the primary moved, so the move itself has not cut it."""
+    old, new = nodes.primary, nodes.others[0]
+    nodes.promote_alone()
+    with pytest.raises(peewee.OperationalError) as caught, db.atomic():
+        conn = db.connection()
+        beside = _beside(lambda: db.set_primary(nodes.name(new)), lambda: bool(conn.executing))
+        db.execute_sql("INSERT INTO item (name, n) SELECT 'lost', 1 FROM (SELECT SLEEP(0.6)) AS slept")
+        beside.join()
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert caught.value.args[0] in (2006, 2013)
+    assert names(old) == names(new) == []
+
+
+def test_a_raw_cursor_does_not_write_to_the_old_primary(nodes: Topology, db: Any) -> None:
+    old, new = nodes.primary, nodes.others[0]
+    nodes.promote_alone()
+    cursor = db.cursor()
+    in_thread(lambda: db.set_primary(nodes.name(new)))
+    with pytest.raises(pymysql.err.Error):
+        cursor.execute("INSERT INTO item (name, n) VALUES ('lost', 1)")
+    assert names(old) == []
+
+
+def test_the_old_primary_serves_no_read_before_it_is_seen_to_follow(nodes: Topology) -> None:
+    database = nodes.database(probe_interval=0.2)
+    with database.bind_ctx([Item]):
+        Item.create(name="before")
+        nodes.sync()
+        new = nodes.promote_alone()
+        database.set_primary(nodes.name(new))
+        new.execute("INSERT INTO app.item (name, n) VALUES ('new', 1)")  # as another process would
+        caught_up(nodes.cluster, nodes.others[0], new)
+        for _ in range(20):
+            with database.readonly(consistency="eventual"):
+                assert [item.name for item in Item.select().order_by(Item.id)] == ["before", "new"]
+    database.close()
+
+
+def test_what_was_ejected_by_hand_stays_out_after_a_move(nodes: Topology, db: Any) -> None:
+    new = nodes.promote()
+    (kept,) = (replica.name for replica in db.replicas if replica.name != nodes.name(new))
+    for replica in db.replicas:
+        replica.eject("maintenance")
+    db.set_primary(nodes.name(new))
+    assert {replica.name: replica.state for replica in db.replicas}[kept] == "ejected"
+    db.set_primary(f"{nodes.others[-1].host}:{nodes.others[-1].port}")
+    assert {replica.name: replica.state for replica in db.replicas}[kept] == "ejected"
 
 
 def test_a_transaction_cannot_move_the_primary_and_only_a_node_can_be_it(nodes: Topology, db: Any) -> None:

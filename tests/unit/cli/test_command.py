@@ -175,3 +175,25 @@ def test_a_table_is_plain_without_rich_or_a_terminal(
         styled: Any = isinstance(out, Terminal) and installed
         assert (out.getvalue().splitlines() == lines) is not styled
         assert "replica-1" in out.getvalue()
+
+
+def test_no_password_of_a_url_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "mysql://root:s3cr3t@127.0.0.1/app"]) == FAILED
+    assert "s3cr3t" not in "".join(capsys.readouterr())
+
+
+def test_a_program_that_cannot_be_imported_is_no_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "needs_a_setting.py").write_text("import os\nos.environ['NOT_SET']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["status", "needs_a_setting:db"]) == FAILED
+    assert "importing it raised KeyError" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_has_found_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("peewee_replicas.cli.command.find", interrupt)
+    assert main(["doctor", DOWN]) == FAILED

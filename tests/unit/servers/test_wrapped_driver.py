@@ -123,6 +123,24 @@ def test_what_is_no_tool_changes_nothing(monkeypatch: pytest.MonkeyPatch, connec
     assert not {"cursor", "commit", "rollback"} & set(vars(conn))
 
 
+def needs_a_session(**arguments: Any) -> Any:
+    conn = DRIVERS(**arguments)
+    conn.cursor().execute("SET time_zone = '+00:00'")
+    return conn
+
+
+def has_its_own_signature(host: str, user: str, password: str) -> Any:
+    return DRIVERS(host=host, user=user, password=password)
+
+
+@pytest.mark.parametrize("connect", [needs_a_session, has_its_own_signature])
+def test_a_wrapper_that_needs_an_open_connection_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, connect: Any
+) -> None:
+    monkeypatch.setattr(pymysql, "connect", connect)
+    use(opened())
+
+
 def test_a_connection_can_be_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pymysql, "connect", tool([], DRIVERS))
     conn = opened()

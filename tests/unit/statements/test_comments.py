@@ -19,6 +19,11 @@ from peewee_replicas.statements.classifier import Classifier
 from peewee_replicas.statements.comments import comment_of, may_have_comment, with_comment
 
 
+class Unprintable:
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
 def test_tags_are_sorted_and_encoded_as_sqlcommenter_does() -> None:
     tags = {"route": "/users/*/it's", "action": "show all", "none": None, "n": 1}
     assert comment_of(tags) == "/*action='show%20all',n='1',route='%2Fusers%2F%2A%2Fit%27s'*/"
@@ -71,6 +76,14 @@ def test_a_hook_that_fails_costs_its_tags_alone(caplog: pytest.LogCaptureFixture
         raise ZeroDivisionError
 
     assert ask_for_comment([fail, lambda _: None, lambda _: {"a": "b"}], "SELECT 1") == "/*a='b'*/"
+    assert "a callable in comment_hooks has failed" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["/caf\udcff", Unprintable()])
+def test_a_value_that_cannot_be_sent_costs_its_tags_alone(
+    value: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask_for_comment([lambda _: {"route": value}, lambda _: {"a": "b"}], "SELECT 1") == "/*a='b'*/"
     assert "a callable in comment_hooks has failed" in caplog.text
 
 
