@@ -368,7 +368,8 @@ class PrimaryConnection:
             sending: called just before `end`.
             commits: whether `end` commits.
         """
-        if self.cluster.is_left_behind(conn.generation):
+        # The first comparison is cheap, and runs at each end of a transaction.
+        if conn.generation != self.cluster.generation and self.cluster.is_left_behind(conn.generation):
             conn.hang_up()  # COMMIT must not be acknowledged by a server that is no longer the primary
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
