@@ -140,13 +140,16 @@ def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
         with opened(cluster, probe_interval=probe_interval) as database:
             # A node that has just started may not be ready yet, and is ejected for it.
             until(lambda: read(database) and database.events[-1].node == "replica-1")
-            before = database.stats()["replica-1.restorations"]
             one.execute("SET GLOBAL wsrep_reject_queries = 'ALL'")
             for _ in range(20):
                 assert read(database) == "one"
                 assert database.events[-1].node == "replica-2"
             assert "1047" in nodes_of(database)[0].breaker.cause
             until(lambda: read(database) and "still not ready" in nodes_of(database)[0].breaker.cause)
+            before = database.stats()["replica-1.restorations"]
+            for _ in range(20):
+                assert read(database) == "one"
+                assert database.events[-1].node == "replica-2"
             assert database.stats()["replica-1.restorations"] == before
             one.execute("SET GLOBAL wsrep_reject_queries = 'NONE'")
             until(lambda: read(database) and database.events[-1].node == "replica-1")
