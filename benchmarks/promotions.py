@@ -69,7 +69,7 @@ class Load:
         while not self._stop.is_set():
             if self.held.is_set():
                 self._idle[thread].set()
-                time.sleep(0.005)
+                time.sleep(0.005)  # writes are paused until `resume_writes`
                 continue
             self._idle[thread].clear()
             number += 1
@@ -81,10 +81,10 @@ class Load:
             except peewee.OperationalError as exc:
                 self.refused += 1
                 self._note(exc)
-                time.sleep(0.01)
+                time.sleep(0.01)  # a refused program tries again, though not without a pause
             else:
                 self.acknowledged.append(key)
-            time.sleep(0.002)
+            time.sleep(0.002)  # a load that leaves the servers time to replicate
         self._idle[thread].set()
         self.database.close()
 
@@ -102,7 +102,7 @@ class Load:
             except peewee.PeeweeException as exc:
                 self.failed_reads += 1
                 self._note(exc)
-            time.sleep(0.002)
+            time.sleep(0.002)  # a load that leaves the servers time to replicate
         self.database.close()
 
     def _note(self, exc: Exception) -> None:
@@ -145,7 +145,7 @@ def run(nodes: Topology, rounds: int) -> None:
 def promote(nodes: Topology, load: Load, way: str) -> float:
     """Promote a replica; return the seconds from the last statement for it to the first write."""
     old = nodes.primary
-    time.sleep(1.0)
+    time.sleep(1.0)  # load before each promotion, which is what is measured
     if way == "switched":
         nodes.promote()
     else:
@@ -158,7 +158,7 @@ def promote(nodes: Topology, load: Load, way: str) -> float:
     while len(load.acknowledged) == before:
         if time.monotonic() - began > 120:
             raise TimeoutError(load.database._parts.cluster.finding.words)
-        time.sleep(0.005)
+        time.sleep(0.005)  # how exactly the seconds are measured
     took = time.monotonic() - began
     if way != "switched":
         old.kill()  # one that hung must not wake up and execute what was sent to it meanwhile

@@ -32,12 +32,7 @@ def topologies() -> Iterator[Callable[[str], Topology]]:
 def nodes(topologies: Any, server: str) -> Topology:
     """A healthy cluster with an empty `item`, which a test may leave as it likes."""
     found: Topology = topologies(server)
-    found.begin_anew()
-    database = found.database(replicas=())
-    with database.bind_ctx([Item]):
-        database.create_tables([Item])
-    database.close()
-    found.sync()
+    found.begin_anew(Item)
     return found
 
 
