@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tokenize
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,10 @@ def measure(folder: Path) -> dict[str, Any]:
     undefined: Counter[str] = Counter()
     totals: Counter[str] = Counter()
     definitions = {name: set(_defined(module.tree)) for name, module in modules.items()}
-    defined_somewhere = set().union(*definitions.values())
+    # What a Protocol names is defined by the class it describes, which may be another package's.
+    defined_somewhere = set().union(
+        *(_defined(module.tree, _protocols(module.tree)) for module in modules.values())
+    )
     for module in modules.values():
         defined = definitions[module.name]
         for name, of_self in _private_uses(module.tree):
@@ -149,9 +152,18 @@ def _private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__") and name not in _OF_NAMED_TUPLES
 
 
-def _defined(tree: ast.Module) -> Iterator[str]:
+def _protocols(tree: ast.Module) -> set[ast.AST]:
+    """Everything in the bodies of a file's Protocols."""
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    protocols = (cls for cls in found if any("Protocol" in ast.unparse(base) for base in cls.bases))
+    return {node for cls in protocols for node in ast.walk(cls)}
+
+
+def _defined(tree: ast.Module, but: Container[ast.AST] = ()) -> Iterator[str]:
     """The names that a file defines: functions, classes, variables, slots, and attributes it sets on self."""
     for node in ast.walk(tree):
+        if node in but:
+            continue
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from peewee import SENTINEL, OperationalError, __exception_wrapper__, sqlite3
+from peewee import SENTINEL, __exception_wrapper__, sqlite3
 
-from ..concurrency import Clock
 from ..connections.checks import ConnectionChecks
 from ..connections.diagnosis import Diagnosis
 from ..connections.parts import Parts
-from ..connections.peewee_types import ThreadState
 from ..connections.peewee_version import SqliteDatabase
-from ..connections.plain_database import NodeDatabase, PlainDatabase
+from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.primary_session import PrimarySession
 from ..connections.replica_connections import ReplicaConnections
-from ..connections.user_database import UserDatabase, thread_state
+from ..connections.sqlite_files import (
+    SqliteChecks,
+    SqliteNode,
+    SqlitePrimary,
+    SqliteReaders,
+    SqliteWriter,
+    bare_name,
+    file_connection,
+)
+from ..connections.user_database import thread_state
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
 from ..events import CommentHook
@@ -30,7 +36,6 @@ from ..nodes.spec import NodeSpec
 from ..routing.router import Router
 from ..routing.settings import OWN_ARGUMENTS, Settings
 from ..servers import sqlite, sqlite_dialect
-from ..servers.protocols import ServerConnection
 from ..statements.redaction import shown
 from .argument_names import names_taken
 from .assembly import Assembly
@@ -48,48 +53,6 @@ Pragmas = dict[str, object] | Sequence[tuple[str, object]]
 """SQLite's settings, as peewee takes them."""
 
 _MOST_READERS = 100
-_RETRY_PAUSE = 0.01
-
-# Attributes copied to the readers: everything registered with the database. Attached databases are not
-# copied, because a reader could open another file, or none; reads stay on the writer while one is attached.
-_SHARED = (
-    "_aggregates",
-    "_collations",
-    "_extensions",
-    "_functions",
-    "_timeout",
-    "_window_functions",
-)
-
-
-class FileDatabase(UserDatabase, Protocol):
-    """A SQLite database of this library's class, or of a user's own subclass."""
-
-    database: str | bytes | os.PathLike[str]
-    _timeout: float
-    _pragmas: Sequence[tuple[str, object]]
-    _attached: dict[str, object]
-
-    def _add_conn_hooks(self, conn: sqlite.Connection, /) -> object: ...
-
-
-class FileState(ThreadState, Protocol):
-    """A thread's state. `file` is the file that its connections use, until all of them are closed."""
-
-    file: sqlite.File
-
-
-def file_state(db: FileDatabase) -> FileState:
-    """Return this thread's state."""
-    state: FileState = thread_state(db)  # type: ignore[assignment]  # `_SqlitePrimary.locate` adds the file
-    return state
-
-
-def file_connection(database: PlainDatabase) -> sqlite.Connection:
-    """Return this thread's connection, which must be open."""
-    conn = database.conn
-    assert isinstance(conn, sqlite.Connection)  # `check` refuses any other
-    return conn
 
 
 class _Unopened:
@@ -106,151 +69,6 @@ def _carried(db: object) -> str:
     return "an attached database" if getattr(db, "_attached", None) else ""
 
 
-class _SqlitePrimary(PlainDatabase):
-    """The writer."""
-
-    db: FileDatabase
-
-    def locate(self) -> sqlite.File:
-        """Return the file of this thread's connections, which stays the same until all are closed."""
-        state = file_state(self.db)
-        db = self.db
-        if state.closed or not hasattr(state, "file"):
-            state.file = sqlite.File(db.database, bool(db.connect_params.get("uri")))
-        return state.file
-
-    def connect_file(self) -> sqlite.Connection:
-        """Open the file for writing."""
-        found: sqlite.File = getattr(self.state, "file", None) or self.locate()
-        return _open_file(self.db, found.writing, _use_wal)
-
-
-class _SqliteNode(NodeDatabase):
-    """A node that reads from the database file."""
-
-    db: FileDatabase
-
-    def follow(self, primary: FileDatabase) -> None:  # type: ignore[override]  # always the user's object
-        super().follow(primary)
-        db = self.db
-        for name in _SHARED:
-            setattr(db, name, getattr(primary, name))
-        db._pragmas = [
-            (name, value) for name, value in primary._pragmas if _bare(name) not in sqlite.FILE_PRAGMAS
-        ]
-        db.database = file_state(primary).file.reading
-        db.connect_params["uri"] = True
-
-    def connect_file(self) -> sqlite.Connection:
-        """Open the file for reading."""
-        return _open_file(self.db, self.db.database, lambda _db, conn: conn.guard())
-
-    def open_connections(self) -> list[sqlite.Connection]:
-        """Return this thread's connection, if it has one, in a list."""
-        return [] if self.conn is None else [file_connection(self)]
-
-
-def _open_file(
-    db: FileDatabase,
-    place: str | bytes | os.PathLike[str],
-    prepare: Callable[[FileDatabase, sqlite.Connection], None],
-) -> sqlite.Connection:
-    parameters = {"factory": sqlite.Connection, **db.connect_params}
-    conn: sqlite.Connection = sqlite3.connect(place, timeout=db._timeout, isolation_level=None, **parameters)
-    try:
-        _check_factory(str(db.database), conn)
-        db._add_conn_hooks(conn)
-        prepare(db, conn)
-    except BaseException:
-        conn.close()
-        raise
-    return conn
-
-
-def _use_wal(db: FileDatabase, conn: sqlite.Connection) -> None:
-    # If two connections switch at the same time, SQLite refuses one immediately, whatever the timeout.
-    until = Clock.monotonic() + db._timeout
-    while True:
-        try:
-            found = conn.ask("PRAGMA journal_mode = WAL")[0][0]
-            break
-        except sqlite3.OperationalError as exc:
-            if "locked" not in str(exc) or Clock.monotonic() >= until:
-                raise _no_wal(db, str(exc)) from exc
-            time.sleep(_RETRY_PAUSE)  # SQLite does not wait for this lock
-    if found != "wal":
-        raise _no_wal(db, f"its journal mode stays {found!r}")
-
-
-def _no_wal(db: FileDatabase, cause: str) -> OperationalError:
-    return OperationalError(
-        f"{db.database!s} cannot be put into WAL mode: {cause}; readers and the writer would block each "
-        "other without it. "
-        "The file must be writable, on a local file system and not in exclusive use"
-    )
-
-
-def _check_factory(label: str, conn: object) -> None:
-    if not isinstance(conn, sqlite.Connection):
-        raise ConfigurationError(
-            f"{label}: the connection is a {type(conn).__name__}; a factory or a _connect() of your own "
-            "must make a subclass of peewee_replicas.servers.sqlite.Connection"
-        )
-
-
-class _SqliteChecks(ConnectionChecks):
-    """Checks each new connection to the file."""
-
-    primary: PrimaryConnection
-
-    def check(self, label: str, conn: ServerConnection, parameters: Mapping[str, object]) -> None:
-        _check_factory(label, conn)
-
-    def take_in(self, name: str, conn: ServerConnection) -> None:
-        super().take_in(name, conn)
-        if conn.guarded and conn.ask("PRAGMA journal_mode")[0][0] != "wal":
-            self.primary.get()  # switches the file to WAL permanently
-
-
-class _Writer(PrimaryConnection):
-    """The writer's connections. Unlike a server, a file cannot be lost."""
-
-    plain: _SqlitePrimary
-
-    def get(self, *, begins: bool = False) -> ServerConnection:
-        conn = self.plain.conn
-        if conn is not None:
-            return conn
-        self.plain.locate()
-        return super().get(begins=begins)
-
-    def abandon(self, conn: ServerConnection) -> None:
-        """Close a connection whose transaction did not end, which makes SQLite roll back."""
-        self.plain.drop(conn)
-
-
-class _Readers(ReplicaConnections):
-    """The readers' connections."""
-
-    primary: _SqlitePrimary
-    writer: PrimaryConnection
-
-    def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
-        database = super().reach(node, patient=patient)
-        conn = file_connection(database)
-        if conn.busy:
-            # While rows are being read, this connection keeps seeing the data as it was for that query.
-            database.state.reset()
-            self.open(node, database)
-            file_connection(database).set_aside(conn)
-        return database
-
-    def open(self, node: Node, database: NodeDatabase, *, patient: bool = False) -> None:
-        if not self.primary.locate().exists():
-            self.writer.get()  # creates the file
-        super().open(node, database, patient=patient)
-
-
 # Without the parameter that this library sets itself.
 _taken = names_taken(sqlite3.connect)
 
@@ -258,8 +76,8 @@ _taken = names_taken(sqlite3.connect)
 class _SqliteAssembly(Assembly):
     """Builds the readers and the collaborators of one SQLite database."""
 
-    plain: _SqlitePrimary
-    node_database = _SqliteNode
+    plain: SqlitePrimary
+    node_database = SqliteNode
     driver_parameters = _taken and _taken - {"isolation_level"}
     driver_name = "sqlite3"
 
@@ -308,7 +126,7 @@ class _SqliteAssembly(Assembly):
         return Diagnosis(lambda exc: sqlite.meaning(getattr(exc, "orig", exc)))
 
     def make_checks(self, cluster: Cluster, router: Router) -> ConnectionChecks:
-        return _SqliteChecks(self.plain.db, cluster, router)
+        return SqliteChecks(self.plain.db, cluster, router)
 
     def make_primary(
         self,
@@ -318,8 +136,8 @@ class _SqliteAssembly(Assembly):
         diagnosis: Diagnosis,
         checks: ConnectionChecks,
     ) -> PrimaryConnection:
-        writer = _Writer(self.plain, cluster, session, consistency, diagnosis, checks, self.here)
-        assert isinstance(checks, _SqliteChecks)
+        writer = SqliteWriter(self.plain, cluster, session, consistency, diagnosis, checks, self.here)
+        assert isinstance(checks, SqliteChecks)
         checks.primary = writer
         return writer
 
@@ -331,7 +149,7 @@ class _SqliteAssembly(Assembly):
         checks: ConnectionChecks,
         primary: PrimaryConnection,
     ) -> ReplicaConnections:
-        readers = _Readers(self.plain, self.node_database, cluster, session, diagnosis, checks)
+        readers = SqliteReaders(self.plain, self.node_database, cluster, session, diagnosis, checks)
         readers.writer = primary
         return readers
 
@@ -342,7 +160,7 @@ class _SqliteAssembly(Assembly):
 class _SqliteMembers(RoutedMembers):
     """The methods of a SQLite database."""
 
-    plain: _SqlitePrimary
+    plain: SqlitePrimary
 
     def note_attached(self) -> None:
         """Keep reads on the writer while a database is attached."""
@@ -452,8 +270,8 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
     def _connect(self) -> sqlite.Connection:
         return self._members.connect_file()
 
-    def _as_primary(self) -> _SqlitePrimary:
-        return _SqlitePrimary(self, self.beneath)
+    def _as_primary(self) -> SqlitePrimary:
+        return SqlitePrimary(self, self.beneath)
 
     # peewee's methods that use the database's one connection
 
@@ -538,16 +356,12 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         self._everywhere(lambda conn: conn.run_setting(f"PRAGMA busy_timeout = {int(seconds * 1000)}"))
 
 
-def _bare(pragma: str) -> str:
-    return pragma.rpartition(".")[2].strip('"').lower()
-
-
 def _check_pragma(name: str, value: object) -> None:
     word = str(value).strip("'\"").lower()
-    if _bare(name) == "journal_mode" and word != "wal":
+    if bare_name(name) == "journal_mode" and word != "wal":
         raise ConfigurationError(
             f"pragmas: journal_mode={shown(value)}: only WAL lets readers and the writer work at the same "
             "time; omit it"
         )
-    if _bare(name) == "locking_mode" and word != "normal":
+    if bare_name(name) == "locking_mode" and word != "normal":
         raise ConfigurationError(f"pragmas: locking_mode={shown(value)} would shut the readers out; omit it")

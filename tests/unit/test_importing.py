@@ -10,7 +10,7 @@ import pytest
 
 from peewee_replicas.statements import tokens
 
-WHEN_USED = ("databases.sqlite", "servers.sqlite", "aio", "ext", "testing", "cli")
+WHEN_USED = ("databases.sqlite", "connections.sqlite_files", "servers.sqlite", "aio", "ext", "testing", "cli")
 
 
 def loaded_by(code: str) -> set[str]:
