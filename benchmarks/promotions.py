@@ -14,7 +14,7 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import peewee
@@ -114,12 +114,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("server", choices=["mariadb", "mysql"])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     chosen = parser.parse_args()
     with promotable(chosen.server) as nodes:
-        run(nodes, chosen.rounds)
+        run(nodes, chosen.rounds, chosen.ways)
 
 
-def run(nodes: Topology, rounds: int) -> None:
+def run(nodes: Topology, rounds: int, ways: Sequence[str] = WAYS) -> None:
     nodes.primary.execute(
         f"CREATE TABLE {nodes.cluster.database_name}.mark "
         "(id INT AUTO_INCREMENT PRIMARY KEY, thread INT, number INT)"
@@ -131,7 +132,7 @@ def run(nodes: Topology, rounds: int) -> None:
     seconds: list[tuple[str, float]] = []
     try:
         for number in range(rounds):
-            way = WAYS[number % len(WAYS)]
+            way = ways[number % len(ways)]
             seconds.append((way, promote(nodes, load, way)))
             print(f"{number + 1:3} {way:9} first write after {seconds[-1][1]:.2f} s", flush=True)
     except KeyboardInterrupt:

@@ -121,8 +121,10 @@ class CatchUp:
             if now < progress.retry_at:
                 return ""
             left = 0.0  # the replica must move before anyone waits on it again
-        if replica.role == "primary":
-            left = 0.0  # the primary, by another address; on some servers the wait would never end
+        if replica.role in ("primary", "detached"):
+            # The primary, by another address, or a node that replicates from nobody. On some servers the wait
+            # would never end.
+            left = 0.0
         self._sent, self._waits = now, left
         if not self._text:
             self._text = self._position.text()

@@ -14,6 +14,9 @@ than channels, such as Galera; ``"detached"``: it replicates from nobody or from
 writes of its own."""
 State = Literal["up", "lagging", "unfit"]
 
+RESPITE_SECONDS = 60.0
+"""With ``max_lag=None``, how long a node may serve that has stopped following a silent primary."""
+
 _UNSEEN = (
     "; this user may not see whom it follows: grant it REPLICATION CLIENT (MariaDB: SLAVE MONITOR), or set "
     "heartbeat_table"
@@ -108,6 +111,24 @@ def assess(found: Evidence, max_lag: float | None) -> Fitness:
         unseen = "" if told.channels is not None else _UNSEEN
         return Fitness("lagging", f"{found.doubt}. Its lag is not known{unseen}", role, None, remark)
     return Fitness("up", "", role, lag, remark)
+
+
+def respite(found: Fitness, told: Facts, lag: float, max_lag: float | None) -> Fitness:
+    """Let a node that has stopped following a silent primary go on serving reads for a while.
+
+    In a failover, replicas stop, and follow the next primary, before anybody can know that it is the primary.
+    Their rows are still the silent primary's, and reads would find no other node.
+
+    Parameters:
+        found: the verdict on the node.
+        told: its answers.
+        lag: seconds by which it can be behind at most, because it was fit so short a time ago.
+        max_lag: the bound in seconds; None: no bound.
+    """
+    if told.offline or told.member or lag > (RESPITE_SECONDS if max_lag is None else max_lag):
+        return found
+    remark = f"{found.cause}; the primary does not answer, so reads go on there until they would be too old"
+    return Fitness("up", "", found.role, lag, remark)
 
 
 def _role(found: Evidence) -> tuple[NodeRole, str]:

@@ -20,6 +20,7 @@ class Samples:
         told: the primary's last answer; None: it has not answered yet.
         asked_at, seen_at: when the question was sent, and when that answer came; None: not yet.
         answers: whether the primary answered the last question.
+        asked: whether a question is under way that it has not answered yet.
     """
 
     def __init__(self) -> None:
@@ -27,13 +28,28 @@ class Samples:
         self.told: Facts | None = None
         self.asked_at: float | None = None
         self.seen_at: float | None = None
-        self.answers = False
+        self.answers = self.asked = False
+
+    def ask(self) -> None:
+        """Record that the primary is being asked."""
+        self.asked = True
+
+    def silent_since(self, moment: float) -> bool:
+        """Return whether the primary has given no answer since then, and is not known to give one now.
+
+        Parameters:
+            moment: a monotonic clock's reading, in seconds.
+        """
+        if self.seen_at is not None and self.seen_at > moment:
+            return False
+        return self.asked or not self.answers
 
     def add(self, asked_at: float, answered_at: float, told: Facts) -> None:
         """Record the primary's answer."""
         if self.told is not None and told.server != self.told.server:
             self._kept.clear()  # another server is the primary now
-        self.told, self.asked_at, self.seen_at, self.answers = told, asked_at, answered_at, True
+        self.told, self.asked_at, self.seen_at = told, asked_at, answered_at
+        self.answers, self.asked = True, False
         if told.sample is None:
             return
         if len(self._kept) > 1 and self._kept[-1][1] == told.sample == self._kept[-2][1]:
@@ -46,7 +62,7 @@ class Samples:
 
     def miss(self) -> None:
         """Record that the primary could not be asked."""
-        self.answers = False
+        self.answers = self.asked = False
 
     def reached(self, position: Position) -> float | None:
         """Return when the newest sample that this position covers was taken; None if it covers none."""

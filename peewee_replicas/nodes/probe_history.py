@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from ..positions import Position
-from .fitness import Evidence, Fitness, assess, primary_remark
+from .fitness import Evidence, Fitness, assess, primary_remark, respite
 from .interview import Facts
 from .lag import Samples, heartbeat_lag, lag_bound
 from .unreached import why_unreached
@@ -93,6 +93,11 @@ class ProbeHistory:
         self._upstream: Upstream | None = None
         self._position_then: Position | None = None  # when first seen to follow its present sources
         self._proven = False
+        self._followed = False  # it was seen to follow the primary
+        self._strayed_at: float | None = None  # since when it is seen not to follow it
+        self._fit_at: float | None = None  # when it was last found fit, with a lag of `_fit_lag`
+        self._fit_lag = 0.0
+        self._unfit_at: float | None = None  # since when it is found unfit
 
     def assess(
         self, told: Facts, answered_at: float, around: Surroundings,
@@ -131,14 +136,14 @@ class ProbeHistory:
         reached_at = None if told.position is None else samples.reached(told.position)
         if reached_at is not None:
             self._reached_at = max(reached_at, self._reached_at or reached_at)
-        self._follow(told, around)
+        self._follow(told, answered_at, around)
         assert self._upstream is not None
         primary = samples.told
         beat = heartbeat_lag(None if primary is None else primary.beats, told.beats)
         lag = beat
         if lag is None and self._reached_at is not None:
             lag = lag_bound(self._reached_at, answered_at, samples)
-        return assess(
+        found = assess(
             Evidence(
                 told,
                 is_primary=listed
@@ -157,6 +162,21 @@ class ProbeHistory:
             ),
             max_lag,
         )
+        return self._bear_with(found, told, answered_at, samples, max_lag)
+
+    def _bear_with(
+        self, found: Fitness, told: Facts, answered_at: float, samples: Samples, max_lag: float | None
+    ) -> Fitness:
+        """Return the verdict, or a milder one if the node was fit until the primary fell silent."""
+        if found.state != "unfit":
+            self._unfit_at = None
+            self._fit_at, self._fit_lag = answered_at, found.lag or 0.0
+            return found
+        if self._unfit_at is None:
+            self._unfit_at = answered_at
+        if self._fit_at is None or not samples.silent_since(self._unfit_at):
+            return found
+        return respite(found, told, self._fit_lag + answered_at - self._fit_at, max_lag)
 
     def _doubt(self, told: Facts, samples: Samples) -> str:
         """Return why the node was never seen to reach a position of the primary's, or ``""``."""
@@ -177,17 +197,22 @@ class ProbeHistory:
         self._own = (self._own or own) if own else ""
         self._others = (self._others or others) if others else ""
 
-    def _follow(self, told: Facts, around: Surroundings) -> None:
+    def _follow(self, told: Facts, answered_at: float, around: Surroundings) -> None:
         """Note which source the node follows, and whether the primary's data was seen to arrive from it."""
         samples = around.samples
         primary = Peer(around.primary, around.address, samples.told)
         now = upstream(told, primary, (*around.earlier, *around.later), complete=around.complete)
         was = self._upstream
         known = was is not None and [c.source for c in was.channels] == [c.source for c in now.channels]
-        if was is not None and was.relation == "primary" and not samples.answers:
-            # During a failover, replicas are pointed at the next primary before `host` leads to it. Their
-            # rows are still the primary's.
-            now = now._replace(relation="primary")
+        if now.relation == "primary":
+            self._followed, self._strayed_at = True, None
+        elif self._followed:
+            if self._strayed_at is None:
+                self._strayed_at = answered_at
+            if samples.silent_since(self._strayed_at):
+                # During a failover, replicas are pointed at the next primary before `host` leads to it. Their
+                # rows are still the primary's.
+                now = now._replace(relation="primary")
         self._upstream = now
         if not known:
             self._position_then, self._proven = told.position, False

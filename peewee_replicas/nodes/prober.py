@@ -278,6 +278,8 @@ class Prober:
         for replica in nodes:  # before any probe, or the first answer would look like the last one missing
             targets.setdefault(replica, ProbeTarget())
         probes: dict[Node, Probe] = {}
+        with self._lock:
+            self._samples.ask()
         for replica in nodes:
             target = targets[replica]
             if target.opener is not None and target.opener.is_alive():
@@ -547,7 +549,9 @@ class Prober:
             )
             target.questionnaire.complaint, target.questionnaire.heartbeat_table = "", None
         progress = replica.progress
-        if fitness.role == "replica" and told.position is not None and told.server.server_id:
+        # While a node that follows nobody serves reads, what it has applied counts as well.
+        follows = fitness.role == "replica" or (fitness.role == "detached" and fitness.state == "up")
+        if follows and told.position is not None and told.server.server_id:
             if progress.server in (None, told.server.text):
                 progress.learn(told.server.text, told.position, fresh=target.fresh)
             target.fresh = False

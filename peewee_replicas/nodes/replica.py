@@ -105,7 +105,8 @@ class Replica:
         - ``"ejected"``: it cannot be reached, or was taken out by hand.
         - ``"lagging"``: it is further behind than ``max_lag``.
         - ``"unfit"``: it answers, but is no replica of the primary now: it does not replicate, replicates
-          from another server, was promoted, or is in offline mode.
+          from another server, was promoted, or is in offline mode. While the primary does not answer, such a
+          node stays ``"up"`` until its rows may be older than ``max_lag``.
         - ``"removed"``: `set_replicas` took it out.
         """
         return self._node.state

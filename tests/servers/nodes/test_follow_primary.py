@@ -13,7 +13,7 @@ from typing import Any
 import peewee
 import pytest
 from support.clusters import one_for_each
-from support.clusters.promoting import Topology, promotable, set_read_only
+from support.clusters.promoting import Topology, caught_up, promotable, set_read_only
 from support.databases.models import Item
 from support.waiting import until
 
@@ -121,6 +121,46 @@ def test_without_it_a_demoted_primary_says_who_takes_writes(nodes: Topology) -> 
         ):
             Item.create(name="refused")
         assert database.stats()["primary_changes"] == 0
+    database.close()
+    database.dispose()
+
+
+def test_reads_go_on_after_an_unplanned_promotion_before_it_is_followed(nodes: Topology) -> None:
+    database = nodes.database(probe_interval=0.1, connect_timeout=5, max_lag=SECONDS)
+    leader, follower = (nodes.name(node) for node in nodes.others)
+    with database.bind_ctx([Item]), database.causal_session():
+        assert written("before")()
+        nodes.sync()
+        until(lambda: Item.select().count() and {one.role for one in database.replicas} == {"replica"}, 60.0)
+        nodes.primary.kill()
+        new = nodes.promote_alone()
+        roles = lambda: {one.name: one.role for one in database.replicas}  # noqa: E731
+        # Each of these reads would raise if it found no node.
+        until(lambda: Item.select().count() == 1 and roles()[leader] == "detached", SECONDS)
+        new.execute("INSERT INTO app.item (name, n) VALUES ('after', 0)")
+        caught_up(nodes.cluster, nodes.others[0], new)
+        until(lambda: Item.select().count() and roles() == {leader: "detached", follower: "replica"}, SECONDS)
+        with database.readonly(node=leader):
+            assert Item.select().count() == 2
+        assert {one.state for one in database.replicas} == {"up"}
+    database.close()
+    database.dispose()
+
+
+def test_a_promoted_one_leaves_the_rotation_when_the_primary_is_back(nodes: Topology) -> None:
+    database = nodes.database(probe_interval=0.1, connect_timeout=5, max_lag=SECONDS)
+    with database.bind_ctx([Item]):
+        assert written("before")()
+        nodes.sync()
+        until(lambda: Item.select().count() and {one.role for one in database.replicas} == {"replica"}, 60.0)
+        old = nodes.primary
+        old.kill()
+        leader = nodes.name(nodes.promote_alone())
+        replica = next(one for one in database.replicas if one.name == leader)
+        until(lambda: Item.select().count() == 1 and replica.role == "detached", SECONDS)
+        assert replica.state == "up"
+        old.start()
+        until(lambda: Item.select().count() == 1 and replica.state == "unfit", SECONDS)
     database.close()
     database.dispose()
 
