@@ -160,7 +160,8 @@ def _hidden_replication(node: NodeAnswers) -> Iterator[Finding]:
     yield Finding(
         "replication-hidden", node.name,
         "this user may not see whom the node follows and whether it is stopped",
-        f"on the primary: GRANT {privilege} ON *.* TO {_account(node)};",
+        f"on the primary: GRANT {privilege} ON *.* TO {_account(node)};\n"
+        "(on the node itself, with SET sql_log_bin = 0, if nothing arrives there)",
     )  # fmt: skip
 
 
@@ -257,10 +258,12 @@ def _verdict(node: NodeAnswers) -> Iterator[Finding]:
     elif fitness.state == "unfit":
         yield Finding("unfit", node.name, fitness.cause, "SET GLOBAL offline_mode = OFF;")
     elif fitness.state == "lagging":
+        show = "SHOW REPLICA STATUS" if node.is_mysql else "SHOW SLAVE STATUS"
+        stuck = f"it may also be stopped, blocked or delayed: as an administrator there, {show};\n"
         yield Finding(
             "lagging", node.name, fitness.cause,
-            "look for long statements and missing indexes on the replica, let it apply in parallel, or raise "
-            "max_lag",
+            ("" if told.channels else stuck) + "look for long statements and missing indexes on the replica, "
+            "let it apply in parallel, or raise max_lag",
         )  # fmt: skip
     for words in fitness.remark.split("; "):
         if words.startswith("has transactions of its own"):

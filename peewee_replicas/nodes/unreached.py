@@ -42,8 +42,8 @@ def why_unreached(reached: Position, primary: Position) -> str:
             f"it was probably copied without setting {_initial(reached)}; set that to what the copy contained"
         )
     return (
-        f"is behind: it has {_shown(reached)}, and has not yet reached what the primary had when it was "
-        f"first probed ({_shown(primary)})"
+        f"is behind: it has {_shown(reached)}, and not yet what the primary had when this program first "
+        f"looked ({_shown(primary)})"
     )
 
 

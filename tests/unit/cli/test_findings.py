@@ -120,6 +120,10 @@ TABLE: list[tuple[str, str, str, Any, str]] = [
     ("replication-stopped", "mariadb", "r", lambda n: judged(n, "unfit", STOPPED), "START SLAVE;"),
     ("unfit", "mysql", "r", lambda n: judged(n, "unfit", "offline_mode is ON"), "offline_mode = OFF"),
     ("lagging", "both", "r", lambda n: judged(n, "lagging", "20 s behind"), "max_lag"),
+    (
+        "lagging", "mariadb", "r", lambda n: judged(told(n, channels=None), "lagging", "behind"),
+        "SHOW SLAVE STATUS",
+    ),
     ("errant-transactions", "both", "r", lambda n: judged(n, "up", "", remark=OWN), "build it anew"),
     ("gtids", "mysql", "primary", lambda n: with_variables(n, gtid_mode="OFF"), "gtid_mode = ON"),
     ("gtids", "mysql", "r", lambda n: with_variables(n, gtid_mode="OFF"), "enforce_gtid_consistency = ON"),
