@@ -15,7 +15,7 @@ EventName = Literal[
     "primary_silent", "primary_position_unknown", "no_gtids", "position_lost", "session_state", "reports_off",
     "report_unreadable", "forked_in_transaction", "override_unused", "bookmark_unusable",
     "bookmark_ignored", "bookmark_unsent", "hook_failed", "question_failed",
-    "switched",
+    "switched", "members_changed", "discovery_failed", "discovery_works",
 ]  # fmt: skip
 
 
@@ -69,6 +69,9 @@ EVENTS: dict[EventName, Meaning] = {
     "hook_failed": Meaning(logging.ERROR, "a callable in `route_hooks` or `node_hooks` raised an error"),
     "question_failed": Meaning(_DEBUG, "a question of the library's own was not answered"),
     "switched": Meaning(_WARNING, "the program changed `reads` or `writes`, or the environment sets `reads`"),
+    "members_changed": Meaning(_INFO, "the callable given as `replicas` named other nodes"),
+    "discovery_failed": Meaning(_WARNING, "the callable given as `replicas` failed or named no usable nodes"),
+    "discovery_works": Meaning(_INFO, "the callable given as `replicas` names nodes again"),
 }
 """Each event of a log record, with its level and its meaning."""
 

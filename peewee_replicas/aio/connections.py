@@ -180,7 +180,7 @@ class TaskReplicas(ReplicaConnections):
         it waits, see `TaskMembers`.
         """
         prober = self.cluster.prober
-        if prober is None:
+        if prober is None or not self.cluster.replicas.all:
             return
         prober.use(self)
         if getcurrent().parent is None or prober.looked.is_set():

@@ -21,7 +21,7 @@ from .pooled_mysql import PooledMySQL
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from ..databases.argument_types import AiomysqlArguments, AsyncArguments, PolicyArgument, Replicas
+    from ..databases.argument_types import AiomysqlArguments, AsyncArguments, PolicyArgument, ReplicasArgument
     from ..databases.transaction_types import AsyncTransactionScope
     from ..routing.settings import Fallback, Level, OnTransactionEscape, ReadonlyInTransaction, Reads, Spread
     from ..scopes.scope import Scope
@@ -58,7 +58,8 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         self,
         database: str | None,
         *,
-        replicas: Replicas = (),
+        replicas: ReplicasArgument = (),
+        refresh: float = 30.0,
         policy: PolicyArgument = "round-robin",
         reads: Reads = "replica",
         fallback: Fallback = "primary",

@@ -257,9 +257,8 @@ class TaskMembers(RoutedMembers):
                 pools += database.db.pools_here()
             for pool in pools:
                 pool.close()
-            # In a thread, because it waits for the prober's threads and must not block the event loop.
-            if parts.cluster.prober is not None:
-                await asyncio.to_thread(parts.cluster.prober.stop)
+            # In a thread, because it waits for other threads and must not block the event loop.
+            await asyncio.to_thread(parts.cluster.stop_threads)
             until = Clock.monotonic() + db._acquire_timeout
             for pool in pools:
                 await pool.closed(until)

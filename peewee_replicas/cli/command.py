@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.CRITICAL)  # what it would log is in the answer
     try:
         database = find(options.target)
+        discovery = members_of(database).parts.cluster.discovery
+        if discovery is not None:
+            discovery.look()  # its thread would begin only with a statement
         code: int = options.run(database, options)
         return code
     except BadTarget as exc:

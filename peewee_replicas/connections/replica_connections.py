@@ -293,17 +293,19 @@ class ReplicaConnections:
     def await_lag(self) -> None:
         """Start the prober and wait for its first round, before a scope with a lag limit."""
         prober = self.cluster.prober
-        if prober is not None:
+        if prober is not None and self.cluster.replicas.all:
             prober.use(self)
             prober.wait_for_first_look(FIRST_LOOK_SECONDS)
 
     def attend(self, *, reads: bool = True) -> None:
-        """Do the upkeep of the replica set: retry ejected nodes, warm up new ones, close removed ones.
+        """Do the upkeep of the replica set: discovery, ejected nodes, new ones, removed ones.
 
         Parameters:
             reads: whether the next statement is a read; others need not wait for retried nodes.
         """
         cluster, replicas = self.cluster, self.cluster.replicas
+        if replicas.undiscovered and cluster.discovery is not None:
+            cluster.discovery.use()
         if replicas.unwatched and (reads or cluster.follows) and cluster.prober is not None:
             cluster.prober.use(self)
         if replicas.ejected and reads and not (cluster.prober is not None and cluster.prober.at_work):

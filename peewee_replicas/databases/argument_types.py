@@ -35,7 +35,10 @@ class ListOf(Protocol[T]):
 
 OneReplica = str | Mapping[str, Any]
 Replicas = ListOf[OneReplica] | Set[OneReplica] | ValuesView[OneReplica] | Iterator[OneReplica]
-"""The argument ``replicas``: neither one string nor one dict, which are iterable too."""
+"""A list of replicas: neither one string nor one dict, which are iterable too."""
+
+ReplicasArgument = Replicas | Callable[[], Replicas] | Callable[[Any], Replicas]
+"""The argument ``replicas``: a list, or a callable that returns one, which may take the database."""
 
 
 TagsArgument = Mapping[str, str] | Sequence[Mapping[str, str]]
@@ -52,7 +55,7 @@ PolicyArgument = PolicyName | Policy | type[PolicyObject]
 
 
 class RoutingArguments(TypedDict, total=False):
-    """This library's arguments except ``replicas``; `ReplicatedDatabase` documents them."""
+    """This library's arguments that SQLite takes too; `ReplicatedDatabase` documents them."""
 
     policy: PolicyArgument
     reads: Reads
@@ -162,7 +165,8 @@ class SqliteDriverArguments(PeeweeArguments, total=False):
 class MySQLArguments(RoutingArguments, PyMySQLArguments, total=False):
     """The arguments of `ReplicatedDatabase`."""
 
-    replicas: Replicas
+    replicas: ReplicasArgument
+    refresh: float
     follow_primary: bool
     max_connection_age: float | None
 
@@ -178,7 +182,8 @@ class PooledArguments(MySQLArguments, total=False):
 class AsyncArguments(RoutingArguments, AiomysqlArguments, total=False):
     """The arguments of `AsyncReplicatedDatabase`."""
 
-    replicas: Replicas
+    replicas: ReplicasArgument
+    refresh: float
     follow_primary: bool
     max_connection_age: float | None
     pool_size: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pymysql
 from playhouse.db_url import parse
@@ -19,6 +19,7 @@ from ..connections.replica_connections import ReplicaConnections
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
 from ..nodes.cluster import PRIMARY, Cluster
+from ..nodes.discovery import is_coroutine_function
 from ..nodes.node import Node
 from ..nodes.prober import Prober
 from ..nodes.replica_set import ReplicaSet
@@ -94,6 +95,18 @@ class Assembly:
         refuse_unknown(type(db), beneath, given, db.routing_arguments, known, self.driver_name)
         check_place(parameters, "", ConfigurationError)
         check_password(parameters, "", ConfigurationError)
+
+    def check_discovery(self, ask: Callable[..., object]) -> None:
+        """Refuse a callable ``replicas`` that a thread cannot call.
+
+        Raises:
+            ConfigurationError: calling it gives a coroutine.
+        """
+        if is_coroutine_function(ask):
+            raise ConfigurationError(
+                "replicas: a coroutine function cannot be used, because a thread without an event loop "
+                "calls it; give a plain function"
+            )
 
     # Nodes
 

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..routing.settings import Fallback, Level, OnTransactionEscape, ReadonlyInTransaction, Reads, Spread
-    from .argument_types import MySQLArguments, PolicyArgument, PooledArguments, PyMySQLArguments, Replicas
+    from .argument_types import (
+        MySQLArguments,
+        PolicyArgument,
+        PooledArguments,
+        PyMySQLArguments,
+        ReplicasArgument,
+    )
 
 
 def _open(db: ReplicatedDatabase | _Opener) -> wire.Connection:
@@ -53,7 +59,11 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
         database: the schema's name; None to call `init` later.
         replicas: dicts of connection parameters that override the primary's, or URLs, or ``"host:port"``.
             A dict may also have ``name`` and ``weight`` (a whole number from 0 to 100). List the primary
-            itself to let it serve reads.
+            itself to let it serve reads. Or a callable that returns such a list; one that needs an argument
+            is given the database. A thread calls it from the database's first statement on, and again every
+            ``refresh`` seconds; until it has answered, the primary serves the reads. An answer that is empty
+            or cannot work, and an error, change nothing and are logged.
+        refresh: seconds between two calls of a callable ``replicas``.
         policy: ``"round-robin"``, ``"random"``, ``"least-busy"``, or a callable that takes the usable
             replicas and returns one of them.
         reads: where a read outside any scope goes: ``"replica"``, ``"primary"``, ``"observe"`` (to the
@@ -95,7 +105,8 @@ class ReplicatedDatabase(Replicated, MySQLDatabase):
         self,
         database: str | None,
         *,
-        replicas: Replicas = (),
+        replicas: ReplicasArgument = (),
+        refresh: float = 30.0,
         policy: PolicyArgument = "round-robin",
         reads: Reads = "replica",
         fallback: Fallback = "primary",
@@ -355,7 +366,8 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
         self,
         database: str | None,
         *,
-        replicas: Replicas = (),
+        replicas: ReplicasArgument = (),
+        refresh: float = 30.0,
         policy: PolicyArgument = "round-robin",
         reads: Reads = "replica",
         fallback: Fallback = "primary",

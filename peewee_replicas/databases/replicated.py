@@ -105,7 +105,7 @@ class Replicated(peewee.Database):
         its weight may change. A new node is warmed up. A node that is no longer listed gets no new reads, and
         finishes those it has begun. Each thread closes its own connection to such a node when it next uses or
         closes the database; a pool closes its idle ones at once. A ``readonly()`` on such a node moves to one
-        that has reached the primary's position.
+        that has reached the primary's position. A callable given as ``replicas`` is not called any more.
 
         Parameters:
             replicas: like the argument of the same name, but not empty, because discovery may find no nodes
@@ -163,7 +163,7 @@ class Replicated(peewee.Database):
             raise
 
     def dispose(self) -> None:
-        """Forget all of this thread's connections without closing them; end the prober until the next use."""
+        """Forget this thread's connections without closing them; stop the background threads."""
         self._members.dispose()
 
     def connection(self) -> Any:

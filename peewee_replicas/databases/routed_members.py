@@ -30,9 +30,10 @@ from ..execution.execution import Execution
 from ..execution.run import find_node, run
 from ..log import log_event
 from ..nodes.cluster import PRIMARY, Cluster
+from ..nodes.discovery import Discovery, takes_database
 from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
-from ..nodes.spec import NodeSpec
+from ..nodes.spec import NodeSpec, by_name
 from ..routing.plan import EITHER, REPLICA, WRITER, Plan
 from ..routing.settings import Reads, Writes, check_reads, check_writes, checked
 from ..scopes.frames import Frame, innermost
@@ -80,6 +81,7 @@ class RoutedMembers:
         self.comment_hooks: list[CommentHook] = []
         self.counting = Counting()
         self._given: dict[str, object] = {}
+        self._ask: Callable[..., object] | None = None
         self._refuse_transaction = _refuse_in_readonly
 
     @property
@@ -93,19 +95,24 @@ class RoutedMembers:
     def init(self, database: object, **kwargs: object) -> None:
         """Like peewee's method; takes the routing arguments too. Changes nothing if one cannot work."""
         own = {name: kwargs.pop(name) for name in self.db.routing_arguments if name in kwargs}
+        ask = self._ask
         if "replicas" in own:
             own["replicas"] = _kept(own["replicas"])
+            ask = own["replicas"] if callable(own["replicas"]) else None
         configured = self.assembly.configured()
         parameters = {**configured, **kwargs}
         self.assembly.check_arguments(kwargs, parameters)
         given = {**self._given, **own}
         settings = from_environment(checked(given, ConfigurationError))
+        if ask is not None and given["replicas"] is ask:
+            self.assembly.check_discovery(ask)
+            given["replicas"] = ()  # until it has answered
         specs = self.assembly.node_specs(given, parameters)
         before = vars(self).get("parts")
         if before is not None and before.cluster.moved is not None:
             self.db.connect_params, before.cluster.moved = dict(configured), None
         self.plain.init(database, **kwargs)
-        self._given = given
+        self._given, self._ask = given, ask
         self.db.plain_arguments[1].update(kwargs)
         parts = self.parts = self.db._parts = self.assembly.assemble(settings, specs)
         self.db.opening = Opening(parts.cluster)
@@ -123,7 +130,18 @@ class RoutedMembers:
             if before.cluster.prober is not None:
                 # Otherwise two probers would probe the same servers, the old one for nodes no longer used.
                 before.cluster.prober.retire()
+            if before.cluster.discovery is not None:
+                before.cluster.discovery.retire()
         parts.cluster.on_new_primary = partial(self._follow_primary, parts.cluster)
+        if ask is not None:
+            cluster = parts.cluster
+            cluster.discovery = Discovery(
+                partial(self._discover, ask),
+                partial(self._take_discovered, cluster),
+                settings.refresh,
+                cluster.replicas,
+                cluster.news,
+            )
         track_database(self)
 
     def set_replicas(self, replicas: object) -> None:
@@ -140,8 +158,39 @@ class RoutedMembers:
                     "node weight=0, or eject() each"
                 )
             self.assembly.change_nodes(specs, cluster)
-            self._given = given
+            self._given, self._ask = given, None
+            if cluster.discovery is not None:
+                cluster.discovery.retire()
         self.parts.replicas.attend(reads=False)
+
+    def _discover(self, source: Callable[..., object]) -> object:
+        return source(self.db) if takes_database(source) else source()
+
+    def _take_discovered(self, cluster: Cluster, replicas: object) -> None:
+        """Change the replicas to those that discovery found.
+
+        Raises:
+            ConfigurationError: the answer is empty or cannot work; nothing was changed.
+        """
+        replicas = _kept(replicas)
+        assert cluster.discovery is not None
+        with cluster.membership_lock:
+            if cluster is not self.parts.cluster or cluster.discovery.retired:
+                return  # the program has named others meanwhile
+            parameters = self.assembly.configured()
+            given = {**self._given, "replicas": replicas}
+            specs = self.assembly.node_specs(given, parameters)
+            if not specs:
+                raise ConfigurationError("replicas: the callable named none")
+            # In another order they are the same: DNS, for one, changes the order each time.
+            if by_name(specs) == by_name(self.assembly.node_specs(self._given, parameters)):
+                return
+            self.assembly.change_nodes(specs, cluster)
+            self._given = given
+        names = ", ".join(spec.name for spec in specs)
+        log_event(
+            "members_changed", "the replicas of %s are now %s", self.db.database, names, cause=f"now {names}"
+        )
 
     def set_primary(self, name: object) -> None:
         """Let writes go to another node from now on."""
@@ -398,7 +447,7 @@ class RoutedMembers:
     def dispose(self) -> None:
         """Forget all of this thread's connections without closing them; end the prober until the next use."""
         self.plain.dispose()
-        _stop_probing(self.parts.cluster)
+        self.parts.cluster.stop_threads()
         for database in self.parts.replicas.made():
             database.dispose()
 
@@ -602,8 +651,3 @@ def _kept(replicas: object) -> object:
     if isinstance(replicas, Iterable) and not isinstance(replicas, (str, Mapping)):
         return list(replicas)
     return replicas
-
-
-def _stop_probing(cluster: Cluster) -> None:
-    if cluster.prober is not None:
-        cluster.prober.stop()

@@ -53,6 +53,7 @@ Pragmas = dict[str, object] | Sequence[tuple[str, object]]
 """SQLite's settings, as peewee takes them."""
 
 _MOST_READERS = 100
+_NO_REPLICAS = "replicas: SQLite has one file and no replicas; pass readers=2 instead"
 
 
 class _Unopened:
@@ -87,11 +88,16 @@ class _SqliteAssembly(Assembly):
         plainly = getattr(factory, "__init__", None) is sqlite.Connection.__init__
         return super().known_parameters(parameters) if plainly else None
 
+    def check_discovery(self, ask: Callable[..., object]) -> None:
+        raise ConfigurationError(_NO_REPLICAS)
+
     def node_specs(
         self, given: Mapping[str, object], parameters: Mapping[str, object]
     ) -> tuple[NodeSpec, ...]:
         if given.get("replicas"):
-            raise ConfigurationError("replicas: SQLite has one file and no replicas; pass readers=2 instead")
+            raise ConfigurationError(_NO_REPLICAS)
+        if "refresh" in given:
+            raise ConfigurationError("refresh: SQLite has one file and no replicas to ask for")
         if given.get("follow_primary"):
             raise ConfigurationError("follow_primary: SQLite has one file, which takes all writes")
         if given.get("max_connection_age") is not None:

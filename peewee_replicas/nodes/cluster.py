@@ -9,6 +9,7 @@ from ..concurrency import new_lock
 from ..events import CAUSES, Counters, NodeNews
 from ..positions import Position
 from ..scopes.frames import Units
+from .discovery import Discovery
 from .failover import NOTHING_SEEN
 from .node import Node
 from .primary_state import UNKNOWN, PrimaryState
@@ -44,6 +45,7 @@ class Cluster:
         writer_causes: statements sent to the primary's own connections, by cause.
         reader_causes: reads sent to the primary on guarded connections, by cause.
         prober: probes the nodes; None: their health is learned from traffic alone.
+        discovery: asks who the replicas are; None: the program has named them.
         settings_met: each node's settings, to log differences that change results.
         generation: how often the primary was found to have lost its role, or was moved; older connections to
             it are not used again.
@@ -73,6 +75,7 @@ class Cluster:
         self.writer_causes = Counters(*CAUSES)
         self.reader_causes = Counters(*CAUSES)
         self.prober: Prober | None = None
+        self.discovery: Discovery | None = None
         self.settings_met = Comparison()
         self.generation = self.moved_at = 0
         self.moved: Moved | None = None
@@ -141,6 +144,13 @@ class Cluster:
             if moved:
                 self.moved_at = following
             self.generation = following
+
+    def stop_threads(self) -> None:
+        """Stop the prober and the discovery until the next use."""
+        if self.discovery is not None:
+            self.discovery.stop()
+        if self.prober is not None:
+            self.prober.stop()
 
     def is_left_behind(self, generation: int) -> bool:
         """Return whether a connection of this generation leads to a server that was the primary once."""

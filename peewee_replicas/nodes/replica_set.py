@@ -25,6 +25,7 @@ class ReplicaSet:
         ejected: the replicas with a weight above 0 that are out of rotation.
         leaving: removed nodes to which connections are still open.
         unwatched: whether the next read has to start the prober.
+        undiscovered: whether the next statement has to start asking who the replicas are.
         ages: whether connections have a greatest age, so that each statement looks for old ones.
         unsettled: whether the set needs upkeep before the next statement runs.
     """
@@ -36,6 +37,7 @@ class ReplicaSet:
         self.leaving: tuple[Node, ...] = ()
         self.ages = ages
         self.unwatched = False
+        self.undiscovered = False
         self.unsettled = False
         self._lock = new_lock()
         self._warm_up = WarmUp()
@@ -68,7 +70,7 @@ class ReplicaSet:
     def _note(self) -> None:
         # No calls here: a signal handler could run during one, and its changes must not be undone.
         upkeep = self.unwatched or self.ejected or self.leaving or self._warm_up.next_step is not None
-        busy = upkeep or self.ages
+        busy = upkeep or self.ages or self.undiscovered
         self.unsettled = True if busy else False  # noqa: SIM210  # bool() would be a call
 
     def warm_up(self, now: float) -> None:
@@ -105,6 +107,12 @@ class ReplicaSet:
         """Set whether the next read has to start the prober."""
         with self._lock:
             self.unwatched = unwatched
+            self._note()
+
+    def wait_for_discovery(self, undiscovered: bool) -> None:
+        """Set whether the next statement has to start asking who the replicas are."""
+        with self._lock:
+            self.undiscovered = undiscovered
             self._note()
 
     def linger(self, replica: Node) -> None:

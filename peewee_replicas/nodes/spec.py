@@ -303,6 +303,11 @@ def overlay(primary: Mapping[str, object], overrides: Mapping[str, object]) -> d
     return merged
 
 
+def by_name(specs: Iterable[NodeSpec]) -> dict[str, NodeSpec]:
+    """Return nodes by their names."""
+    return {spec.name: spec for spec in specs}
+
+
 def endpoint(parameters: Mapping[str, object]) -> str:
     """Return the endpoint that the parameters lead to, normalized so that equal endpoints compare equal."""
     if parameters.get("unix_socket"):

@@ -14,6 +14,7 @@ from .policies import Policy
 
 OWN_ARGUMENTS = (
     "replicas",
+    "refresh",
     "policy",
     "reads",
     "fallback",
@@ -79,6 +80,7 @@ class Settings(NamedTuple):
     heartbeat_table: str | None
     follow_primary: bool
     max_connection_age: float | None
+    refresh: float = 30.0
 
 
 def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
@@ -93,6 +95,9 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
             raise fail(f"{name}={shown(value)}: a number of seconds is wanted, 0 or more")
     for name, usual in _SECONDS_OR_NONE.items():
         seconds[name] = check_seconds_or_none(name, arguments.get(name, usual), fail)
+    refresh = arguments.get("refresh", 30.0)
+    if not is_seconds(refresh):
+        raise fail(f"refresh={shown(refresh)}: a number of seconds above 0 is wanted")
     share = arguments.get("max_fallback_share")
     if share is not None and (not _is_number(share) or not 0 <= share <= 1):
         raise fail(f"max_fallback_share={shown(share)}: a share from 0 to 1 is wanted, or None")
@@ -106,6 +111,7 @@ def checked(arguments: Mapping[str, Any], fail: Fail) -> Settings:
         raise fail("follow_primary=True needs the prober, which probe_interval=None turns off")
     return Settings(
         **seconds,
+        refresh=refresh,
         follow_primary=follows,
         max_fallback_share=share,
         heartbeat_table=table,

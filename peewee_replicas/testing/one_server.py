@@ -108,8 +108,7 @@ class _Undo:
     def pretend(self) -> None:
         """Let the primary play all roles."""
         parts = self._parts
-        if self._prober is not None:
-            self._prober.stop()
+        parts.cluster.stop_threads()
         parts.cluster.prober = None
         parts.cluster.immovable = "in one_server() one server plays all roles"
         for node in parts.cluster.replicas.all:

@@ -62,6 +62,7 @@ ACT = {
     "consistency.inquiry": "asks the primary for its position",
     "consistency.levels": "has the primary asked for its position",
     "nodes.cluster": "holds the nodes, which act",
+    "nodes.discovery": "the thread that asks who the replicas are",
     "nodes.probe_run": "the prober's threads and connections",
     "nodes.prober": "the prober's thread",
     "nodes.node": "counts time for a node's breaker, rest and latency",

@@ -53,6 +53,10 @@ PooledReplicatedDatabase("app", replicas="r")  # refused: replicas
 AsyncReplicatedDatabase("app", replicas="r")  # refused: replicas
 one: dict[str, Any] = {"host": "r"}
 ReplicatedDatabase("app", replicas=one)  # refused: replicas
+ReplicatedDatabase("app", replicas=len)  # refused: replicas
+ReplicatedDatabase("app", replicas=lambda: 5)  # refused: int
+ReplicatedDatabase("app", refresh="30")  # refused: refresh
+ReplicatedSqliteDatabase("app", refresh=30)  # refused: refresh
 ReplicatedDatabase("app", policy=None)  # refused: policy
 ReplicatedDatabase("app", policy=len)  # refused: policy
 ReplicatedDatabase("app", policy=int)  # refused: policy
@@ -87,6 +91,7 @@ db.init("app", polcy="random")  # refused: polcy
 db.init("app", consistency="sesion")  # refused: consistency
 db.init("app", replicas="r")  # refused: replicas
 db.set_replicas("r")  # refused: replicas
+db.set_replicas(lambda: ["r"])  # refused: replicas
 db.set_primary({"host": "r"})  # refused: set_primary
 db.set_replicas({"host": "r"})  # refused: replicas
 db.set_replicas(["r"], policy="random")  # refused: policy

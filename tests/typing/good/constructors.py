@@ -71,6 +71,20 @@ ReplicatedDatabase("app", replicas=({"host": host} for host in hosts))
 ReplicatedDatabase("app", replicas=[{"host": host, "port": 3307} for host in hosts])
 ReplicatedDatabase("app", replicas=("r1", {"host": "r2"}))
 
+
+# replicas from a callable
+def found() -> list[dict[str, Any]]:
+    return [{"host": "r1"}]
+
+
+def found_with(database: ReplicatedDatabase) -> list[str]:
+    return [str(database.database)]
+
+
+ReplicatedDatabase("app", replicas=found, refresh=5)
+PooledReplicatedDatabase("app", replicas=found_with)
+AsyncReplicatedDatabase("app", replicas=lambda: ["r1", "r2"], refresh=0.5)
+
 # policies
 
 
@@ -109,6 +123,7 @@ ReplicatedDatabase("app", **settings)
 # later
 deferred = ReplicatedDatabase(None, policy="random")
 deferred.init("app", host="primary", replicas=["r1"], consistency="eventual")
+deferred.init("app", replicas=found, refresh=10)
 deferred.set_replicas(["r1", {"host": "r2"}])
 deferred.set_primary("r1:3306")
 pooled.init("app", max_connections=5)

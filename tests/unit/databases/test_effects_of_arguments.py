@@ -7,6 +7,7 @@ The last test holds both against that list.
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def place(database: ReplicatedDatabase, sql: str = READ) -> str:
 def test_replicas() -> None:
     assert place(made()) == "replica"
     assert place(made(replicas=())) == "primary"
+
+
+def test_refresh() -> None:
+    asked = threading.Semaphore(0)
+    database = made(replicas=lambda: asked.release() or ["r1"], refresh=0.01, probe_interval=None)
+    database._parts.replicas.attend()
+    try:
+        assert all(asked.acquire(timeout=60) for _ in range(3))
+    finally:
+        database.dispose()
 
 
 def test_reads() -> None:

@@ -91,7 +91,7 @@ WRONG: list[dict[str, Any]] = [
         for name in (
             "policy", "reads", "fallback", "spread", "readonly_in_transaction", "consistency", "max_lag",
             "catch_up_timeout", "max_fallback_share", "on_transaction_escape", "probe_interval",
-            "heartbeat_table", "follow_primary",
+            "heartbeat_table", "follow_primary", "refresh",
         )
         for value in ({"password": MARKER}, f"mysql://app:{MARKER}@p/app", [MARKER])
     ),

@@ -78,7 +78,7 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(cls).parameters)
 
 
-FOR_SERVERS = {"follow_primary", "max_connection_age"}
+FOR_SERVERS = {"follow_primary", "max_connection_age", "refresh"}
 POOLS = {
     ReplicatedDatabase: set[str](),
     PooledReplicatedDatabase: {"max_connections", "stale_timeout", "timeout"},

@@ -1,0 +1,198 @@
+"""Discovery: a thread per database that asks a callable who the replicas are, again and again.
+
+The callable is the program's own, or one of `peewee_replicas.discover`. It may take long, fail, or find
+nothing; no statement waits for it, and the nodes stay as they are until it names others.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+from ..concurrency import Clock, Registry, chance, new_lock
+from ..events import NodeNews
+from ..log import EventName, log_event
+from ..servers.error_meanings import in_words
+from .probe_run import Run
+from .replica_set import ReplicaSet
+
+# Seconds to wait for a callable that is at work when the thread is stopped; it cannot be interrupted.
+_PATIENCE = 0.5
+# Seconds between two tries to start the thread.
+_START_AGAIN = 1.0
+_SLICE = 1.0
+
+_discoveries: Registry[Discovery] = Registry()
+_forking = threading.Event()
+
+
+class Discovery:
+    """Asks who the replicas of one database are, from its first statement on.
+
+    Parameters:
+        ask: returns the replicas, like the argument ``replicas``.
+        apply: replaces the replicas by those of an answer. It raises an error if the answer is empty or
+            cannot work; then nothing was changed.
+        refresh: seconds between two questions.
+        replicas: the nodes that serve reads.
+        news: knows the database's name.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], object],
+        apply: Callable[[object], None],
+        refresh: float,
+        replicas: ReplicaSet,
+        news: NodeNews,
+    ) -> None:
+        self.refresh = refresh
+        self.retired = False
+        """Whether it asks no more, because the program has named the replicas itself."""
+        self._ask = ask
+        self._apply = apply
+        self._replicas = replicas
+        self._news = news
+        self._lock = new_lock()
+        self._run: Run | None = None
+        self._said = ""
+        self._start_at = float("-inf")
+        replicas.wait_for_discovery(True)
+        _discoveries.add(self)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the thread is running."""
+        run = self._run
+        return run is not None and not run.ended.is_set() and run.alive()
+
+    def use(self) -> None:
+        """Start asking unless it has begun, because somebody uses the database. Never waits."""
+        failure = self._start()
+        if failure:
+            self._say("discovery_failed", f"cannot be asked for: {failure}")
+
+    def _start(self) -> str:
+        with self._lock:
+            if _forking.is_set() or self.at_work or Clock.monotonic() < self._start_at:
+                return ""
+            self._replicas.wait_for_discovery(False)
+            if self.retired:
+                return ""
+            run = Run()
+            try:
+                # The thread must not keep the database alive, which this object may refer to.
+                run.begin(f"discovery of {self._news.database}", _work, weakref.ref(self), run)
+            except RuntimeError as exc:  # no more threads, or the interpreter is ending
+                self._start_at = Clock.monotonic() + _START_AGAIN
+                self._replicas.wait_for_discovery(True)
+                return str(exc)
+            self._run = run
+            return ""
+
+    def stop(self) -> None:
+        """Stop until the next use. An answer that is still awaited then changes nothing."""
+        with self._lock:
+            run, self._run = self._run, None
+        if run is not None:
+            run.end(_PATIENCE)
+        if not self.retired:
+            self._replicas.wait_for_discovery(True)
+
+    def retire(self) -> None:
+        """Stop for good; does not wait for the thread."""
+        with self._lock:
+            self.retired = True
+            run, self._run = self._run, None
+            self._replicas.wait_for_discovery(False)
+        if run is not None:
+            run.ended.set()
+
+    def look(self, run: Run | None = None) -> None:
+        """Ask once and take the answer; log what is wrong with it, once until that changes.
+
+        Parameters:
+            run: the thread's run, which may end before the answer is there; None: the caller waits for it.
+        """
+        try:
+            answer = self._ask()
+            if run is None or not run.ended.is_set():
+                self._apply(answer)
+                if self._said:
+                    self._say("discovery_works", "")
+        except BaseException as exc:  # a callable that raises SystemExit must not end the thread unsaid
+            if run is None or not run.ended.is_set():
+                words = in_words(exc)
+                self._say("discovery_failed", f"stay as they are: {words}")
+            if run is None and not isinstance(exc, Exception):
+                raise
+
+    def died(self) -> None:
+        """Log that the thread has ended by an error; the next statement starts it again."""
+        self._say("discovery_failed", "stay as they are: the thread that asks for them has ended")
+        self._start_at = Clock.monotonic() + _START_AGAIN
+        if not self.retired:
+            self._replicas.wait_for_discovery(True)
+
+    def _say(self, event: EventName, words: str) -> None:
+        if words != self._said:
+            self._said = words
+            said = words or "are known again"
+            log_event(event, "the replicas of %s %s", self._news.database, said, cause=said)
+
+
+def _work(reference: Callable[[], Discovery | None], run: Run) -> None:
+    """Ask until this run ends. Between questions, hold no reference to the database."""
+    pause = 0.0
+    try:
+        while not run.ended.wait(min(pause, _SLICE)):
+            pause -= min(pause, _SLICE)
+            discovery = reference()
+            if discovery is None:
+                break
+            if not pause:
+                discovery.look(run)
+                pause = discovery.refresh * (0.9 + chance() / 5)  # so that processes do not all ask at once
+            del discovery
+    finally:
+        failed = not run.ended.is_set()
+        run.ended.set()
+        discovery = reference()
+        if failed and discovery is not None:
+            discovery.died()
+
+
+def takes_database(ask: Callable[..., object]) -> bool:
+    """Return whether a callable must be given an argument, which is then the database."""
+    try:
+        parameters = inspect.signature(ask).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(
+        each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        for each in parameters
+    )
+
+
+def is_coroutine_function(ask: Callable[..., object]) -> bool:
+    """Return whether calling it gives a coroutine, which a thread without an event loop cannot await."""
+    return inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(getattr(ask, "__call__", None))  # noqa: B004  # the method itself
+
+
+def _stop_all() -> None:
+    for discovery in _discoveries.all():
+        discovery.stop()
+
+
+def _before_fork() -> None:
+    _forking.set()
+    _stop_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_forking.clear, after_in_child=_forking.clear)
+atexit.register(_stop_all)

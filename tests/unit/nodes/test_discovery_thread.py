@@ -1,0 +1,307 @@
+"""``replicas=callable``: who is asked, when, and what an answer changes. Nobody listens at its nodes.
+
+The kinds of answers: others, the same in another order, none, one that cannot work, an error of each base
+class, one that comes too late. They were listed from what `Discovery.look` and
+`RoutedMembers._take_discovered` tell apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.peewees import WITHOUT_ASYNCIO, needs_asyncio
+from support.waiting import until
+
+from peewee_replicas import (
+    ConfigurationError,
+    PooledReplicatedDatabase,
+    ReplicatedDatabase,
+    ReplicatedSqliteDatabase,
+)
+from peewee_replicas.nodes import discovery
+from peewee_replicas.nodes.discovery import takes_database
+
+ONE, TWO = {"name": "one", "host": "r1"}, {"name": "two", "host": "r2"}
+CLASSES: list[Any] = [ReplicatedDatabase, PooledReplicatedDatabase]
+if not WITHOUT_ASYNCIO:
+    from peewee_replicas.aio import AsyncReplicatedDatabase
+
+    CLASSES.append(AsyncReplicatedDatabase)
+
+
+class Source:
+    """Returns or raises what it is told, and counts how often it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def __call__(self) -> Any:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def build(ask: Any, cls: Any = ReplicatedDatabase, **arguments: Any) -> Any:
+        given = {"host": "p", "replicas": ask, "refresh": 0.01, "probe_interval": None, **arguments}
+        made.append(cls("app", **given))
+        return made[-1]
+
+    yield build
+    for database in made:
+        database._parts.cluster.stop_threads()
+
+
+def use(database: Any) -> None:
+    """What each statement does first."""
+    if database._parts.cluster.replicas.unsettled:
+        database._parts.replicas.attend(reads=False)
+
+
+def names(database: Any) -> list[str]:
+    return [replica.name for replica in database.replicas]
+
+
+def at_work(database: Any) -> bool:
+    return bool(database._parts.cluster.discovery.at_work)
+
+
+def asked_again(source: Source, times: int = 2) -> None:
+    before = source.asked
+    until(lambda: source.asked >= before + times)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_it_is_asked_from_the_first_use_on_and_again(make: Callable[..., Any], cls: Any) -> None:
+    source = Source([ONE], [ONE], ["r2:3307", ONE])
+    database = make(source, cls)
+    assert (source.asked, names(database)) == (0, [])
+    assert database.explain_route("SELECT 1").role == "primary"
+    use(database)
+    until(lambda: names(database) == ["r2:3307", "one"])
+    assert database.explain_route("SELECT 1").role == "replica"
+
+
+def test_a_callable_that_needs_an_argument_is_given_the_database(make: Callable[..., Any]) -> None:
+    given: list[Any] = []
+
+    def ask(database: Any, port: int = 3306) -> Any:
+        given.append(database)
+        return [{"host": "r1", "port": port}]
+
+    database = make(ask)
+    use(database)
+    until(lambda: names(database) == ["r1:3306"])
+    assert given[0] is database
+    assert [takes_database(each) for each in (ask, Source([]), dict, lambda *a: a, print)] == [
+        True, False, False, False, False,
+    ]  # fmt: skip
+
+
+def test_nodes_that_are_named_again_are_kept_in_any_order(make: Callable[..., Any]) -> None:
+    source = Source([ONE, TWO], [TWO, ONE])
+    database = make(source)
+    use(database)
+    until(lambda: names(database) == ["one", "two"])
+    usable = database._parts.cluster.replicas.usable
+    asked_again(source)
+    assert database._parts.cluster.replicas.usable is usable
+
+
+BAD: dict[str, Any] = {
+    "an error": (OSError("no such host"), "OSError: no such host"),
+    "an exit": (SystemExit("bye"), "SystemExit: bye"),
+    "none": ([], "named none"),
+    "no list": (None, "a list is wanted"),
+    "a wrong one": ([ONE, {"hots": "r"}], "did you mean 'host'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_answer_that_is_none_changes_nothing_and_is_logged_once(
+    make: Callable[..., Any], caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    answer, words = BAD[name]
+    source = Source([ONE], answer)
+    database = make(source)
+    with caplog.at_level(logging.INFO, "peewee.replicas"):
+        use(database)
+        until(lambda: names(database) == ["one"])
+        asked_again(source, 4)
+        assert names(database) == ["one"]
+        source.answers = [[ONE]]
+        asked_again(source)
+        source.answers = [[TWO]]
+        until(lambda: names(database) == ["two"])
+    told = [(record.event, record.getMessage()) for record in caplog.records]  # type: ignore[attr-defined]
+    assert [event for event, _ in told] == [
+        "members_changed", "discovery_failed", "discovery_works", "members_changed",
+    ]  # fmt: skip
+    assert words in told[1][1]
+
+
+def test_nobody_waits_for_a_callable_that_hangs(make: Callable[..., Any]) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def ask() -> Any:
+        begun.set()
+        go.wait(60)
+        return [ONE]
+
+    database = make(ask)
+    use(database)
+    assert begun.wait(60)
+    use(database)
+    assert database.explain_route("SELECT 1").role == "primary"
+    database.set_replicas([TWO])  # the program knows better
+    go.set()
+    until(lambda: not any("discovery" in thread.name for thread in threading.enumerate()))
+    assert names(database) == ["two"]
+
+
+def test_the_program_s_own_list_and_a_new_callable_end_it(make: Callable[..., Any]) -> None:
+    first, second = Source([ONE]), Source([TWO])
+    database = make(first)
+    use(database)
+    until(lambda: names(database) == ["one"])
+    database.init("app", consistency="eventual")  # goes on asking the same one, from what it named last
+    assert names(database) == ["one"]
+    use(database)
+    asked_again(first)
+    database.init("app", replicas=second)
+    use(database)
+    until(lambda: names(database) == ["two"])
+    database.set_replicas([ONE, TWO])
+    assert not at_work(database)
+    use(database)
+    assert not at_work(database)
+    assert names(database) == ["one", "two"]
+
+
+def test_dispose_ends_it_until_the_next_use(make: Callable[..., Any]) -> None:
+    database = make(Source([ONE]))
+    use(database)
+    until(lambda: names(database) == ["one"])
+    database.dispose()
+    assert not any("discovery" in thread.name for thread in threading.enumerate())
+    use(database)
+    assert at_work(database)
+
+
+@needs_asyncio
+def test_closing_the_pools_ends_it(make: Callable[..., Any]) -> None:
+    database = make(Source([ONE]), AsyncReplicatedDatabase)
+    use(database)
+    until(lambda: names(database) == ["one"])
+    asyncio.run(database.close_pool())
+    assert not at_work(database)
+
+
+def test_a_database_that_is_collected_ends_it() -> None:
+    kept: list[Any] = []
+
+    def ask(database: Any) -> Any:
+        return [{"host": "r1", "name": f"of {database.database}"}]
+
+    database: Any = ReplicatedDatabase("app", host="p", replicas=ask, refresh=1000, probe_interval=None)
+    use(database)
+    until(lambda: names(database) == ["of app"])
+    run = database._parts.cluster.discovery._run
+    kept.append(weakref.ref(database))
+    database = None
+    gc.collect()
+    assert kept[0]() is None
+    until(lambda: not run.alive())
+
+
+@pytest.mark.lesson(28)
+def test_a_fork_meets_no_thread_and_both_go_on(make: Callable[..., Any]) -> None:
+    """Python 3.12 and later warn of threads at a fork; here a warning is an error."""
+    database = make(Source([ONE], [TWO]), refresh=1000)
+    use(database)
+    until(lambda: names(database) == ["one"])
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        answer = "failed"
+        try:
+            before = sum("discovery" in thread.name for thread in threading.enumerate())
+            use(database)
+            until(lambda: names(database) == ["two"])
+            answer = f"{before} {at_work(database)}"
+        finally:
+            os.write(writing, answer.encode())
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answered:
+        assert answered.read() == b"0 True"
+    os.waitpid(pid, 0)
+    assert not at_work(database)
+    use(database)
+    until(lambda: names(database) == ["two"])
+
+
+def test_a_thread_that_cannot_start_or_dies_is_said(
+    make: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = make(Source([ONE]))
+    monkeypatch.setattr(discovery, "_START_AGAIN", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(discovery.Run, "begin", refuse_thread)
+        use(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(discovery.Discovery, "look", die)
+        patch.setattr(threading, "excepthook", lambda _args: None)
+        use(database)
+        until(lambda: database._parts.cluster.replicas.undiscovered)
+        until(lambda: not any("discovery" in thread.name for thread in threading.enumerate()))
+    told = [record.getMessage() for record in caplog.records]
+    assert [any(words in text for text in told) for words in ("can't start new thread", "has ended")] == [
+        True, True,
+    ]  # fmt: skip
+    use(database)
+    until(lambda: names(database) == ["one"])
+
+
+def refuse_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def die(*_: object) -> None:
+    raise MemoryError
+
+
+async def later() -> Any: ...
+
+
+class Later:
+    async def __call__(self) -> Any: ...
+
+
+@pytest.mark.parametrize("ask", [later, Later()])
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_coroutine_function_is_refused(cls: Any, ask: Any) -> None:
+    with pytest.raises(ConfigurationError, match="coroutine function"):
+        cls("app", host="p", replicas=ask)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"replicas": Source([ONE])}, {"refresh": 30.0}], ids=["replicas", "refresh"]
+)
+def test_sqlite_refuses_it(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="SQLite has one file"):
+        ReplicatedSqliteDatabase("app.db", **arguments)
