@@ -23,7 +23,7 @@ ORDER = (
     {"__main__"},
     {"cli"},
     {"testing"},
-    {"aio", "ext"},
+    {"aio", "discover", "ext"},
     {"__init__"},  # the public names
     {"databases"},
     {"execution"},
@@ -37,7 +37,7 @@ ORDER = (
     {"statements"},  # what a text is, which servers ask of a statement that failed
     {"concurrency", "errors", "log"},
 )
-COMPANIONS = {"__main__", "cli", "testing", "aio", "ext"}
+COMPANIONS = {"__main__", "cli", "testing", "aio", "discover", "ext"}
 
 # What decides is told what it needs, the time included, and says what is to be done; it does nothing itself.
 DECIDE = (
@@ -48,6 +48,7 @@ DECIDE = (
     "cli.status",
     "connections.failures",
     "consistency",
+    "discover.answers",
     "events",
     "nodes",
     "positions",

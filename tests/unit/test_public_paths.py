@@ -17,7 +17,7 @@ import pytest
 from support.peewees import needs_asyncio
 
 ROOT = Path(__file__).parents[2]
-COMPANIONS = ("aio", "ext", "testing")
+COMPANIONS = ("aio", "discover", "ext", "testing")
 
 PUBLIC = {
     "": """
@@ -40,6 +40,7 @@ PUBLIC = {
         Position
     """,
     ".aio": "AsyncReplicatedDatabase",
+    ".discover": "aurora dns galera group_replication replicas_of_primary srv",
     ".ext.asgi": "CausalSessionMiddleware",
     ".ext.health": "ASGIHealth WSGIHealth",
     ".ext.jobs": "in_session",

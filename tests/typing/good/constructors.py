@@ -18,6 +18,7 @@ from peewee_replicas import (
     RoundRobin,
 )
 from peewee_replicas.aio import AsyncReplicatedDatabase
+from peewee_replicas.discover import aurora, dns, galera, group_replication, replicas_of_primary, srv
 
 ReplicatedDatabase(
     "app",
@@ -127,3 +128,14 @@ deferred.init("app", replicas=found, refresh=10)
 deferred.set_replicas(["r1", {"host": "r2"}])
 deferred.set_primary("r1:3306")
 pooled.init("app", max_connections=5)
+
+# ready callables
+for source in (
+    replicas_of_primary(),
+    group_replication(seconds=1),
+    galera(),
+    aurora("abc.rds.amazonaws.com"),
+):
+    ReplicatedDatabase("app", replicas=source)
+PooledReplicatedDatabase("app", replicas=dns("replicas", port=3307))
+AsyncReplicatedDatabase("app", replicas=srv("_mysql._tcp.replicas", seconds=1))

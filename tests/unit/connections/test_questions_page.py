@@ -47,6 +47,7 @@ DIALECTS = ("mariadb", "mysql", "mysql_family")
 NO_STATEMENTS = {"NAME", "REACHED", "HISTORY_NAMES", "WITHOUT_GTIDS"}
 NOT_DRIVEN = {
     "hang-up": "tests/servers/nodes/test_hung_nodes.py",
+    "discovery": "tests/servers/nodes/test_discovered_replicas.py",
     "SQLite": "tests/unit/databases/test_sqlite.py",
 }
 
