@@ -72,12 +72,14 @@ class Survey(NamedTuple):
             is listed.
         pool: how many connections each pool may open; None if the database has no pools.
         kind: the name of the database's class.
+        undiscovered: why a callable ``replicas`` has named no nodes; ``""`` if it has, or if there is none.
     """
 
     primary: NodeAnswers
     replicas: tuple[NodeAnswers, ...]
     pool: int | None = None
     kind: str = ""
+    undiscovered: str = ""
 
     @property
     def nodes(self) -> tuple[NodeAnswers, ...]:

@@ -118,19 +118,23 @@ def _status(database: Replicated, options: argparse.Namespace) -> int:
 
 def _one_status(database: Replicated, options: argparse.Namespace) -> int:
     columns: tuple[str, ...]
+    undiscovered = ""
     if isinstance(database, ReplicatedSqliteDatabase):
         columns, rows = status.FILE_COLUMNS, status.file_rows(database.health(), str(database.database))
     else:
-        rows = status.rows(survey(database, options.timeout))
+        found = survey(database, options.timeout)
+        rows, undiscovered = status.rows(found), found.undiscovered
         columns = status.columns(rows)
     if options.json:
-        print_json({"nodes": rows})
+        print_json({"nodes": rows, "undiscovered": undiscovered})
     else:
         colours = {"up": GOOD, "down": BAD, "unfit": BAD, "lagging": BAD, "read-only": BAD, "behind": BAD}
         print_table(columns, [status.cells(row, columns) for row in rows], colours)
         for note in status.notes(rows):
             print(note)
-    return OK if all(row["ok"] for row in rows) else FOUND
+        if undiscovered:
+            print(f"replicas: the callable named no nodes: {undiscovered}")
+    return OK if all(row["ok"] for row in rows) and not undiscovered else FOUND
 
 
 def _explain(database: Replicated, options: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def find_faults(found: Survey, processes: int = 1) -> list[Finding]:
         for node in found.nodes:
             if not node.is_primary and node.answered and found.primary.answered:
                 findings += compare(node, found.primary)
-    findings += _no_replicas(found)
+    findings += _undiscovered(found) if found.undiscovered else _no_replicas(found)
     for node in found.nodes:
         findings += _too_many_connections(node, found.pool, processes)
     return findings
@@ -360,6 +360,14 @@ def _versions_differ(node: NodeAnswers, primary: NodeAnswers) -> Iterator[Findin
 
 
 # Everything
+
+
+def _undiscovered(found: Survey) -> Iterator[Finding]:
+    yield Finding(
+        "discovery", found.primary.name,
+        f"the callable given as replicas named no nodes: {found.undiscovered}",
+        "mend what it asks; until it has answered, the primary serves every read",
+    )  # fmt: skip
 
 
 def _no_replicas(found: Survey) -> Iterator[Finding]:

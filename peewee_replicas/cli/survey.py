@@ -58,12 +58,14 @@ def survey(database: Replicated, seconds: float) -> Survey:
         found = {node: asked.answers(node) for node in nodes}
     finally:
         asked.close()
+    discovery = cluster.discovery
     pool = getattr(database, "_max_connections", None) or getattr(database, "_pool_size", None)
     return Survey(
         found[cluster.reader],
         tuple(found[node] for node in cluster.replicas.all),
         pool if isinstance(pool, int) else None,
         type(database).__name__,
+        "" if discovery is None else discovery.failure,
     )
 
 

@@ -65,15 +65,17 @@ def reported_replicas(rows: Sequence[Row]) -> Found:
         rows: the answer to ``SHOW REPLICAS`` or ``SHOW SLAVE HOSTS``.
 
     Raises:
-        LookupError: a replica does not report its host. Without it the answer would seem to remove that node.
+        LookupError: replicas are connected, but none of them reports its host.
     """
-    silent = [str(row["server_id"]) for row in rows if not row["host"]]
-    if silent:
+    # Programs that read the binary log, such as mysqlbinlog, are in the answer too, without a host.
+    found: Found = [{"host": row["host"], "port": _number(row["port"])} for row in rows if row["host"]]
+    if rows and not found:
+        silent = ", ".join(str(row["server_id"]) for row in rows)
         raise LookupError(
-            f"the replica with server_id {', '.join(silent)} does not tell the primary its address: set "
-            "report_host in its configuration"
+            f"the replica with server_id {silent} does not tell the primary its address: set report_host in "
+            "its configuration"
         )
-    return [{"host": row["host"], "port": _number(row["port"])} for row in rows]
+    return found
 
 
 def group_members(rows: Sequence[Row]) -> Found:
@@ -84,11 +86,15 @@ def group_members(rows: Sequence[Row]) -> Found:
             member that was asked. Where all members take writes, that one is left out.
 
     Raises:
-        LookupError: the member that was asked does not take part, so it does not know who does.
+        LookupError: the member that was asked does not know who takes part, because it does not itself, or
+            because it has lost sight of the majority.
     """
     online = [row for row in rows if row["member_state"] == "ONLINE"]
     if not any(row["member_id"] == row["me"] for row in online):
         raise LookupError("the server that was asked is no ONLINE member of a replication group")
+    # The majority, which this side cannot reach, may have elected another primary.
+    if 2 * sum(row["member_state"] == "UNREACHABLE" for row in rows) >= len(rows):
+        raise LookupError("the server that was asked cannot reach the majority of its replication group")
     secondary = [row for row in online if row["member_role"] == "SECONDARY"]
     if not secondary:
         secondary = [row for row in online if row["member_id"] != row["me"]]
@@ -102,7 +108,8 @@ def galera_members(rows: Sequence[Row]) -> Found:
         rows: the status variables ``wsrep_*``.
 
     Raises:
-        LookupError: the server is no member of the part that has the majority, or a member hides its address.
+        LookupError: the server is no member of the part that has the majority, or a member does not know its
+            own address.
     """
     status = {str(row["variable_name"]).lower(): str(row["value"]) for row in rows}
     if status.get("wsrep_cluster_status") != "Primary":
@@ -111,8 +118,10 @@ def galera_members(rows: Sequence[Row]) -> Found:
     others = [each for place, each in enumerate(members) if str(place) != status.get("wsrep_local_index")]
     found: Found = []
     for each in others:
+        if not each:
+            continue  # an arbitrator (garbd), which has no data
         host, port = host_and_port(each)
-        if host in ("", "AUTO", "0.0.0.0", "::"):  # texts of the server's
+        if host in ("AUTO", "0.0.0.0", "::"):  # texts of the server's
             raise LookupError(
                 "a member of the Galera cluster does not tell its address: set "
                 "wsrep_node_incoming_address there"

@@ -46,13 +46,12 @@ class Discover(Protocol):
 def replicas_of_primary(*, seconds: float = SECONDS) -> Discover:
     """Return a callable that asks the primary which replicas are connected to it.
 
-    Each replica must set ``report_host``, or the answer counts as failed. The user needs the privilege
-    ``REPLICATION SLAVE`` on MySQL, ``REPLICATION MASTER ADMIN`` on MariaDB.
+    Replicas that do not set ``report_host`` are not found. The user needs the privilege ``REPLICATION SLAVE``
+    on MySQL, ``REPLICATION MASTER ADMIN`` on MariaDB.
 
     Parameters:
         seconds: time limit for each step.
     """
-
     return _asking_primary(_REPLICAS, seconds, lambda rows, _host: reported_replicas(rows))
 
 
@@ -71,17 +70,18 @@ def group_replication(*, seconds: float = SECONDS) -> Discover:
 def galera(*, seconds: float = SECONDS) -> Discover:
     """Return a callable that finds the other members of the primary's Galera cluster.
 
+    The primary is asked, and left out. Arbitrators are left out too.
+
     Parameters:
         seconds: time limit for each step.
     """
-
     return _asking_primary(_GALERA, seconds, lambda rows, _host: galera_members(rows))
 
 
 def aurora(domain: str | None = None, *, seconds: float = SECONDS) -> Discover:
     """Return a callable that finds the readers of an Aurora cluster.
 
-    The primary is asked. This was tested against recorded answers only, not against Aurora.
+    The primary is asked. This was tested against answers in the documented form, not against Aurora.
 
     Parameters:
         domain: what follows the name of an instance in its address, such as

@@ -40,6 +40,10 @@ class Discovery:
         refresh: seconds between two questions.
         replicas: the nodes that serve reads.
         news: knows the database's name.
+
+    Attributes:
+        retired: whether it asks no more, because the program has named the replicas itself.
+        failure: what was wrong with the last answer, in words; ``""`` if nothing was.
     """
 
     def __init__(
@@ -52,14 +56,13 @@ class Discovery:
     ) -> None:
         self.refresh = refresh
         self.retired = False
-        """Whether it asks no more, because the program has named the replicas itself."""
+        self.failure = ""
         self._ask = ask
         self._apply = apply
         self._replicas = replicas
         self._news = news
         self._lock = new_lock()
         self._run: Run | None = None
-        self._said = ""
         self._start_at = float("-inf")
         replicas.wait_for_discovery(True)
         _discoveries.add(self)
@@ -74,14 +77,14 @@ class Discovery:
         """Start asking unless it has begun, because somebody uses the database. Never waits."""
         failure = self._start()
         if failure:
-            self._say("discovery_failed", f"cannot be asked for: {failure}")
+            self._fail("cannot be asked for", failure)
 
     def _start(self) -> str:
         with self._lock:
-            if _forking.is_set() or self.at_work or Clock.monotonic() < self._start_at:
+            if _forking.is_set() or Clock.monotonic() < self._start_at:
                 return ""
             self._replicas.wait_for_discovery(False)
-            if self.retired:
+            if self.retired or self.at_work:
                 return ""
             run = Run()
             try:
@@ -122,27 +125,32 @@ class Discovery:
             answer = self._ask()
             if run is None or not run.ended.is_set():
                 self._apply(answer)
-                if self._said:
-                    self._say("discovery_works", "")
+                self._succeed()
         except BaseException as exc:  # a callable that raises SystemExit must not end the thread unsaid
             if run is None or not run.ended.is_set():
-                words = in_words(exc)
-                self._say("discovery_failed", f"stay as they are: {words}")
+                self._fail("stay as they are", in_words(exc))
             if run is None and not isinstance(exc, Exception):
                 raise
 
     def died(self) -> None:
         """Log that the thread has ended by an error; the next statement starts it again."""
-        self._say("discovery_failed", "stay as they are: the thread that asks for them has ended")
+        self._fail("stay as they are", "the thread that asks for them has ended")
         self._start_at = Clock.monotonic() + _START_AGAIN
         if not self.retired:
             self._replicas.wait_for_discovery(True)
 
-    def _say(self, event: EventName, words: str) -> None:
-        if words != self._said:
-            self._said = words
-            said = words or "are known again"
-            log_event(event, "the replicas of %s %s", self._news.database, said, cause=said)
+    def _fail(self, consequence: str, failure: str) -> None:
+        before, self.failure = self.failure, failure
+        if failure != before:
+            self._log("discovery_failed", f"{consequence}: {failure}")
+
+    def _succeed(self) -> None:
+        before, self.failure = self.failure, ""
+        if before:
+            self._log("discovery_works", "are known again")
+
+    def _log(self, event: EventName, words: str) -> None:
+        log_event(event, "the replicas of %s %s", self._news.database, words, cause=words)
 
 
 def _work(reference: Callable[[], Discovery | None], run: Run) -> None:

@@ -252,6 +252,7 @@ def start_server(
         "--skip-name-resolve",
         f"--port={port}",
         f"--server-id={server_id}",
+        "--report-host=127.0.0.1",  # so that the primary can tell who its replicas are
         "--log-bin=binlog",
         "--log-slave-updates=ON" if installation.server == "mariadb" else "--log-replica-updates=ON",
         "--relay-log=relay",

@@ -21,6 +21,7 @@ from support.databases.nodes import nodes_of
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabase
+from peewee_replicas.discover import galera as members_of_galera
 from peewee_replicas.nodes import member_delays
 
 pytestmark = [pytest.mark.once, needs_galera]
@@ -56,6 +57,10 @@ def test_reads_on_members_see_what_was_written(setup: str, caplog: pytest.LogCap
         db.execute_sql("CREATE TABLE t (n INT)")
         db.execute_sql("INSERT INTO t VALUES (0)")
         until(lambda: n_of(db) == 0 and events[-1].role == "replica")
+        others = [{"host": "127.0.0.1", "port": node.port} for node in cluster.nodes[1:]]
+        assert sorted(members_of_galera(seconds=60)(db), key=lambda each: each["port"]) == sorted(
+            others, key=lambda each: each["port"]
+        )
         del events[:]
         for n in range(1, PAIRS + 1):
             write(db, n)

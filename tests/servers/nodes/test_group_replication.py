@@ -14,6 +14,8 @@ from support.clusters.lagging import watched
 from support.proxies.router import free_port
 from support.waiting import until
 
+from peewee_replicas.discover import group_replication
+
 pytestmark = pytest.mark.once
 
 PAIRS = 50
@@ -32,7 +34,6 @@ def grouped() -> Any:
             "loose_group_replication_local_address": f"127.0.0.1:{port}",
             "loose_group_replication_group_seeds": ",".join(f"127.0.0.1:{each}" for each in ports),
             "loose_group_replication_recovery_get_public_key": True,
-            "report_host": "127.0.0.1",
         }
         for name, port in zip(names, ports, strict=True)
     }
@@ -57,6 +58,10 @@ def join(cluster: Any) -> None:
     until(lambda: cluster.primary.execute(STATE) == [("ONLINE",)] * 3, 60.0)
 
 
+def ports(found: list[dict[str, Any]]) -> list[int]:
+    return sorted(each["port"] for each in found)
+
+
 def test_secondaries_serve_reads_until_they_leave_the_group(caplog: pytest.LogCaptureFixture) -> None:
     with grouped() as cluster:
         schema = cluster.database_name
@@ -79,8 +84,14 @@ def test_secondaries_serve_reads_until_they_leave_the_group(caplog: pytest.LogCa
             assert sum(event.role == "replica" for event in reads) > PAIRS // 2
             assert [(each.state, each.lag is not None) for each in db.replicas] == [("up", True)] * 2
             leaving = cluster.replicas[0]
+            members = group_replication(seconds=60)
+            assert ports(members(db)) == sorted(node.port for node in cluster.replicas)
             leaving.execute("STOP GROUP_REPLICATION")
             until(lambda: n_of() == PAIRS and db.replicas[0].state == "unfit")
+            assert ports(members(db)) == [cluster.replicas[1].port]
+            outside = cluster.database(user=cluster.admin_user, port=leaving.port, replicas=())
+            with pytest.raises(LookupError, match="no ONLINE member"):
+                members(outside)
             assert "OFFLINE" in str(db.replicas[0].cause)
             assert db.replicas[1].state == "up"
             db.execute_sql("UPDATE t SET n = 0")

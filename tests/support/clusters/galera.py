@@ -15,7 +15,7 @@ from support.clusters import require
 from support.proxies.router import free_port
 
 from peewee_replicas.testing.installations import cache_folder, find
-from peewee_replicas.testing.launch import new_folder, remove_folder
+from peewee_replicas.testing.launch import new_folder, remove_folder, reserve_port
 from peewee_replicas.testing.node import ClusterNode, ClusterSettings
 
 LIBRARIES = (
@@ -49,10 +49,15 @@ class Galera:
         self.password = settings.password
         # For the group, and to receive what a member has missed.
         ports = [(free_port(), free_port()) for _ in range(3)]
+        options = [_options(ports, number, setup) for number in (1, 2, 3)]
         self.nodes = [
-            ClusterNode(settings, f"member-{number}", "primary", number, _options(ports, number, setup))
-            for number in (1, 2, 3)
+            ClusterNode(settings, f"member-{number}", "primary", number, own)
+            for number, own in enumerate(options, 1)
         ]
+        for node, own in zip(self.nodes, options, strict=True):
+            # Known before the start, because a member without this option tells the others only AUTO.
+            node.port, node._reservation = reserve_port(node.host)
+            own["wsrep_node_incoming_address"] = f"{node.host}:{node.port}"
 
     def start(self) -> None:
         """Start all members, and wait until they belong to one cluster."""

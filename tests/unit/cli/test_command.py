@@ -120,6 +120,28 @@ def test_where_nobody_answers_each_command_says_so(capsys: pytest.CaptureFixture
     assert "no server answered" in said
 
 
+def test_a_callable_that_names_no_replicas_is_asked_once_and_its_reason_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def find_none() -> list[str]:
+        asked.append(1)
+        raise OSError("no such name")
+
+    database = ReplicatedDatabase("app", host="127.0.0.1", port=1, replicas=find_none)
+    monkeypatch.setattr(sys.modules[__name__], "discovering", database, raising=False)
+    target = f"{__name__}:discovering"
+    assert main(["status", target, "--json"]) == FOUND
+    assert json.loads(capsys.readouterr().out)["undiscovered"] == "OSError: no such name"
+    assert len(asked) == 1
+    assert main(["status", target]) == FOUND
+    assert "named no nodes: OSError: no such name" in capsys.readouterr().out
+    assert main(["doctor", target, "--json"]) == FOUND
+    codes = [finding["code"] for finding in json.loads(capsys.readouterr().out)["findings"]]
+    assert codes == ["unreachable", "discovery"]
+
+
 def test_a_file_can_be_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database = ReplicatedSqliteDatabase(tmp_path / "f.db")
     database.execute_sql("CREATE TABLE t (n INTEGER)")

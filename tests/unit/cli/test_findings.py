@@ -241,7 +241,14 @@ def test_a_database_without_replicas_is_said() -> None:
     assert [each.code for each in found] == ["no-replicas"]
 
 
+def test_a_callable_that_named_no_replicas_is_said_with_its_reason() -> None:
+    primary, replica = answers("mysql", primary=True), answers("mysql")
+    for replicas in ((), (replica,)):
+        (found,) = find_faults(Survey(primary, replicas, undiscovered="gaierror: no such name"))
+        assert (found.code, "gaierror: no such name" in found.cause) == ("discovery", True)
+
+
 def test_every_code_is_in_the_table() -> None:
     source = Path(findings.__file__).read_text(encoding="utf-8")
     codes = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
-    assert codes == {row[0] for row in TABLE} | {"max-connections", "no-replicas"}
+    assert codes == {row[0] for row in TABLE} | {"max-connections", "no-replicas", "discovery"}

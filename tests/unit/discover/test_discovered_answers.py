@@ -46,8 +46,12 @@ def replica(number: int, host: str) -> dict[str, Any]:
 def test_replicas_that_a_primary_reports() -> None:
     rows = answers.in_lower_case([replica(2, "r1"), replica(3, "r2")])
     assert answers.reported_replicas(rows) == [{"host": "r1", "port": 3306}, {"host": "r2", "port": 3306}]
-    with pytest.raises(LookupError, match=r"server_id 3 does not tell .* report_host"):
-        answers.reported_replicas(answers.in_lower_case([replica(2, "r1"), replica(3, "")]))
+    # Such as mysqlbinlog, which reads the binary log as a replica does.
+    nameless = answers.in_lower_case([replica(2, "r1"), replica(3, "")])
+    assert answers.reported_replicas(nameless) == [{"host": "r1", "port": 3306}]
+    with pytest.raises(LookupError, match=r"server_id 3, 4 does not tell .* report_host"):
+        answers.reported_replicas(answers.in_lower_case([replica(3, ""), replica(4, "")]))
+    assert answers.reported_replicas([]) == []
 
 
 def member(name: str, role: str, state: str = "ONLINE", me: str = "a") -> dict[str, Any]:
@@ -64,6 +68,7 @@ def member(name: str, role: str, state: str = "ONLINE", me: str = "a") -> dict[s
         ([member("a", "SECONDARY"), member("b", "PRIMARY")], ["host-a"]),
         ([member("a", "PRIMARY"), member("b", "PRIMARY")], ["host-b"]),
         ([member("a", "PRIMARY")], []),
+        ([member("a", "PRIMARY"), member("b", "SECONDARY"), member("c", "", "UNREACHABLE")], ["host-b"]),
     ],
 )  # fmt: skip
 def test_members_of_a_group(rows: list[Any], wanted: list[str]) -> None:
@@ -75,6 +80,15 @@ def test_members_of_a_group(rows: list[Any], wanted: list[str]) -> None:
 )
 def test_a_server_outside_its_group_knows_no_members(rows: list[Any]) -> None:
     with pytest.raises(LookupError, match="no ONLINE member"):
+        answers.group_members(rows)
+
+
+@pytest.mark.parametrize("reached", [1, 2])
+def test_a_minority_of_a_group_does_not_tell_who_its_members_are(reached: int) -> None:
+    """The others may have gone on with another primary."""
+    rows = [member("a", "PRIMARY"), member("b", "SECONDARY")][:reached]
+    rows += [member(name, "SECONDARY", "UNREACHABLE") for name in "cde"[: reached + 1]]
+    with pytest.raises(LookupError, match="cannot reach the majority"):
         answers.group_members(rows)
 
 
@@ -93,6 +107,7 @@ def status(addresses: str, index: int = 0, state: str = "Primary") -> list[Any]:
         (status("10.0.0.1:3306, 10.0.0.2", 0), [("10.0.0.2", 3306)]),
         (status("10.0.0.1:3306,10.0.0.2:3306", 1), [("10.0.0.1", 3306)]),
         (status("10.0.0.1:3306"), []),
+        (status("10.0.0.1:3306,,10.0.0.2:3306", 2), [("10.0.0.1", 3306)]),  # an arbitrator between them
     ],
 )
 def test_members_of_a_galera_cluster(rows: list[Any], wanted: list[Any]) -> None:
@@ -104,7 +119,6 @@ def test_members_of_a_galera_cluster(rows: list[Any], wanted: list[Any]) -> None
     [
         ([], "no member of the Galera cluster's primary component"),
         (status("10.0.0.1:3306,10.0.0.2:3306", state="non-Primary"), "no member of the Galera cluster"),
-        (status("10.0.0.1:3306,"), "wsrep_node_incoming_address"),
         (status("10.0.0.1:3306,AUTO"), "wsrep_node_incoming_address"),
     ],
 )
