@@ -1,71 +1,34 @@
-"""Replicas that a callable names: one whose answers change under load, and what the primary reports."""
+"""Replicas that a callable names: one whose answers change under load, and what the primary reports.
+
+The ways to read under load are those of `support.load.changing_members`, which ``benchmarks/membership.py``
+uses with more changes.
+"""
 
 from __future__ import annotations
 
-import itertools
-import threading
 from typing import Any
 
-from support.clusters.membership import specs
+import pytest
+from support.load.changing_members import FORMS, run
 from support.waiting import until
 
-from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.discover import replicas_of_primary
 
-CHANGES = 60
+CHANGES = 30
 
 
-def test_answers_that_change_under_load_fail_no_read_and_leave_no_connection(cluster: Any) -> None:
-    answers = itertools.cycle([specs(cluster, 1), specs(cluster, 1, 2), specs(cluster, 2)])
-    asked, reads = itertools.count(), [0] * 2
-    failures: list[Exception] = []
-    done = threading.Event()
-
-    def found() -> Any:
-        if next(asked) >= CHANGES:
-            done.set()
-            return specs(cluster, 1)
-        return next(answers)
-
-    before = own_connections(cluster)
-    database = cluster.database(
-        PooledReplicatedDatabase, replicas=found, refresh=0.02, probe_interval=None, consistency="eventual"
-    )
-
-    def read(place: int) -> None:
-        try:
-            while not done.is_set():
-                assert database.execute_sql("SELECT 1").fetchone() == (1,)
-                reads[place] += 1
-        except Exception as exc:
-            failures.append(exc)
-        finally:
-            database.close()
-
-    readers = [threading.Thread(target=read, args=(place,)) for place in range(2)]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
-    assert failures == []
-    assert min(reads) > 0
-    until(lambda: [replica.name for replica in database.replicas] == ["replica-1"])
-    # This also closes what a removed node has left.
-    assert database.execute_sql("SELECT 1").fetchone() == (1,)
-    database.close()
-    assert database.stats()["replicas"] > 0
-    database.dispose()
-    database.close_all()
-    until(lambda: own_connections(cluster) <= before)
-
-
-def own_connections(cluster: Any) -> int:
-    """The connections of the program's user to all nodes."""
-    return sum(
-        len(node.execute(f"SELECT id FROM information_schema.processlist WHERE user = '{cluster.user}'"))
-        for node in (cluster.primary, *cluster.replicas)
-    )
+@pytest.mark.parametrize("threads", FORMS)
+def test_answers_that_change_under_load_fail_no_read_and_leave_no_connection(
+    cluster: Any, threads: str
+) -> None:
+    found = run(cluster, threads, CHANGES)
+    assert found.changes >= CHANGES
+    assert not found.wrong
+    assert min(found.done.values()) > 0
+    assert not any(found.closed.values())
+    if threads == "threads":  # in pools, more connections only mean that more statements ran at once
+        assert found.after["replica-1"] == found.before["replica-1"] > 0
 
 
 def test_the_primary_names_its_replicas_in_each_form(cluster: Any) -> None:

@@ -18,6 +18,7 @@ from support.databases.models import Item
 from support.waiting import until
 
 from peewee_replicas import OutcomeUnknown, PrimaryReadOnly
+from peewee_replicas.discover import replicas_of_primary
 
 SECONDS = 90.0
 
@@ -177,3 +178,38 @@ def test_writes_leave_a_primary_that_hangs(nodes: Topology, db: Any) -> None:
         Item.create(name="unknown")  # ends once the primary has moved
     until(written("new"), SECONDS)
     assert names(new) == ["before", "new"]
+
+
+RIGHTS = {"mariadb": "REPLICATION MASTER ADMIN", "mysql": "REPLICATION SLAVE"}
+
+
+def test_the_new_primary_is_asked_who_its_replicas_are(nodes: Topology) -> None:
+    """So the old primary serves reads, and the list of nodes is right for the next promotion."""
+    user = nodes.cluster.user
+    nodes.primary.execute(f"GRANT {RIGHTS[nodes.cluster.server]} ON *.* TO {user}@'%'")
+    nodes.sync()
+    db = nodes.database(
+        replicas=replicas_of_primary(seconds=60), refresh=0.1, probe_interval=0.1, follow_primary=True,
+        connect_timeout=5,
+    )  # fmt: skip
+
+    def those_that_follow_serve() -> bool:
+        Item.select().count()
+        return {one.port for one in db.replicas} == {node.port for node in nodes.others}
+
+    with db.bind_ctx([Item]):
+        until(those_that_follow_serve, SECONDS)
+        for promotion in range(2):
+            nodes.promote()
+            until(written(str(promotion)), SECONDS)
+            until(those_that_follow_serve, SECONDS)
+        dead = nodes.primary
+        nodes.sync()
+        dead.kill()
+        nodes.promote_alone()
+        until(written("2"), SECONDS)
+        nodes.others.remove(dead)
+        until(those_that_follow_serve, SECONDS)
+        assert [item.name for item in Item.select().order_by(Item.id)] == ["0", "1", "2"]
+    db.close()
+    db.dispose()
