@@ -122,17 +122,21 @@ class Assembly:
         return present if moved is None else moved.configured(present)
 
     def node_specs(
-        self, given: Mapping[str, object], parameters: Mapping[str, object]
+        self, given: Mapping[str, object], parameters: Mapping[str, object], database: object = None
     ) -> tuple[NodeSpec, ...]:
         """Check the ``replicas`` argument and return its nodes.
 
         Parameters:
             given: this library's arguments.
             parameters: the configured primary's connection parameters.
+            database: the configured primary's database; None: the one in use.
 
         Raises:
             ConfigurationError: a replica cannot work, or two have the same endpoint or name.
         """
+        if database is None:
+            moved = self._moved
+            database = getattr(self.plain.db, "database", None) if moved is None else moved.database
         known = self.known_parameters(parameters)
         own = self.plain.db.routing_arguments
         specs = []
@@ -151,6 +155,8 @@ class Assembly:
                 raise ConfigurationError(
                     f"replicas: two are called {name!r}; every node needs a name of its own"
                 )
+            if where == endpoint(parameters):
+                _check_same_database(name, merged.get("database"), database)
             seen[where] = name
             self.check_pool(spec.overrides, f"replica {name}: ")
             specs.append(spec._replace(name=name))
@@ -306,3 +312,13 @@ class Assembly:
         if interval is None or (settings.reads == "observe" and not settings.follow_primary):
             return None
         return Prober(cluster, interval)
+
+
+def _check_same_database(name: str, own: object, primarys: object) -> None:
+    if own is not None and primarys is not None and own != primarys:
+        # It would count as the primary, so its reads would not be checked for what they must see.
+        raise ConfigurationError(
+            f"replicas: {name!r} has the primary's address and another database, {own!r}: only a replica "
+            "with an address of its own can be used, because what a read must see is learned by address "
+            "(Vitess's @replica has none)"
+        )

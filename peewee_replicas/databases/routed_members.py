@@ -107,7 +107,7 @@ class RoutedMembers:
         if ask is not None and given["replicas"] is ask:
             self.assembly.check_discovery(ask)
             given["replicas"] = ()  # until it has answered
-        specs = self.assembly.node_specs(given, parameters)
+        specs = self.assembly.node_specs(given, parameters, database)
         before = vars(self).get("parts")
         if before is not None and before.cluster.moved is not None:
             self.db.connect_params, before.cluster.moved = dict(configured), None

@@ -92,7 +92,7 @@ class _SqliteAssembly(Assembly):
         raise ConfigurationError(_NO_REPLICAS)
 
     def node_specs(
-        self, given: Mapping[str, object], parameters: Mapping[str, object]
+        self, given: Mapping[str, object], parameters: Mapping[str, object], database: object = None
     ) -> tuple[NodeSpec, ...]:
         if given.get("replicas"):
             raise ConfigurationError(_NO_REPLICAS)

@@ -59,7 +59,7 @@ FILES = {
 
 
 LIMITS = {
-    "entries": 21,
+    "entries": 22,
     "room_floors": 14,
     "room_cycles": 0,
     "module_cycles": 0,

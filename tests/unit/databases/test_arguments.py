@@ -74,6 +74,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"replicas": [{"host": "r1", "unix_socket": "/s"}]}, r"not both"),
     ({"replicas": ["r1:port"]}, r"'host:port'"),
     ({"replicas": [{"name": "x", "weight": 2}]}, r"where the replica is"),
+    # As with Vitess. It would count as the primary, and so as current.
+    ({"replicas": [{"database": "app@replica"}]}, r"'p:3306' has the primary's address .* 'app@replica'"),
+    ({"replicas": [{"name": "x", "host": "p", "db": "app@replica"}]}, r"'x' has the primary's address"),
 ]
 
 
@@ -156,6 +159,20 @@ def test_a_proxy_refuses_them_before_it_has_a_database() -> None:
 def test_the_error_is_one_of_peewees_and_a_value_error() -> None:
     assert issubclass(ConfigurationError, peewee.ImproperlyConfigured)
     assert issubclass(ConfigurationError, ValueError)
+
+
+def test_a_replica_at_the_primarys_address_has_its_database() -> None:
+    other: Any = [{"host": "p", "database": "app@replica"}]
+    same: Any = [{"host": "p", "database": "app"}]
+    database = make(replicas=same)
+    with pytest.raises(ConfigurationError, match="another database"):
+        database.set_replicas(other)
+    assert [one.name for one in database.replicas] == ["p:3306"]
+    deferred: Any = ReplicatedDatabase(None, host="p", replicas=same)
+    with pytest.raises(ConfigurationError, match="another database"):
+        deferred.init("shop", host="p")
+    deferred.init("app", host="p")
+    assert make(replicas=[{"host": "r", "database": "app@replica"}]).replicas
 
 
 @pytest.mark.parametrize(
