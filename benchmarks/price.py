@@ -15,8 +15,11 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 from peewee import MySQLDatabase
+
+from peewee_replicas.consistency.catch_up import CatchUp, Late
 
 from .plan import Plan
 from .stage import ROWS, Relay, late, on, stage
@@ -32,7 +35,12 @@ STRATEGIES = {
     "session": {"consistency": "session"},
     "strong": {"consistency": "strong"},
     "primary for 2 s": {"consistency": "eventual"},
+    "session, waits always": {"consistency": "session"},
+    "session, catch_up_timeout=0": {"consistency": "session", "catch_up_timeout": 0},
+    "primary only": {"reads": "primary"},
 }
+# Those that one run of all sections measures; `waiting.py` measures more of them, in turn.
+USUAL = ("eventual", "session", "strong", "primary for 2 s")
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
@@ -166,6 +174,7 @@ def mix(cluster: Any, strategy: str, writes: float, seconds: float, users: int) 
     """What became of the reads of so many users of whose statements such a share writes."""
     database = cluster.database(**STRATEGIES[strategy])
     at_work = Users(database, strategy, writes, seconds, pace=0.05)
+    always = patch.object(CatchUp, "judge", lambda *_: Late.WAIT)
     each = ROWS // users
     threads = [
         threading.Thread(
@@ -173,10 +182,11 @@ def mix(cluster: Any, strategy: str, writes: float, seconds: float, users: int) 
         )
         for number in range(users)
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with always if strategy == "session, waits always" else nullcontext():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     if at_work.errors:
         raise RuntimeError(at_work.errors[0])
     # The first read of a thread opens its connection.
@@ -189,6 +199,8 @@ def mix(cluster: Any, strategy: str, writes: float, seconds: float, users: int) 
         "p50_ms": percentile(taken, 0.5),
         "p95_ms": percentile(taken, 0.95),
         "p99_ms": percentile(taken, 0.99),
+        "longest_ms": taken[-1],
+        "discarded": database.stats()["discarded"] / len(reads),
     }
 
 
@@ -201,13 +213,13 @@ def measure(plan: Plan) -> dict[str, Any]:
         found["statements"] = statements(cluster, plan.pick(5, 150))
         plan.save(found)
         plan.say("single statements on a slow wire")
-        cells = len(lags) * len(shares) * len(STRATEGIES)
+        cells = len(lags) * len(shares) * len(USUAL)
         seconds = plan.pick(0.7, max(1.5, min(4.0, (plan.left() - 15) / cells - 0.3)))
         with late(cluster, *cluster.replicas) as relay:
             for behind in lags:
                 relay.to_client = behind / 1000
                 for writes in shares:
-                    for strategy in STRATEGIES:
+                    for strategy in USUAL:
                         cell = mix(cluster, strategy, writes, seconds, plan.pick(8, 20))
                         found["mixes"].append(
                             {"lag_ms": behind, "writes": writes, "strategy": strategy, **cell}

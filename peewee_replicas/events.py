@@ -19,7 +19,7 @@ Role = Literal["primary", "replica"]
 
 Cause = Literal[
     "write", "locking", "session", "unproven", "transaction", "session_state", "scope", "on_primary",
-    "setting", "sticky", "position_unknown", "rerun", "fallback", "no_replicas",
+    "setting", "sticky", "position_unknown", "rerun", "behind", "fallback", "no_replicas",
 ]  # fmt: skip
 """Why the primary serves a statement, in one word:
 
@@ -32,7 +32,8 @@ Cause = Literal[
 - ``"sticky"``: after a write on servers without GTIDs;
 - ``"position_unknown"``: the primary refuses to report its position;
 - ``"rerun"``: a replica refused it as a write, or lacked something;
-- ``"fallback"``: no replica could serve it;
+- ``"behind"``: no replica showed yet what it must see, within a wait that is worth it;
+- ``"fallback"``: no replica could serve it for another reason;
 - ``"no_replicas"``: none is configured."""
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)

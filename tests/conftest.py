@@ -26,6 +26,7 @@ from support.peewees import WITHOUT_ASYNCIO, pytest_pycollect_makemodule, skip_a
 from support.versions import versions
 
 from peewee_replicas.consistency import process_history
+from peewee_replicas.consistency.catch_up import CatchUp, Late
 from peewee_replicas.testing import LocalCluster
 
 # A machine under load must not fail a property that holds.
@@ -133,6 +134,16 @@ def _stop_clusters() -> Iterator[None]:
 def _nothing_written_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database object begins as in a new process, whatever other tests wrote to the same servers."""
     monkeypatch.setattr(process_history, "_by_endpoint", WeakValueDictionary())
+
+
+@pytest.fixture(autouse=True)
+def _waits_in_full(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads wait for replicas whatever time that takes, so that a busy machine does not change where they go.
+
+    Tests marked `judges` let reads decide whether to wait, as programs do.
+    """
+    if request.node.get_closest_marker("judges") is None:
+        monkeypatch.setattr(CatchUp, "judge", lambda *_: Late.WAIT)
 
 
 @pytest.fixture(params=["threads", pytest.param("asyncio", marks=pytest.mark.once)])

@@ -145,15 +145,16 @@ class Inquiry:
             now = None  # a server without the variable keeps no GTIDs
         self.primary.asked(True)
         self._logged.discard("away")
-        history.primary_told(now, Clock.monotonic())
+        told_at = Clock.monotonic()
+        history.primary_told(now, told_at)
         if now is None:
             self._warn_sticky(history)
-        until = Clock.monotonic() + self._sticky_seconds
+        until = told_at + self._sticky_seconds
         for session, count in zip(owing, debts, strict=True):
             if now is None:
                 session.stick(until)
             else:
-                session.saw(now)
+                session.was_told(now, told_at)
             session.pay(count)  # comes last, or another thread of this context would not wait for it
 
     def _warn_away(self, exc: Exception, history: ProcessHistory) -> None:

@@ -16,6 +16,7 @@ from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
 from ..servers.protocols import ServerConnection
 from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
+from .delay import Since
 from .inquiry import Inquiry, PrimaryPositions, log_unanswered
 from .process_history import ProcessHistory, process_history
 from .sessions import SHORT, Session
@@ -164,7 +165,7 @@ class Consistency:
             if position is None:
                 session.owe()
             else:
-                session.start_from(position)
+                session.start_from(position, Clock.monotonic())
         return session
 
     def unit_ended(self) -> None:
@@ -237,9 +238,11 @@ class Consistency:
 
     def _wrote(self, position: Position) -> None:
         shared = self.history.session
+        now = Clock.monotonic()
         if causal(self._owner) is not None:
             for session in self._concerned():
                 session.saw(position)
+                session.written_at = now
                 if session.merges >= SHORT:
                     session.shorten(self._owner.known_positions())
             return
@@ -248,6 +251,7 @@ class Consistency:
         own.saw(position)
         # With one thread both have seen the same, and merging twice is the most expensive part of a write.
         shared.saw_too(position, before, own.seen)
+        own.written_at = shared.written_at = now
         if own.merges >= SHORT:
             before = own.seen
             own.shorten(self._owner.known_positions())
@@ -342,6 +346,19 @@ class Consistency:
         if level in ("session", "process") and self._stick(self._sessions(level)):
             return self._sticky_reason(self._after_a_write())
         return ""
+
+    def seen_since(self, frame: Frame | None) -> Since | None:
+        """Return how old the newest part of what a read here must see is; None if that is not known.
+
+        At level ``"strong"``, call it right after `needs`.
+        """
+        level = self.level_of(frame)
+        pin = pinning(self._owner)
+        if level == "eventual" or (pin is not None and pin.must_reach is not None):
+            return None  # only a scope that had to move must see something then
+        if level == "strong":
+            return Since(Clock.monotonic(), "asked")
+        return max(session.since() for session in self._sessions(level))
 
     def _sessions(self, level: str) -> tuple[Session, ...]:
         """Return the sessions whose writes a read must see at a level."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from ..concurrency import new_lock
 from ..positions import Position
 from ..servers.refusals import PAUSE_SECONDS
+from .delay import Delay
 
 # Seconds before a replica is asked again after a wait on it timed out.
 STALL_PAUSE = 0.05
-# Seconds to prefer other replicas after a long wait on one.
-LATE_PAUSE = 1.0
 
 
 class Progress:
@@ -20,13 +19,14 @@ class Progress:
         reached: the position that the server is known to have reached.
         stalled: the position it had reached when a wait on it timed out, or None.
         retry_at: on a monotonic clock, when it may be asked again after that timeout.
-        late_until: on a monotonic clock, until when other nodes are preferred after a long wait on it.
+        reported_at: on a monotonic clock, when it last reported its position.
+        delay: the time it needs to show a write.
         refusal: why the server refuses to be asked for its position, in words; ``""`` if it does not.
         waiters: the executions waiting on it now; a set, for the reason given in `Node.start`.
     """
 
     __slots__ = (
-        "_shown", "late_until", "lock", "reached", "refusal", "refused_until", "retry_at", "server",
+        "_shown", "delay", "lock", "reached", "refusal", "refused_until", "reported_at", "retry_at", "server",
         "stalled", "waiters",
     )  # fmt: skip
 
@@ -36,7 +36,8 @@ class Progress:
         self.reached: Position | None = None
         self.stalled: Position | None = None
         self.retry_at = 0.0
-        self.late_until = 0.0
+        self.reported_at = float("-inf")
+        self.delay = Delay()
         self.refusal = ""
         self.refused_until = 0.0
         self.waiters: set[object] = set()
@@ -66,7 +67,9 @@ class Progress:
                 self._shown = (position, server)
             return True
 
-    def learn(self, server: str | None, position: Position, *, fresh: bool) -> None:
+    def learn(
+        self, server: str | None, position: Position, *, fresh: bool, now: float = float("-inf")
+    ) -> None:
         """Record the position that a node has reported.
 
         Parameters:
@@ -74,12 +77,16 @@ class Progress:
             position: the position it has reached.
             fresh: whether the connection was asked for the first time; it may lead to another server, or to
                 the same server with older data.
+            now: a monotonic clock's reading when it reported, in seconds.
         """
         with self.lock:
             known = self.reached
+            self.reported_at = max(now, self.reported_at)
             if known is None or server != self.server or (fresh and not position.covers(known)):
                 self.server, self.reached, self.stalled = server, position, None
                 self._shown = (None, None)
+                if known is not None:
+                    self.delay = Delay()
                 return
             merged = known.merge(position)
             if self.reached is not known:
@@ -108,5 +115,4 @@ class Progress:
         """
         with self.lock:
             self.stalled = self.reached
-            self.late_until = now + LATE_PAUSE
             self.retry_at = now + STALL_PAUSE

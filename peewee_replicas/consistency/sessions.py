@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ..concurrency import new_lock
 from ..positions import Position
+from .delay import Since
 
 SHORT = 64
 """A position of fewer intervals than this is not shortened."""
@@ -33,11 +34,13 @@ class Session:
         restarts: how often `seen` was given up because its history is lost.
         merges: how often `seen` was added to since its size was last checked.
         checked_at: on a monotonic clock, when the primary was last asked whether it has `seen`.
+        written_at: on a monotonic clock, when a write was last added to `seen`.
+        asked_at, received_at: the same for what the primary has reported, and for what came from elsewhere.
     """
 
     __slots__ = (
-        "_shorten_at", "additions", "begun", "checked_at", "debts", "lock", "merges", "outer", "paid",
-        "restarts", "seen", "settled", "sticky_until",
+        "_shorten_at", "additions", "asked_at", "begun", "checked_at", "debts", "lock", "merges", "outer",
+        "paid", "received_at", "restarts", "seen", "settled", "sticky_until", "written_at",
     )  # fmt: skip
 
     def __init__(
@@ -48,7 +51,7 @@ class Session:
         self.begun = self.settled = begun
         self.debts = self.paid = self.merges = self.additions = self.restarts = 0
         self.sticky_until = 0.0
-        self.checked_at = float("-inf")
+        self.checked_at = self.written_at = self.asked_at = self.received_at = float("-inf")
         self._shorten_at = SHORT
         self.lock = new_lock()
 
@@ -77,6 +80,7 @@ class Session:
             self.paid = self.debts  # not reset to 0: a thread may be paying an earlier debt now
             self.sticky_until = 0.0
             self.merges, self._shorten_at = 0, SHORT
+            self.written_at = self.asked_at = self.received_at = float("-inf")
             self.begun = self.settled = False
 
     def end(self) -> None:
@@ -84,10 +88,17 @@ class Session:
         if self.outer is not None:
             self.outer.take_over(self)
 
-    def start_from(self, position: Position) -> None:
-        """Require later reads to see at least `position`, which came from elsewhere, as with a bookmark."""
+    def start_from(self, position: Position, now: float) -> None:
+        """Require later reads to see at least `position`, which came from elsewhere, as with a bookmark.
+
+        Parameters:
+            now: a monotonic clock's reading, in seconds.
+        """
         with self.lock:
+            before = self.seen
             self._add(position)
+            if self.seen is not before:
+                self.received_at = now
 
     # What was done
 
@@ -109,6 +120,17 @@ class Session:
         with self.lock:
             self.additions += 1
             self._add(position)
+
+    def was_told(self, position: Position, now: float) -> None:
+        """Require later reads to see at least `position`, which the primary has reported.
+
+        Parameters:
+            now: a monotonic clock's reading when it did, in seconds.
+        """
+        before = self.seen
+        self.saw(position)
+        if self.seen is not before:
+            self.asked_at = now
 
     def saw_too(self, position: Position, before: Position | None, after: Position | None) -> None:
         """Do as `saw`, but if `seen` is `before`, reuse `after`, which another session has merged."""
@@ -138,6 +160,9 @@ class Session:
         if position is not None:
             with self.lock:
                 self._add(position)
+                self.written_at = max(self.written_at, other.written_at)
+                self.asked_at = max(self.asked_at, other.asked_at)
+                self.received_at = max(self.received_at, other.received_at)
         self.stick(other.sticky_until)
 
     def forget(self) -> None:
@@ -150,6 +175,13 @@ class Session:
             self.debts += 1
             self.restarts += 1
             self.settled = False
+
+    def since(self) -> Since:
+        """Return how old the newest part of `seen` is."""
+        written, asked, received = self.written_at, self.asked_at, self.received_at
+        if written >= asked and written >= received:
+            return Since(written, "written")
+        return Since(asked, "asked") if asked >= received else Since(received, "received")
 
     # Size
 

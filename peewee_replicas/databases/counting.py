@@ -43,7 +43,7 @@ class Counts:
     @property
     def fallbacks(self) -> int:
         """Reads that the primary served because no replica could."""
-        return self.primary.get("fallback", 0)
+        return self.primary.get("fallback", 0) + self.primary.get("behind", 0)
 
     def add(self, event: RouteEvent) -> None:
         """Count one execution. Threads that share the context may count at the same time."""

@@ -10,21 +10,27 @@ from pymysql.cursors import SSCursor
 from ..concurrency import Clock
 from ..connections.peewee_types import Cursor
 from ..connections.plain_database import PlainDatabase
-from ..consistency.catch_up import CatchUp
+from ..consistency.catch_up import CatchUp, Late
 from ..consistency.progress import Progress
 from ..errors import ReadOnlyViolation
 from ..nodes.cluster import PRIMARY
 from ..nodes.node import Node
+from ..routing.plan import REPLICA
 from ..scopes.frames import pinning
 from ..servers.protocols import ServerConnection
 from .execution import Execution
 
+_TAKES_TOO_LONG = "does not show the last write yet, and waiting for that would take too long"
 # Returned instead of a cursor if the caller needs only a node.
 _NOTHING: Any = None
 
 
 class Behind(Exception):
     """A replica does not yet show what a read must see."""
+
+
+class StillBehind(Behind):
+    """A replica was expected not to show yet what a read must see, and waiting there is not worth it."""
 
 
 class Refuses(Behind):
@@ -42,7 +48,7 @@ def attempt(execution: Execution, node: Node, database: PlainDatabase, *, final:
     execution.served_by = node
     execution.attempts += 1
     execution.found = database
-    cursor = _send(execution, node, database) if execution.sends else _NOTHING
+    cursor = _send(execution, node, database, final) if execution.sends else _NOTHING
     if execution.scoped and final:
         _note_served(execution)
     return cursor
@@ -57,7 +63,7 @@ def _note_served(execution: Execution) -> None:
         cluster.units.frame().served = True  # what a scope sees, its unit of work sees too
 
 
-def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
+def _send(execution: Execution, node: Node, database: PlainDatabase, counted: bool) -> Cursor:
     conn = database.open_conn
     # An error does not report what the statement had changed by then. A proven read changes nothing.
     if conn.guarded:
@@ -65,7 +71,7 @@ def _send(execution: Execution, node: Node, database: PlainDatabase) -> Cursor:
     started, failed = 0.0, True
     try:
         # Counted before sending, so that the policy in other threads sees the node as busy.
-        started = node.start(execution)
+        started = node.start(execution, counted)
         conn.executing = execution.statement.kind
         cursor = database.send(execution.sql, execution.params, execution.comment)
         failed = False
@@ -85,18 +91,21 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
     if catch_up.shown_by(node, conn):
         return attempt(execution, node, database)
     progress: Progress = node.progress
+    if _leaves(execution, node, catch_up):
+        raise StillBehind(_TAKES_TOO_LONG)
     query = catch_up.query(node, conn)
     if not query:
         raise _refused(progress) or Behind("has applied nothing since the last wait for it")
     execution.parts.counters.add("waits")
     try:
         progress.waiters.add(execution)
-        if _may_go_together(execution, database, conn, progress):
+        # A read that is expected to be thrown away is not sent.
+        if not catch_up.briefly and _may_go_together(execution, database, conn, progress):
             return _send_together(execution, node, database, catch_up, query)
         with catch_up.waiting():
             answer = execution.parts.replicas.ask_wait(conn, query, catch_up.answer_seconds(conn))
         if not catch_up.learn(node, conn, answer):
-            raise behind(execution, progress)
+            raise _missed(execution, progress, catch_up)
         return attempt(execution, node, database)
     finally:
         progress.waiters.discard(execution)
@@ -130,6 +139,7 @@ def _send_together(
     except PeeweeException as exc:
         # A lost connection also loses the answer to the wait.
         if execution.parts.diagnosis.meaning(exc) != "statement":
+            node.count_read()
             raise
         failure = exc
     finally:
@@ -137,16 +147,50 @@ def _send_together(
         # The wait's answer comes before the read's own time begins.
         catch_up.waited += (conn.ahead_answered_at or Clock.monotonic()) - started
         if conn.answer_ahead is not None:
-            there = catch_up.learn(node, conn, conn.answer_ahead)
+            there = catch_up.learn(node, conn, conn.answer_ahead, conn.ahead_answered_at)
     if not there:  # a result or error from old data means nothing
         if cursor is not None:
             cursor.close()
+        execution.discarded += 1
+        execution.parts.counters.add("discarded")
         raise behind(execution, node.progress)
+    node.count_read()
     if failure is not None:
         raise failure
     if execution.scoped:
         _note_served(execution)
     return cursor
+
+
+def _leaves(execution: Execution, node: Node, catch_up: CatchUp) -> bool:
+    """Return whether to leave a replica without asking it, because the primary can serve the read sooner."""
+    # A readonly() scope waits once, and then spares the primary all its reads.
+    if execution.plan.places == (REPLICA,) or execution.in_readonly or execution.waits_in_full:
+        catch_up.wait_in_full()
+        return False
+    found = catch_up.judge(node)
+    if found is Late.WAIT:
+        return False
+    if execution.parts.cluster.primary_is_away() or not _may_leave(execution):
+        catch_up.wait_in_full()
+        return False
+    return found is Late.LEAVE
+
+
+def _may_leave(execution: Execution) -> bool:
+    """Return whether `max_fallback_share` lets the primary serve the read; if not, it has to wait."""
+    router = execution.parts.router
+    if router.settings.max_fallback_share is not None and not execution.may_fall_back:
+        reads = execution.parts.cluster.replicas.reads()
+        execution.may_fall_back = router.budget.may_skip_wait(Clock.monotonic(), reads)
+        return execution.may_fall_back
+    return True
+
+
+def _missed(execution: Execution, progress: Progress, catch_up: CatchUp) -> Behind:
+    if catch_up.briefly and not progress.refusal:
+        return StillBehind(_TAKES_TOO_LONG)
+    return behind(execution, progress)
 
 
 def behind(execution: Execution, progress: Progress) -> Behind:

@@ -42,6 +42,9 @@ class Execution:
         unreadable: the error of the first node that could not read its own data.
         returned: whether the read went back to `lost_at`, because no other node could serve it.
         restarted: whether it started over, because the position it waited for was lost.
+        discarded: how many of the attempts had their result thrown away, because the node was behind.
+        may_fall_back: whether `max_fallback_share` has already allowed that the primary serves it.
+        waits_in_full: whether it waits for late replicas whatever that takes, because the primary is down.
         resent: how often sending to the primary failed and was tried again.
         sends: False if a raw cursor only needs the node.
         found: the database of the last node that was tried.
@@ -59,6 +62,9 @@ class Execution:
     lost_at: Node | None = None
     unreadable: Exception | None = None
     returned = False
+    discarded = 0
+    may_fall_back = False
+    waits_in_full = False
     resent = 0
     restarted = False
     sends = True

@@ -9,7 +9,7 @@ from ..connections.diagnosis import nobody_answers
 from ..errors import NoReplicaAvailable
 from ..nodes.node import Node
 from ..routing.plan import REPLICA
-from .attempt import Behind
+from .attempt import Behind, Refuses, StillBehind
 from .execution import Execution
 
 
@@ -19,7 +19,10 @@ def starts_over(execution: Execution) -> bool:
     If the primary may serve the read, it does so at once instead, and only later reads use replicas.
     """
     parts = execution.parts
-    behind = any(isinstance(exc, Behind) for exc in execution.tried.values())
+    # A replica that takes its usual time has lost nothing.
+    behind = any(
+        isinstance(exc, Behind) and not isinstance(exc, StillBehind) for exc in execution.tried.values()
+    )
     # Only once, so that a read cannot loop while histories keep being lost.
     if not behind or execution.restarted or not parts.consistency.forget_lost_history(execution.frame):
         return False
@@ -49,9 +52,11 @@ def refuse_fallback(execution: Execution) -> None:
         ) from cause
     # If there are no replicas at all, a read on the primary is not a fallback.
     if parts.cluster.replicas.all:
-        if parts.router.settings.max_fallback_share is not None:
+        if parts.router.settings.max_fallback_share is not None and not execution.may_fall_back:
             _spend_fallback(execution, reasons, cause)
         parts.counters.add("fallbacks")
+        if is_late(execution):
+            execution.plan = execution.plan.because("behind")
     else:
         execution.plan = execution.plan.because("no_replicas")
     execution.reason = f"no replica can serve it: {reasons}"
@@ -60,7 +65,8 @@ def refuse_fallback(execution: Execution) -> None:
 def _spend_fallback(execution: Execution, reasons: str, cause: BaseException | None) -> None:
     parts = execution.parts
     reads = parts.cluster.replicas.reads()
-    if not parts.router.budget.may_fall_back(Clock.monotonic(), reads, execution.attempts):
+    counted = execution.attempts - execution.discarded
+    if not parts.router.budget.may_fall_back(Clock.monotonic(), reads, counted):
         parts.counters.add("fallbacks_refused")
         share = parts.router.settings.max_fallback_share
         raise NoReplicaAvailable(
@@ -68,6 +74,14 @@ def _spend_fallback(execution: Execution, reasons: str, cause: BaseException | N
             f"back to the primary as max_fallback_share={share} allows; "
             "bring a replica back, or allow a larger share"
         ) from cause
+
+
+def is_late(execution: Execution) -> bool:
+    """Return whether the replicas that were tried were only behind; they may soon serve reads again."""
+    errors = execution.tried.values()
+    return bool(errors) and all(
+        isinstance(error, Behind) and not isinstance(error, Refuses) for error in errors
+    )
 
 
 def follow_fallback(execution: Execution, replica: Node) -> None:

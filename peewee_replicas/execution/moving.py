@@ -27,7 +27,7 @@ def next_replica(execution: Execution) -> Node | None:
                 return None  # the primary gives no position, but can serve the read itself
             if parts.consistency.level_of(execution.frame) != "eventual":
                 raise
-            return parts.router.choice.another(tried)
+            return parts.router.choice.another(tried, execution.catch_up)
         # Without positions, there is no way to know whether another replica shows what the scope has seen.
         if now is None:
             return None
@@ -36,7 +36,7 @@ def next_replica(execution: Execution) -> Node | None:
                 before: Position | None = frame.must_reach  # type: ignore[assignment]  # set only here
                 frame.must_reach = must_reach = now if before is None else before.merge(now)
             must_see_too(execution, must_reach)
-    return parts.router.choice.another(tried)
+    return parts.router.choice.another(tried, execution.catch_up)
 
 
 def follow_move(execution: Execution) -> None:

@@ -19,9 +19,9 @@ from ..routing.plan import REPLICA, cause_of
 from ..scopes.frames import any_here, pinning, snapshotting
 from ..servers.error_meanings import Meaning, explained, is_servers, lacking
 from ..statements.redaction import redacted
-from .attempt import Behind, Refuses, attempt, attempt_caught_up, violation
+from .attempt import Behind, Refuses, StillBehind, attempt, attempt_caught_up, violation
 from .execution import Execution
-from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, starts_over
+from .fallback import follow_fallback, is_late, refuse_fallback, say_nobody_answers, starts_over
 from .in_snapshot import in_snapshot
 from .moving import follow_move, next_replica
 from .on_primary import on_primary
@@ -49,7 +49,8 @@ def read(execution: Execution) -> Cursor:
         with parts.consistency.excusing(plan.excused):
             return on_primary(execution)
     if plan.must_see is not None:
-        execution.catch_up = CatchUp(plan.must_see, parts.router.settings.catch_up_timeout)
+        seconds = parts.router.settings.catch_up_timeout
+        execution.catch_up = CatchUp(plan.must_see, seconds, parts.consistency, execution.frame)
     if execution.scoped:
         execution.reason = plan.reason  # it may name the tags that a scope wants
         held = snapshotting(parts.cluster)
@@ -90,6 +91,8 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             return attempt_caught_up(execution, replica, database, execution.catch_up)
         except Behind as exc:
             execution.tried[replica] = exc
+            if isinstance(exc, StillBehind):
+                break  # it was the one expected to be there first
             if not isinstance(exc, Refuses):
                 parts.counters.add("behind")
             replica = next_replica(execution)
@@ -245,8 +248,19 @@ def _fall_back(execution: Execution) -> Cursor:
     if starts_over(execution):
         return read(execution)
     refuse_fallback(execution)
+    # Outside of scopes, the next read may use a replica again, and need not see what this one saw.
+    excused = is_late(execution) and pinning(parts.cluster) is None
     try:
-        return on_primary(execution)
+        with parts.consistency.excusing(excused):
+            return on_primary(execution)
     except PeeweeException as exc:
+        left = [node for node, why in execution.tried.items() if isinstance(why, StillBehind)]
+        if left and parts.diagnosis.is_not_opened(exc):
+            # Waiting is worth it after all. Nothing was sent to the primary.
+            execution.waits_in_full = True
+            for node in left:
+                del execution.tried[node]
+            parts.router.choice.stay_with(left[0])
+            return _on_replicas(execution, left[0])
         say_nobody_answers(execution, exc)
         raise

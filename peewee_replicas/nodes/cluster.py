@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from ..concurrency import new_lock
+from ..concurrency import Clock, new_lock
 from ..events import CAUSES, Counters, NodeNews
 from ..positions import Position
 from ..scopes.frames import Units
@@ -24,7 +24,8 @@ PRIMARY: Literal["primary"] = "primary"
 
 COUNTED = (
     "fallbacks", "fallbacks_refused", "retries", "reruns", "refused", "observed", "asked",
-    "unasked", "waits", "behind", "snapshots_lost", "hung_up", "positions_lost", "primary_changes",
+    "unasked", "waits", "behind", "discarded", "snapshots_lost", "hung_up", "positions_lost",
+    "primary_changes",
 )  # fmt: skip
 """The counters of every database that count one thing each, in the order of ``db.stats()``."""
 
@@ -117,6 +118,13 @@ class Cluster:
     def primary_label(self) -> str:
         """The primary with its address, for messages."""
         return f"the primary ({self.reader.address})"
+
+    def primary_is_away(self) -> bool:
+        """Return whether the primary was found unreachable when somebody last looked."""
+        if not self.primary_state.unreachable:
+            return False
+        probed = self.prober is not None and self.prober.at_work
+        return bool(self.primary_state.current(Clock.monotonic(), probed=probed).unreachable)
 
     def nodes(self) -> list[Node]:
         """Return every node to which a thread may have a connection for reading."""

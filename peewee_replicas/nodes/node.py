@@ -216,18 +216,24 @@ class Node:
         """Return the number of reads that were sent and are not finished."""
         return len(self._in_flight)
 
-    def start(self, read: object) -> float:
+    def start(self, read: object, counted: bool = True) -> float:
         """Record one read as sent; return the value to pass to `finish`.
 
         Parameters:
             read: an object that identifies this read, and no other read in flight.
+            counted: whether to count it; if not, `count_read` does later, if its result was used.
         """
         # A set instead of a counter, because removing a read twice is harmless: an interrupt may come between
         # any two steps, and the clean-up after it removes the read again.
         self._in_flight.add(read)
         with self._lock:
-            self.reads += 1
+            self.reads += counted
         return Clock.monotonic() if self.timed else 0.0
+
+    def count_read(self) -> None:
+        """Count one read that was started without being counted."""
+        with self._lock:
+            self.reads += 1
 
     def finish(self, read: object, started: float = 0.0, *, failed: bool = False) -> None:
         """Record one read as finished, unless it is already.

@@ -553,7 +553,7 @@ class Prober:
         follows = fitness.role == "replica" or (fitness.role == "detached" and fitness.state == "up")
         if follows and told.position is not None and told.server.server_id:
             if progress.server in (None, told.server.text):
-                progress.learn(told.server.text, told.position, fresh=target.fresh)
+                progress.learn(told.server.text, told.position, fresh=target.fresh, now=probe.answered_at)
             target.fresh = False
         replica.in_galera = told.galera
         reached = told.sample if fitness.role == "primary" else told.position

@@ -118,8 +118,13 @@ class Choice:
             return self._pinned(pin, picker, usable)
         return picker.foresee(picker.accepted(usable))
 
-    def another(self, tried: set[Node]) -> Node | None:
-        """Return a usable replica that has not been tried yet, for a read that needs another."""
+    def another(self, tried: set[Node], catch_up: CatchUp | None = None) -> Node | None:
+        """Return a usable replica that has not been tried yet, for a read that needs another.
+
+        Parameters:
+            tried: the replicas that could not serve the read.
+            catch_up: the position the read must see; a replica known to show it is preferred.
+        """
         candidates = self.within_scope(self._cluster.replicas.usable)
         others = tuple(replica for replica in candidates if replica not in tried)
         picker = self._picker(selecting(self._cluster))
@@ -130,6 +135,8 @@ class Choice:
             # The scope in force has to leave its node, so its policy has not been asked yet.
             replica = picker.pick(others)
         if replica is not None:
+            if catch_up is not None:
+                replica = catch_up.prefer(replica, others)
             self.stay_with(replica)
         return replica
 

@@ -43,11 +43,30 @@ class FallbackBudget:
         if self.share is None:
             return True
         with self._lock:
-            self._earn(self.share, sent, wasted)
+            self._asked += 1
+            self._wasted += wasted
+            self._earn(self.share, sent)
             if self._left >= 1.0:
                 self._left -= 1.0
             elif not self.share or (self._last is not None and now - self._last < QUIET_SECONDS):
                 return False
+            self._last = now
+            return True
+
+    def may_skip_wait(self, now: float, sent: int) -> bool:
+        """Return whether a read that could wait for a replica may fall back instead; if so, count that.
+
+        A read that may not is not counted here, because a replica will serve it, or `may_fall_back` is asked.
+        """
+        share = self.share
+        if share is None:
+            return True
+        with self._lock:
+            self._earn(share, sent)
+            if self._left < 1.0:
+                return False
+            self._left -= 1.0
+            self._asked += 1
             self._last = now
             return True
 
@@ -57,15 +76,14 @@ class FallbackBudget:
         if self.share is None:
             return
         with self._lock:
-            self._earn(self.share, sent, 0)
+            self._asked += 1
+            self._earn(self.share, sent)
             # The debt is limited, so that one long scope does not block other fallbacks for ever.
             self._left = max(self._left - 1.0, -self._most)
             self._last = now
 
-    def _earn(self, share: float, sent: int, wasted: int) -> None:
+    def _earn(self, share: float, sent: int) -> None:
         # A signal handler may run a read between calls; without a call in here the numbers stay consistent.
-        self._asked += 1
-        self._wasted += wasted
         reads = sent + self._asked - self._wasted
         left = self._left + share * (reads - self._known)
         self._left = left if left < self._most else self._most

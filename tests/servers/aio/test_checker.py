@@ -11,6 +11,8 @@ from support.guarantees.checker import FOLLOWS, MONOTONIC, OWN_WRITES, PREFIX, P
 from support.guarantees.faults import Faults
 from support.guarantees.rounds import CONTROLS, OPTIONS, table
 
+pytestmark = pytest.mark.judges
+
 SECONDS = 4.0
 # The first are always done; the others only until enough was seen, which takes a slow machine longer.
 ROUNDS, MOST_ROUNDS = 2, 10

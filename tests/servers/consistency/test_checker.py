@@ -11,6 +11,8 @@ from support.guarantees.faults import Faults
 from support.guarantees.rounds import CONTROLS, OPTIONS, Work, table
 from support.guarantees.setups import HIGHEST, LAST_POSITION, NO_TAGS, SETUPS, SetupFaults
 
+pytestmark = pytest.mark.judges
+
 SECONDS = 4.0
 # The first are always done; the others only until enough was seen, which takes a slow machine longer.
 ROUNDS, MOST_ROUNDS = 2, 10

@@ -1,7 +1,8 @@
 """Why the primary served what it served: `stats()` and the events count each statement under one cause.
 
 The kind is all of `events.CAUSES`. Here each is brought about on a real server, except "sticky" (servers
-without GTIDs: `consistency/test_without_gtids.py`) and "position_unknown" (a refused question:
+without GTIDs: `consistency/test_without_gtids.py`), "behind" (late replicas:
+`consistency/test_short_waits.py`) and "position_unknown" (a refused question:
 `unit/consistency/test_levels.py`). The last test compares this list with the one in the code.
 """
 
@@ -145,4 +146,4 @@ def test_a_primary_that_is_listed_serves_as_a_replica(db: Any, cluster: LocalClu
 
 def test_no_cause_is_left_out() -> None:
     shown = {cause for expected in CASES.values() for cause in expected}
-    assert shown | {"setting", "no_replicas", "sticky", "position_unknown"} == set(CAUSES)
+    assert shown | {"setting", "no_replicas", "sticky", "position_unknown", "behind"} == set(CAUSES)

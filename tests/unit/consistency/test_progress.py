@@ -11,6 +11,7 @@ import pytest
 from peewee_replicas.concurrency import Clock
 from peewee_replicas.consistency import catch_up, progress
 from peewee_replicas.consistency.catch_up import CatchUp
+from peewee_replicas.consistency.delay import Since
 from peewee_replicas.consistency.progress import Progress
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 from peewee_replicas.servers import mariadb
@@ -28,6 +29,16 @@ def replica(**values: Any) -> Any:
 
 def connection(**values: Any) -> Any:
     return SimpleNamespace(**{"server_identity": None, "dialect": mariadb, "read_timeout": None, **values})
+
+
+class Ages:
+    """Says that what the read must see was written at a time."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def seen_since(self, frame: Any) -> Since:
+        return Since(self.at, "written")
 
 
 @pytest.fixture
@@ -189,16 +200,17 @@ def test_an_answer_that_is_no_yes_is_a_no(clock: Any, answer: Any) -> None:
 def test_a_replica_that_was_late_is_passed_over_for_one_that_was_not(clock: Any) -> None:
     late, other = replica(), replica()
     usable = (late, other)
-    way = CatchUp(gtid("0-1-5"), 1.0)
-    assert way.prefer(late, usable) is late  # nothing is known against it
-    late.progress.stall(clock.seconds)
-    assert way.prefer(late, usable) is other
-    other.progress.stall(clock.seconds)
-    assert way.prefer(late, usable) is late  # nobody is better
+    written = Ages(clock.seconds)
+    assert CatchUp(gtid("0-1-5"), 1.0, written).prefer(late, usable) is late  # nothing is known against it
+    late.progress.delay.missed(0.1, clock.seconds)
+    assert CatchUp(gtid("0-1-5"), 1.0, written).prefer(late, usable) is other
+    other.progress.delay.missed(0.2, clock.seconds)
+    assert CatchUp(gtid("0-1-5"), 1.0, written).prefer(late, usable) is late  # nobody is better
+    assert CatchUp(gtid("0-1-5"), 1.0, written).prefer(other, usable) is late
     other.progress.learn("b", gtid("0-1-5"), fresh=True)
-    assert way.prefer(late, usable) is other  # known to be there
+    assert CatchUp(gtid("0-1-5"), 1.0, written).prefer(late, usable) is other  # known to be there
     clock.seconds += 3600
-    assert way.prefer(late, usable) is late
+    assert CatchUp(gtid("0-1-5"), 1.0, written).prefer(late, usable) is late
 
 
 def test_the_clock_is_one_that_never_goes_back() -> None:

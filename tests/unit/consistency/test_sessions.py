@@ -192,7 +192,7 @@ def test_whatever_a_read_has_to_consider_shows_in_one_attribute(change: str) -> 
 def test_what_was_seen_inside_counts_outside_from_the_end_on() -> None:
     outer = Session(gtid("0-1-5"), begun=True)
     inner = Session(outer=outer, begun=True)
-    inner.start_from(gtid("1-1-9"))  # a bookmark
+    inner.start_from(gtid("1-1-9"), 100.0)  # a bookmark
     inner.owe()
     assert outer.seen == gtid("0-1-5")
     inner.end()
