@@ -81,6 +81,7 @@ class _Opening(aiomysql.connection.Connection):
 
     _reader: Reader | None = None
     _writer: asyncio.StreamWriter | None = None
+    running_in: asyncio.AbstractEventLoop | None = None
 
     async def _request_authentication(self) -> None:
         if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
@@ -89,6 +90,17 @@ class _Opening(aiomysql.connection.Connection):
             )
         self.client_flag |= self.server_capabilities & wire.ASKED_FOR
         await super()._request_authentication()
+
+    def hang_up(self) -> bool:
+        """End the attempt if it has connected; may be called from any thread."""
+        writer, loop = self._writer, self.running_in
+        if writer is None or loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(writer.transport.abort)
+        except RuntimeError:
+            return False  # the loop has been closed
+        return True
 
     def hand_over(self) -> Stream:
         """Release the opened socket and return it."""
@@ -117,6 +129,7 @@ class Connection(wire.Connection):
     held = False
     cursorclass: type[cursors.Cursor]
     streamed: Streaming | None = None
+    _attempt: _Opening | None = None
 
     def __init__(
         self,
@@ -172,13 +185,14 @@ class Connection(wire.Connection):
         Raises:
             OperationalError: the server cannot be reached, took too long, or refuses this client.
         """
-        self._ready = self._closed = False
+        self._ready = self._closed = self.greeted = False
         self._later = ""
         self._ahead = self._unsent = b""
         self.begin_anew()
         deadline = Clock.monotonic() + self._connect_seconds
         try:
-            self._sock = self._rfile = stream = await_(_open(self._opening(), self._connect_seconds, self))
+            self._attempt = self._opening()
+            self._sock = self._rfile = stream = await_(_open(self._attempt, self._connect_seconds, self))
             self._current_timeout = None
             self._next_seq_id = 0
             self.learn_greeting()
@@ -193,6 +207,8 @@ class Connection(wire.Connection):
             if isinstance(exc, OSError):
                 raise err.OperationalError(CR.CR_CONN_HOST_ERROR, f"{self._unreached()} ({exc})") from exc
             raise
+        finally:
+            self._attempt = None
         self.changes.clear()
         self._ready = True
 
@@ -230,6 +246,11 @@ class Connection(wire.Connection):
             self.abort()  # interrupted; half a statement may have been sent
             raise
 
+    def hang_up(self) -> bool:
+        """End the connection, even while it is being opened, and wake the task that waits on it."""
+        attempt = self._attempt
+        return super().hang_up() or (attempt is not None and attempt.hang_up())
+
     @property
     def socket(self) -> Stream | None:
         """The socket, or None while the connection is closed."""
@@ -245,6 +266,7 @@ class Connection(wire.Connection):
 
 
 async def _open(opening: _Opening, seconds: float, conn: Connection) -> Stream:
+    opening.running_in = asyncio.get_running_loop()
     try:
         try:
             await asyncio.wait_for(opening._connect(), seconds)

@@ -177,6 +177,10 @@ class Stream(asyncio.Protocol):
         """Set an option of the socket."""
         self._socket.setsockopt(*arguments)
 
+    def getsockopt(self, *arguments: int) -> bytes:
+        """Return an option of the socket."""
+        return self._socket.getsockopt(*arguments)  # type: ignore[no-any-return]  # loops have their own types
+
     @property
     def family(self) -> int:
         """The address family of the socket."""

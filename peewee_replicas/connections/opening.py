@@ -82,6 +82,9 @@ class Opening:
         """Notify the watchers of a connection before it is opened."""
         self._opened.add(conn)
 
+    def ended(self, conn: ServerConnection) -> None:
+        """Notify the watchers that a connection is open, or could not be opened."""
+
     def leave_behind(self, *, all_of_them: bool) -> int:
         """Cut connections that lead to a server that was the primary once; return how many there are.
 
@@ -151,6 +154,10 @@ class NodeOpening(Opening):
         else:
             self.node.opening(conn)
 
+    def ended(self, conn: ServerConnection) -> None:
+        """Notify the node that a connection is open, or could not be opened."""
+        self.node.opening_ended(conn)
+
     def failed(self, exc: BaseException) -> None:
         """Mark the error, and count it if it means that the node is unreachable."""
         super().failed(exc)
@@ -178,8 +185,11 @@ def open_connection(
     def connect(arguments: Mapping[str, object]) -> C:
         conn = new_connection(arguments)
         conn.generation = generation
-        opening.begins(conn)
-        conn.connect()
+        try:
+            opening.begins(conn)
+            conn.connect()
+        finally:
+            opening.ended(conn)
         opening.opened(conn)
         if opening.watch is None:  # the prober sends nothing of the program's
             conn.report_to_tools()

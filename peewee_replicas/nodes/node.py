@@ -91,6 +91,7 @@ class Node:
         self._database: object = None
         self._latency = Latency()
         self._opened: Registry[ServerConnection] = Registry()
+        self._opening: set[ServerConnection] = set()
 
     def __repr__(self) -> str:
         return f"<Node {self.label} {self.state}>"
@@ -180,6 +181,7 @@ class Node:
         """Forget the parent's connections and threads, in a forked child."""
         self._database = None
         self._opened = Registry()
+        self._opening.clear()
         self._in_flight.clear()
         self.progress.waiters.clear()
         self.breaker.forget_try()
@@ -215,6 +217,21 @@ class Node:
     def in_flight(self) -> int:
         """Return the number of reads that were sent and are not finished."""
         return len(self._in_flight)
+
+    @property
+    def waiting(self) -> int:
+        """The number of reads that wait for an answer or for it to catch up, and of connections being opened.
+
+        A read that was sent together with a wait counts twice.
+        """
+        return len(self._in_flight) + len(self._opening) + len(self.progress.waiters)
+
+    @property
+    def answers(self) -> int:
+        """A number that grows with each finished read and each opened connection."""
+        # In this order, as `start` counts a read last: it must not seem to grow when one starts in between.
+        started = self.reads + self.connections
+        return started - len(self._in_flight)
 
     def start(self, read: object, counted: bool = True) -> float:
         """Record one read as sent; return the value to pass to `finish`.
@@ -399,9 +416,23 @@ class Node:
             self.lag = None
 
     def opening(self, conn: ServerConnection) -> None:
-        """Record a connection that is being opened."""
+        """Record a connection that is being opened; call `opening_ended` next."""
         with self._lock:
             self._opened.add(conn)
+        self._opening.add(conn)
+
+    def opening_ended(self, conn: ServerConnection) -> None:
+        """Record that a connection is open, or could not be opened."""
+        self._opening.discard(conn)
+
+    def heard_within(self, seconds: float) -> bool:
+        """Return whether anything has arrived from it in this time, even if nobody has read it yet.
+
+        Connections that are being opened do not count: a host accepts them for a server that hangs.
+        """
+        with self._lock:
+            opened = self._opened.all()
+        return any(conn not in self._opening and conn.heard_within(seconds) for conn in opened)
 
     def take_connections_of(self, other: Node) -> None:
         """Count the connections of another node as this one's: it is the same server in another role."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
 
 from ..concurrency import Clock, new_lock
 from ..positions import Position
@@ -13,16 +16,24 @@ from ..servers.protocols import ServerConnection, Socket
 from . import interview
 from .interview import Answers, Questionnaire
 from .probe_history import ProbeHistory
+from .silence import Silence
 
 
 class Run:
     """The threads and connections from one start of the prober to its stop.
 
     It holds no reference to the database, so that an unused database can be collected.
+
+    Attributes:
+        ended: set when the threads have to end.
+        due: when the next round begins, by a monotonic clock.
     """
 
     def __init__(self) -> None:
         self.ended = threading.Event()
+        self.due = float("-inf")
+        # Unlike an event, it may be used by a signal handler that has interrupted its use.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lines: set[ServerConnection] = set()
         self._openers: dict[ServerConnection, int] = {}
@@ -39,6 +50,15 @@ class Run:
                     _await_exit(other)
                 self._threads = [*(other for other in self._threads if other.is_alive()), thread]
         return thread
+
+    def rest(self, seconds: float) -> None:
+        """Wait so many seconds, or until `wake` is called."""
+        with suppress(queue.Empty):
+            self._bell.get(timeout=seconds)
+
+    def wake(self) -> None:
+        """End the pause of the thread that is in `rest`, or its next one."""
+        self._bell.put(None)
 
     def alive(self) -> bool:
         """Return whether any thread of this run is alive."""
@@ -62,6 +82,11 @@ class Run:
         for conn in opened:
             if conn is not kept:
                 self.close(conn, in_order=False)
+
+    def opened_by(self, thread: threading.Thread) -> list[ServerConnection]:
+        """Return the connections that a thread is opening."""
+        with self._lock:
+            return [conn for conn, opener in self._openers.items() if opener == thread.ident]
 
     def close(self, conn: ServerConnection, *, in_order: bool = True) -> None:
         """Close a connection, unless another thread is still opening it and may be reading from it."""
@@ -91,6 +116,7 @@ class Run:
     def end(self, seconds: float) -> None:
         """End all threads. Wait at most this many seconds, as a user's `_connect()` cannot be interrupted."""
         self.ended.set()
+        self.wake()
         deadline = Clock.monotonic() + seconds
         # The first pass waits for threads that are between rounds, the second for those woken by hang_up().
         for patience in (0.05, seconds):
@@ -134,6 +160,8 @@ class ProbeTarget:
         silent: how many probes in a row got no answer in time.
         said: the problem logged last; ``""`` once the node has answered again.
         outdated: replace the connection, because the address may lead to another server by now.
+        answers: how many probes the node has answered.
+        silence: tells when reads have waited there in vain for too long.
     """
 
     def __init__(self) -> None:
@@ -147,6 +175,13 @@ class ProbeTarget:
         self.silent = 0
         self.said = ""
         self.outdated = False
+        self.answers = 0
+        self.silence = Silence()
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a thread is opening a connection."""
+        return self.opener is not None and self.opener.is_alive()
 
     def is_old(self, now: float) -> bool:
         """Return whether its connection is older than it should get.
@@ -156,6 +191,42 @@ class ProbeTarget:
         """
         conn = self.conn
         return conn is not None and conn.expires is not None and now >= conn.expires
+
+
+class Question(Protocol):
+    """A question to a node whose answer has not arrived yet."""
+
+    conn: ServerConnection
+
+    @property
+    def socket(self) -> Socket:
+        """The socket on which the answer arrives."""
+
+    def receive(self) -> bool:
+        """Read what has arrived; return whether that was all."""
+
+
+class Look:
+    """One question that any server answers at once, to see whether this one still does."""
+
+    def __init__(self, conn: ServerConnection, fails: Callable[[Exception], bool]) -> None:
+        self.conn = conn
+        self._fails = fails
+        conn.start_query("DO 0")
+
+    @property
+    def socket(self) -> Socket:
+        """The socket on which the answer arrives."""
+        sock = self.conn.socket
+        assert sock is not None  # it is open: a question was sent
+        return sock
+
+    def receive(self) -> bool:
+        """Read the answer; an error is one too, unless it means that the connection is gone."""
+        answer = self.conn.finish_query()
+        if isinstance(answer, Exception) and self._fails(answer):
+            raise answer
+        return True
 
 
 class Probe:

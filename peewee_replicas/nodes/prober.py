@@ -1,8 +1,10 @@
 """The prober: a thread per database that checks all nodes once per interval, over its own connections.
 
 A round sends its questions to all nodes at once and reads the answers as they arrive, so a node that hangs
-does not delay others. Connecting runs the user's code and may block, so a short-lived thread per node does
-it. This module only does I/O; `fitness`, `lag` and `probe_history` decide what the answers mean.
+does not delay others. Between two rounds, while reads are under way, the prober looks many times a second
+whether they wait in vain somewhere, and asks that node at once. Connecting runs the user's code and may
+block, so a short-lived thread per node does it. This module only does I/O; `fitness`, `lag` and
+`probe_history` decide what the answers mean, and `silence` what it means when none comes.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from .lag import Samples
 from .node import Node
 from .primary_state import PrimaryState
 from .probe_history import Surroundings, surroundings
-from .probe_run import Probe, ProbeTarget, Run, timed_out
+from .probe_run import Look, Probe, ProbeTarget, Question, Run, timed_out
 from .replica_set import ReplicaSet
 from .roles import Moved
+from .silence import STEP, Silence
 
 # The thread ends if nobody has used the database for this many seconds; the next use starts it again.
 IDLE_SECONDS = 60.0
@@ -195,7 +198,11 @@ class Prober:
             if _forking.is_set() or self._retired:
                 return ""
             self._cluster.replicas.watch(False)
-            if self.at_work or not self._cluster.replicas.all:
+            if self.at_work:
+                assert self._run is not None
+                self._run.wake()  # it has to look at the reads that come now
+                return ""
+            if not self._cluster.replicas.all:
                 return ""
             self._forget()
             self._idle = 0.0
@@ -203,9 +210,9 @@ class Prober:
             self._targets[run] = {}
             try:
                 # The thread must not keep the database alive.
-                round_ = weakref.WeakMethod(self.round)
+                turn = weakref.WeakMethod(self.turn)
                 name = f"prober of {self._cluster.news.database}"
-                run.begin(name, _work, weakref.ref(database), round_, run)
+                run.begin(name, _work, weakref.ref(database), turn, run)
             except RuntimeError as exc:  # no more threads, or the interpreter is ending
                 return str(exc)
             self._run = run
@@ -243,6 +250,35 @@ class Prober:
 
     # Rounds
 
+    def turn(self, database: Connector, run: Run) -> float | None:
+        """Begin a round if it is time, else look at the reads under way.
+
+        Returns:
+            the seconds until the next turn, or None to end.
+        """
+        if Clock.monotonic() >= run.due:
+            pause = self.round(database, run)
+            if pause is None:
+                return None
+            run.due = Clock.monotonic() + pause
+        else:
+            self._guarded(run, self._look_at_reads, database, run)
+        left = max(0.0, run.due - Clock.monotonic())
+        return min(left, STEP if self._is_used() else _SLICE)
+
+    def _is_used(self) -> bool:
+        replicas = self._cluster.replicas
+        return not replicas.unwatched or any(node.waiting for node in replicas.all)
+
+    def _guarded(self, run: Run, work: Callable[..., None], *given: object) -> bool:
+        try:
+            work(*given)
+        except Exception as exc:
+            if not run.ended.is_set():
+                self._say(f"failed in this round and goes on: {type(exc).__name__}: {exc}")
+            return False
+        return True
+
     def round(self, database: Connector, run: Run) -> float | None:
         """Probe every node; return the seconds until the next round, or None to end."""
         started = Clock.monotonic()
@@ -258,12 +294,8 @@ class Prober:
                 self._run = None
                 self._rest()
                 return None
-        try:
-            self._look(database, run, started)
+        if self._guarded(run, self._look, database, run, started):
             self._say("")
-        except Exception as exc:
-            if not run.ended.is_set():
-                self._say(f"failed in this round and goes on: {type(exc).__name__}: {exc}")
         spread = 0.9 + chance() / 5  # so that processes do not all probe at once
         return max(0.0, started + self.interval * spread - Clock.monotonic())
 
@@ -277,12 +309,12 @@ class Prober:
             self._close(run, targets.pop(replica))
         for replica in nodes:  # before any probe, or the first answer would look like the last one missing
             targets.setdefault(replica, ProbeTarget())
-        probes: dict[Node, Probe] = {}
+        questions: dict[Node, Question] = {}
         with self._lock:
             self._samples.ask()
         for replica in nodes:
             target = targets[replica]
-            if target.opener is not None and target.opener.is_alive():
+            if target.is_opening:
                 continue
             breaker = replica.breaker
             breaker.longest = LONGEST_PAUSE
@@ -292,14 +324,13 @@ class Prober:
             elif target.conn is None or target.outdated or target.is_old(started):
                 self._open_aside(database, replica, target, run)
             elif replica is cluster.reader:
-                self._ask(database, replica, target, run, probes, None)
+                self._ask(database, replica, target, run, questions, None)
                 # The replicas are then asked for the position that it reports, if it answers quickly.
-                self._converse(database, run, probes, started + self.limit / 10)
+                self._converse(database, run, questions, self.limit / 10)
             else:
-                self._ask(database, replica, target, run, probes, self._samples.newest)
-        self._converse(database, run, probes, started + self.limit)
-        for replica in probes:
-            self._lose(database, replica, targets[replica], run, None, silent=True)
+                self._ask(database, replica, target, run, questions, self._samples.newest)
+        self._converse(database, run, questions, self.limit)
+        self._give_up(database, run, questions)
         self._look_for_new_primary(nodes, targets)
 
     def _look_for_new_primary(self, nodes: list[Node], targets: dict[Node, ProbeTarget]) -> None:
@@ -336,14 +367,14 @@ class Prober:
         replica: Node,
         target: ProbeTarget,
         run: Run,
-        probes: dict[Node, Probe],
+        questions: dict[Node, Question],
         goal: Position | None,
     ) -> None:
         if replica is self._cluster.reader or replica.role != "replica" or not self._samples.answers:
             goal = None
         try:
             assert target.conn is not None  # otherwise the caller opens one instead
-            probes[replica] = Probe(
+            questions[replica] = Probe(
                 target.conn,
                 target.questionnaire,
                 goal,
@@ -352,31 +383,120 @@ class Prober:
             )
         except Exception as exc:
             self._lose(database, replica, target, run, exc)
+        else:
+            may_take = 0.0 if goal is None else self._settle_seconds
+            target.silence.asked(Clock.monotonic(), may_take=may_take)
 
     @property
     def _settle_seconds(self) -> float:
         return min(_SETTLE_SECONDS, self.interval / 4)
 
-    def _converse(self, database: Connector, run: Run, probes: dict[Node, Probe], until: float) -> None:
-        """Read answers as they arrive, until time is up. Remove each finished probe from `probes`."""
-        while probes and not run.ended.is_set():
-            left = until - Clock.monotonic()
-            asked = {probe.socket: replica for replica, probe in probes.items()}
-            ready = readable(list(asked), max(0.0, left))
+    def _converse(
+        self, database: Connector, run: Run, questions: dict[Node, Question], seconds: float
+    ) -> None:
+        """Read answers as they arrive, until time is up. Remove each question that has its answer."""
+        left = seconds
+        while questions and not run.ended.is_set():
+            before = Clock.monotonic()
+            asked = {question.socket: replica for replica, question in questions.items()}
+            ready = readable(list(asked), max(0.0, min(left, STEP)))
+            for sock in ready:
+                self._receive(database, asked[sock], run, questions)
+            # However long this process was stopped, the nodes have had time for one step only.
+            left -= min(Clock.monotonic() - before, STEP)
+            self._watch(database, run, questions)
             if not ready and left <= 0:
                 return
-            for sock in ready:
-                replica = asked[sock]
-                probe, target = probes[replica], self._targets[run][replica]
+
+    def _receive(self, database: Connector, replica: Node, run: Run, questions: dict[Node, Question]) -> None:
+        question, target = questions[replica], self._targets[run][replica]
+        try:
+            done = question.receive()
+            target.silence.answered(Clock.monotonic())
+            if not done:
+                target.silence.asked(Clock.monotonic())  # the next question was sent
+                return
+            del questions[replica]
+            if isinstance(question, Probe):
+                self._take(replica, target, run, question)
+                self._note_looks(run)
+        except Exception as exc:
+            questions.pop(replica, None)
+            self._lose(database, replica, target, run, exc)
+        self._close_replaced(run, target, question)
+
+    def _give_up(self, database: Connector, run: Run, questions: dict[Node, Question]) -> None:
+        """Handle the questions to which no answer has come in time."""
+        for replica, question in questions.items():
+            target = self._targets[run][replica]
+            self._close_replaced(run, target, question)
+            self._lose(database, replica, target, run, None, silent=True)
+
+    def _close_replaced(self, run: Run, target: ProbeTarget, question: Question) -> None:
+        """Close the connection of a question if it was given up for another, to ask again."""
+        if question.conn is not target.conn:
+            run.close(question.conn, in_order=False)
+
+    # Reads that wait
+
+    def _look_at_reads(self, database: Connector, run: Run) -> None:
+        """Ask the nodes at which reads wait, and wait for the answers."""
+        questions: dict[Node, Question] = {}
+        self._watch(database, run, questions)
+        self._converse(database, run, questions, self.limit)
+        self._give_up(database, run, questions)
+
+    def _watch(self, database: Connector, run: Run, questions: dict[Node, Question]) -> None:
+        """Do what the silence of each node calls for."""
+        for node, target in list(self._targets[run].items()):
+            if node.breaker.open or node not in self._cluster.replicas.all:
+                continue
+            silence = target.silence
+            advice = silence.look(
+                Clock.monotonic(),
+                answers=node.answers + target.answers,
+                waiting=node.waiting,
+                started=node.reads,
+            )
+            if advice == "ask":
+                self._ask_now(database, node, target, run, questions)
+            elif advice == "ask again":
+                if node in questions:
+                    target.conn = None  # an answer that still comes counts; `_receive` closes the connection
+                if not target.is_opening:
+                    self._open_aside(database, node, target, run)
+                silence.asked_again(Clock.monotonic())
+            elif advice == "hung":
+                self._eject_hung(node, target, run, questions)
+
+    def _ask_now(
+        self, database: Connector, node: Node, target: ProbeTarget, run: Run, questions: dict[Node, Question]
+    ) -> None:
+        if node not in questions and not target.is_opening:
+            if target.conn is None:
+                self._open_aside(database, node, target, run)
+            else:
                 try:
-                    if not probe.receive():
-                        continue
-                    del probes[replica]
-                    self._take(replica, target, run, probe)
-                    self._note_looks(run)
+                    questions[node] = Look(target.conn, database.diagnosis.has_no_connection)
                 except Exception as exc:
-                    probes.pop(replica, None)
-                    self._lose(database, replica, target, run, exc)
+                    self._lose(database, node, target, run, exc)
+        target.silence.asked(Clock.monotonic())
+
+    def _eject_hung(self, node: Node, target: ProbeTarget, run: Run, questions: dict[Node, Question]) -> None:
+        """Eject a node that answers nobody, unless this process merely has not read what has arrived."""
+        seconds = Clock.monotonic() - target.silence.asked_at
+        opener = target.opener
+        greeted = opener is not None and any(conn.greeted for conn in run.opened_by(opener))
+        if greeted or node.heard_within(seconds):
+            target.silence.heard(Clock.monotonic())
+            return
+        question = questions.pop(node, None)
+        if question is not None:
+            run.close(question.conn, in_order=False)
+        target.silent = _STRIKES
+        target.silence = Silence()
+        node.failed(f"it does not answer: reads and the prober got nothing from it within {seconds:.1f} s")
+        self._cluster.counters.add("hung_up", node.hang_up())
 
     def _lose(
         self, database: Connector, replica: Node, target: ProbeTarget, run: Run, exc: Exception | None,
@@ -396,7 +516,8 @@ class Prober:
         self._close(run, target, in_order=False)
         if silent or (exc is not None and timed_out(exc)):
             target.silent += 1
-        self._open_aside(database, replica, target, run)
+        if not target.is_opening:
+            self._open_aside(database, replica, target, run)
 
     def _close(self, run: Run, target: ProbeTarget, *, in_order: bool = True) -> None:
         conn, target.conn = target.conn, None
@@ -408,6 +529,7 @@ class Prober:
     def _open_aside(self, database: Connector, replica: Node, target: ProbeTarget, run: Run) -> None:
         name = f"prober of {self._cluster.news.database}, to {replica.name}"
         target.opener = run.begin(name, self._open, database, replica, target, run)
+        target.silence.asked(Clock.monotonic())
 
     def _open(self, database: Connector, replica: Node, target: ProbeTarget, run: Run) -> None:
         breaker = replica.breaker
@@ -507,6 +629,7 @@ class Prober:
             return
         told = facts(probe.answers, conn.dialect)
         target.silent, target.asked_at = 0, probe.asked_at
+        target.answers += 1
         compared = replica is cluster.reader or self._sampled.is_set()
         changed = ""
         around = self._surroundings(replica, run)
@@ -591,20 +714,20 @@ class Prober:
 
 def _work(
     reference: Callable[[], Connector | None],
-    round_reference: Callable[[], Callable[[Connector, Run], float | None] | None],
+    turn_reference: Callable[[], Callable[[Connector, Run], float | None] | None],
     run: Run,
 ) -> None:
-    """Run rounds until this run ends. Between rounds, hold no reference to the database."""
+    """Take turns until this run ends. Between them, hold no reference to the database."""
     pause: float | None = 0.0
     try:
-        while pause is not None and not run.ended.wait(min(pause, _SLICE)):
-            pause -= min(pause, _SLICE)
-            database, round_ = reference(), round_reference()
-            if database is None or round_ is None:
+        while pause is not None and not run.ended.is_set():
+            database, turn = reference(), turn_reference()
+            if database is None or turn is None:
                 break
-            if not pause:
-                pause = round_(database, run)
-            del database, round_
+            pause = turn(database, run)
+            del database, turn
+            if pause:
+                run.rest(pause)
     finally:
         run.ended.set()  # a thread that is still opening a connection then closes it
         run.close_all()

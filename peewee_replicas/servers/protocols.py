@@ -315,6 +315,7 @@ class ServerConnection(Connection, Protocol):
         transaction_has_read: whether the open transaction has read something, or a statement in it failed.
         more_results: whether the server announced further results with the last one.
         named_locks: the named locks that it holds, as its owner counts them; None if it never had any.
+        greeted: whether the server's greeting has arrived.
         answer_ahead: the answer to the query of `send_ahead`: its first row, its error, or None.
         ahead_answered_at: when that answer had arrived, on the monotonic clock; 0.0 before.
     """
@@ -330,6 +331,7 @@ class ServerConnection(Connection, Protocol):
     answer_ahead: Row | Exception | None
     ahead_answered_at: float
     named_locks: NamedLocks | None
+    greeted: bool
 
     @property
     def dialect(self) -> ServerDialect:
@@ -393,6 +395,9 @@ class ServerConnection(Connection, Protocol):
 
     def hang_up(self) -> bool:
         """End the connection and wake the thread that waits on it; return whether it was open."""
+
+    def heard_within(self, seconds: float) -> bool:
+        """Return whether anything has arrived from the server in this time; from any thread."""
 
     def abort(self) -> None:
         """Close the connection without telling the server."""

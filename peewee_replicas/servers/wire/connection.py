@@ -32,7 +32,7 @@ from .error_packets import LONGEST_WORDS, NO_ERROR, STUMBLES, error_in, last_wor
 from .instrumented import report_to_tools
 from .results import Columns, Result, UndecodableText, drain
 from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, SessionState, goes_unreported
-from .sockets import end_when_vanished, poll_for
+from .sockets import end_when_vanished, heard_within, poll_for
 from .statement_size import LARGE, MAY_BE_LARGE, SizeLimit, statement_size
 from .tls import shared_context
 from .trackers import MalformedPacket, log_unreadable
@@ -68,6 +68,7 @@ class Connection(SessionState, _Connection):
     _settings = ""
     _poll: Callable[[int], object]
     _later = ""
+    greeted = False
     _read_timeout: float | None
     _write_timeout: float | None
     _current_timeout: float | str | None = "unknown"
@@ -105,7 +106,7 @@ class Connection(SessionState, _Connection):
         Raises:
             OperationalError: the server cannot be reached, took too long, or refuses this client.
         """
-        self._ready = False
+        self._ready = self.greeted = False
         self._later = self._broken_off = ""
         self._ahead = self._unsent = b""
         self.begin_anew()
@@ -182,6 +183,7 @@ class Connection(SessionState, _Connection):
 
     def learn_greeting(self) -> None:
         """Record the server's dialect and capabilities from its greeting."""
+        self.greeted = True
         offered = self.server_capabilities
         self.without_eof = bool(offered & CLIENT.DEPRECATE_EOF)
         self.tracks = bool(offered & CLIENT.SESSION_TRACK)
@@ -632,6 +634,11 @@ class Connection(SessionState, _Connection):
         except OSError:
             return False  # closed in the meantime, or not connected yet
         return True
+
+    def heard_within(self, seconds: float) -> bool:
+        """Return whether anything has arrived from the server in this time; from any thread."""
+        sock = self._sock
+        return sock is not None and heard_within(sock, seconds)
 
     def abort(self) -> None:
         """Close the connection without telling the server; may be called more than once."""

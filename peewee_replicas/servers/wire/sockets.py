@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -23,6 +24,13 @@ class Numbered(Protocol):
 
     def fileno(self) -> int:
         """Return the socket's file descriptor."""
+
+
+class Counting(Numbered, Protocol):
+    """A socket whose kernel may tell when data has last arrived."""
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        """Return an option of the socket."""
 
 
 class Kept(Protocol):
@@ -52,6 +60,27 @@ def end_when_vanished(sock: Kept) -> None:
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+# Where `struct tcp_info` of Linux has the milliseconds since data last arrived.
+_LAST_DATA = slice(52, 56)
+
+
+def heard_within(sock: Counting, seconds: float) -> bool:
+    """Return whether data has arrived within this time, even if nobody has read it yet.
+
+    Where the kernel does not tell, only data that nobody has read yet counts.
+    """
+    try:
+        if sys.platform == "linux":
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.stop)
+            return int.from_bytes(info[_LAST_DATA], sys.byteorder) < seconds * 1000
+    except OSError:
+        pass  # it is no TCP socket, or was closed meanwhile
+    try:
+        return bool(readable([sock], 0.0))
+    except (OSError, ValueError):
+        return False
 
 
 def poll_for(sock: Numbered) -> Callable[[int], object]:

@@ -35,12 +35,14 @@ HAND_ON = {
     "servers.wire.connection.Connection.set_character_set",
     "servers.wire.connection.Connection.start_query",
 }
-# What only looks like one: a thread, a visitor's bookmark, a transaction of the user's.
+# What only looks like one: a thread, a visitor's bookmark, a transaction of the user's, a note that somebody
+# is asked.
 OTHERS = {
     "connections.primary_connection.PrimaryConnection.rollback",
     "connections.plain_database.PlainDatabase.rollback",
     "databases.replicated.Replicated.rollback",
     "databases.routed_members.RoutedMembers.rollback",
+    "nodes.prober.Prober._look",
 }
 OTHER_FILES = ("testing/", "ext/", "cli/")  # the command is run by a person, not by a program
 DIALECTS = ("mariadb", "mysql", "mysql_family")
