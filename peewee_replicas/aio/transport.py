@@ -17,7 +17,6 @@ from ..servers.wire.sockets import poll_for
 
 # Unread bytes at which reading pauses, and resumes; only streamed results reach the limit.
 _HIGH, _LOW = 1 << 20, 1 << 18
-_PEEKED = 8192
 
 
 class Reader(Protocol):
@@ -114,12 +113,10 @@ class Stream(asyncio.Protocol):
         finally:
             timer.cancel()
 
-    def peek(self, _size: int = 1) -> bytes:
-        """Return some of the unread bytes without consuming them; wait until there are any."""
-        if self.at == len(self.data):
-            self._await_bytes(1)
-            self._join()
-        return self.data[self.at : self.at + _PEEKED]
+    def receive(self) -> None:
+        """Wait until there are unread bytes in `data`, or the connection ends; call it when all are read."""
+        self._await_bytes(1)
+        self._join()
 
     def read(self, size: int) -> bytes:
         """Read `size` bytes; fewer if the connection ends first."""

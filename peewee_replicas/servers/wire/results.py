@@ -209,9 +209,15 @@ class Result(MySQLResult):
     fields: list[FieldDescriptorPacket]
     description: tuple[Row, ...]
     rows: tuple[Row, ...] | None
-    unbuffered_active = False  # until the driver's constructor has run, which an interrupt may end
+    message: bytes
+    has_next: int
+    warning_count: int
+    unbuffered_active: bool
     _at_first_row = False
     _was_old_eof = False
+
+    def __init__(self, connection: ResultSource) -> None:
+        self.connection = connection  # what else the driver's constructor sets, the class has: see below
 
     def __del__(self) -> None:
         if self.unbuffered_active and self.connection is not None:
@@ -450,6 +456,11 @@ class Result(MySQLResult):
         self.server_status = status
         connection.statement_ended(status, tail)
         return True
+
+
+# All results begin alike. Setting a dozen attributes of each would cost more than reading an OK packet.
+for _name, _value in vars(MySQLResult(None)).items():
+    setattr(Result, _name, _value)
 
 
 def _read_row(data: bytes, at: int, end: int, convert: list[Converter]) -> Row:

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from ...concurrency import Clock
 
@@ -25,8 +25,8 @@ class Transport(Protocol):
     data: bytes
     at: int
 
-    def peek(self, size: int = 1) -> bytes:
-        """Return the unread bytes received so far; wait until there are any, or the connection ends."""
+    def receive(self) -> None:
+        """Wait until there are unread bytes in `data`, or the connection ends; call it when all are read."""
 
     def read(self, size: int) -> bytes:
         """Read exactly `size` bytes; fewer if the connection ends first."""
@@ -56,7 +56,7 @@ class Transport(Protocol):
 class SocketTransport:
     """The transport of the synchronous form. PyMySQL uses it as a socket and as the file it reads from.
 
-    Members that are not defined here are the socket's.
+    It has all other public members of the socket too.
     """
 
     __slots__ = ("_deadline", "_pending", "_sock", "_timeout", "at", "data")
@@ -70,15 +70,10 @@ class SocketTransport:
         self.data = b""
         self.at = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def peek(self, size: int = 1) -> bytes:
-        """Return the unread bytes received so far; wait until there are any, or the connection ends."""
-        if self.at == len(self.data):
-            self.data = self._sock.recv(_CHUNK) if self._deadline is None else self._receive()
-            self.at = 0
-        return self.data[self.at :] if self.at else self.data
+    def receive(self) -> None:
+        """Wait until there are unread bytes in `data`, or the connection ends; call it when all are read."""
+        self.data = self._sock.recv(_CHUNK) if self._deadline is None else self._receive()
+        self.at = 0
 
     def read(self, size: int) -> bytes:
         """Read exactly `size` bytes; fewer if the connection ends first."""
@@ -182,6 +177,16 @@ class SocketTransport:
     def close(self) -> None:
         """Close the socket; may be called again."""
         self._sock.close()
+
+
+def _of_socket(name: str) -> property:
+    return property(lambda transport: getattr(transport._sock, name))
+
+
+# With `__getattr__` instead, Python would look up every member of a transport in a slower way.
+for _name in dir(ssl.SSLSocket):
+    if not (_name.startswith("_") or hasattr(SocketTransport, _name)):
+        setattr(SocketTransport, _name, _of_socket(_name))
 
 
 class TlsUpgrade:
