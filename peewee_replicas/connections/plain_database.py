@@ -77,11 +77,14 @@ class PlainDatabase:
         if comment:
             return self._send_with_comment(sql, params, comment)
         db = self.db
-        with __exception_wrapper__:
+        try:
             # A subclass's own cursor() is called; peewee's would only look up the connection again.
             conn = db._state.conn
             cursor: Cursor = conn.cursor() if conn is not None and db.plain_cursor else db.cursor()
             cursor.execute(sql, params or ())
+        except Exception:
+            with __exception_wrapper__:  # only now, because entering it costs more than one would think
+                raise
         return cursor
 
     def _send_with_comment(self, sql: str, params: Parameters, comment: str) -> Cursor:

@@ -92,7 +92,8 @@ class PrimaryConnection:
         conn = state.conn
         if conn is None:
             return "a transaction is open" if state.transactions else "", self.session.carried
-        return self.transaction(state), self.session.state(conn)
+        transaction = "a transaction is open" if state.transactions else conn.transaction  # see `transaction`
+        return transaction, self.session.state(conn)
 
     def transaction(self, state: ThreadState) -> str:
         """Return in words why a transaction counts as open: peewee's stack or the server's last report."""

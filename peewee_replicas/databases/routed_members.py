@@ -266,13 +266,13 @@ class RoutedMembers:
         plan = self._plan(statement, frame, state, at_primary)
         conn = state.conn
         # Session changes by the last statement may keep this one on the primary, so look for them first.
-        if conn is not None and conn.report_incomplete and (plan.place != WRITER or plan.guard):
+        if conn is not None and (plan.places[0] != WRITER or plan.guard) and conn.report_incomplete:
             parts.session.settle(conn)
             plan = self._plan(statement, frame, state, at_primary)
         if plan.refusal:
             parts.counters.add("refused")
             raise ReadOnlyViolation(f"{plan.refusal} ({redacted(sql)})")
-        if state.closed and self._connects_itself():
+        if conn is None and state.closed and self._connects_itself():
             plan = self._plan(statement, frame, state, at_primary)  # the subclass may have set something
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend(reads=plan.place in (REPLICA, EITHER))

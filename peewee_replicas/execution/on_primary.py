@@ -34,8 +34,8 @@ def on_writer(execution: Execution) -> Cursor:
     if primary.unknown_outcomes.any:
         primary.unknown_outcomes.check(execution.sql, statement.kind)
     conn = primary.get()
-    transaction = bool(conn.transaction or primary.plain.state.transactions)
     execution.attempts += 1
+    was_open = conn.transaction
     had_changes = conn.session_changed
     conn.executing = statement.kind
     # If the text shows the statement's effect, the server's report is not needed.
@@ -46,11 +46,13 @@ def on_writer(execution: Execution) -> Cursor:
         else:
             cursor = primary.plain.send(execution.sql, execution.params, execution.comment)
     except PeeweeException as exc:
+        transaction = bool(was_open or primary.plain.state.transactions)
         if conn.replaceable and not transaction and _may_resend(execution, exc):
             return on_writer(execution)
         primary.explain_failure(conn, exc, statement.kind, execution.sql, transaction=transaction)
         raise
     except BaseException:
+        transaction = bool(was_open or primary.plain.state.transactions)
         primary.remember_interrupted(conn, statement.kind, execution.sql, transaction=transaction)
         raise
     finally:

@@ -15,7 +15,7 @@ def run(execution: Execution) -> Cursor:
     """Send the statement to the place that its plan names; returns the driver's cursor."""
     try:
         plan = execution.plan
-        place = plan.place
+        place = plan.places[0]
         if place == REPLICA:
             return read(execution)
         if place == EITHER:

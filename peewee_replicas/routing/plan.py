@@ -6,9 +6,7 @@ Their result is both executed and shown by `explain_route`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from itertools import product
 from typing import Literal, NamedTuple
 
 from ..events import Cause
@@ -119,7 +117,6 @@ _READS_PRIMARY = 'reads="primary"'
 def make_plan(
     kind: str,
     why: str,
-    *,
     readonly: bool,
     transaction: str,
     session_state: str,
@@ -142,9 +139,7 @@ def make_plan(
     if transaction and not readonly:
         return _inside(transaction)  # the first rule; in readonly(), check refusals before it
     if not transaction and not session_state:
-        found = _PREPARED.get((kind, readonly, bound, reads, falls_back))
-        if found is not None:
-            return found
+        return _usual(kind, why, readonly, bound, reads, falls_back)
     return _by_rules(kind, why, readonly, transaction, session_state, bound, reads, falls_back)
 
 
@@ -186,7 +181,6 @@ def _by_rules(
 def plan_without_writes(
     kind: str,
     why: str,
-    *,
     readonly: bool,
     transaction: str,
     session_state: str,
@@ -279,25 +273,9 @@ def _shared(places: tuple[Place, ...], share: float) -> Plan:
 
 
 @lru_cache(maxsize=256)
+def _usual(kind: str, why: str, readonly: bool, bound: str, reads: Reads, falls_back: bool) -> Plan:
+    return _by_rules(kind, why, readonly, "", "", bound, reads, falls_back)
+
+
 def _not_a_read(why: str, kind: str) -> Plan:
     return Plan((WRITER,), f"not a proven read: {why}", cause=_NOT_READS[kind])
-
-
-def _prepare(rules: Callable[..., Plan]) -> dict[tuple[str, bool, str, object, bool], Plan]:
-    """Compute in advance all plans whose reason does not contain the statement's own words.
-
-    This keeps a plain read cheap, and the rules themselves compute them, so the two cannot differ.
-    """
-    inputs = product(
-        ("read", "query"),
-        (False, True),
-        ("", *_BOUND),
-        ("replica", "primary", "observe"),
-        (False, True),
-    )
-    words = "\0"  # a marker for the statement's own words: a plan that contains it cannot be prepared
-    made = {key: rules(key[0], words, key[1], "", "", *key[2:]) for key in inputs}
-    return {key: plan for key, plan in made.items() if words not in plan.reason}
-
-
-_PREPARED = _prepare(_by_rules)

@@ -85,12 +85,12 @@ class Router:
         return self._rules(
             statement.kind,
             statement.reason,
-            readonly=scope == "readonly",
-            transaction=transaction,
-            session_state=session_state,
-            bound="on_primary" if at_primary else "primary" if scope == "primary" else "",
-            reads=self.reads,
-            falls_back=self._falls_back or not self._cluster.replicas.all,
+            scope == "readonly",
+            transaction,
+            session_state,
+            "on_primary" if at_primary else "primary" if scope == "primary" else "",
+            self.reads,
+            self._falls_back or not self._cluster.replicas.all,
         )
 
     def plan_read(self, plan: Plan, frame: Frame | None, *, scoped: bool) -> Plan:
