@@ -39,7 +39,7 @@ def fight(connections: list[Connection], prefix: str) -> list[tuple[str, Any]]:
             barrier.wait()
             try:
                 conn.cursor().execute("INSERT INTO fight VALUES (%s)", (key,))
-                winners[key] = str(conn.gtid)
+                winners[key] = "" if conn.position is None else conn.position.text()
             except pymysql.err.IntegrityError:
                 answers.append((key, conn.ask(conn.dialect.NOW)[0]))
         return answers

@@ -150,6 +150,14 @@ def current_task() -> asyncio.Task[object] | None:
     return imported.current_task()  # type: ignore[no-any-return]  # it was not imported here
 
 
+HAS_GIL = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+"""Whether only one thread at a time runs Python code, as in all but CPython's free-threaded builds.
+
+Then CPython goes on to another thread, or runs a signal handler, only at calls and jumps. A few assignments
+without either in between need no lock, which costs as much as dozens of them.
+"""
+
+
 def new_lock() -> threading.RLock:
     """Return a new lock that is free in a forked child, even if a thread of the parent held it.
 

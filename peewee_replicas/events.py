@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, Protocol, TypeVar, get_args
 
-from .concurrency import new_lock
+from .concurrency import HAS_GIL, new_lock
 from .log import log_event
 from .statements.comments import comment_of, may_have_comment
 from .statements.redaction import redacted
@@ -236,8 +236,11 @@ class Counters:
 
     def add(self, name: str, amount: int = 1) -> None:
         """Increase the counter `name`, one of the names given to the constructor, by `amount`."""
-        with self._lock:
-            self._values[name] += amount  # contains no call, so no signal handler can interrupt it
+        if HAS_GIL:
+            self._values[name] += amount  # contains no call, so nothing can come in between
+        else:
+            with self._lock:
+                self._values[name] += amount
 
     def snapshot(self) -> dict[str, int]:
         """Return all numbers as they are now."""

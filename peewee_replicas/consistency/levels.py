@@ -19,7 +19,7 @@ from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .delay import Since
 from .inquiry import Inquiry, PrimaryPositions, log_unanswered
 from .process_history import ProcessHistory, process_history
-from .sessions import SHORT, Session
+from .sessions import SHORT, Session, saw_both
 
 RECHECK_SECONDS = 1.0
 """Seconds before the primary may be asked again whether it has the position that replicas do not reach."""
@@ -197,17 +197,13 @@ class Consistency:
             was_open: whether a transaction was open before it.
         """
         position = conn.position if succeeded else None
-        starts = PLAIN_INSIDE if position is None else PLAIN_WRITES
-        if (
-            conn.last_statement[:7] in starts
-            and succeeded
-            and not (conn.transaction_has_read or conn.more_results)
-        ):
+        if succeeded and not (conn.transaction_has_read or conn.more_results):
             # A shortcut for most writes, and most statements in transactions. `left_by` says the same.
             if position is not None:
-                self._wrote(position)
-                return
-            if conn.transaction:
+                if conn.last_statement[:7] in PLAIN_WRITES:
+                    self._wrote(position)
+                    return
+            elif conn.transaction and conn.last_statement[:7] in PLAIN_INSIDE:
                 return
         left = left_by(
             conn.last_statement,
@@ -247,10 +243,7 @@ class Consistency:
                     session.shorten(self._owner.known_positions())
             return
         own = self.own_session()
-        before = own.seen
-        own.saw(position)
-        # With one thread both have seen the same, and merging twice is the most expensive part of a write.
-        shared.saw_too(position, before, own.seen)
+        saw_both(own, shared, position)
         own.written_at = shared.written_at = now
         if own.merges >= SHORT:
             before = own.seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..concurrency import new_lock
+from ..concurrency import HAS_GIL, new_lock
 from ..positions import Position
 from .delay import Since
 
@@ -132,24 +132,13 @@ class Session:
         if self.seen is not before:
             self.asked_at = now
 
-    def saw_too(self, position: Position, before: Position | None, after: Position | None) -> None:
-        """Do as `saw`, but if `seen` is `before`, reuse `after`, which another session has merged."""
-        with self.lock:
-            self.additions += 1
-            if self.seen is before:
-                self.seen = after
-                self.merges += 1
-            else:
-                self._add(position)
-
     def _add(self, position: Position) -> None:
         while True:
             seen = self.seen
-            grows = seen is not None and type(seen) is type(position)
-            after = seen.merge(position) if seen is not None and grows else position
+            after = _merged(seen, position)
             if self.seen is seen:  # otherwise a signal handler wrote during merge(): merge with that too
                 self.seen = after
-                self.merges += grows
+                self.merges += 1
                 return
 
     def take_over(self, other: Session) -> None:
@@ -202,10 +191,9 @@ class Session:
                     seen = seen.compact(position)
             if seen.size >= LONGEST:
                 seen = seen.filled()
-            if self.seen is not before:
-                return  # a signal handler has just written; a later write shortens both
-            self.seen = seen
-            self._shorten_at = min(LONGEST, max(SHORT, 2 * seen.size))
+            if self.seen is before:  # otherwise somebody has just written; a later write shortens both
+                self.seen = seen
+                self._shorten_at = min(LONGEST, max(SHORT, 2 * seen.size))
 
     def shortened_too(self, before: Position | None, after: Position) -> None:
         """If `seen` is `before`, replace it by `after`, which another session has shortened."""
@@ -234,3 +222,33 @@ class Session:
             self.sticky_until = 0.0
             self._settle()
             return False
+
+
+def saw_both(own: Session, shared: Session, position: Position) -> None:
+    """Do as `Session.saw` in both; but if they have seen the same before, merge only once.
+
+    With one thread they always have, and merging is the most expensive part of recording a write.
+    """
+    if not HAS_GIL:
+        own.saw(position)
+        shared.saw(position)
+        return
+    before = own.seen
+    # As `_merged` does.
+    after = before.merge(position) if before is not None and type(before) is type(position) else position
+    own.additions += 1
+    if own.seen is before:  # nothing comes between this comparison and the assignment, see `HAS_GIL`
+        own.seen = after
+        own.merges += 1
+    else:
+        own._add(position)
+    shared.additions += 1
+    if shared.seen is before:
+        shared.seen = after
+        shared.merges += 1
+    else:
+        shared._add(position)
+
+
+def _merged(seen: Position | None, position: Position) -> Position:
+    return seen.merge(position) if seen is not None and type(seen) is type(position) else position

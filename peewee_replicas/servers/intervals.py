@@ -42,10 +42,11 @@ def contains(have: Bounds, want: Bounds) -> bool:
 
 def union(one: Bounds, other: Bounds) -> Bounds:
     """Return the numbers of both; `one` itself if `other` adds nothing."""
+    if len(other) == 2 and one[-2] <= other[0] and one[-1] < other[1]:
+        # The usual case: the next writes of a source.
+        return (*one[:-1], other[1]) if other[0] <= one[-1] else one + other
     if contains(one, other):
         return one
-    if len(other) == 2 and other[0] >= one[-2]:  # the usual case: the next writes of a source
-        return (*one[:-1], other[1]) if other[0] <= one[-1] else one + other
     few, many = (one, other) if len(one) < len(other) else (other, one)
     if len(few) > 2 * _FEW:
         return join([*pairs(one), *pairs(other)])

@@ -37,6 +37,13 @@ class Position(ABC):
         """Return the smallest position that covers both; ``self`` if it already covers `other`."""
 
     @abstractmethod
+    def numbered(self: P, digits: bytes) -> P | None:
+        """Return this position, which must be a single GTID, with another number; cheaper than `parse`.
+
+        Returns None if `digits` is no number that a GTID may have.
+        """
+
+    @abstractmethod
     def covers(self: P, other: P) -> bool:
         """Return whether data at this position includes everything up to `other`."""
 

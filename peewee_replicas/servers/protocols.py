@@ -310,8 +310,7 @@ class ServerConnection(Connection, Protocol):
             the statement succeeded, and whether a transaction was open when it was sent.
         internal: True while one of the library's own statements runs.
         server_identity: the server's identity, once it is known.
-        gtid: the GTID that the last statement reported as its own, or None.
-        position: `gtid` as a position; None also if `gtid` is empty.
+        position: what the last statement reported as its own GTID; None if it reported none.
         transaction_has_read: whether the open transaction has read something, or a statement in it failed.
         more_results: whether the server announced further results with the last one.
         named_locks: the named locks that it holds, as its owner counts them; None if it never had any.
@@ -324,7 +323,6 @@ class ServerConnection(Connection, Protocol):
     listener: Callable[..., None] | None
     internal: bool
     server_identity: str | None
-    gtid: str | None
     position: Position | None
     transaction_has_read: bool
     more_results: bool

@@ -25,12 +25,13 @@ _TAILS_KEPT = 16
 
 
 class _Tail(NamedTuple):
-    """A parsed tail of a packet, remembered: the bytes before and after its GTID, and what it reported."""
+    """A parsed tail of a packet, remembered: the bytes around its GTID's number, and what it reported."""
 
     head: bytes
     rest: bytes
     locked: bool | None
-    gtid: slice | None
+    number: slice | None
+    position: Position | None
 
 
 class Unread(Protocol):
@@ -51,8 +52,7 @@ class SessionState:
         more_results: whether the last packet that ended a statement announced further results.
         effect_known: True while the text of that statement shows its effect, so that no report is needed.
         initialized: True once the owner has set it up; later changes count as state of the session.
-        gtid: the GTID that the last statement reported as its own, or None.
-        position: `gtid` as a position; None also if `gtid` is empty.
+        position: what the last statement reported as its own GTID; None if it reported none.
         complaint: why a report of the server could not be read, until it has been logged; or ``""``.
         cluster_waits: whether each read here waits until the node shows what its cluster has committed.
         untracked: why the server does not report positions and session changes, in words; or ``""``.
@@ -79,7 +79,6 @@ class SessionState:
     effect_known = initialized = session_changed = False
     executing = ""
     more_results = False
-    gtid: str | None = None
     position: Position | None = None
     complaint = untracked = ""
     cluster_waits = False
@@ -112,7 +111,7 @@ class SessionState:
         self._tables_locked = self.transaction_has_read = self.session_changed = self._lost_state = (
             self._lost_transaction
         ) = False
-        self.server_identity = self.gtid = self.position = self.named_locks = None
+        self.server_identity = self.position = self.named_locks = None
         self.untracked = ""
         self.cluster_waits = False
 
@@ -135,52 +134,56 @@ class SessionState:
         self.server_status = status
         self.more_results = status & _MORE_RESULTS != 0
         was_open = self.transaction
-        self.gtid = self.position = None
-        if tail and self.tracks and status & _SESSION_STATE_CHANGED:
+        self.position = None
+        if tail and status & _SESSION_STATE_CHANGED and self.tracks:
             self._read_tail(tail)
-        if status & _STATUS_MASK == AUTOCOMMIT and not self._tables_locked:
-            self.transaction = ""
-        elif self._tables_locked:
+        if self._tables_locked:
             self.transaction = "LOCK TABLES is in force"
+        elif status & _STATUS_MASK == AUTOCOMMIT:
+            self.transaction = ""
         elif status & _IN_TRANSACTION:
             self.transaction = "the server reports an open transaction"
         else:
             self.transaction = "autocommit is off"
         if self.listener is not None and not self.internal:
-            self.listener(self, True, bool(was_open))
+            self.listener(self, True, was_open != "")
 
     def _read_tail(self, tail: bytes) -> None:
         seen = self._seen_tails.get(len(tail))
         if seen is not None:
-            head, rest, locked, gtid = seen
-            if tail.startswith(head) and tail.endswith(rest):
-                # It has the same bytes and lengths as an earlier tail, except for the GTID.
-                if locked is not None:
-                    self._tables_locked = locked
-                if gtid is not None:
-                    self._reported(tail[gtid])
-                return
-        locked, changed = self._parse_trackers(tail)
+            head, rest, locked, number, position = seen
+            # It has the same bytes and lengths as an earlier tail, except for the number of the GTID.
+            if tail[: len(head)] == head and tail.endswith(rest):
+                if number is not None and position is not None:
+                    self.position = position.numbered(tail[number])
+                if number is None or self.position is not None:
+                    if locked is not None:
+                        self._tables_locked = locked
+                    return
+        locked, changed, gtid = self._parse_trackers(tail)
         if locked is not None:
             self._tables_locked = locked
         if changed:
             self.note_change(self.last_statement)
         elif not self.complaint:
-            self._keep(tail, locked)
+            self._keep(tail, locked, gtid)
 
-    def _keep(self, tail: bytes, locked: bool | None) -> None:
+    def _keep(self, tail: bytes, locked: bool | None, gtid: bytes) -> None:
         if len(self._seen_tails) >= _TAILS_KEPT:
             self._seen_tails.clear()
-        if self.gtid is None:
-            self._seen_tails[len(tail)] = _Tail(tail, b"", locked, None)
+        if not gtid:
+            self._seen_tails[len(tail)] = _Tail(tail, b"", locked, None, None)
             return
-        gtid = self.gtid.encode()
-        if gtid and tail.count(gtid) == 1:  # otherwise its place in the tail is ambiguous
-            start = tail.index(gtid)
-            end = start + len(gtid)
-            self._seen_tails[len(tail)] = _Tail(tail[:start], tail[end:], locked, slice(start, end))
+        position = self.position
+        if tail.count(gtid) == 1 and position is not None and position.size == 1:  # else it is ambiguous
+            end = tail.index(gtid) + len(gtid)
+            start = end - len(gtid) + len(gtid.rstrip(b"0123456789"))
+            if position == position.numbered(tail[start:end]):
+                self._seen_tails[len(tail)] = _Tail(
+                    tail[:start], tail[end:], locked, slice(start, end), position
+                )
 
-    def _parse_trackers(self, tail: bytes) -> tuple[bool | None, bool]:
+    def _parse_trackers(self, tail: bytes) -> tuple[bool | None, bool, bytes]:
         locked, changed = None, False
         gtid = None
         try:
@@ -200,16 +203,14 @@ class SessionState:
         except ValueError as exc:
             self._unreadable(exc)
         else:
-            if gtid is not None:
+            if gtid:
                 self._reported(gtid)
-        return locked, changed
+        return locked, changed, gtid or b""
 
     def _reported(self, gtid: bytes) -> None:
         """Record the GTID that was reported for the statement."""
         try:
-            text = gtid.decode("ascii")
-            self.position = self.dialect.position(text) if text else None
-            self.gtid = text
+            self.position = self.dialect.position(gtid.decode("ascii"))
         except ValueError as exc:
             self._unreadable(exc)
 

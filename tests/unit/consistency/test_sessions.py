@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.forms.threads import in_threads
 
-from peewee_replicas.consistency.sessions import LONGEST, SHORT, Session
+from peewee_replicas.consistency.sessions import LONGEST, SHORT, Session, saw_both
 from peewee_replicas.positions import MariaDBPosition, MySQLPosition
 
 # Sessions
@@ -132,9 +132,7 @@ def test_no_session_grows_without_end_whichever_way_its_positions_come(shared: b
     for number in range(1, 20_000, 2):
         position = MySQLPosition.parse(f"{_SOURCE}:{number}")
         if shared:
-            before = other.seen
-            other.saw(position)
-            session.saw_too(position, before, other.seen)
+            saw_both(other, session, position)
         else:
             session.saw(position)
         if session.merges >= SHORT:
@@ -224,8 +222,6 @@ def test_two_sessions_that_see_the_same_see_what_each_would_alone(
         alone.saw(MySQLPosition.parse(f"{_SOURCE}:{number}"))
     for number in both:
         position = MySQLPosition.parse(f"{_SOURCE}:{number}")
-        before = own.seen
-        own.saw(position)
-        shared.saw_too(position, before, own.seen)
+        saw_both(own, shared, position)
         alone.saw(position)
         assert shared.seen == alone.seen

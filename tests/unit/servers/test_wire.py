@@ -83,7 +83,6 @@ def test_a_tail_of_any_bytes_raises_nothing(data: bytes) -> None:
     heard = connection()
     heard.statement_ended(AUTOCOMMIT | CHANGED, data)
     assert heard.server_status == AUTOCOMMIT | CHANGED
-    assert heard.gtid is None or heard.position is not None or heard.gtid == ""
 
 
 # What the servers really sent, as their bytes were seen.
@@ -92,7 +91,7 @@ def test_a_tail_of_any_bytes_raises_nothing(data: bytes) -> None:
 def test_mariadb_position() -> None:
     heard = connection()
     heard.statement_ended(AUTOCOMMIT | CHANGED, bytes.fromhex("00120010") + b"\x09last_gtid\x050-1-8")
-    assert heard.gtid == "0-1-8"
+    assert heard.position == mariadb.position("0-1-8")
     assert heard.changes == []
 
 
@@ -100,20 +99,20 @@ def test_mysql_position() -> None:
     gtid = b"3e11fa47-71ca-11e1-9e33-c80aa9429562:8"
     heard = connection(mysql)
     heard.statement_ended(AUTOCOMMIT | CHANGED, tail(b"", [(3, b"\x00" + text(gtid))]))
-    assert heard.gtid == gtid.decode()
+    assert heard.position == mysql.position(gtid.decode())
 
 
 def test_the_information_of_an_update_is_no_tracker() -> None:
     info = b"Rows matched: 1  Changed: 1  Warnings: 0"
     heard = connection()
     heard.statement_ended(AUTOCOMMIT | CHANGED, tail(info, [(0, text(b"last_gtid") + text(b"0-1-9"))]))
-    assert heard.gtid == "0-1-9"
+    assert heard.position == mariadb.position("0-1-9")
 
 
 def test_another_variable_is_no_position() -> None:
     heard = connection()
     heard.statement_ended(AUTOCOMMIT | CHANGED, tail(b"", [(0, text(b"autocommit") + text(b"ON"))]))
-    assert heard.gtid is None
+    assert heard.position is None
 
 
 def test_a_change_remembers_the_text_that_made_it() -> None:
@@ -187,29 +186,64 @@ def test_dialect_by_version(version: str, module: Any) -> None:
     assert dialect_of(version) is module
 
 
-GTIDS = st.one_of(
-    st.builds("0-1-{}".format, st.integers(8, 11)),
-    st.builds("3e11fa47-71ca-11e1-9e33-c80aa9429562:{}".format, st.integers(8, 11)),
+_UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+# Numbers of one length and of different lengths, several in one GTID, and what no server should send.
+_NUMBERS = st.integers(8, 11).map(str) | st.sampled_from(
+    [
+        "0",
+        "00",
+        "08",
+        "",
+        "1_0",
+        " 9",
+        "x",
+        "8-9",
+        "10-12",
+        f"{2**63 - 1}",
+        f"{2**64}",
+        "9" * 21,
+    ]
 )
-TRACKERS = st.one_of(
-    GTIDS.map(lambda gtid: (3, b"\0" + text(gtid.encode()))),
-    GTIDS.map(lambda gtid: (0, text(b"last_gtid") + text(gtid.encode()))),
+GTIDS = {
+    mariadb: st.one_of(
+        st.builds("{}-1-{}".format, st.sampled_from("01"), _NUMBERS),
+        st.builds("0-1-{},1-1-{}".format, _NUMBERS, _NUMBERS),
+    ),
+    mysql: st.one_of(
+        st.builds("{}:{}".format, st.sampled_from([_UUID, _UUID.upper(), f"{_UUID}:tag"]), _NUMBERS),
+        st.builds(f"{_UUID}:{{}}:{{}}".format, _NUMBERS, _NUMBERS),
+    ),
+}
+SERVERS = st.sampled_from([mariadb, mysql])
+OTHER_TRACKERS = st.one_of(
     st.sampled_from([b"________", b"T_______", b"_______L", b"T______L"]).map(lambda state: (5, text(state))),
     st.sampled_from([(2, b"1"), (0, text(b"autocommit") + text(b"ON")), (0, text(b"last_gtid") + text(b""))]),
 )
 
 
-@given(st.lists(st.lists(TRACKERS, max_size=3), max_size=12))
-def test_what_is_remembered_of_trackers_changes_nothing_that_is_heard(told: list[Any]) -> None:
-    takes_all = SimpleNamespace(position=str)
-    remembering, forgetful = connection(takes_all), connection(takes_all)
-    for trackers in told:
+def reports(dialect: Any) -> st.SearchStrategy[tuple[Any, list[list[tuple[int, bytes]]]]]:
+    gtids = GTIDS[dialect].map(str.encode)
+    trackers = st.one_of(
+        gtids.map(lambda gtid: (3, b"\0" + text(gtid))),
+        gtids.map(lambda gtid: (0, text(b"last_gtid") + text(gtid))),
+        OTHER_TRACKERS,
+    )
+    return st.tuples(st.just(dialect), st.lists(st.lists(trackers, max_size=3), max_size=12))
+
+
+@given(SERVERS.flatmap(reports))
+def test_what_is_remembered_of_trackers_changes_nothing_that_is_heard(told: tuple[Any, list[Any]]) -> None:
+    dialect, reported = told
+    remembering, forgetful = connection(dialect), connection(dialect)
+    for trackers in reported:
         found = []
         forgetful._seen_tails.clear()
         for conn in (remembering, forgetful):
             conn.changes.clear()
             conn.statement_ended(AUTOCOMMIT | CHANGED, tail(b"", trackers))
-            found.append((conn.gtid, conn._tables_locked, conn.transaction, conn.changes[:]))
+            text = None if conn.position is None else conn.position.text()
+            found.append((text, conn.complaint, conn._tables_locked, conn.transaction, conn.changes[:]))
+            conn.complaint = ""
         assert found[0] == found[1]
 
 
