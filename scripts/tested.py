@@ -111,6 +111,8 @@ TOPOLOGIES = {
     "consistency.test_without_gtids": "servers without GTIDs",
     "consistency.test_failover_that_loses_writes": "failover that loses writes",
     "execution.test_writes_failover": "failover behind one address",
+    "nodes.test_hosted_set_ups": "settings of Amazon RDS and Aurora, semi-synchronous replicas",
+    "nodes.test_names_that_change": "a DNS name of several replicas",
 }
 """What a set-up is called, by the module of its tests."""
 

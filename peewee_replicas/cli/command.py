@@ -17,7 +17,7 @@ from peewee_replicas.errors import ReadOnlyViolation
 from peewee_replicas.servers.error_meanings import in_words
 from peewee_replicas.servers.protocols import ServerConnection
 
-from . import explain, status
+from . import explain, status, topologies
 from .findings import Finding, find_faults
 from .output import BAD, GOOD, print_json, print_table
 from .survey import survey
@@ -91,8 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     command("explain", _explain, "show where a statement goes, and why").add_argument(
         "sql", metavar="SQL", help="the statement, with placeholders as the program writes it"
     )
-    command("doctor", _doctor, "look for what is set up wrong, and say how to mend it").add_argument(
+    doctor = command("doctor", _doctor, "look for what is set up wrong, and say how to mend it")
+    doctor.add_argument(
         "--processes", type=int, default=1, metavar="N", help="how many processes use the database (1)"
+    )
+    doctor.add_argument(
+        "--topologies",
+        action="store_true",
+        help="list the topologies that were tried, and which is here",
     )
     return parser
 
@@ -189,12 +195,17 @@ def _learn(database: Replicated, seconds: float) -> bool:
 
 
 def _doctor(database: Replicated, options: argparse.Namespace) -> int:
+    known: list[dict[str, object]] = []
     if isinstance(database, ReplicatedSqliteDatabase):
         found = _examine_file(database)
     else:
-        found = find_faults(survey(database, options.timeout), options.processes)
+        asked = survey(database, options.timeout)
+        found = find_faults(asked, options.processes)
+        if options.topologies:
+            known = topologies.rows(asked)
     if options.json:
-        print_json({"findings": [finding._asdict() for finding in found]})
+        told: dict[str, object] = {"findings": [finding._asdict() for finding in found]}
+        print_json({**told, "topologies": known} if known else told)
     elif not found:
         print("nothing found")
     else:
@@ -202,6 +213,9 @@ def _doctor(database: Replicated, options: argparse.Namespace) -> int:
             print(f"{finding.node}: {finding.cause} [{finding.code}]")
             for line in finding.remedy.splitlines():
                 print(f"    {line}")
+    if known and not options.json:
+        print()
+        print_table(topologies.COLUMNS, [topologies.cells(row) for row in known], {})
     return FOUND if found else OK
 
 

@@ -1,4 +1,4 @@
-"""MySQL Router with connection sharing, which refuses the session trackers (1766).
+"""MySQL Router: with connection sharing, which refuses the session trackers (1766), and without.
 
 What a program can notice of that: whether it can connect, what reads see after writes of each sort, whether
 the guard holds, and what is logged. `tests/unit/servers/test_refused_settings` has other refusals.
@@ -21,12 +21,17 @@ pytestmark = [pytest.mark.once, pytest.mark.parametrize("server", ["mysql"], ind
 READS = 20
 
 
+def through(ports: dict[str, int]) -> dict[str, Any]:
+    """The arguments that lead a database to the nodes through the router."""
+    replicas = [{"name": "replica-1", "host": "127.0.0.1", "port": ports["replica-1"]}]
+    return {"port": ports["primary"], "replicas": replicas}
+
+
 @pytest.fixture
 def routed(pair: Any, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """The arguments that lead a database to the nodes through the router."""
+    """These arguments, for a router with connection sharing."""
     with router(pair, tmp_path) as ports:
-        replicas = [{"name": "replica-1", "host": "127.0.0.1", "port": ports["replica-1"]}]
-        yield {"port": ports["primary"], "replicas": replicas}
+        yield through(ports)
 
 
 def test_reads_see_writes_and_replicas_serve(
@@ -62,3 +67,23 @@ def test_no_read_is_stale_while_the_replica_is_late(pair: Any, routed: dict[str,
         assert n_of() == READS - 1
         db.execute_sql("CREATE TEMPORARY TABLE hidden (n INT)")
         assert db.execute_sql("SELECT COUNT(*) FROM hidden").fetchone() == (0,)
+
+
+def test_without_sharing_nothing_differs(pair: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        router(pair, tmp_path, sharing=False) as ports,
+        bound(pair, catch_up_timeout=20.0, **through(ports)) as db,
+        watched(db) as events,
+    ):
+        for n in range(READS):
+            Slot.update(n=n).execute()
+            asked = db.stats()["asked"]
+            assert n_of() == n
+            assert events[-1].node == "replica-1"
+            assert db.stats()["asked"] == asked  # the write has reported its position
+        with frozen(pair):
+            db._parts.consistency.catch_up_timeout = 0.05
+            Slot.update(n=READS).execute()
+            assert n_of() == READS
+            assert events[-1].role == "primary"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -1,4 +1,4 @@
-"""MySQL Router with connection sharing before each node of a cluster."""
+"""MySQL Router before each node of a cluster."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ client_ssl_mode=PREFERRED
 client_ssl_cert={folder}/certificate
 client_ssl_key={folder}/key
 server_ssl_mode=PREFERRED
-connection_sharing=1
+connection_sharing={sharing:d}
 connection_sharing_delay=0
 """
 
@@ -50,8 +50,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def router(cluster: LocalCluster, folder: Path) -> Iterator[dict[str, int]]:
-    """Start a router; give the port that leads to each node, by the node's name. Skip if there is none."""
+def router(cluster: LocalCluster, folder: Path, *, sharing: bool = True) -> Iterator[dict[str, int]]:
+    """Start a router; give the port that leads to each node, by the node's name. Skip if there is none.
+
+    Parameters:
+        sharing: whether several clients share connections to a server.
+    """
     root = cache_folder() / "mysql-router"
     program = root / "usr/bin/mysqlrouter"
     if not program.exists():
@@ -64,7 +68,11 @@ def router(cluster: LocalCluster, folder: Path) -> Iterator[dict[str, int]]:
     )  # fmt: skip
     routes = [
         _ROUTE.format(
-            name=node.name.replace("-", "_"), port=ports[node.name], server=node.port, folder=folder
+            name=node.name.replace("-", "_"),
+            port=ports[node.name],
+            server=node.port,
+            folder=folder,
+            sharing=sharing,
         )
         for node in cluster.nodes
     ]

@@ -113,6 +113,12 @@ def test_where_nobody_answers_each_command_says_so(capsys: pytest.CaptureFixture
     assert main(["doctor", DOWN, "--json"]) == FOUND
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert [finding["code"] for finding in findings] == ["unreachable", "unreachable"]
+    assert main(["doctor", DOWN, "--topologies", "--json"]) == FOUND
+    topologies = json.loads(capsys.readouterr().out)["topologies"]
+    assert "chained replicas" in [row["topology"] for row in topologies]
+    assert main(["doctor", DOWN, "--topologies"]) == FOUND
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("Galera ") and " works with a limit: " in line for line in lines)
     assert main(["explain", DOWN, "SELECT my_func(1)"]) == FOUND
     said = capsys.readouterr().out
     assert "cause   unproven" in said
