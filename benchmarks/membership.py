@@ -22,10 +22,11 @@ def main() -> None:
     parser.add_argument("server", choices=["mariadb", "mysql"])
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--form", choices=list(FORMS), default="threads")
+    parser.add_argument("--between", type=int, default=10, help="at least so many reads between two changes")
     chosen = parser.parse_args()
     with own_cluster(chosen.server, 3) as cluster:
         cluster.sync()
-        found = run(cluster, chosen.form, chosen.changes)
+        found = run(cluster, chosen.form, chosen.changes, chosen.between)
     print(f"{chosen.server}, {chosen.form}: {found.changes} changes in {found.seconds:.1f} s")
     print("executed:", ", ".join(f"{count} {sort}" for sort, count in found.done.items()))
     print("must not happen:", dict(found.wrong) or 0)

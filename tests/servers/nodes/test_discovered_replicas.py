@@ -26,6 +26,7 @@ def test_answers_that_change_under_load_fail_no_read_and_leave_no_connection(
     assert found.changes >= CHANGES
     assert not found.wrong
     assert min(found.done.values()) > 0
+    assert not any(found.after[node.name] for node in cluster.replicas[1:])
     assert not any(found.closed.values())
     if threads == "threads":  # in pools, more connections only mean that more statements ran at once
         assert found.after["replica-1"] == found.before["replica-1"] > 0

@@ -53,10 +53,19 @@ class Found(NamedTuple):
 
 
 class Members:
-    """The callable: the first replica while nothing is to change, else other nodes each time."""
+    """The callable: the first replica while nothing is to change, else others again and again.
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    Parameters:
+        between: at least so many reads between two changes.
+
+    Attributes:
+        executed: how many reads there were.
+    """
+
+    def __init__(self, cluster: LocalCluster, between: int) -> None:
         self.changing = False
+        self.executed = 0
+        self._between, self._executed_before = between, 0
         self._specs = [{"name": node.name, "host": node.host, "port": node.port} for node in cluster.replicas]
         self.at_rest = self._specs[:1]
         self._now = self.at_rest
@@ -64,9 +73,13 @@ class Members:
 
     def __call__(self) -> list[dict[str, object]]:
         before = self._now
-        while self.changing and self._now == before:
-            self._now = [spec for spec in self._specs if self._random.random() < 0.5] or before
-        return self._now if self.changing else self.at_rest
+        if not self.changing:
+            return self.at_rest
+        if self.executed >= self._executed_before + self._between:
+            self._executed_before = self.executed
+            while self._now == before:
+                self._now = [spec for spec in self._specs if self._random.random() < 0.5] or before
+        return self._now
 
 
 class Changes(logging.Handler):
@@ -81,8 +94,9 @@ class Changes(logging.Handler):
 class Load:
     """Threads that read and write until they are stopped."""
 
-    def __init__(self, database: ReplicatedDatabase) -> None:
+    def __init__(self, database: ReplicatedDatabase, members: Members) -> None:
         self._database = database
+        self._members = members
         self.done: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
         self._stop, self._held = threading.Event(), threading.Event()
@@ -150,6 +164,7 @@ class Load:
     def _read(self, sql: str, sort: str) -> Any:
         (value,) = self._database.execute_sql(sql).fetchone()
         self.done[sort] += 1
+        self._members.executed += 1
         return value
 
 
@@ -159,16 +174,22 @@ def connections(cluster: LocalCluster) -> dict[str, int]:
     return {node.name: node.execute(sql)[0][0] for node in cluster.nodes}
 
 
-def _settled(cluster: LocalCluster, form: str) -> dict[str, int]:
-    """The connections once only the first replica has any, of the replicas."""
+def _settled(cluster: LocalCluster, load: Load, form: str) -> dict[str, int]:
+    """The connections while nothing runs, once only the first replica has any, of the replicas.
 
-    def settled() -> bool:
-        # The prober opens and closes its own in its next round.
-        _, first, *others = connections(cluster).values()
-        return not any(others) and (form == "pooled" or first == THREADS + 1)
-
-    until(settled, PATIENCE)
-    return connections(cluster)
+    Each thread has one there after it has read there, and the prober has one.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        load.go_on()
+        with load.held():
+            for _ in range(10):
+                counted = connections(cluster)
+                _, first, *others = counted.values()
+                enough = not any(others) and (form == "pooled" or first == THREADS + 1)
+                if enough or time.monotonic() > deadline:
+                    return counted
+                time.sleep(0.1)  # until the prober's next round
 
 
 @contextmanager
@@ -188,9 +209,13 @@ def prepared(cluster: LocalCluster) -> Iterator[None]:
         primary.execute(f"DROP TABLE {schema}.mark")
 
 
-def run(cluster: LocalCluster, form: str, changes: int) -> Found:
-    """Change the replicas so many times under load."""
-    members, log = Members(cluster), Changes()
+def run(cluster: LocalCluster, form: str, changes: int, between: int = 0) -> Found:
+    """Change the replicas so many times under load.
+
+    Parameters:
+        between: at least so many reads between two changes.
+    """
+    members, log = Members(cluster, between), Changes()
     logger = logging.getLogger("peewee.replicas")
     level = logger.level
     with prepared(cluster):
@@ -198,22 +223,18 @@ def run(cluster: LocalCluster, form: str, changes: int) -> Found:
         database: Any = cluster.database(FORMS[form], **options)
         logger.addHandler(log)
         logger.setLevel(logging.INFO)
-        load = Load(database)
+        load = Load(database, members)
         load.start()
         try:
             until(lambda: [one.name for one in database.replicas] == ["replica-1"], PATIENCE)
-            load.go_on()
-            with load.held():
-                before = _settled(cluster, form)
+            before = _settled(cluster, load, form)
             log.count, began = 0, time.monotonic()
             members.changing = True
-            until(lambda: log.count >= changes, PATIENCE + changes)
+            until(lambda: log.count >= changes, PATIENCE + 5 * changes)
             seconds, changed = time.monotonic() - began, log.count
             members.changing = False
             until(lambda: [one.name for one in database.replicas] == ["replica-1"], PATIENCE)
-            load.go_on()
-            with load.held():
-                after = _settled(cluster, form)
+            after = _settled(cluster, load, form)
         finally:
             members.changing = False
             load.stop()
