@@ -120,7 +120,9 @@ class Connection(SessionState, _Connection):
         transport = self._open_transport() if sock is None else SocketTransport(sock)
         seconds = self.connect_timeout
         if seconds is not None:
-            seconds -= Clock.monotonic() - started
+            took = Clock.monotonic() - started
+            # What took longer than it may take, and succeeded, was stopped together with this process.
+            seconds -= took if took < seconds else 0.0
         try:
             with transport.within(seconds):
                 super().connect(transport)

@@ -13,6 +13,8 @@ from ...concurrency import Clock
 
 # Most answers are shorter. Longer ones need fewer system calls than with the 8 KiB of a file object.
 _CHUNK = 1 << 16
+# A step that took this much longer than it could wait, or began so late, shows that this process was stopped.
+_STOPPED_SECONDS = 1.0
 
 
 class Transport(Protocol):
@@ -59,12 +61,13 @@ class SocketTransport:
     It has all other public members of the socket too.
     """
 
-    __slots__ = ("_deadline", "_pending", "_sock", "_timeout", "at", "data")
+    __slots__ = ("_deadline", "_pending", "_sock", "_stepped_at", "_timeout", "at", "data")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._timeout: float | None = sock.gettimeout()
         self._deadline: float | None = None
+        self._stepped_at = 0.0
         # The number of bytes that TLS has already decrypted.
         self._pending: Callable[[], int] | None = getattr(sock, "pending", None)
         self.data = b""
@@ -97,9 +100,13 @@ class SocketTransport:
         return b"".join(found)
 
     def _receive(self) -> bytes:
-        if self._deadline is not None:
-            self._sock.settimeout(self._left())
-        return self._sock.recv(_CHUNK)
+        if self._deadline is None:
+            return self._sock.recv(_CHUNK)
+        left = self._left()
+        self._sock.settimeout(left)
+        data = self._sock.recv(_CHUNK)
+        self._note_step(left)
+        return data
 
     def unread(self) -> bool:
         """Return whether there are unread bytes, without a system call."""
@@ -107,9 +114,13 @@ class SocketTransport:
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data`."""
-        if self._deadline is not None:
-            self._sock.settimeout(self._left())
+        if self._deadline is None:
+            self._sock.sendall(data)
+            return
+        left = self._left()
+        self._sock.settimeout(left)
         self._sock.sendall(data)
+        self._note_step(left)
 
     def settimeout(self, seconds: float | None) -> None:
         """Set the limit for a single step, in seconds; a deadline may be shorter."""
@@ -119,10 +130,22 @@ class SocketTransport:
     def _left(self) -> float:
         """Return the seconds that the next step may take."""
         assert self._deadline is not None
-        left = self._deadline - Clock.monotonic()
+        now = Clock.monotonic()
+        pause = now - self._stepped_at
+        if pause > _STOPPED_SECONDS:
+            self._deadline += pause  # nobody has waited for the server in this time
+        left = self._deadline - now
         if left <= 0:
             raise TimeoutError("timed out")
         return left if self._timeout is None else min(left, self._timeout)
+
+    def _note_step(self, could_wait: float) -> None:
+        """Note the end of a successful step. If this process was stopped in it, the step took no time."""
+        now = Clock.monotonic()
+        took = now - self._stepped_at
+        if self._deadline is not None and took > could_wait + _STOPPED_SECONDS:
+            self._deadline += took
+        self._stepped_at = now
 
     @contextmanager
     def within(self, seconds: float | None) -> Iterator[None]:
@@ -131,7 +154,8 @@ class SocketTransport:
             yield
             return
         outer = self._deadline
-        deadline = Clock.monotonic() + seconds
+        self._stepped_at = Clock.monotonic()
+        deadline = self._stepped_at + seconds
         self._deadline = deadline if outer is None else min(deadline, outer)  # never later than `outer`
         try:
             yield
