@@ -147,6 +147,7 @@ def test_an_answer_that_is_none_changes_nothing_and_is_logged_once(
         asked_again(source)
         source.answers = [[TWO]]
         until(lambda: names(database) == ["two"])
+        until(lambda: len(caplog.records) == 4)  # the change is logged after it has been made
     told = [(record.event, record.getMessage()) for record in caplog.records]  # type: ignore[attr-defined]
     assert [event for event, _ in told] == [
         "members_changed", "discovery_failed", "discovery_works", "members_changed",
