@@ -74,8 +74,9 @@ class PrimarySession:
 
     def screen_write(self, conn: ServerConnection, sql: str | bytes) -> None:
         """Refuse a raw cursor's statement on the primary, unless it is a read, while ``writes="refuse"``."""
-        # A subclass sets its connections up whether or not writes are refused.
-        if self._router.writes == "allow" or not conn.initialized:
+        # A subclass sets its connections up whether or not writes are refused. The program may also have kept
+        # one that has gone back to its pool.
+        if self._router.writes == "allow" or not (conn.initialized or conn.at_rest):
             return
         text = _text(sql)
         statement = self._router.classifier.classify_sent(text)

@@ -401,6 +401,7 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
 
     def _connect(self) -> ServerConnection:
         conn: ServerConnection = _Pool(self)._connect()
+        conn.at_rest = False
         return conn
 
     def _is_closed(self, conn: ServerConnection) -> bool:
@@ -421,7 +422,8 @@ class PooledReplicatedDatabase(ReplicatedDatabase, PooledMySQLDatabase):
         with conn.within(conn.connect_timeout):
             clean = bool(super()._can_reuse(conn))
         reusable = clean and conn.replaceable and not conn.busy and not self.opening.is_old(conn)
-        conn.initialized = False  # a subclass's _initialize_connection() runs again at check-out
+        # A subclass's _initialize_connection() runs again at check-out.
+        conn.initialized, conn.at_rest = False, True
         return reusable
 
     # Called by users

@@ -320,7 +320,8 @@ class Replicated(peewee.Database):
                 ``snapshot=True``.
         """
         check_readonly(consistency, max_lag, snapshot)
-        given = (consistency, snapshot, max_lag, selector_from(tags, node, ConfigurationError))
+        selector = narrowed(self.selector, selector_from(tags, node, ConfigurationError))
+        given = (consistency, snapshot, max_lag, selector)
         return Scope(self, lambda: self._members.scopes.enter_readonly(*given))
 
     def primary(self) -> Scope[Self]:
@@ -358,7 +359,8 @@ class Replicated(peewee.Database):
 
         For the ``Meta`` of a model, or for one query's ``execute()``. It is a place and no permission:
         what is no read, and reads in transactions, go to the primary as usual. Inside a ``readonly()`` with
-        tags, a node needs both. If no node has the tags, reads follow ``fallback``.
+        tags, a node needs both. A ``readonly()`` of it holds for all reads inside, also through the database
+        itself. If no node has the tags, reads follow ``fallback``.
 
         Parameters:
             tags: names and values; a node needs all of them.

@@ -25,6 +25,10 @@ class Moved(NamedTuple):
     parameters: Mapping[str, object]
     own: frozenset[str]
 
+    def __repr__(self) -> str:
+        # Some tracebacks show local variables, and must not show a password.
+        return f"Moved(spec={self.spec!r})"
+
     @classmethod
     def to(
         cls, spec: NodeSpec, database: object, present: Mapping[str, object], before: Moved | None

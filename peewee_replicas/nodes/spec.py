@@ -180,6 +180,26 @@ def check_password(parameters: Mapping[str, object], label: str, fail: Fail) -> 
                 f"{label}{name}: a coroutine function cannot be used, because the prober asks in a thread "
                 "without an event loop; give a plain function, which the asyncio form runs in a thread"
             )
+        misfit = _why_not_callable(value)
+        if misfit:
+            raise fail(
+                f"{label}{name}: the callable is called with one argument, the node, and with the keyword "
+                f"argument `refused` if it has one; that does not work here ({misfit})"
+            )
+
+
+def _why_not_callable(ask: Callable[..., object]) -> str:
+    """Return why a callable for a password cannot be called as it is going to be, or ``""``."""
+    try:
+        signature = inspect.signature(ask)
+    except (TypeError, ValueError):
+        return ""  # some callables written in C do not tell theirs
+    keywords = {"refused": False} if takes_refused(ask) else {}
+    try:
+        signature.bind("node", **keywords)
+    except TypeError as exc:
+        return str(exc)
+    return ""
 
 
 def takes_refused(ask: Callable[..., object]) -> bool:

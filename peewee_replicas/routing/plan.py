@@ -234,6 +234,8 @@ def _ends_transaction(why: str, transaction: str) -> bool:
 def _refusal_of_write(kind: str, why: str, transaction: str) -> str:
     if kind not in _GUARDED:
         return f"a {kind} statement is not sent while {_NO_WRITES}: {why}"
+    if why.partition(" ")[0] == "EXECUTE":  # see `statements.verbs`
+        return f"EXECUTE is not sent while {_NO_WRITES}, because no server guards a FLUSH or SET GLOBAL in it"
     if transaction:
         return (
             f"in a transaction only proven reads are sent while {_NO_WRITES}, "

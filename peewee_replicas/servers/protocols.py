@@ -197,6 +197,7 @@ class Connection(Protocol):
         executing: the kind of the statement that the owner runs; "" for a raw cursor's statement.
         effect_known: True while the text of that statement shows its effect, so that no report is needed.
         initialized: True once the owner has set it up; later changes count as state of the session.
+        at_rest: whether it has gone back to a pool and nobody has taken it from there.
         session_changed: True once anything was set on the session, even if it does not affect reads.
         suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
             ``""``.
@@ -214,6 +215,7 @@ class Connection(Protocol):
     executing: str
     effect_known: bool
     initialized: bool
+    at_rest: bool
     session_changed: bool
     suspect_statement: str | bytes
     comment: str

@@ -111,6 +111,7 @@ class Connection(sqlite3.Connection):
         executing: the kind of the statement that the owner runs; "" for a raw cursor's statement.
         effect_known: True while the text of that statement shows its effect.
         initialized: True once the owner has set it up; later changes count as state of the session.
+        at_rest: always False.
         session_changed: True once its owner has set anything on it.
         raw_statement_check: raises if a raw cursor may not run a statement here.
         generation: always 0, because the file does not move.
@@ -122,7 +123,7 @@ class Connection(sqlite3.Connection):
 
     dialect: protocols.Dialect = sqlite_dialect
     session_state = ""
-    initialized = False
+    initialized = at_rest = False
     effect_known = False
     executing = ""
     guarded = False

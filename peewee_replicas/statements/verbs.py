@@ -237,6 +237,9 @@ def _pragma(verb: str, stream: Iterator[Token], rules: Rules) -> Findings:
         if token.kind in (WORD, QUOTED) and not findings.effect:
             name = token.text
         elif token.text in ("=", "("):
+            if name.upper() == "JOURNAL_MODE":
+                # Alone among the pragmas that change the file, the guard does not refuse it.
+                return Findings("write", "PRAGMA journal_mode = … changes the database's file")
             if name.upper() not in _HARMLESS_PRAGMAS:
                 findings.effect, findings.effect_name = "PRAGMA …", name.lower()
             break

@@ -2,8 +2,9 @@
 
 The members of the kind are the ways in which a statement reaches the primary: `execute_sql()` in no scope, in
 `primary()` and through `on_primary`, a raw cursor (one statement, many, a procedure), a transaction of
-peewee's and a raw one, one that was open before, and a read that a server finds to be a write. They were
-found by following the callers of `PrimaryConnection.get()`. What the servers counted decides.
+peewee's and a raw one, one that was open before, a connection that the program has kept although it is back
+in its pool, and a read that a server finds to be a write. They were found by following the callers of
+`PrimaryConnection.get()`. What the servers counted decides.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FORBIDDEN = (
     "SAVEPOINT a",
     "LOCK TABLES slot WRITE",
     "XA START 'a'",
+    "EXECUTE IMMEDIATE 'FLUSH STATUS'",
     "nonsense",
     "/*! UPDATE slot SET n = 9 */",
 )
@@ -163,5 +165,20 @@ def test_a_pooled_connection_opened_meanwhile_is_refused_too(pair: Any) -> None:
                 db.cursor().execute("UPDATE slot SET n = 9")
             with pytest.raises(ReadOnlyViolation):
                 Slot.update(n=9).execute()
+        db.writes = "allow"
+        assert n_of() == 1
+
+
+def test_a_connection_that_was_kept_while_it_is_back_in_its_pool_is_refused_too(pair: Any) -> None:
+    with bound(pair, PooledReplicatedDatabase) as db:
+        kept = db.connection()
+        db.close()
+        db.writes = "refuse"
+        with pytest.raises(ReadOnlyViolation, match='writes="refuse"'):
+            kept.cursor().execute("UPDATE slot SET n = 9")
+        with db.connection_context():
+            assert db.connection() is kept
+            with pytest.raises(ReadOnlyViolation, match='writes="refuse"'):
+                kept.cursor().execute("UPDATE slot SET n = 9")
         db.writes = "allow"
         assert n_of() == 1

@@ -198,6 +198,17 @@ def test_a_proxy_has_them_before_its_database(cluster: Any, db: Any, reads: Any)
 
 
 @one_server
+def test_a_scope_of_theirs_holds_for_the_database_itself(cluster: Any, db: Any, reads: Any) -> None:
+    def work(database: Any) -> None:
+        report = database.on_replicas(use="report")
+        for scope in (report.readonly(), report.readonly(tags={"zone": "a"}), report.atomic(read_only=True)):
+            with scope:
+                database.execute_sql(READ).fetchall()
+
+    assert reads(work) == (0, 0, 3)
+
+
+@one_server
 @threads_only("a raw cursor has a test of its own there")
 def test_a_raw_cursor_and_connect_use_them(reads: Any) -> None:
     def work(database: Any) -> None:

@@ -174,10 +174,14 @@ def test_no_repr_shows_a_password(cls: Any) -> None:
             replicas.append(replica.replace("@r1", f"@host-{number}"))
     database = cls("app", host="p", password=MARKER, replicas=replicas)
     parts = database._parts
+    own = [replica.name for replica in database.replicas]
+    database.set_primary(own[0])
+    database.set_primary(own[1])  # now what nodes inherit is kept beside the present parameters
     nodes = parts.cluster.nodes()
     objects = [
         database, database.on_primary, database.replicas, database.stats(), database.readonly(), parts,
         database.explain_route("SELECT 1"), parts.cluster, parts.router, parts.router.settings, *nodes,
+        parts.cluster.moved, *vars(parts.cluster).values(),
         *(node.handle for node in nodes),
     ]  # fmt: skip
     for each in objects:

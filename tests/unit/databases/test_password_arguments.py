@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -31,6 +32,49 @@ def test_what_cannot_be_asked_is_refused(cls: Any, wrong: Any, words: str) -> No
         with pytest.raises(ConfigurationError, match=f"password: .*{words}") as raised:
             cls("app", host="p", **given)
         assert "hunter2" not in str(raised.value)
+
+
+def none() -> str:
+    return "hunter2"
+
+
+def two(node: Any, region: str) -> str:
+    return "hunter2"
+
+
+def keyword(node: Any, *, region: str) -> str:
+    return "hunter2"
+
+
+class Two:
+    def __call__(self, node: Any, region: str) -> str:
+        return "hunter2"
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("wrong", [none, two, keyword, Two(), lambda refused: "", lambda *, node: ""])
+def test_one_that_cannot_be_called_with_a_node_is_refused(cls: Any, wrong: Any) -> None:
+    for given in ({"password": wrong}, {"replicas": [{"host": "r", "password": wrong}]}):
+        with pytest.raises(ConfigurationError, match="password: the callable is called with one argument"):
+            cls("app", host="p", **given)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        lambda node: "",
+        lambda node, refused: "",
+        lambda node, *, refused: "",
+        lambda node, **words: "",
+        lambda *nodes: "",
+        lambda anything=None, more=None: "",
+        functools.partial(two, region="x"),
+        type("One", (), {"__call__": lambda self, node: ""})(),
+        str,
+    ],
+)
+def test_one_that_can_be_called_with_a_node_is_taken(right: Any) -> None:
+    ReplicatedDatabase("app", host="p", password=right)
 
 
 @pytest.mark.parametrize("cls", CLASSES)

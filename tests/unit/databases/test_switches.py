@@ -150,6 +150,8 @@ def test_sqlite_refuses_writes_on_all_ways(tmp_path: Path) -> None:
         lambda: db.connection().executemany("INSERT INTO t VALUES (?)", [(1,)]),
         lambda: db.connection().executescript(insert),
         lambda: db.execute_sql("BEGIN IMMEDIATE"),
+        lambda: db.execute_sql("PRAGMA journal_mode = DELETE"),
+        lambda: db.cursor().execute("PRAGMA main.journal_mode(memory)"),
         db.begin,
         db.atomic().__enter__,
     ]
@@ -157,6 +159,7 @@ def test_sqlite_refuses_writes_on_all_ways(tmp_path: Path) -> None:
         with pytest.raises(ReadOnlyViolation, match='writes="refuse"'):
             way()
     assert db.execute_sql("SELECT COUNT(*) FROM t").fetchone() == (0,)
+    assert db.execute_sql("PRAGMA journal_mode").fetchone() == ("wal",)
     with db.primary():
         db.execute_sql("PRAGMA cache_size = 100")
         with pytest.raises(ReadOnlyViolation, match="refused a statement while"):
