@@ -308,6 +308,7 @@ class ServerConnection(Connection, Protocol):
 
     Attributes:
         cursorclass: the class of its cursors, as the user gave it.
+        generated_key: whether an INSERT of a database whose connections age has generated a key on it.
         listener: called after each statement that was not the library's own, with the connection, whether
             the statement succeeded, and whether a transaction was open when it was sent.
         internal: True while one of the library's own statements runs.
@@ -322,6 +323,7 @@ class ServerConnection(Connection, Protocol):
     """
 
     cursorclass: type[object]
+    generated_key: bool
     listener: Callable[..., None] | None
     internal: bool
     server_identity: str | None
@@ -363,6 +365,9 @@ class ServerConnection(Connection, Protocol):
     @property
     def read_timeout(self) -> float | None:
         """The limit for an answer, in seconds; None for no limit."""
+
+    def insert_id(self) -> int:
+        """Return the key that the last statement has generated, or 0."""
 
     def connect(self) -> None:
         """Open the connection, which the constructor leaves closed."""

@@ -52,6 +52,7 @@ class SessionState:
         more_results: whether the last packet that ended a statement announced further results.
         effect_known: True while the text of that statement shows its effect, so that no report is needed.
         initialized: True once the owner has set it up; later changes count as state of the session.
+        generated_key: whether an INSERT of a database whose connections age has generated a key on it.
         at_rest: whether it has gone back to a pool and nobody has taken it from there.
         position: what the last statement reported as its own GTID; None if it reported none.
         complaint: why a report of the server could not be read, until it has been logged; or ``""``.
@@ -77,7 +78,7 @@ class SessionState:
     transaction = session_state = ""
     suspect_statement: str | bytes = ""
     comment = ""
-    effect_known = initialized = at_rest = session_changed = False
+    effect_known = initialized = at_rest = generated_key = session_changed = False
     executing = ""
     more_results = False
     position: Position | None = None

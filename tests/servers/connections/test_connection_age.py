@@ -131,7 +131,16 @@ def test_what_belongs_to_the_session_finds_it(pair: Any) -> None:
     with bound(pair, max_connection_age=AT_ONCE) as db:
         for number in range(3):
             key = db.execute_sql("INSERT INTO mark (name) VALUES (%s)", (f"m{number}",)).lastrowid
+            db.execute_sql("UPDATE slot SET n = n + 1")
+            with db.atomic():
+                db.execute_sql("UPDATE slot SET n = n + 1")
             assert db.execute_sql("SELECT LAST_INSERT_ID()").fetchone() == (key,)
+            db.execute_sql("INSERT INTO mark (name) VALUES (CONCAT('after-', LAST_INSERT_ID()))")
+            named = db.execute_sql("SELECT COUNT(*) FROM mark WHERE name = %s", (f"after-{key}",))
+            assert named.fetchone() == (1,)
+        kept = session(db)
+        db.close()
+        assert session(db) != kept
 
 
 @pytest.mark.parametrize(
