@@ -126,10 +126,11 @@ class Consistency:
 
     def follow_primary(self, endpoint: str) -> None:
         """Go on at another endpoint, because the primary has moved there; its history has these writes."""
-        before = self.history
-        self.history = process_history(endpoint)
-        if self.history is not before:
-            self.history.session.take_over(before.session)
+        history = process_history(endpoint)
+        if history is not self.history:
+            # First, because units of work of other threads may begin at any moment.
+            history.continue_from(self.history)
+            self.history = history
 
     def primary_answered(self, server: str, position: Position | None) -> None:
         """Record the primary's identity and position, as just reported to the prober."""

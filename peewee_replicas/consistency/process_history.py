@@ -24,7 +24,8 @@ class ProcessHistory:
         endpoint: the primary's endpoint, as passed to `process_history`.
         session: what any thread or task has written there through any database object.
         server: the primary's identity, once known.
-        others: the histories of other endpoints that lead to the same server.
+        others: the histories of other endpoints that lead to the same server, and until that is known, the
+            history of the primary before.
         warned_of: kinds of session state that were warned of, on connections of any database object.
     """
 
@@ -44,6 +45,14 @@ class ProcessHistory:
         if not self.others:
             return (self.session,)
         return (self.session, *(other.session for other in self.others))
+
+    def continue_from(self, before: ProcessHistory) -> None:
+        """Include what was written at another endpoint, because the primary has moved here from there."""
+        with _lock:
+            if before is not self and before not in self.others:
+                # Another thread may be recording a write there just now.
+                self.others = (*self.others, before)
+        self.session.take_over(before.session)
 
     def primary_told(self, position: Position | None, now: float, server: str | None = None) -> None:
         """Record what the primary has just reported about itself.

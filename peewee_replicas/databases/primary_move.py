@@ -32,6 +32,8 @@ def move_primary(
 ) -> bool:
     """Let writes go to another node from now on; return False if they already go there.
 
+    Nothing moves either if ``init()`` has been called meanwhile.
+
     Parameters:
         plain, assembly, parts: the user's database without routing, and its collaborators.
         listed: returns the nodes of the argument ``replicas``.
@@ -45,6 +47,8 @@ def move_primary(
     if cluster.immovable:
         raise ConfigurationError(f"set_primary(): {cluster.immovable}")
     with cluster.membership_lock:
+        if cluster.replaced:
+            return False
         specs = listed()
         spec = _find(assembly.all_nodes(specs), name)
         old = cluster.reader

@@ -109,12 +109,20 @@ class RoutedMembers:
             given["replicas"] = ()  # until it has answered
         specs = self.assembly.node_specs(given, parameters, database)
         before = vars(self).get("parts")
-        if before is not None and before.cluster.moved is not None:
-            self.db.connect_params, before.cluster.moved = dict(configured), None
-        self.plain.init(database, **kwargs)
-        self._given, self._ask = given, ask
-        self.db.plain_arguments[1].update(kwargs)
-        parts = self.parts = self.db._parts = self.assembly.assemble(settings, specs)
+        if before is not None:
+            with before.cluster.membership_lock:  # the prober may be moving the primary
+                before.cluster.replaced = True
+                if before.cluster.moved is not None:
+                    self.db.connect_params, before.cluster.moved = dict(configured), None
+        try:
+            self.plain.init(database, **kwargs)
+            self._given, self._ask = given, ask
+            self.db.plain_arguments[1].update(kwargs)
+            parts = self.parts = self.db._parts = self.assembly.assemble(settings, specs)
+        except BaseException:
+            if before is not None:
+                before.cluster.replaced = False
+            raise
         self.db.opening = Opening(parts.cluster)
         self.scopes = ScopeEntry(self.plain, parts)
         action = settings.on_transaction_escape
@@ -132,7 +140,7 @@ class RoutedMembers:
                 before.cluster.prober.retire()
             if before.cluster.discovery is not None:
                 before.cluster.discovery.retire()
-        parts.cluster.on_new_primary = partial(self._follow_primary, parts.cluster)
+        parts.cluster.on_new_primary = partial(self._move_within, parts)
         if ask is not None:
             cluster = parts.cluster
             cluster.discovery = Discovery(
@@ -206,11 +214,10 @@ class RoutedMembers:
             name: the node's name.
             why: the reason for the log and the event, in words.
         """
-        return move_primary(self.plain, self.assembly, self.parts, self._listed, name, why)
+        return self._move_within(self.parts, name, why)
 
-    def _follow_primary(self, cluster: Cluster, name: str, why: str) -> None:
-        if cluster is self.parts.cluster:  # else `init` has been called meanwhile
-            self.move_primary(name, why)
+    def _move_within(self, parts: Parts, name: object, why: str) -> bool:
+        return move_primary(self.plain, self.assembly, parts, self._listed, name, why)
 
     def _listed(self) -> tuple[NodeSpec, ...]:
         return self.assembly.node_specs(self._given, self.assembly.configured())

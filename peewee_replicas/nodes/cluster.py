@@ -54,6 +54,7 @@ class Cluster:
         moved: the node that takes the writes; None while the configured primary has never lost them.
         finding: what the prober's last look has shown of who is the primary.
         on_new_primary: called with the name of a node that has become the primary, and the reason in words.
+        replaced: whether ``init()`` has given the database other nodes, so that these are not changed.
         immovable: why the primary cannot be moved, in words; or ``""``.
         writes: whether the primary takes writes. ``"unseen"``: not known; ``"taken"``: it was writable when
             last seen; ``"lost"``: it was writable and is read-only now; ``"refused"``: it was never seen
@@ -81,7 +82,8 @@ class Cluster:
         self.generation = self.moved_at = 0
         self.moved: Moved | None = None
         self.finding = NOTHING_SEEN
-        self.on_new_primary: Callable[[str, str], None] = lambda *_: None
+        self.on_new_primary: Callable[[str, str], object] = lambda *_: None
+        self.replaced = False
         self.immovable = ""
         self.writes: WriteState = "unseen"
         self.primary_state: PrimaryState = UNKNOWN

@@ -104,7 +104,7 @@ class ProbedCluster(Protocol):
         """Let no connection to the primary be used again that was opened before now."""
 
     @property
-    def on_new_primary(self) -> Callable[[str, str], None]: ...
+    def on_new_primary(self) -> Callable[[str, str], object]: ...
 
     writes: WriteState
     primary_state: PrimaryState

@@ -166,6 +166,42 @@ def test_whose_writes_each_level_covers(level: str, own: bool, later: bool, earl
     assert in_thread(lambda: found.needs(None).position) == expected[later]
 
 
+def test_what_begins_while_the_primary_moves_sees_what_was_written_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = consistency()
+    statement(found, "INSERT …", "0-1-7")
+    seen: list[Any] = []
+    take_over = Session.take_over
+
+    def slowly(self: Session, other: Session) -> None:
+        if threading.current_thread() is threading.main_thread():
+            seen.append(in_thread(lambda: found.needs(None).position))  # a unit of work begins
+        take_over(self, other)
+
+    monkeypatch.setattr(Session, "take_over", slowly)
+    found.follow_primary(str(next(_ports)))
+    seen.append(in_thread(lambda: found.needs(None).position))
+    assert seen == [gtid("0-1-7")] * 2
+
+
+def test_what_is_written_while_the_primary_moves_is_seen_by_later_units_of_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = consistency()
+    old = found.history
+    take_over = Session.take_over
+
+    def then_written(self: Session, other: Session) -> None:
+        take_over(self, other)
+        if other is old.session and threading.current_thread() is threading.main_thread():
+            in_thread(lambda: statement(found, "INSERT …", "0-1-8"))  # acknowledged by the old primary
+
+    monkeypatch.setattr(Session, "take_over", then_written)
+    found.follow_primary(str(next(_ports)))
+    assert in_thread(lambda: found.needs(None).position) == gtid("0-1-8")
+
+
 def test_strong_asks_for_every_read() -> None:
     found = consistency("strong")
     primary: Any = found.primary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,44 @@ def test_a_file_and_one_server_in_all_roles_have_no_other_primary(tmp_path: Path
     with one_server(database), pytest.raises(ConfigurationError, match="one_server"):
         database.set_primary("one")
     database.set_primary("one")
+
+
+class Asked:
+    """A lock that says when another thread asks for it."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock, self.owner, self.asked = lock, threading.get_ident(), threading.Event()
+
+    def __enter__(self) -> None:
+        if threading.get_ident() != self.owner:
+            self.asked.set()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_move_that_comes_while_init_runs_does_not_change_the_new_primary(db: Any, moved: bool) -> None:
+    if moved:
+        db.set_primary("one")
+    members, cluster = db._members, db._parts.cluster
+    cluster.membership_lock = lock = Asked(cluster.membership_lock)
+    mover = threading.Thread(target=lambda: (cluster.on_new_primary("two", "seen"), done.set()))
+    done, assemble = threading.Event(), members.assembly.assemble
+
+    def interrupted(*args: Any) -> Any:
+        mover.start()
+        assert lock.asked.wait(60.0)
+        assert done.wait(60.0)
+        return assemble(*args)
+
+    members.assembly.assemble = interrupted
+    db.init("app", host="new")
+    mover.join()
+    assert db.connect_params["host"] == "new"
+    assert db._parts.cluster.moved is None
+    assert db._parts.cluster.reader.address == "new:3306"
+    members.assembly.assemble = assemble
+    db.set_primary("one")
+    assert db.connect_params["host"] == "r1"
