@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import peewee
@@ -15,6 +16,7 @@ import pytest
 from support.clusters import one_for_each
 from support.clusters.promoting import Topology, caught_up, promotable, set_read_only
 from support.databases.models import Item
+from support.proxies.haproxy import haproxy
 from support.waiting import until
 
 from peewee_replicas import OutcomeUnknown, PrimaryReadOnly
@@ -164,6 +166,24 @@ def test_a_promoted_one_leaves_the_rotation_when_the_primary_is_back(nodes: Topo
         until(lambda: Item.select().count() == 1 and replica.state == "unfit", SECONDS)
     database.close()
     database.dispose()
+
+
+@pytest.mark.parametrize("server", ["mariadb"])
+def test_without_it_writes_follow_an_address_that_is_moved(nodes: Topology, tmp_path: Path) -> None:
+    old = nodes.primary
+    with haproxy(nodes.cluster, tmp_path) as ports:
+        database = nodes.database(port=ports.primary, probe_interval=0.1)
+        with database.bind_ctx([Item]):
+            assert written("before")()
+            new = nodes.promote()
+            ports.move_primary(old, new)
+            # The open connection stays with the old primary, which refuses the write unless the prober has
+            # noticed the change before.
+            until(written("after"), SECONDS)
+            assert names(new) == ["before", "after"]
+            assert [item.name for item in Item.select().order_by(Item.id)] == names(new)
+        database.close()
+        database.dispose()
 
 
 @pytest.mark.usefixtures("form")

@@ -19,6 +19,8 @@ from peewee_replicas.testing import LocalCluster
 PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 
 _GENERAL = """
+global
+    stats socket ipv4@127.0.0.1:{control} level admin
 defaults
     mode tcp
     timeout connect 5s
@@ -36,15 +38,27 @@ listen {name}
 
 
 class Ports(NamedTuple):
-    """The ports of the balancer."""
+    """The ports of the balancer; `control` takes its commands."""
 
     primary: int
     replicas: int
+    control: int
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that lead a database to the nodes through the balancer."""
         readers = {"name": "readers", "host": "127.0.0.1", "port": self.replicas}
         return {"port": self.primary, "replicas": [readers]}
+
+    def move_primary(self, was: Any, node: Any) -> None:
+        """Let new connections to the primary's port lead to another server; those that are open stay.
+
+        Parameters:
+            was: the server that was the first node of the cluster when the balancer started.
+        """
+        with socket.create_connection(("127.0.0.1", self.control), 60.0) as control:
+            control.sendall(f"set server primary/{was.name} addr {node.host} port {node.port}\n".encode())
+            answer = b"".join(iter(lambda: control.recv(4096), b"")).decode()
+        assert "changed" in answer, answer
 
 
 @contextmanager
@@ -52,8 +66,8 @@ def haproxy(cluster: LocalCluster, folder: Path) -> Iterator[Ports]:
     """Start a balancer; skip the test if there is none."""
     if PROGRAM is None:
         pytest.skip("HAProxy is not on this machine")
-    ports = Ports(free_port(), free_port())
-    text = _GENERAL
+    ports = Ports(free_port(), free_port(), free_port())
+    text = _GENERAL.format(control=ports.control)
     for name, port, nodes in (
         ("primary", ports.primary, cluster.nodes[:1]),
         ("replicas", ports.replicas, cluster.replicas),
@@ -66,7 +80,7 @@ def haproxy(cluster: LocalCluster, folder: Path) -> Iterator[Ports]:
             [PROGRAM, "-db", "-f", folder / "haproxy.cfg"], stdout=output, stderr=output
         )
     try:
-        until(lambda: process.poll() is not None or all(map(_greets, ports)), 60.0)
+        until(lambda: process.poll() is not None or all(map(_greets, ports[:2])), 60.0)
         assert process.poll() is None, (folder / "output").read_text()
         yield ports
     finally:
