@@ -128,7 +128,9 @@ class Users:
         self.pace = pace
         self.end = time.monotonic() + seconds
         self.lock = threading.Lock()
-        self.reads: list[tuple[float, bool, bool]] = []  # milliseconds, by a replica, stale
+        self.reads: list[tuple[float, bool, bool, float]] = []  # milliseconds, by a replica, stale, waited
+        self.local = threading.local()
+        database.route_hooks.append(lambda event: setattr(self.local, "waited", event.waited * 1000))
         self.errors: list[str] = []
         self.values = itertools.count(
             int(time.time() * 100) % 10**9
@@ -167,14 +169,15 @@ class Users:
             row = self.row.get_by_id(key)
             took = (time.perf_counter() - began) * 1000
         with self.lock:
-            self.reads.append((took, row.node > 0, expected is not None and row.n != expected))
+            stale = expected is not None and row.n != expected
+            self.reads.append((took, row.node > 0, stale, self.local.waited))
 
 
 def mix(cluster: Any, strategy: str, writes: float, seconds: float, users: int) -> dict[str, Any]:
     """What became of the reads of so many users of whose statements such a share writes."""
     database = cluster.database(**STRATEGIES[strategy])
     at_work = Users(database, strategy, writes, seconds, pace=0.05)
-    always = patch.object(CatchUp, "judge", lambda *_: Late.WAIT)
+    always = patch.object(CatchUp, "judge", lambda *_, **__: Late.WAIT)
     each = ROWS // users
     threads = [
         threading.Thread(
@@ -200,6 +203,7 @@ def mix(cluster: Any, strategy: str, writes: float, seconds: float, users: int) 
         "p95_ms": percentile(taken, 0.95),
         "p99_ms": percentile(taken, 0.99),
         "longest_ms": taken[-1],
+        "waited_p95_ms": percentile(sorted(read[3] for read in reads), 0.95),
         "discarded": database.stats()["discarded"] / len(reads),
     }
 

@@ -143,7 +143,7 @@ def _waits_in_full(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     Tests marked `judges` let reads decide whether to wait, as programs do.
     """
     if request.node.get_closest_marker("judges") is None:
-        monkeypatch.setattr(CatchUp, "judge", lambda *_: Late.WAIT)
+        monkeypatch.setattr(CatchUp, "judge", lambda *_, **__: Late.WAIT)
 
 
 @pytest.fixture(params=["threads", pytest.param("asyncio", marks=pytest.mark.once)])

@@ -152,10 +152,14 @@ class CatchUp:
                 best, least = replica, expected
         return best
 
-    def judge(self, replica: Node) -> Late:
+    def judge(self, replica: Node, *, foresee: bool = False) -> Late:
         """Return what to do about a replica that is not known to have caught up.
 
         Of several reads at a time, only one is told to check a replica that is expected to take too long.
+
+        Parameters:
+            replica: the replica.
+            foresee: whether only to tell what most reads would do; then none is told to check.
         """
         self.briefly = False
         now = Clock.monotonic()
@@ -166,7 +170,7 @@ class CatchUp:
             if not guessed or usual is None or usual <= self._worth:
                 return Late.WAIT
             self.briefly = not self._checked
-        elif not self._checked:
+        elif not self._checked and not foresee:
             with progress.lock:
                 self.briefly = progress.delay.may_check(now)
         self._checked = self._checked or self.briefly

@@ -354,6 +354,18 @@ class Consistency:
             return Since(Clock.monotonic(), "asked")
         return max(session.since() for session in self._sessions(level))
 
+    def known_need(self, frame: Frame | None) -> Position | None:
+        """Return what a read here must see, as far as is known without asking the primary; None: nothing."""
+        level = self.level_of(frame)
+        if level not in ("session", "process"):
+            return None
+        position: Position | None = None
+        for session in self._sessions(level):
+            if session.owes or not session.begun:
+                return None  # the next read may have to see more
+            position = _both(session.seen, position)
+        return position
+
     def _sessions(self, level: str) -> tuple[Session, ...]:
         """Return the sessions whose writes a read must see at a level."""
         session = self.session()

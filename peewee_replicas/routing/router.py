@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..concurrency import Here
+from ..consistency.catch_up import CatchUp, Late
 from ..consistency.levels import ASK, Consistency
 from ..events import Role, Route
 from ..nodes.cluster import PRIMARY, Cluster
@@ -17,6 +18,8 @@ from .choice import Choice
 from .fallback_budget import FallbackBudget
 from .plan import READER, REPLICA, Plan, make_plan, plan_without_writes
 from .settings import Reads, Settings, Writes
+
+_ALL_LATE = "no replica is expected to show the last write soon"
 
 
 class Router:
@@ -128,7 +131,24 @@ class Router:
             alone = not self._cluster.replicas.all
             return plan.without_replicas(reason).because("no_replicas" if alone else "fallback")
         stays = self.consistency.stays(frame)
-        return plan.on_primary(stays, "sticky") if stays else plan
+        if stays:
+            return plan.on_primary(stays, "sticky")
+        return plan.on_primary(_ALL_LATE, "behind") if self._are_late(plan, frame) else plan
+
+    def _are_late(self, plan: Plan, frame: Frame | None) -> bool:
+        """Return whether a read would leave the replicas alone, because waiting there is not worth it."""
+        readonly = frame is not None and frame.place == "readonly"
+        position = self.consistency.known_need(frame)
+        if position is None or readonly or plan.places == (REPLICA,):
+            return False
+        catch_up = CatchUp(position, self.settings.catch_up_timeout, self.consistency, frame)
+        foreseen = self.choice.foreseen()
+        usable = self._cluster.replicas.usable
+        return not any(
+            catch_up.known(replica, replica.progress.server)
+            or catch_up.judge(replica, foresee=True) is not Late.LEAVE
+            for replica in (self.choice.within_scope(usable) if foreseen is None else (foreseen,))
+        )
 
     def _for_nodes(self, plan: Plan) -> Plan:
         selector = selecting(self._cluster)

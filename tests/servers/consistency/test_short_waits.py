@@ -62,6 +62,7 @@ def test_the_primary_serves_at_once_what_would_have_to_wait_long(pair: Any, time
             ("primary", "behind", 0.0)
         ] * 3
         assert "too long" in events[0].reason
+        assert db.explain_route("SELECT n FROM slot").cause == "behind"
         grown = {name for name in after if after[name] != before[name]}
         # Not asked for its position either: the next read may use a replica as if the primary had not served.
         assert grown == {"primary", "primary.because.behind", "fallbacks"}
@@ -78,7 +79,9 @@ def test_a_replica_that_is_there_again_is_found_and_used(pair: Any) -> None:
                 assert n_of() == 2
             return events[-1].role == "replica"
 
+        assert db.explain_route("SELECT n FROM slot").role == "primary"
         until(served)
+        assert db.explain_route("SELECT n FROM slot").role == "replica"
 
 
 def test_a_check_sends_no_read_and_waits_briefly(pair: Any) -> None:
