@@ -352,7 +352,8 @@ class Consistency:
             return None  # only a scope that had to move must see something then
         if level == "strong":
             return Since(Clock.monotonic(), "asked")
-        return max(session.since() for session in self._sessions(level))
+        since = max(session.since() for session in self._sessions(level))
+        return None if since.at == float("-inf") else since
 
     def known_need(self, frame: Frame | None) -> Position | None:
         """Return what a read here must see, as far as is known without asking the primary; None: nothing."""
