@@ -120,13 +120,16 @@ def _in_turn(writes: Any, reads: Any, ours: dict[str, Any], rounds: int) -> dict
 class Users:
     """People at work at once, each in a thread of its own, at an even pace."""
 
-    def __init__(self, database: Any, strategy: str, writes: float, seconds: float, pace: float) -> None:
+    def __init__(
+        self, database: Any, strategy: str, writes: float, seconds: float, pace: float, warm_up: float = 0.0
+    ) -> None:
         self.database = database
         self.row = on(database)
         self.sticky = strategy == "primary for 2 s"
         self.writes = writes
         self.pace = pace
-        self.end = time.monotonic() + seconds
+        self.begin = time.monotonic() + warm_up  # reads before that do not count
+        self.end = self.begin + seconds
         self.lock = threading.Lock()
         self.reads: list[tuple[float, bool, bool, float]] = []  # milliseconds, by a replica, stale, waited
         self.local = threading.local()
@@ -170,13 +173,16 @@ class Users:
             took = (time.perf_counter() - began) * 1000
         with self.lock:
             stale = expected is not None and row.n != expected
-            self.reads.append((took, row.node > 0, stale, self.local.waited))
+            if time.monotonic() >= self.begin:
+                self.reads.append((took, row.node > 0, stale, self.local.waited))
 
 
-def mix(cluster: Any, strategy: str, writes: float, seconds: float, users: int) -> dict[str, Any]:
+def mix(
+    cluster: Any, strategy: str, writes: float, seconds: float, users: int, warm_up: float = 0.0
+) -> dict[str, Any]:
     """What became of the reads of so many users of whose statements such a share writes."""
     database = cluster.database(**STRATEGIES[strategy])
-    at_work = Users(database, strategy, writes, seconds, pace=0.05)
+    at_work = Users(database, strategy, writes, seconds, pace=0.05, warm_up=warm_up)
     always = patch.object(CatchUp, "judge", lambda *_, **__: Late.WAIT)
     each = ROWS // users
     threads = [
@@ -193,7 +199,7 @@ def mix(cluster: Any, strategy: str, writes: float, seconds: float, users: int) 
     if at_work.errors:
         raise RuntimeError(at_work.errors[0])
     # The first read of a thread opens its connection.
-    reads = at_work.reads[users:] or at_work.reads
+    reads = at_work.reads if warm_up else at_work.reads[users:] or at_work.reads
     taken = sorted(read[0] for read in reads)
     return {
         "reads": len(reads),
