@@ -44,7 +44,7 @@ HARMLESS = {
     "ext.cookies._checked_secrets": "the words of sign(), which name the length alone",
     "ext.jobs._scoped": "what is wrong with a bookmark",
     "nodes.prober._open": "a fault of the library's own, to be reported",
-    "nodes.prober.round": "a fault of the library's own, to be reported",
+    "nodes.prober._guarded": "a fault of the library's own, to be reported",
     "servers.wire.connection._check_still_open": "the system's words for a socket",
     "servers.wire.connection._lost": "the system's words for a socket",
     "servers.wire.connection._open_transport": "the system's words for a socket",
