@@ -1,12 +1,14 @@
 """What routing costs under asyncio: `AsyncReplicatedDatabase` against plain `AsyncMySQLDatabase`.
 
-Both read the same row from the same server, in one run and in turns; ``python -m benchmarks.asynchronous``.
+Both read and write the same row on the same server, in one run and in turns;
+``python -m benchmarks.asynchronous``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 from typing import Any
 
 from peewee import CharField, IntegerField
@@ -16,7 +18,13 @@ from benchmarks import timing
 from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.testing import LocalCluster
 
-PAIRS = {"routed": "plain", "routed, in readonly()": "plain", "plain again": "plain"}
+PAIRS = {
+    "routed": "plain",
+    "routed, in readonly()": "plain",
+    "plain again": "plain",
+    "routed, writes": "plain, writes",
+    "plain again, writes": "plain, writes",
+}
 TOGETHER = {f"{name}, 20 tasks": f"{other}, 20 tasks" for name, other in PAIRS.items()}
 _TASKS = 20
 
@@ -41,9 +49,18 @@ async def _one_after_another(row: Any, reads: int) -> None:
         await row.aget_by_id(7)
 
 
-async def _together(row: Any, reads: int) -> None:
-    each = reads // _TASKS
-    await asyncio.gather(*(_one_after_another(row, each) for _ in range(_TASKS)))
+async def _writes(row: Any, writes: int) -> None:
+    for _ in range(writes):
+        query = row.update(n=next(_numbers)).where(row.id == 7)
+        await row._meta.database.run(query.execute)
+
+
+_numbers = itertools.count(1000)  # an update is never a no-op
+
+
+async def _together(row: Any, statements: int, work: Any = _one_after_another) -> None:
+    each = statements // _TASKS
+    await asyncio.gather(*(work(row, each) for _ in range(_TASKS)))
 
 
 async def _in_readonly(row: Any, reads: int, work: Any) -> None:
@@ -57,7 +74,7 @@ def measure(server: Any, *, rounds: int, reads: int) -> dict[str, Any]:
     Parameters:
         server: ``"mariadb"`` or ``"mysql"``.
         rounds: how many paired rounds.
-        reads: how many reads in each.
+        reads: how many reads, or writes, in each.
     """
     loop = asyncio.new_event_loop()
     with LocalCluster(replicas=1, server=server) as cluster:
@@ -65,13 +82,20 @@ def measure(server: Any, *, rounds: int, reads: int) -> dict[str, Any]:
         name = options.pop("database")
         plain = [AsyncMySQLDatabase(name, pool_size=_TASKS, **options) for _ in range(2)]
         routed = cluster.database(AsyncReplicatedDatabase, pool_size=_TASKS)
+        options = cluster.parameters("primary")
+        options.pop("database")
+        plain += [AsyncMySQLDatabase(name, pool_size=_TASKS, **options) for _ in range(2)]
         rows = {"plain": _bound(plain[0]), "plain again": _bound(plain[1]), "routed": _bound(routed)}
+        written = {**rows, "plain": _bound(plain[2]), "plain again": _bound(plain[3])}
         loop.run_until_complete(_fill(routed, rows["routed"]))
         cluster.sync()
         contenders: dict[str, Any] = {}
         for title, row in rows.items():
             contenders[title] = _run(loop, _one_after_another, row, reads)
             contenders[f"{title}, {_TASKS} tasks"] = _run(loop, _together, row, reads)
+        for title, row in written.items():
+            contenders[f"{title}, writes"] = _run(loop, _writes, row, reads)
+            contenders[f"{title}, writes, {_TASKS} tasks"] = _run(loop, _together, row, reads, _writes)
         scoped = rows["routed"]
         contenders["routed, in readonly()"] = _run(loop, _in_readonly, scoped, reads, _one_after_another)
         contenders[f"routed, in readonly(), {_TASKS} tasks"] = _run(

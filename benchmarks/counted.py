@@ -5,6 +5,7 @@ It runs with the package of any revision: whichever is beside it in the folder i
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import json
@@ -18,10 +19,16 @@ from playhouse.pool import PooledMySQLDatabase
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
 
-from .stage import ROWS, on
+from .stage import ROWS, Row, on
+
+TASKS = 20
+_EACH = 8  # statements of one task, so that beginning it is not most of what is counted
+
+Stretch = Callable[[list[int]], int]
+"""Runs one statement for each number, or more; returns how many it was."""
 
 
-def contenders(task: dict[str, Any]) -> dict[str, Callable[[int], Any]]:
+def contenders(task: dict[str, Any]) -> dict[str, Stretch]:
     """What is counted, each with all connections open."""
     primary, replica = task["primary"], task["replica"]
     # Probes come once a second, which here is once in a few statements.
@@ -37,30 +44,93 @@ def contenders(task: dict[str, Any]) -> dict[str, Callable[[int], Any]]:
         "pooled plain": PooledMySQLDatabase(**replica),
         "pooled session": PooledReplicatedDatabase(**ours),
     }
-    found: dict[str, Callable[[int], Any]] = {}
+    found: dict[str, Stretch] = {}
     for name, database in databases.items():
-        found[name] = on(database).get_by_id
+        found[name] = _one_by_one(on(database).get_by_id)
     writers = {
         "plain write": MySQLDatabase(**primary),
         "write": ReplicatedDatabase(**ours),
     }
     for name, database in writers.items():
         row = on(database)
-        found[name] = lambda number, row=row: (
-            row.update(n=number).where(row.id == number % ROWS + 1).execute()
-        )
-        found[f"{name} in atomic()"] = database.atomic()(found[name])
-    return found
+
+        def write(number: int, row: Any = row) -> Any:
+            return row.update(n=number).where(row.id == number % ROWS + 1).execute()
+
+        found[name] = _one_by_one(write)
+        found[f"{name} in atomic()"] = _one_by_one(database.atomic()(write))
+    return {**found, **_of_tasks(primary, replica, ours)} if task["asyncio"] else found
+
+
+def _one_by_one(run: Callable[[int], Any]) -> Stretch:
+    def stretch(numbers: list[int]) -> int:
+        for number in numbers:
+            run(number)
+        return len(numbers)
+
+    return stretch
+
+
+def _of_tasks(primary: dict[str, Any], replica: dict[str, Any], ours: dict[str, Any]) -> dict[str, Stretch]:
+    """The same under asyncio, by tasks that run together."""
+    try:
+        from playhouse.pwasyncio import AsyncModel, AsyncMySQLDatabase
+
+        from peewee_replicas.aio import AsyncReplicatedDatabase
+    except ImportError:
+        return {}
+    loop = asyncio.new_event_loop()
+
+    def made(kind: Any, parameters: dict[str, Any]) -> Any:
+        # aiomysql does not know the argument; it uses TLS only where asked to.
+        rest = {name: value for name, value in parameters.items() if name not in ("database", "ssl_disabled")}
+        # Under valgrind on a busy machine, twenty connections take longer to open than peewee waits for one.
+        database = kind(parameters["database"], pool_size=TASKS, acquire_timeout=300, **rest)
+        meta = type("Meta", (), {"database": database, "table_name": Row._meta.table_name})
+        return type("Row", (Row, AsyncModel), {"Meta": meta})
+
+    def together(row: Any, of_task: Callable[[Any, list[int]], Any]) -> Stretch:
+        def stretch(numbers: list[int]) -> int:
+            cycle = itertools.cycle(numbers)
+
+            async def all_tasks() -> None:
+                await asyncio.gather(
+                    *(of_task(row, list(itertools.islice(cycle, _EACH))) for _ in range(TASKS))
+                )
+
+            loop.run_until_complete(all_tasks())
+            return TASKS * _EACH
+
+        return stretch
+
+    async def read(row: Any, numbers: list[int]) -> None:
+        for number in numbers:
+            await row.aget_by_id(number)
+
+    async def write(row: Any, numbers: list[int]) -> None:
+        changed = next(_changes)
+        for number in numbers:
+            query = row.update(n=changed).where(row.id == number % ROWS + 1)
+            await row._meta.database.run(query.execute)
+
+    return {
+        "asyncio plain": together(made(AsyncMySQLDatabase, replica), read),
+        "asyncio session": together(made(AsyncReplicatedDatabase, ours), read),
+        "asyncio plain write": together(made(AsyncMySQLDatabase, primary), write),
+        "asyncio write": together(made(AsyncReplicatedDatabase, ours), write),
+    }
+
+
+_changes = itertools.count(10_000)
 
 
 def main() -> None:
-    """Run under valgrind: every contender in turn, with a mark after each; their order goes to stdout."""
+    """Run under valgrind: every contender in turn, with a mark after each; what was run goes to stdout."""
     task = json.loads(sys.argv[1])
     work = contenders(task)
     names = list(work)
     for run in work.values():
-        for number in range(1, 6):
-            run(number)
+        run(list(range(1, 6)))
     order = []
     numbers = itertools.count(6)  # an update is never a no-op
     gc.collect()
@@ -68,10 +138,7 @@ def main() -> None:
     os.getpgrp()
     for turn in range(task["turns"]):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            run = work[name]
-            for _ in range(task["reads"]):
-                run(next(numbers) % ROWS + 1)
-            order.append(name)
+            order.append((name, work[name]([next(numbers) % ROWS + 1 for _ in range(task["reads"])])))
             os.getpgrp()
     print(json.dumps(order), flush=True)
     os._exit(0)

@@ -36,13 +36,18 @@ PAIRS = {
     "pooled session": "pooled plain",
     "write": "plain write",
     "write in atomic()": "plain write in atomic()",
+    "asyncio session": "asyncio plain",
+    "asyncio write": "asyncio plain write",
 }
 
 
-def count(cluster: Any, reads: int, turns: int, seconds: float, package: Path = ROOT) -> dict[str, Any]:
+def count(
+    cluster: Any, reads: int, turns: int, seconds: float, package: Path = ROOT, *, of_tasks: bool = False
+) -> dict[str, Any]:
     """Instructions per statement of each contender, and ratios, in `turns` stretches of `reads` each.
 
-    `package` is the folder whose `peewee_replicas` is counted.
+    `package` is the folder whose `peewee_replicas` is counted; `of_tasks`: the asyncio forms as well, whose
+    eighty connections take minutes to open under valgrind.
 
     Raises `RuntimeError` where valgrind is missing, or does not manage in `seconds`.
     """
@@ -55,6 +60,7 @@ def count(cluster: Any, reads: int, turns: int, seconds: float, package: Path = 
         "replica": {**cluster.parameters(cluster.replicas[0]), "ssl_disabled": True},
         "reads": reads,
         "turns": turns,
+        "asyncio": of_tasks,
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, root in (("peewee_replicas", package), ("benchmarks", ROOT)):
@@ -76,13 +82,14 @@ def count(cluster: Any, reads: int, turns: int, seconds: float, package: Path = 
         counted = [_total(Path(folder) / f"out.{number}") for number in range(1, len(order) + 2)]
     # The first dump holds all that came before the first mark.
     taken: dict[str, list[float]] = {}
-    for name, instructions in zip(order, counted[1:], strict=True):
-        taken.setdefault(name, []).append(instructions / reads)
+    for (name, statements), instructions in zip(order, counted[1:], strict=True):
+        taken.setdefault(name, []).append(instructions / statements)
     return {
         "each": {name: spread(values) for name, values in taken.items()},
         "ratios": {
             name: spread([mine / theirs for mine, theirs in zip(taken[name], taken[base], strict=True)])
             for name, base in PAIRS.items()
+            if name in taken
         },
         "valgrind": _version(valgrind),
     }
@@ -120,13 +127,16 @@ def main() -> None:
     parser.add_argument("--server", choices=("mariadb", "mysql"), action="append", help="default: both")
     parser.add_argument("--reads", type=int, default=30, help="statements in one stretch")
     parser.add_argument("--turns", type=int, default=5, help="stretches of each form")
+    parser.add_argument("--asyncio", action="store_true", help="count the asyncio forms too")
     options = parser.parse_args()
     for server in options.server or ("mariadb", "mysql"):
         counted = {}
         with stage(server, 1) as cluster:
             for revision in options.rev or ["."]:
                 with tree(revision) as package:
-                    counted[revision] = count(cluster, options.reads, options.turns, 900.0, package)
+                    counted[revision] = count(
+                        cluster, options.reads, options.turns, 3600.0, package, of_tasks=options.asyncio
+                    )
             print(f"{server} {cluster.version}\n{beside(counted)}\n", flush=True)
 
 

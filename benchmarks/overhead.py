@@ -181,14 +181,17 @@ def measure(plan: Plan) -> dict[str, Any]:
                 found["instructions"][server] = {"failed": str(exc)}
             plan.save(found)
             plan.say(f"{server}: instructions")
-    try:
-        # Imported here: the driver it needs may be missing, which leaves the rest as it is.
-        from .asynchronous import measure as measure_asynchronous
+    found["asynchronous"] = {}
+    for server in plan.servers:
+        try:
+            # Imported here: the driver it needs may be missing, which leaves the rest as it is.
+            from .asynchronous import measure as measure_asynchronous
 
-        size = plan.pick((2, 20), (25, 200))
-        forms = measure_asynchronous(plan.servers[0], rounds=size[0], reads=size[1])
-    except Exception as exc:
-        forms = {"failed": f"{type(exc).__name__}: {exc}"[:300]}
-    found["asynchronous"] = {plan.servers[0]: forms}
-    plan.say(f"{plan.servers[0]}: reads under asyncio")
+            size = plan.pick((2, 20), (15, 200))
+            forms = measure_asynchronous(server, rounds=size[0], reads=size[1])
+        except Exception as exc:
+            forms = {"failed": f"{type(exc).__name__}: {exc}"[:300]}
+        found["asynchronous"][server] = forms
+        plan.save(found)
+        plan.say(f"{server}: reads and writes under asyncio")
     return found

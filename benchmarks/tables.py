@@ -77,7 +77,7 @@ def overhead(found: dict[str, Any]) -> str:
             continue
         rows = [(form, each["base"], ratio(each["cpu"]), ratio(each["wall"])) for form, each in forms.items()]
         parts.append(
-            f"Reads by primary key under asyncio on {NAMES[name]}, `AsyncReplicatedDatabase`:\n\n"
+            f"Reads and updates by primary key under asyncio on {NAMES[name]}, `AsyncReplicatedDatabase`:\n\n"
             + table(("form", "held against", "CPU", "wall"), rows)
         )
     rows = []
