@@ -7,6 +7,7 @@ the other three in `tests/servers/nodes`.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from support.scripted_server import (
     row,
     silence,
 )
+from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.discover import aurora, galera, group_replication, replicas_of_primary
@@ -75,10 +77,20 @@ ASKED: dict[str, tuple[Callable[[], Any], dict[str, Answer], list[dict[str, Any]
 }  # fmt: skip
 
 
+class Polite(ScriptedServer):
+    """Counts the clients that say goodbye before they go."""
+
+    goodbyes = 0
+
+    def _answer(self, client: socket.socket, command: bytes) -> None:
+        self.goodbyes += command[:1] == b"\x01"  # COM_QUIT
+        super()._answer(client, command)
+
+
 @contextmanager
-def asked(form: Any, answers: dict[str, Answer], **options: Any) -> Iterator[tuple[Any, ScriptedServer]]:
-    with ScriptedServer(answers) as server:
-        yield form(probe_interval=None, **server.parameters, **options), server
+def asked(form: Any, answers: dict[str, Answer]) -> Iterator[tuple[Any, Polite]]:
+    with Polite(answers) as server:
+        yield form(probe_interval=None, **server.parameters), server
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -88,6 +100,7 @@ def test_the_primary_is_asked_over_a_connection_that_is_closed(name: str, form: 
     with asked(form, answers) as (database, server):
         assert make()(database) == wanted
         assert server.clients == 1
+        until(lambda: server.goodbyes == 1)
         assert all(any(each.startswith(text) for each in server.statements) for text in answers)
 
 
