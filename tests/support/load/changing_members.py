@@ -239,9 +239,9 @@ def run(cluster: LocalCluster, form: str, changes: int, between: int = 0) -> Fou
             members.changing = False
             load.stop()
             database.close()
-            database.dispose()
             if form == "pooled":
-                database.close_all()
+                database.close_all()  # before `dispose`, which forgets connections without closing them
+            database.dispose()
             logger.removeHandler(log)
             logger.setLevel(level)
         until(lambda: not any(connections(cluster).values()), PATIENCE)
