@@ -110,7 +110,7 @@ CommentHook = Callable[[str], Mapping[str, object] | None]
 """Takes a statement's text before it is sent; returns tags for a comment that is added to it, or None."""
 
 _in_route_hook: ContextVar[Sequence[bool]] = ContextVar("peewee_replicas_in_route_hook", default=())
-_in_comment_hook: ContextVar[bool] = ContextVar("peewee_replicas_in_comment_hook", default=False)
+_in_comment_hook: ContextVar[Sequence[bool]] = ContextVar("peewee_replicas_in_comment_hook", default=())
 
 
 PrimaryNews = Literal["up", "down", "read_only"]
@@ -135,6 +135,8 @@ class NodeEvent(NamedTuple):
 
 
 NodeHook = Callable[[NodeEvent], object]
+RoundHook = Callable[[str], object]
+"""Gets the database's name when the prober has looked at the nodes again, or has stopped."""
 
 
 class Named(Protocol):
@@ -150,11 +152,13 @@ class NodeNews:
     Attributes:
         database: the name of the database.
         hooks: callables that get one `NodeEvent` per change.
+        round_hooks: callables that want to know when what is known of the nodes is new, changed or not.
     """
 
     def __init__(self) -> None:
         self.database = ""
         self.hooks: list[NodeHook] = []
+        self.round_hooks: list[RoundHook] = []
         self._primary: PrimaryNews = "up"
         self._lock = new_lock()
 
@@ -169,6 +173,15 @@ class NodeNews:
         """Report a change of a node's state to the hooks."""
         if self.hooks:
             _tell(self.hooks, NodeEvent(self.database, node.name, state, cause), "node_hooks")
+
+    def tell_of_round(self) -> None:
+        """Report that the prober has looked at the nodes, or has stopped doing so."""
+        if self.round_hooks:
+            _tell(self.round_hooks, self.database, "round_hooks")
+
+    def continue_from(self, before: NodeNews) -> None:
+        """Keep the hooks of the same database's nodes before `init()`."""
+        self.hooks, self.round_hooks = before.hooks, before.round_hooks
 
 
 def tell_of_route(hooks: Iterable[RouteHook], event: RouteEvent) -> None:
@@ -187,12 +200,13 @@ def tell_of_route(hooks: Iterable[RouteHook], event: RouteEvent) -> None:
 def ask_for_comment(hooks: Iterable[CommentHook], sql: str) -> str:
     """Return the comment to add to a statement, from the tags of all hooks; ``""`` for none.
 
-    A statement that contains a comment, or may, gets no second one.
+    A statement that contains a comment, or may, gets no second one; nor does one whose text the server keeps.
     """
-    if _in_comment_hook.get() or not may_have_comment(sql):
+    if any(_in_comment_hook.get()) or not may_have_comment(sql):
         return ""  # statements that a hook executes itself get no comments, or it would never end
     tags: dict[str, object] = {}
-    token = _in_comment_hook.set(True)
+    inside = [True]  # a task that a hook starts keeps this list in its context
+    token = _in_comment_hook.set(inside)
     try:
         for hook in list(hooks):
             try:
@@ -203,6 +217,7 @@ def ask_for_comment(hooks: Iterable[CommentHook], sql: str) -> str:
                 # A comment is never worth a statement.
                 log_event("hook_failed", "a callable in %s has failed", "comment_hooks", exc_info=True)
     finally:
+        inside.clear()
         _in_comment_hook.reset(token)
     return comment_of(tags)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..concurrency import Registry
+from ..concurrency import Registry, new_lock
 from ..events import RouteHook
 
 
@@ -20,26 +20,30 @@ class Hooked(Protocol):
 
 _hooks: list[RouteHook] = []
 _databases: Registry[Hooked] = Registry()
+_lock = new_lock()
 
 
 def take_common_hooks(database: Hooked) -> None:
     """Give a new database the common hooks, and those that will be added while it lives."""
-    _databases.add(database)
-    database.route_hooks.extend(_hooks)
+    with _lock:  # or a hook that is added meanwhile could be given twice
+        _databases.add(database)
+        database.route_hooks.extend(_hooks)
 
 
 def add_common_hook(hook: RouteHook) -> None:
     """Add a hook to all databases, also to those made later."""
-    _hooks.append(hook)
-    for database in _databases.all():
-        if hook not in database.route_hooks:  # it was made meanwhile
-            database.route_hooks.append(hook)
+    with _lock:
+        _hooks.append(hook)
+        for database in _databases.all():
+            if hook not in database.route_hooks:  # a program may have added it to this one itself
+                database.route_hooks.append(hook)
 
 
 def remove_common_hook(hook: RouteHook) -> None:
     """Remove a hook from all databases."""
-    if hook in _hooks:
-        _hooks.remove(hook)
-    for database in _databases.all():
-        if hook in database.route_hooks:
-            database.route_hooks.remove(hook)
+    with _lock:
+        if hook in _hooks:
+            _hooks.remove(hook)
+        for database in _databases.all():
+            if hook in database.route_hooks:
+                database.route_hooks.remove(hook)

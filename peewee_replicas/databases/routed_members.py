@@ -133,7 +133,7 @@ class RoutedMembers:
             parts.consistency.continue_from(before.consistency)
             # A subclass may call init() with another host, and then repeat a write.
             parts.primary.unknown_outcomes = before.primary.unknown_outcomes
-            parts.cluster.news.hooks = before.cluster.news.hooks
+            parts.cluster.news.continue_from(before.cluster.news)
             parts.router.writes = before.router.writes
             if before.cluster.prober is not None:
                 # Otherwise two probers would probe the same servers, the old one for nodes no longer used.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ UNKNOWN_LAG = -1.0
 """The value of the lag's gauge while no process knows it."""
 
 _REFRESH_SECONDS = 1.0
+_MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
 class Metrics:
@@ -109,7 +111,11 @@ class _Reporter:
         self.metrics = metrics
         self._name = name
         self._refreshed_at = -_REFRESH_SECONDS
-        self._seen: set[str] = set()
+        self._lock = new_lock()
+        self._nodes: set[tuple[str, str]] = set()
+        self._states: set[tuple[str, str, str]] = set()
+        self._lags: set[tuple[str, str]] = set()
+        self._ended = False
 
     def on_route(self, event: RouteEvent) -> None:
         """Count one execution."""
@@ -136,28 +142,55 @@ class _Reporter:
         """Show a change of a node's state."""
         name = self._name or event.database
         if event.node == PRIMARY and event.state in PRIMARY_STATES:
-            self._set_state(name, PRIMARY, event.state, PRIMARY_STATES)
+            with self._lock:
+                self._set_state(name, PRIMARY, event.state, PRIMARY_STATES)
         self.refresh(name)
+
+    def on_round(self, database: str) -> None:
+        """Show what the prober has found, also while no statement is executed."""
+        self.refresh(self._name or database)
 
     def refresh(self, name: str) -> None:
         """Set the gauges to what this process knows now."""
         members = self._members()
         if members is None:
             return
-        nodes = members.parts.cluster.replicas.all
-        for node in nodes:
-            self._set_state(name, node.name, node.state)
-            lag = node.lag
-            self.metrics.lag.labels(name, node.name).set(UNKNOWN_LAG if lag is None else lag)
-        gone = self._seen - {node.name for node in nodes}
-        for node_name in gone:  # values cannot be removed from the files that processes share
-            self._set_state(name, node_name, "removed")
-            self.metrics.lag.labels(name, node_name).set(UNKNOWN_LAG)
-        self._seen = {node.name for node in nodes}
+        nodes = {(name, node.name): node for node in members.parts.cluster.replicas.all}
+        with self._lock:
+            for labels, node in nodes.items():
+                self._set_state(*labels, node.state)
+                self._set_lag(labels, node.lag)
+            for labels in self._nodes - set(nodes):  # they stay, as processes may differ on who is removed
+                self._set_state(*labels, "removed")
+                self._set_lag(labels, None)
+            self._nodes = set(nodes)
+
+    def end(self) -> None:
+        """Take what this process has shown out of the gauges, for good."""
+        with self._lock:
+            self._ended = True
+            for state in self._states:
+                _take_out(self.metrics.states, state, 0.0)
+            for lag in self._lags:
+                _take_out(self.metrics.lag, lag, UNKNOWN_LAG)
 
     def _set_state(self, name: str, node: str, state: str, states: Sequence[str] = STATES) -> None:
-        for each in states:
+        for each in states if not self._ended else ():
+            self._states.add((name, node, each))
             self.metrics.states.labels(name, node, each).set(each == state)
+
+    def _set_lag(self, labels: tuple[str, str], lag: float | None) -> None:
+        if not self._ended:  # another thread may be inside a hook that has been taken off
+            self._lags.add(labels)
+            self.metrics.lag.labels(*labels).set(UNKNOWN_LAG if lag is None else lag)
+
+
+def _take_out(gauge: Gauge, labels: tuple[str, ...], nothing: float) -> None:
+    gauge.labels(*labels).set(nothing)
+    if not any(
+        name in os.environ for name in _MULTIPROCESS
+    ):  # the files that processes share keep each label set
+        gauge.remove(*labels)
 
 
 def instrument(database: object, *, registry: CollectorRegistry = REGISTRY, name: str | None = None) -> None:
@@ -183,10 +216,15 @@ def instrument(database: object, *, registry: CollectorRegistry = REGISTRY, name
         reporter = _Reporter(db, metrics, name)
         db.route_hooks.append(reporter.on_route)
         db.node_hooks.append(reporter.on_node)
+        members_of(db).parts.cluster.news.round_hooks.append(reporter.on_round)
 
 
 def uninstrument(database: object, *, registry: CollectorRegistry = REGISTRY) -> None:
-    """Stop reporting a database. What was counted stays, because counters never fall.
+    """Stop reporting a database.
+
+    What was counted stays, because counters never fall. The gauges' label sets of the database are removed;
+    with ``PROMETHEUS_MULTIPROC_DIR`` nothing can be removed, and this process reports 0 for states and -1
+    for lags.
 
     Parameters:
         database, registry: as for `instrument`.
@@ -196,6 +234,10 @@ def uninstrument(database: object, *, registry: CollectorRegistry = REGISTRY) ->
         db.route_hooks.remove(reporter.on_route)
         if reporter.on_node in db.node_hooks:
             db.node_hooks.remove(reporter.on_node)
+        rounds = members_of(db).parts.cluster.news.round_hooks
+        if reporter.on_round in rounds:
+            rounds.remove(reporter.on_round)
+        reporter.end()
 
 
 def _checked(database: object) -> Replicated:

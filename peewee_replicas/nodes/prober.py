@@ -227,6 +227,7 @@ class Prober:
             with self._lock:
                 if self._run is None:  # otherwise somebody has used the database in the meantime
                     self._rest()
+            self._cluster.news.tell_of_round()
 
     def retire(self) -> None:
         """Stop for good, because another prober has taken over."""
@@ -290,12 +291,16 @@ class Prober:
             else:
                 self._idle = 0.0
                 self._cluster.replicas.watch(True)
-            if self._idle > max(IDLE_SECONDS, 3 * self.interval):
+            idle = self._idle > max(IDLE_SECONDS, 3 * self.interval)
+            if idle:
                 self._run = None
                 self._rest()
-                return None
+        if idle:
+            self._cluster.news.tell_of_round()
+            return None
         if self._guarded(run, self._look, database, run, started):
             self._say("")
+        self._cluster.news.tell_of_round()
         spread = 0.9 + chance() / 5  # so that processes do not all probe at once
         return max(0.0, started + self.interval * spread - Clock.monotonic())
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from .tokens import first_word
+
 # Text that may begin a comment, also inside a literal; the added one could end up inside it, or end it.
 _BEGINS_COMMENT = ("/*", "--", "#")
+# The server keeps the text of procedures, functions, triggers, events and views, comments included.
+_KEEPS_TEXT = frozenset(("CREATE", "ALTER"))
 
 
 def comment_of(tags: Mapping[str, object]) -> str:
@@ -27,8 +31,11 @@ def _encoded(value: object) -> str:
 
 
 def may_have_comment(sql: str) -> bool:
-    """Return whether a comment may be added to a statement: it must not contain one already."""
-    return not any(begin in sql for begin in _BEGINS_COMMENT)
+    """Return whether a comment may be added to a statement.
+
+    It must not contain one already, and the server must not store it with something that lasts.
+    """
+    return not any(begin in sql for begin in _BEGINS_COMMENT) and first_word(sql) not in _KEEPS_TEXT
 
 
 def with_comment(sql: str, comment: str) -> str:

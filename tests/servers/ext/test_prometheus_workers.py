@@ -1,4 +1,8 @@
-"""What four workers report to Prometheus adds up to what the servers counted."""
+"""What four workers report to Prometheus adds up to what the servers counted, and an idle one's gauges move.
+
+The metrics are those of `peewee_replicas.ext.prometheus.Metrics`. What refreshes the gauges without a
+statement is the prober alone, and it ends by itself: both are tried here.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from support.clusters.lagging import elsewhere
 from support.waiting import until
 from support.webapps.pairs import described, webapp_table
 from support.webapps.serving import serving
+
+from peewee_replicas.ext.prometheus import instrument, uninstrument
 
 WORKERS = 4
 
@@ -58,3 +66,26 @@ def test_the_reads_of_all_workers_by_node_are_what_the_servers_counted(
     durations = samples(text, "peewee_replicas_statement_seconds_count")
     by_node = {s.labels["node"]: int(s.value) for s in durations if s.labels["role"] == "replica"}
     assert by_node == dict(counted)
+
+
+@pytest.mark.parametrize("server", ["mariadb"])  # the prober's rounds are the same for both
+def test_gauges_of_an_idle_process_follow_the_prober(lagging: Any) -> None:
+    registry = CollectorRegistry()
+    db = lagging.database(probe_interval=0.1, max_lag=0.5, consistency="eventual")
+    labels = {"database": "app", "node": "replica-1"}
+
+    def shown(metric: str, **more: str) -> float | None:
+        return registry.get_sample_value(f"peewee_replicas_node_{metric}", {**labels, **more})
+
+    instrument(db, registry=registry, name="app")
+    db.execute_sql("SELECT COUNT(*) FROM slot").fetchall()  # the only statement of this process
+    elsewhere(lagging, "UPDATE slot SET n = n + 1")
+    until(lambda: shown("state", state="lagging") == 1 and (shown("lag_seconds") or 0) > 0.5, seconds=60)
+    for node in lagging.replicas:
+        node.thaw()
+    until(lambda: shown("state", state="up") == 1, seconds=60)
+    db._parts.cluster.prober.stop()  # as it does when nobody uses the database any more
+    assert shown("lag_seconds") == -1
+    uninstrument(db, registry=registry)
+    assert shown("lag_seconds") is shown("state", state="up") is None
+    db.close()

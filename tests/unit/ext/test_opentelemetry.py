@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -176,9 +177,33 @@ def test_a_common_hook_leaves_a_databases_own_hooks_alone(db: Any) -> None:
     assert (len(own), len(common)) == (2, 1)
 
 
+def test_a_hook_added_while_a_database_is_made_is_given_once() -> None:
+    hook = print
+    adding = threading.Thread(target=add_common_hook, args=[hook])
+
+    class Hooks(list[Any]):
+        def extend(self, hooks: Any) -> None:
+            adding.start()
+            adding.join(0.2)  # without a lock, it would end here
+            super().extend(hooks)
+
+    class Database:
+        route_hooks = Hooks()
+
+    database = Database()
+    try:
+        take_common_hooks(database)
+        adding.join()
+        assert database.route_hooks == [hook]
+    finally:
+        remove_common_hook(hook)
+    assert database.route_hooks == []
+
+
 def test_a_missing_extra_is_named() -> None:
     program = """
 import sys
+import threading
 sys.modules["opentelemetry.instrumentation"] = None
 try:
     import peewee_replicas.ext.opentelemetry

@@ -2,11 +2,16 @@
 
 The members of the kind are the metrics of `Metrics`, and what may be done to an instrumented database: two in
 a process, the same one twice, another registry, taking it off, a proxy, nodes that change. They were listed
-from the attributes of `Metrics` and the arguments of `instrument()`.
+from the attributes of `Metrics` and the arguments of `instrument()`. The gauges are those attributes that are
+a `Gauge`; what refreshes them are the three hooks of `_Reporter`, and taking them off, with and without
+``PROMETHEUS_MULTIPROC_DIR``.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +125,73 @@ def test_states_and_lag_follow_the_nodes(db: Any, registry: CollectorRegistry) -
     db.replicas[0].restore()
     assert up(registry) == {one: "up", other: "up"}
     assert set(values(registry, "node_lag_seconds", "node")) == {(one,), (other,)}
+
+
+def test_the_prober_refreshes_the_gauges_without_a_statement(db: Any, registry: CollectorRegistry) -> None:
+    instrument(db, registry=registry)
+    db.init(db.database)
+    cluster = db._parts.cluster
+    node = cluster.replicas.all[0]
+    for lag in (3.5, 4.5, None):
+        node.lag = lag
+        cluster.news.tell_of_round()
+        assert values(registry, "node_lag_seconds", "node")[(node.name,)] == (-1 if lag is None else lag)
+
+
+def test_uninstrument_leaves_no_gauge_behind(db: Any, registry: CollectorRegistry) -> None:
+    instrument(db, registry=registry)
+    read(db)
+    cluster = db._parts.cluster
+    cluster.news.tell(cluster.reader, "down", "a test")
+    db.init(db.database, readers=1)  # the second is removed, and shown as that
+    cluster = db._parts.cluster
+    cluster.news.tell_of_round()
+    assert set(up(registry).values()) == {"up", "down", "removed"}
+    (late,) = cluster.news.round_hooks
+    uninstrument(db, registry=registry)
+    assert cluster.news.round_hooks == []
+    late(db.database)  # the prober was inside it
+    assert values(registry, "node_state") == values(registry, "node_lag_seconds") == {}
+    assert values(registry, "statements_total") == {(): 1}
+
+
+_PROCESS = """
+import sys, warnings
+from prometheus_client import CollectorRegistry, multiprocess
+from peewee_replicas import ReplicatedSqliteDatabase
+from peewee_replicas.ext.prometheus import instrument, uninstrument
+
+warnings.simplefilter("error")
+def shown():
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return {
+        (s.name, s.labels.get("state")): s.value
+        for family in registry.collect() for s in family.samples if "node" in s.name
+    }
+db = ReplicatedSqliteDatabase(sys.argv[1], readers=1)
+db.execute_sql("CREATE TABLE t (n)")
+instrument(db, name="app")
+db.execute_sql("SELECT 1").fetchall()
+before = shown()
+assert before["peewee_replicas_node_state", "up"] == 1, before
+uninstrument(db)
+assert before != (after := shown())
+assert {value for (name, state), value in after.items() if state} == {0}, after
+assert after["peewee_replicas_node_lag_seconds", None] == -1, after
+"""
+
+
+def test_processes_that_share_files_are_taken_out_of_the_sums(tmp_path: Path, path: str) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _PROCESS, path],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(shared)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_states_of_the_primary(db: Any, registry: CollectorRegistry) -> None:

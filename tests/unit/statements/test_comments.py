@@ -1,11 +1,14 @@
 """A comment of tags cannot end early, and cannot change the statement that it is added to.
 
 The members are the characters that could end a comment or begin another thing in it (``*/``, quotes, a
-percent sign, a line end, a backslash), and the statements whose own comment could swallow it.
+percent sign, a line end, a backslash), the statements whose own comment could swallow it, and those whose
+text the server keeps (listed from the objects with a body in both servers' manuals). What a hook may start is
+a statement, a thread and a task; only a task inherits the hook's context.
 """
 
 from __future__ import annotations
 
+from contextvars import Context, copy_context
 from typing import Any
 from urllib.parse import unquote
 
@@ -61,6 +64,29 @@ def test_a_statement_with_a_comment_gets_no_second_one(sql: str) -> None:
     assert not may_have_comment(sql)
     assert ask_for_comment([lambda text: asked.append(text) or {"a": "b"}], sql) == ""
     assert not asked
+
+
+@pytest.mark.parametrize("verb", ["CREATE", "create or replace", "ALTER", " \n CREATE DEFINER=`a`@`%`"])
+@pytest.mark.parametrize("kept", ["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "VIEW", "PACKAGE BODY"])
+def test_a_statement_whose_text_is_kept_gets_none(verb: str, kept: str) -> None:
+    assert ask_for_comment([lambda _: {"a": "b"}], f"{verb} {kept} p ...") == ""
+
+
+def test_what_a_hook_starts_gets_comments_once_the_hook_has_ended() -> None:
+    started: list[Context] = []
+    inside: list[str] = []
+
+    def ask() -> str:
+        return ask_for_comment([hook], "SELECT 1")
+
+    def hook(_sql: str) -> dict[str, str]:
+        started.append(copy_context())  # as `asyncio.create_task()` does
+        inside.append(ask())
+        return {"a": "b"}
+
+    assert ask() == "/*a='b'*/"
+    assert inside == [""]
+    assert started[0].run(ask) == "/*a='b'*/"
 
 
 @pytest.mark.parametrize(
