@@ -32,10 +32,10 @@ _HELP = "server of replica_cluster: mariadb, mysql, or with a version such as ma
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--replica-server`` and the setting ``replica_server``."""
+    """Add ``--peewee-replicas-server`` and the setting ``peewee_replicas_server``."""
     group = parser.getgroup("peewee_replicas", "clusters of peewee_replicas")
-    group.addoption("--replica-server", metavar="SERVER", default="", help=_HELP)
-    parser.addini("replica_server", _HELP, default="")
+    group.addoption("--peewee-replicas-server", metavar="SERVER", default="", help=_HELP)
+    parser.addini("peewee_replicas_server", _HELP, default="")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -58,7 +58,7 @@ def _uses_cluster(item: pytest.Item) -> bool:
 
 
 def _named(config: pytest.Config) -> str:
-    return config.getoption("--replica-server") or config.getini("replica_server") or ""
+    return config.getoption("--peewee-replicas-server") or config.getini("peewee_replicas_server") or ""
 
 
 def _header(named: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from difflib import get_close_matches
 from functools import partial
 from types import TracebackType
 
@@ -24,11 +25,11 @@ _WORDS = "raised by raise_on_next()"
 _ENDS_CONNECTION: frozenset[Meaning] = frozenset({"lost", "killed", "not sent", "unreachable", "leaving"})
 
 
-def raise_on_next(database: Replicated, node: str, error: Exception) -> Fault:
-    """Let the next statement that is sent to a node fail with an error.
+def raise_on_next(database: Replicated, node: str, error: Exception, *, times: int = 1) -> Fault:
+    """Let the next statements that are sent to a node fail with an error.
 
-    The statement is not sent. The library treats the error as if the node had caused it: it tries the read
-    elsewhere, ejects the node, raises `OutcomeUnknown` and so on. After an error that means a lost
+    Such a statement is not sent. The library treats the error as if the node had caused it: it tries the
+    read elsewhere, ejects the node, raises `OutcomeUnknown` and so on. After an error that means a lost
     connection, the connection is closed, as the driver does. It works with real nodes and inside
     `one_server`. Statements that begin or end a transaction do not fail.
 
@@ -40,23 +41,28 @@ def raise_on_next(database: Replicated, node: str, error: Exception) -> Fault:
         node: the name of a replica, or ``"primary"``.
         error: an error of peewee's or of the driver, such as ``OperationalError(2013)``; a text is added if
             it has none.
+        times: how many statements fail.
 
     Raises:
         KeyError: there is no such node.
+        ValueError: `times` is no number above 0.
     """
-    return Fault(behind_proxy(database), node, error)
+    if type(times) is not int or times < 1:
+        raise ValueError(f"times={times!r}: a number of statements, 1 or more, is wanted")
+    return Fault(behind_proxy(database), node, error, times)
 
 
 class Fault:
-    """An error that waits for a statement on its node. Made by `raise_on_next`.
+    """An error that waits for statements on its node. Made by `raise_on_next`.
 
     Attributes:
-        raised: whether a statement has met it.
+        raised: whether all its statements have met it.
     """
 
-    def __init__(self, database: Replicated, node: str, error: Exception) -> None:
+    def __init__(self, database: Replicated, node: str, error: Exception, times: int) -> None:
         parts = self._parts = database._parts
         self.raised = False
+        self._times = self._left = times
         self._name = node
         self._error = _as_drivers(error, sqlite=parts.router.dialect == "sqlite")
         self._node = parts.cluster.reader if node == PRIMARY else _replica(parts.cluster, node)
@@ -87,10 +93,12 @@ class Fault:
             self._node.restore()
 
     def check(self) -> None:
-        """Raise `AssertionError` if no statement has met the error."""
+        """Raise `AssertionError` if fewer statements have met the error than should."""
         __tracebackhide__ = True
         if not self.raised:
-            raise AssertionError(f"no statement was sent to {self._name}, so its error was not raised")
+            met = self._times - self._left
+            sent = f"only {met} of {self._times} statements were" if met else "no statement was"
+            raise AssertionError(f"{sent} sent to {self._name}, so its error was not raised")
 
     def strike(self, conn: ServerConnection | None) -> None:
         """Raise the error.
@@ -98,7 +106,6 @@ class Fault:
         Parameters:
             conn: the node's own connection, which ends if the error means so; None if it must stay open.
         """
-        self.raised = True
         # The connection of a test in a transaction of its own must survive.
         in_test_transaction = not isinstance(self._parts.primary, PrimaryConnection)
         ends = self._parts.diagnosis.meaning(self._error) in _ENDS_CONNECTION
@@ -106,6 +113,13 @@ class Fault:
             conn.abort()
         with __exception_wrapper__:
             raise self._error
+
+    def met(self) -> None:
+        """Count a statement that is about to get the error; wait for none after the last."""
+        self._left -= 1
+        if not self._left:
+            self.raised = True
+            self.disarm()
 
     def disarm(self) -> None:
         """Wait for no statement any longer."""
@@ -137,7 +151,7 @@ def _take(target: PlainDatabase) -> Fault | None:
         if not faults:
             return None
         fault = faults[0]
-        fault.disarm()
+        fault.met()
         return fault
 
 
@@ -153,7 +167,10 @@ def _replica(cluster: Cluster, name: str) -> Node:
     for node in replicas:
         if node.name == name:
             return node
-    raise KeyError(f"no node {name!r}: there are {', '.join([PRIMARY, *(node.name for node in replicas)])}")
+    names = [PRIMARY, *(node.name for node in replicas)]
+    near = get_close_matches(str(name), names, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise KeyError(f"no node {name!r}: there are {', '.join(names)}{meant}")
 
 
 def _database_of(node: Node) -> PlainDatabase:

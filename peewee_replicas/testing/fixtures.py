@@ -25,7 +25,7 @@ def header(named: str) -> str:
     """Return the line of the report's header: the server that the cluster runs.
 
     Parameters:
-        named: the server as in ``--replica-server``; ``""`` for the first one that is installed.
+        named: the server as in ``--peewee-replicas-server``; ``""`` for the first one that is installed.
     """
     try:
         server, version = choose(named)
@@ -51,8 +51,8 @@ def choose(named: str) -> tuple[Server, str | None]:
             find(cast(Server, server), version or None)
         except ValueError as exc:
             raise pytest.UsageError(
-                f"--replica-server, or replica_server, is mariadb, mysql, or one of them with a version "
-                f"such as mariadb-11.8: {exc}"
+                "--peewee-replicas-server, or peewee_replicas_server, is mariadb, mysql, or one of them with "
+                f"a version such as mariadb-11.8: {exc}"
             ) from exc
         return cast(Server, server), version or None
     missing = []
@@ -69,7 +69,7 @@ def running_cluster(named: str, options: Mapping[str, Any]) -> Iterator[LocalClu
     """Start a cluster and stop it at the end; skip the test if there is no server.
 
     Parameters:
-        named: the server as in ``--replica-server``, unless `options` name one.
+        named: the server as in ``--peewee-replicas-server``, unless `options` name one.
         options: arguments of `LocalCluster`.
     """
     try:
@@ -138,15 +138,18 @@ class Faults:
         self._database = database
         self._armed: list[Fault] = []
 
-    def __call__(self, node: str, error: Exception, *, database: Replicated | None = None) -> Fault:
-        """Let the next statement that is sent to a node fail, see `raise_on_next`.
+    def __call__(
+        self, node: str, error: Exception, *, times: int = 1, database: Replicated | None = None
+    ) -> Fault:
+        """Let the next statements that are sent to a node fail, see `raise_on_next`.
 
         Parameters:
             node: the name of a replica, or ``"primary"``.
             error: an error of peewee's or of the driver.
+            times: how many statements fail.
             database: another database than the fixture ``replicated_database``.
         """
-        fault = raise_on_next(database or self._database, node, error)
+        fault = raise_on_next(database or self._database, node, error, times=times)
         self._armed.append(fault)
         return fault
 

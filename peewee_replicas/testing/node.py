@@ -260,6 +260,20 @@ class ClusterNode:
 
     # For the cluster
 
+    def drop_schema(self, name: str, seconds: int) -> None:
+        """Drop a schema if there is one.
+
+        Parameters:
+            seconds: how long to wait for locks of other sessions.
+
+        Raises:
+            OperationalError: 1205, if another session holds a lock for longer.
+        """
+        self._check_running()
+        with self._control.session() as cursor:
+            cursor.execute("SET SESSION lock_wait_timeout = %s", (seconds,))
+            cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
     def destroy(self) -> None:
         """Kill the server and free its port."""
         with self._lock:

@@ -1,7 +1,8 @@
 """The pytest plugin's fixtures on real servers, in runs of pytest of their own.
 
 The members are the fixtures that `_peewee_replicas_pytest` defines, and the ways in which a run can be
-carried out or end: in one process, with xdist's workers, and killed.
+carried out or end: in one process, with xdist's workers, and killed. What a test may leave behind are stopped
+nodes, transactions, stopped replication, and locks on the primary and on a replica.
 """
 
 from __future__ import annotations
@@ -78,6 +79,20 @@ def test_6_one_server(one_server, assert_routes):
         Item.create(name="e")
         assert Item.select().count() == 1
     assert one_server.in_transaction() is False
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_7_leaves_tables_locked(replica_cluster, replicated_database, node):
+    replica_cluster.sync()
+    parameters = dict(replicated_database.connect_params)
+    other = type(replicated_database)(replicated_database.database, **{
+        **parameters, "port": replica_cluster.nodes[node].port, "replicas": [], "probe_interval": None,
+    })
+    other.execute_sql("LOCK TABLES item READ")
+    globals().setdefault("locked", []).append((other, replica_cluster.primary.pid))
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_8_is_not_held_up_by_locks_nor_needs_new_servers(replica_cluster, clean_replica_cluster, node):
+    assert locked[node][1] == replica_cluster.primary.pid
 """
 
 
@@ -85,9 +100,9 @@ def test_the_fixtures_work_one_after_the_other(tmp_path: Path) -> None:
     require("mariadb")
     (tmp_path / "conftest.py").write_text(ONE_REPLICA)
     (tmp_path / "test_it.py").write_text(IN_TURN)
-    done = run_pytest(tmp_path, "--replica-server", "mariadb", "--tb=short")
+    done = run_pytest(tmp_path, "--peewee-replicas-server", "mariadb", "--tb=short")
     assert done.returncode == 0, done.stdout
-    assert "6 passed" in done.stdout
+    assert "10 passed" in done.stdout
     assert f"peewee_replicas: MariaDB {find('mariadb').version}" in done.stdout
 
 
@@ -133,7 +148,7 @@ async def test_async(one_server, assert_routes, time):
 def test_sync(one_server):
     pass
 """)
-    done = run_pytest(tmp_path, "-rfE", "--tb=short", "--replica-server", "mysql")
+    done = run_pytest(tmp_path, "-rfE", "--tb=short", "--peewee-replicas-server", "mysql")
     assert "2 passed, 1 error" in done.stdout, done.stdout
     assert "one_server with an asyncio database needs a test that is an async function" in done.stdout
 
@@ -150,7 +165,7 @@ def test_cluster(replica_cluster, number):
     pathlib.Path(os.environ["PYTEST_XDIST_WORKER"]).write_text(str(replica_cluster.primary.port))
     assert list(replica_cluster.primary.execute("SELECT 1")) == [(1,)]
 """)
-    done = run_pytest(tmp_path, "-n", "2", "--dist", "each", "--replica-server", "mariadb")
+    done = run_pytest(tmp_path, "-n", "2", "--dist", "each", "--peewee-replicas-server", "mariadb")
     assert done.returncode == 0, done.stdout
     ports = {(tmp_path / worker).read_text() for worker in ("gw0", "gw1")}
     assert len(ports) == 2
@@ -168,7 +183,7 @@ def test_it(replica_cluster):
     pathlib.Path("servers.json").write_text(json.dumps(servers))
     os.kill(os.getpid(), signal.SIGKILL)
 """)
-    done = run_pytest(tmp_path, "--replica-server", "mariadb")
+    done = run_pytest(tmp_path, "--peewee-replicas-server", "mariadb")
     assert done.returncode == -9, done.stdout
     servers = json.loads((tmp_path / "servers.json").read_text())
     assert len(servers) == 2

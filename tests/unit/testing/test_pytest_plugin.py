@@ -90,7 +90,7 @@ def test_without_a_server_that_is_required_the_test_fails(tmp_path: Path) -> Non
 
 def test_a_server_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(USES_CLUSTER)
-    done = run_pytest(tmp_path, "--replica-server", "postgres")
+    done = run_pytest(tmp_path, "--peewee-replicas-server", "postgres")
     assert done.returncode == 4, done.stdout
     assert "is mariadb, mysql, or one of them with a version such as mariadb-11.8" in done.stdout
 
@@ -135,8 +135,17 @@ def test_fault(replicated_database, raise_on_next):
 def test_fault_that_is_not_met(raise_on_next):
     raise_on_next("reader-1", OperationalError("disk I/O error"))
 
+def test_fault_that_is_met_too_rarely(raise_on_next):
+    raise_on_next("primary", OperationalError("disk I/O error"), times=3)
+    for _ in range(2):
+        with pytest.raises(OperationalError, match="disk I/O error"):
+            Item.create(name="a")
+
 def test_fault_of_nobody(raise_on_next):
-    raise_on_next("reader-9", OperationalError("disk I/O error"))
+    raise_on_next("raeder-2", OperationalError("disk I/O error"))
+
+def test_no_number_of_times(raise_on_next):
+    raise_on_next("reader-1", OperationalError("disk I/O error"), times=0)
 """)
     done = run_pytest(tmp_path, "--tb=short", "-rfE")
     failed = [
@@ -147,11 +156,17 @@ def test_fault_of_nobody(raise_on_next):
         "FAILED test_it.py::test_missing_statement",
         "FAILED test_it.py::test_a_read",
         "FAILED test_it.py::test_fault_of_nobody",
+        "FAILED test_it.py::test_no_number_of_times",
         "ERROR test_it.py::test_fault_that_is_not_met",
+        "ERROR test_it.py::test_fault_that_is_met_too_rarely",
     ], done.stdout
     assert "expected 1 statement on primary, and 1 statement ran there:" in done.stdout
     assert "expected 2 statements on replica, replica, and 1 statement ran there:" in done.stdout
     assert "expected no reads on replicas, and 1 statement ran there:" in done.stdout
     assert '  reader-1: SELECT COUNT(1) FROM (SELECT 1 FROM "item" AS "t1") AS "_wrapped"' in done.stdout
     assert "no statement was sent to reader-1, so its error was not raised" in done.stdout
-    assert "no node 'reader-9': there are primary, reader-1, reader-2" in done.stdout
+    assert "only 2 of 3 statements were sent to primary, so its error was not raised" in done.stdout
+    assert (
+        "no node 'raeder-2': there are primary, reader-1, reader-2; did you mean 'reader-2'?" in done.stdout
+    )
+    assert "times=0: a number of statements, 1 or more, is wanted" in done.stdout
