@@ -1,8 +1,9 @@
-"""Let tracing tools that wrap aiomysql's ``connect`` see this library's connections.
+"""Let tracing tools that wrap aiomysql see this library's connections.
 
-As `servers.wire.instrumented`, for asyncio. Such a tool (Datadog's) wraps the coroutine function that opens a
-connection, and awaits what the connection's cursors execute. Here statements run in a greenlet, where waiting
-looks synchronous, so the tool's coroutines are run there too.
+As `servers.wire.instrumented`, for asyncio. Such a tool wraps the coroutine function that opens a connection
+(Datadog's) or that takes one from a pool (New Relic's), and awaits what the connection's cursors execute; or
+it wraps the method of cursors itself (Elastic's). Here statements run in a greenlet, where waiting looks
+synchronous. A tool's part of a statement runs outside of it, as some find their own state by the greenlet.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Protocol, cast
 
 import aiomysql.connection
+import aiomysql.cursors
+import aiomysql.pool
 import aiomysql.utils
-from playhouse.pwasyncio import await_
+from playhouse.pwasyncio import await_, greenlet_spawn
 
-Wrapper = Callable[..., Coroutine[None, object, "_Traced"]]
-"""What a tool puts around a coroutine function: takes it, an instance, and the call's arguments."""
+Wrapper = Callable[..., Coroutine[None, object, object]]
+"""What a tool puts around a coroutine function: takes it, its object, and the call's arguments."""
 
 
 class _Reported(Protocol):
@@ -38,17 +41,20 @@ class _Traced(Protocol):
 
 
 def report_to_tools(conn: _Reported) -> None:
-    """Let the tool that has wrapped aiomysql's entry point, if any, report a connection's statements."""
-    wrappers = _wrappers(vars(aiomysql.connection)["_connect"])
-    if not wrappers:
+    """Let the tools that have wrapped aiomysql's entry points, if any, report a connection's statements."""
+    opened = _wrappers(vars(aiomysql.connection)["_connect"])
+    taken = _wrappers(vars(aiomysql.pool.Pool)["_acquire"])
+    if not opened and not taken and not _around_execute():
         return
 
     async def connect(*_args: object, **_kwargs: object) -> _Connection:
         return _Connection(conn)
 
     opening: Callable[..., Coroutine[None, object, object]] = connect
-    for wrapper in reversed(wrappers):
-        opening = _around(wrapper, opening)
+    for wrapper in reversed(opened):
+        opening = _around(wrapper, opening, None)
+    for wrapper in reversed(taken):
+        opening = _around(wrapper, opening, _Pool(conn))
     traced = cast(_Traced, _run(opening(host=conn.host, port=conn.port, user=conn.user, db=conn.db)))
     real = weakref.ref(conn)  # which keeps the new method alive
     method: Callable[..., object] = type(conn).cursor
@@ -75,13 +81,24 @@ def _wrappers(function: object) -> list[Wrapper]:
     return found
 
 
+def _around_execute() -> list[Wrapper]:
+    return _wrappers(vars(aiomysql.cursors.Cursor)["execute"])
+
+
 def _around(
-    wrapper: Wrapper, wrapped: Callable[..., Coroutine[None, object, object]]
+    wrapper: Wrapper, wrapped: Callable[..., Coroutine[None, object, object]], instance: object
 ) -> Callable[..., Coroutine[None, object, object]]:
     def call(*args: object, **kwargs: object) -> Coroutine[None, object, object]:
-        return wrapper(wrapped, None, args, kwargs)
+        return wrapper(wrapped, instance, args, kwargs)
 
     return call
+
+
+class _Pool:
+    """A pool as a tool sees it that wants to know where a connection leads."""
+
+    def __init__(self, conn: _Reported) -> None:
+        self._conn_kwargs = {"host": conn.host, "port": conn.port, "user": conn.user, "db": conn.db}
 
 
 class _Connection:
@@ -126,11 +143,18 @@ class _Cursor:
 
     async def execute(self, query: object, args: object = None) -> object:
         cursor = self._cursor
-        return cursor.plain.execute(cursor, query, args)
+
+        async def send(query: object, args: object = None) -> object:
+            return cast(object, await greenlet_spawn(cursor.plain.execute, cursor, query, args))
+
+        execute: Callable[..., Coroutine[None, object, object]] = send
+        for wrapper in reversed(_around_execute()):
+            execute = _around(wrapper, execute, self)
+        return await execute(query, args)
 
     async def executemany(self, query: object, args: object) -> object:
         cursor = self._cursor
-        return cursor.plain.executemany(cursor, query, args)
+        return cast(object, await greenlet_spawn(cursor.plain.executemany, cursor, query, args))
 
 
 @functools.lru_cache
@@ -138,10 +162,10 @@ def _reporting(cls: type[object]) -> type[object]:
     """Return a subclass of a cursor's class, whose statements go through the tool."""
 
     def execute(self: _Executing, query: object, args: object = None) -> object:
-        return _run(self.traced.execute(query, args))
+        return cast(object, await_(self.traced.execute(query, args)))
 
     def executemany(self: _Executing, query: object, args: object) -> object:
-        return _run(self.traced.executemany(query, args))
+        return cast(object, await_(self.traced.executemany(query, args)))
 
     return type(cls.__name__, (cls,), {"execute": execute, "executemany": executemany, "plain": cls})
 

@@ -4,7 +4,7 @@ A process of its own, because tools patch drivers for the whole process.
 
 Usage: python instrumented_program.py TOOL ORDER PARAMETERS
 
-TOOL is opentelemetry or ddtrace, ORDER says whether the tool is set up "before" or "after" the import of
+TOOL is a function of this program, ORDER says whether the tool is set up "before" or "after" the import of
 peewee_replicas, and PARAMETERS are the connection parameters of the primary and of one replica, as JSON.
 """
 
@@ -22,6 +22,14 @@ from playhouse.pool import PooledMySQLDatabase
 
 TOOL, ORDER, PARAMETERS = sys.argv[1:]
 found: list[str] = []
+
+
+def begin() -> None:
+    """Begin the transaction in which Elastic's and New Relic's agents record spans."""
+
+
+def end() -> None:
+    """End it."""
 
 
 def opentelemetry() -> None:
@@ -55,8 +63,53 @@ def ddtrace() -> None:
     patch(pymysql=True, aiomysql=True)
 
 
+def elasticapm() -> None:
+    import elasticapm
+
+    class Client(elasticapm.Client):  # type: ignore[misc]
+        def queue(self, event_type: str, data: Any, flush: bool = False) -> None:
+            if event_type == "span" and data["type"] == "db":
+                found.append(data["context"]["db"]["statement"])
+
+    client = Client(
+        service_name="test", enabled=True, disable_send=True, cloud_provider="none", central_config=False,
+        metrics_interval="0s", span_compression_enabled=False, transaction_max_spans=1000,
+    )  # fmt: skip
+    elasticapm.instrument()
+    globals()["begin"] = lambda: client.begin_transaction("test")
+    globals()["end"] = lambda: client.end_transaction("test")
+
+
+def newrelic() -> None:
+    from newrelic import agent
+    from newrelic.api.database_trace import DatabaseTrace
+
+    # As after registering with New Relic's servers, which a test cannot do.
+    settings = agent.global_settings()
+    settings.developer_mode, settings.license_key, settings.app_name = True, "0" * 40, "test"
+    agent.initialize()
+    application = agent.register_application(timeout=10.0)
+    finalize = DatabaseTrace.finalize_data
+
+    def collect(trace: Any, *arguments: Any, **more: Any) -> Any:
+        found.append(str(trace.sql))
+        return finalize(trace, *arguments, **more)
+
+    DatabaseTrace.finalize_data = collect
+    tasks: list[Any] = []
+
+    def start() -> None:
+        tasks.append(agent.BackgroundTask(application, name="test"))
+        tasks[-1].__enter__()
+
+    globals()["begin"] = start
+    globals()["end"] = lambda: tasks.pop().__exit__(None, None, None)
+
+
 def use_tool() -> None:
-    {"opentelemetry": opentelemetry, "ddtrace": ddtrace}[TOOL]()
+    {"opentelemetry": opentelemetry, "ddtrace": ddtrace, "elasticapm": elasticapm, "newrelic": newrelic}[
+        TOOL
+    ]()
 
 
 if ORDER == "before":
@@ -117,7 +170,9 @@ async def work_in_tasks(database: Any) -> None:
 
 def spans(run: Callable[[], None]) -> list[str]:
     found.clear()
+    begin()
     run()
+    end()
     return list(found)
 
 
