@@ -20,6 +20,7 @@ class NodeAnswers(NamedTuple):
         is_primary: whether it is the primary.
         error: why it could not be asked, in words; ``""`` if it was.
         number: the number of that error, or 0.
+        lacks_password: whether the program's callable for passwords failed.
         version: its version, as in its greeting.
         facts: its role, position and channels; None if it was not asked, or keeps none.
         fitness: the library's verdict; None if it was not asked.
@@ -41,6 +42,7 @@ class NodeAnswers(NamedTuple):
     tags: Tags = NO_TAGS
     error: str = ""
     number: int = 0
+    lacks_password: bool = False
     version: str = ""
     facts: Facts | None = None
     fitness: Fitness | None = None

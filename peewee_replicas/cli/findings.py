@@ -62,7 +62,13 @@ def _cannot_be_asked(node: NodeAnswers) -> Iterator[Finding]:
     if node.answered:
         return
     schema = f"`{node.database}`"
-    if node.number in _ACCESS_DENIED:
+    if node.lacks_password:
+        yield Finding(
+            "password", node.name, f"there is no password for {node.address}: {node.error}",
+            "call the callable from a shell and mend what it raises; may this account and this machine read "
+            "the secret?",
+        )  # fmt: skip
+    elif node.number in _ACCESS_DENIED:
         yield Finding(
             "login", node.name, f"the login fails: {node.error}",
             f"check user and password, or on the primary:\n"

@@ -16,6 +16,7 @@ from peewee_replicas.concurrency import Clock
 from peewee_replicas.connections.parts import Parts
 from peewee_replicas.databases.replicated import Replicated
 from peewee_replicas.databases.routed_members import members_of
+from peewee_replicas.errors import PasswordUnavailable
 from peewee_replicas.nodes.fitness import Fitness
 from peewee_replicas.nodes.interview import Facts, Questionnaire, facts, interview
 from peewee_replicas.nodes.lag import Samples
@@ -152,7 +153,11 @@ class _Round:
             except Exception as failure:
                 exc = failure
         number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
-        return found._replace(error=in_words(exc), number=number)
+        return found._replace(
+            error=in_words(exc),
+            number=number,
+            lacks_password=isinstance(getattr(exc, "orig", exc), PasswordUnavailable),
+        )
 
     def _with_settings(self, found: NodeAnswers, node: Node) -> NodeAnswers:
         conn = self._connections[node]
@@ -183,7 +188,7 @@ class _Round:
             },
             account=ask("SELECT CURRENT_USER()", lambda rows: str(rows[0][0]), ""),
             grants=ask("SHOW GRANTS", lambda rows: tuple(str(row[0]) for row in rows), ()),
-            tracks=bool(getattr(conn, "tracks", True)),
+            tracks=not getattr(conn, "untracked", ""),
         )
 
     def close(self) -> None:

@@ -181,6 +181,7 @@ class ScriptedServer(Listener):
         others: the answer to what is no statement: a ping, a change of schema.
         limit: ``max_allowed_packet`` in bytes.
         version, offered: what is told in the usual greeting.
+        reports: whether it answers the settings that turn session trackers on with a report, as servers do.
 
     Attributes:
         statements: the texts of all statements, in order.
@@ -199,6 +200,7 @@ class ScriptedServer(Listener):
         limit: int = 1 << 24,
         version: str = VERSION,
         offered: int = OFFERED,
+        reports: bool = True,
     ) -> None:
         super().__init__()
         self.answers = dict(answers or {})
@@ -209,6 +211,7 @@ class ScriptedServer(Listener):
         self._usual = packets(ok()) if usual is None else usual
         self._others = packets(ok()) if others is None else others
         self._limit = limit
+        self._reports = reports and usual is None and bool(offered & CLIENT.SESSION_TRACK)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -240,7 +243,10 @@ class ScriptedServer(Listener):
         statement = command[1:].decode("utf8", "replace")
         self.statements.append(statement)
         known = sorted(filter(statement.startswith, self.answers), key=len)
-        give(client, self.answers[known[-1]] if known else self._usual)
+        if not known and self._reports and "session_track_" in statement:
+            give(client, packets(ok(status=AUTOCOMMIT | CHANGED, tail=trackers((2, text(b"1"))))))
+        else:
+            give(client, self.answers[known[-1]] if known else self._usual)
 
     def _packet(self, client: socket.socket) -> bytes | None:
         found = b""

@@ -31,7 +31,14 @@ from ..protocols import Record, Row
 from .error_packets import LONGEST_WORDS, NO_ERROR, STUMBLES, error_in, last_words, with_state
 from .instrumented import report_to_tools
 from .results import Columns, Result, UndecodableText, drain
-from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, SessionState, goes_unreported
+from .session import (
+    AUTOCOMMIT,
+    NO_QUERY,
+    OVERHEARD_LIMIT,
+    SESSION_STATE_CHANGED,
+    SessionState,
+    goes_unreported,
+)
 from .sockets import end_when_vanished, heard_within, poll_for
 from .statement_size import LARGE, MAY_BE_LARGE, SizeLimit, statement_size
 from .tls import shared_context
@@ -238,6 +245,10 @@ class Connection(SessionState, _Connection):
             if self.tracks:  # otherwise it was a setting of the user's, accepted now
                 self.tracks = False
                 self.untracked = in_words(exc)
+            return
+        if self.tracks and not self.server_status & SESSION_STATE_CHANGED:
+            # Servers answer these settings with their first report. Still read reports, should some come.
+            self.untracked = "it accepts the settings that turn reports on, and sends none"
 
     def run_command(self, sql: str) -> None:
         """Send a statement that returns no rows, while the session is being set up."""

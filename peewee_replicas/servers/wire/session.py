@@ -16,7 +16,7 @@ _IN_TRANSACTION = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 AUTOCOMMIT = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _STATUS_MASK = _IN_TRANSACTION | AUTOCOMMIT
-_SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
+SESSION_STATE_CHANGED = 1 << 14  # the tail of the packet carries session trackers
 
 NO_QUERY = "SET"  # used as the text of a command that has none
 OVERHEARD_LIMIT = 1 << 16
@@ -137,7 +137,7 @@ class SessionState:
         self.more_results = status & _MORE_RESULTS != 0
         was_open = self.transaction
         self.position = None
-        if tail and status & _SESSION_STATE_CHANGED and self.tracks:
+        if tail and status & SESSION_STATE_CHANGED and self.tracks:
             self._read_tail(tail)
         if self._tables_locked:
             self.transaction = "LOCK TABLES is in force"

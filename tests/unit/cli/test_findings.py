@@ -40,6 +40,7 @@ TABLE: list[tuple[str, str, str, Any, str]] = [
     ("schema", "both", "r", lambda n: failed(n, 1044), "GRANT ALL PRIVILEGES ON `shop`.* TO 'app'@'%';"),
     ("schema", "both", "primary", lambda n: failed(n, 1049), "CREATE DATABASE `shop`;"),
     ("schema", "both", "r", lambda n: failed(n, 1049), "replicate_do_db"),
+    ("password", "both", "r", lambda n: failed(n, 0)._replace(lacks_password=True), "call the callable"),
     ("unreachable", "both", "r", lambda n: failed(n, 2003), "is db:3306 right"),
     ("tls", "both", "r", lambda n: failed(n, 2026), "ssl="),
     ("tls", "both", "r", lambda n: with_status(n, ssl_cipher=""), "REQUIRE SSL"),
