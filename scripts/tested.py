@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PACKAGES = ("peewee", "PyMySQL", "aiomysql")
 SERVERS = ("mariadb", "mysql")
 TITLES = {"mariadb": "MariaDB", "mysql": "MySQL"}
 ABSENT = "–"
@@ -56,13 +55,15 @@ def _passed(report: Path) -> Iterator[str]:
 
 
 def versions_table(runs: Iterable[Run]) -> str:
-    """Return the table of what ran with which versions."""
-    head = ("Python", *PACKAGES, *TITLES.values(), "unit tests", "tests on servers")
+    """Return the table of what ran with which versions; the reports say which packages count."""
+    runs = list(runs)
+    names = list(dict.fromkeys(name for run in runs for name in run.packages))
+    head = ("Python", *names, *TITLES.values(), "unit tests", "tests on servers")
     rows: dict[tuple[str, ...], list[int]] = {}
     for run in runs:
         unit, on_servers = run.count("unit."), run.count("servers.")
         servers = (run.servers.get(name, ABSENT) if on_servers else ABSENT for name in SERVERS)
-        packages = (run.packages.get(name, ABSENT) for name in PACKAGES)
+        packages = (run.packages.get(name, ABSENT) for name in names)
         counts = rows.setdefault((run.python, *packages, *servers), [0, 0])
         counts[0] += unit
         counts[1] += on_servers
