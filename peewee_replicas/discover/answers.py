@@ -45,11 +45,16 @@ def addresses(found: Iterable[str], port: int) -> Found:
 def services(records: Sequence[ServiceRecord]) -> Found:
     """Return the servers of the records with the lowest priority, with weights of at most 100."""
     first = min((record.priority for record in records), default=0)
-    chosen = {record for record in records if record.priority == first and record.host != "."}
-    largest = max((record.weight for record in chosen), default=0)
+    weights: dict[tuple[str, int], int] = {}
+    for record in dict.fromkeys(records):
+        if record.priority == first and record.host != ".":
+            # The case of a name may change from answer to answer, and a server may have several records.
+            server = record.host.rstrip(".").lower(), record.port
+            weights[server] = weights.get(server, 0) + record.weight
+    largest = max(weights.values(), default=0)
     return [
-        {"host": record.host.rstrip("."), "port": record.port, "weight": _weight(record.weight, largest)}
-        for record in sorted(chosen, key=lambda record: (record.host, record.port, record.weight))
+        {"host": host, "port": port, "weight": _weight(weight, largest)}
+        for (host, port), weight in sorted(weights.items())
     ]
 
 
@@ -68,7 +73,9 @@ def reported_replicas(rows: Sequence[Row]) -> Found:
         LookupError: replicas are connected, but none of them reports its host.
     """
     # Programs that read the binary log, such as mysqlbinlog, are in the answer too, without a host.
-    found: Found = [{"host": row["host"], "port": _number(row["port"])} for row in rows if row["host"]]
+    # A replica that was set up anew is in it twice until the primary notices that the old one is gone.
+    servers = dict.fromkeys((str(row["host"]), _number(row["port"])) for row in rows if row["host"])
+    found: Found = [{"host": host, "port": port} for host, port in servers]
     if rows and not found:
         silent = ", ".join(str(row["server_id"]) for row in rows)
         raise LookupError(

@@ -32,6 +32,7 @@ def test_addresses_come_once_and_in_order() -> None:
         ([SRV(1, 3, 1, "b."), SRV(1, 1, 1, "a."), SRV(2, 9, 1, "c.")], [("a", 1, 1), ("b", 1, 3)]),
         ([SRV(0, 65535, 1, "a."), SRV(0, 32768, 1, "b."), SRV(0, 0, 1, "c.")],
          [("a", 1, 100), ("b", 1, 50), ("c", 1, 1)]),
+        ([SRV(0, 2, 1, "a."), SRV(0, 3, 1, "A."), SRV(0, 3, 1, "A."), SRV(1, 9, 1, "a.")], [("a", 1, 5)]),
     ],
 )  # fmt: skip
 def test_service_records_of_the_lowest_priority(records: list[SRV], wanted: list[Any]) -> None:
@@ -47,6 +48,8 @@ def test_replicas_that_a_primary_reports() -> None:
     rows = answers.in_lower_case([replica(2, "r1"), replica(3, "r2")])
     assert answers.reported_replicas(rows) == [{"host": "r1", "port": 3306}, {"host": "r2", "port": 3306}]
     # Such as mysqlbinlog, which reads the binary log as a replica does.
+    twice = answers.in_lower_case([replica(2, "r1"), replica(9, "r1")])  # set up anew, with a new number
+    assert answers.reported_replicas(twice) == [{"host": "r1", "port": 3306}]
     nameless = answers.in_lower_case([replica(2, "r1"), replica(3, "")])
     assert answers.reported_replicas(nameless) == [{"host": "r1", "port": 3306}]
     with pytest.raises(LookupError, match=r"server_id 3, 4 does not tell .* report_host"):
