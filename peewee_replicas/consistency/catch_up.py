@@ -75,11 +75,12 @@ class CatchUp:
     Attributes:
         waited: seconds spent waiting so far, over all nodes together.
         briefly: whether the next wait is a brief one, which may well be in vain.
+        has_better: whether that wait only checks a late replica, and another one is expected to be sooner.
     """
 
     __slots__ = (
-        "_ages", "_checked", "_frame", "_left", "_position", "_sent", "_since", "_text", "_waits", "_worth",
-        "briefly", "waited",
+        "_ages", "_checked", "_due", "_frame", "_left", "_position", "_sent", "_since", "_text", "_waits",
+        "_worth", "briefly", "has_better", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -95,7 +96,8 @@ class CatchUp:
         self._ages = ages
         self._frame = frame
         self._since: Since | None = None
-        self.briefly = self._checked = False
+        self._due: Node | None = None
+        self.briefly = self.has_better = self._checked = False
         self._text = ""
         self._sent = 0.0
         self._waits = 0.0
@@ -127,10 +129,16 @@ class CatchUp:
         """Return whether a read on this connection to a replica needs no wait of the library's."""
         return conn.cluster_waits or self.known(replica, conn.server_identity)
 
-    def prefer(self, first: N, usable: tuple[N, ...]) -> N:
+    def prefer(self, first: N, usable: tuple[N, ...], *, checks: bool = False) -> N:
         """Return `first`; if it is late, a replica known to have caught up, or the one expected to be first.
 
         A replica that keeps up gets the wait and the read in one send, so that reads stay spread over all.
+
+        Parameters:
+            first: the policy's choice.
+            usable: the replicas that may serve the read.
+            checks: whether to return a late replica all the same if it is time to check it; see
+                `begin_check`.
         """
         late_by = first.progress.delay.seconds
         if late_by is None or late_by <= self._worth:
@@ -139,9 +147,18 @@ class CatchUp:
         if self.known(first, first.progress.server):
             self._learn_from_report(first.progress, now)
             return first
-        best, least = first, self._expected(first, now)
+        least = self._expected(first, now)
         if least <= self._worth and not self._is_received():
             return first
+        best = self._soonest(first, least, usable, now)
+        # Otherwise nobody would find out that it keeps up again while another replica does.
+        if checks and best is not first and self._may_check(first.progress, now):
+            self._due = first
+            return first
+        return best
+
+    def _soonest(self, first: N, least: float, usable: tuple[N, ...], now: float) -> N:
+        best = first
         # Beginning after the policy's choice, so that the reads that leave it are spread over the others.
         place = usable.index(first) + 1 if first in usable else 0
         for replica in (*usable[place:], *usable[:place]):
@@ -161,7 +178,7 @@ class CatchUp:
             replica: the replica.
             foresee: whether only to tell what most reads would do; then none is told to check.
         """
-        self.briefly = False
+        self.briefly = self.has_better = False
         now = Clock.monotonic()
         progress = replica.progress
         usual = progress.delay.seconds
@@ -171,14 +188,25 @@ class CatchUp:
                 return Late.WAIT
             self.briefly = not self._checked
         elif not self._checked and not foresee:
-            with progress.lock:
-                self.briefly = progress.delay.may_check(now)
+            self.briefly = self._may_check(progress, now)
         self._checked = self._checked or self.briefly
         return Late.CHECK if self.briefly else Late.LEAVE
 
+    def begin_check(self, replica: Node) -> bool:
+        """Return whether `prefer` chose this replica only to check it; then the next wait is a brief one."""
+        if replica is not self._due:
+            return False
+        self._due = None
+        self.briefly = self.has_better = self._checked = True
+        return True
+
+    def _may_check(self, progress: Progress, now: float) -> bool:
+        with progress.lock:
+            return progress.delay.may_check(now)
+
     def wait_in_full(self) -> None:
         """Let the next wait be as long as it may, because the read has nowhere else to go."""
-        self.briefly = False
+        self.briefly = self.has_better = False
 
     def _expected(self, replica: Node, now: float) -> float:
         """Return how many seconds a read is expected to wait there; 0 if nothing is known."""

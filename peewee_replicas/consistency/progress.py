@@ -83,10 +83,12 @@ class Progress:
             known = self.reached
             self.reported_at = max(now, self.reported_at)
             if known is None or server != self.server or (fresh and not position.covers(known)):
+                # A new connection may only have answered before others did that are recorded already, so the
+                # same server keeps its estimate.
+                if known is not None and server != self.server:
+                    self.delay = Delay()
                 self.server, self.reached, self.stalled = server, position, None
                 self._shown = (None, None)
-                if known is not None:
-                    self.delay = Delay()
                 return
             merged = known.merge(position)
             if self.reached is not known:

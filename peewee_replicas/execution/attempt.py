@@ -106,6 +106,9 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
             answer = execution.parts.replicas.ask_wait(conn, query, catch_up.answer_seconds(conn))
         if not catch_up.learn(node, conn, answer):
             raise _missed(execution, progress, catch_up)
+        if execution.may_fall_back:
+            execution.may_fall_back = False
+            execution.parts.router.budget.give_back()
         return attempt(execution, node, database)
     finally:
         progress.waiters.discard(execution)
@@ -164,6 +167,8 @@ def _send_together(
 
 def _leaves(execution: Execution, node: Node, catch_up: CatchUp) -> bool:
     """Return whether to leave a replica without asking it, because the primary can serve the read sooner."""
+    if catch_up.begin_check(node):
+        return False  # if that is in vain, another replica serves the read
     # A readonly() scope waits once, and then spares the primary all its reads.
     if execution.plan.places == (REPLICA,) or execution.in_readonly or execution.waits_in_full:
         catch_up.wait_in_full()

@@ -92,8 +92,9 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
         except Behind as exc:
             execution.tried[replica] = exc
             if isinstance(exc, StillBehind):
-                break  # it was the one expected to be there first
-            if not isinstance(exc, Refuses):
+                if execution.catch_up is None or not execution.catch_up.has_better:
+                    break  # it was the one expected to be there first
+            elif not isinstance(exc, Refuses):
                 parts.counters.add("behind")
             replica = next_replica(execution)
         except PeeweeException as exc:
@@ -247,20 +248,31 @@ def _fall_back(execution: Execution) -> Cursor:
         return _on_replicas(execution, back)
     if starts_over(execution):
         return read(execution)
-    refuse_fallback(execution)
+    before = execution.plan, execution.reason
+    left = [node for node, why in execution.tried.items() if isinstance(why, StillBehind)]
+    try:
+        refuse_fallback(execution)
+    except NoReplicaAvailable:
+        if left:
+            return _wait_after_all(execution, left)
+        raise
     # Outside of scopes, the next read may use a replica again, and need not see what this one saw.
     excused = is_late(execution) and pinning(parts.cluster) is None
     try:
         with parts.consistency.excusing(excused):
             return on_primary(execution)
     except PeeweeException as exc:
-        left = [node for node, why in execution.tried.items() if isinstance(why, StillBehind)]
         if left and parts.diagnosis.is_not_opened(exc):
-            # Waiting is worth it after all. Nothing was sent to the primary.
-            execution.waits_in_full = True
-            for node in left:
-                del execution.tried[node]
-            parts.router.choice.stay_with(left[0])
-            return _on_replicas(execution, left[0])
+            execution.plan, execution.reason = before
+            return _wait_after_all(execution, left)  # nothing was sent to the primary
         say_nobody_answers(execution, exc)
         raise
+
+
+def _wait_after_all(execution: Execution, left: list[Node]) -> Cursor:
+    """Wait for replicas that were left because the wait was not worth it: no other node serves the read."""
+    execution.waits_in_full = True
+    for node in left:
+        del execution.tried[node]
+    execution.parts.router.choice.stay_with(left[0])
+    return _on_replicas(execution, left[0])

@@ -46,7 +46,7 @@ class Choice:
             return self._choose_in_scope(usable, catch_up)
         chosen = self._next(usable)
         if catch_up is not None and chosen is not None:
-            chosen = catch_up.prefer(chosen, usable)
+            chosen = catch_up.prefer(chosen, usable, checks=True)
         return chosen
 
     def _choose_in_scope(self, usable: tuple[Node, ...], catch_up: CatchUp | None) -> Node | None:
@@ -57,7 +57,7 @@ class Choice:
         usable = picker.accepted(usable)
         chosen = picker.next(usable)
         if catch_up is not None and chosen is not None:
-            chosen = catch_up.prefer(chosen, usable)
+            chosen = catch_up.prefer(chosen, usable, checks=True)
         return chosen
 
     def _picker(self, selector: Selector) -> Picker:

@@ -70,6 +70,12 @@ class FallbackBudget:
             self._last = now
             return True
 
+    def give_back(self) -> None:
+        """Undo what `may_skip_wait` counted, because a replica has served the read."""
+        with self._lock:
+            self._asked -= 1
+            self._left = min(self._left + 1.0, self._most)
+
     def charge(self, now: float, sent: int) -> None:
         """Count a fallback that cannot be refused: the first read of the scope fell back, and the scope keeps
         to its node."""

@@ -124,6 +124,7 @@ def test_while_the_primary_is_down_a_read_waits(pair: Any, check: bool) -> None:
                 with soon(pair.replicas[0].thaw):
                     assert n_of() == 2
             assert {event.role for event in events} == {"replica"}
+            assert not any("no replica" in event.reason for event in events)
 
 
 @pytest.mark.parametrize("options", [{"fallback": "error"}, {"max_fallback_share": 0.0}], ids=str)
@@ -147,6 +148,21 @@ def test_beyond_its_share_a_read_waits_and_does_not_fail(pair: Any) -> None:
             assert n_of() == 2
         assert [event.role for event in events] == ["primary", "replica"]
         assert db.stats()["fallbacks_refused"] == 0
+
+
+def test_a_check_that_finds_the_replica_there_spends_no_share(pair: Any) -> None:
+    with late(pair, max_fallback_share=0.01, probe_interval=None) as db, watched(db) as events:
+        pair.replicas[0].thaw()
+        pair.sync()
+        known_to_be_late(db, check=True)
+        assert n_of() == 2
+        pair.replicas[0].freeze()
+        Slot.update(n=3).execute()
+        known_to_be_late(db)
+        with soon(pair.replicas[0].thaw):
+            assert n_of() == 3
+        reads = [event for event in events if event.kind == "read"]
+        assert [event.role for event in reads] == ["replica", "primary"]
 
 
 def test_a_bookmark_is_asked_for_briefly_and_only_once(pair: Any) -> None:

@@ -31,6 +31,16 @@ class Program:
         return allowed
 
 
+def test_what_is_given_back_has_not_been_spent() -> None:
+    """A read was allowed to fall back, but a replica served it."""
+    program = Program(0.1)
+    for _ in range(200):
+        if program.budget.may_skip_wait(program.now, program.sent):
+            program.budget.give_back()
+        program.served(1)
+    assert program.fall_back(1000) == pytest.approx(0.1 * (1000 + WINDOW), abs=1.01)
+
+
 def test_without_a_share_every_read_may_fall_back() -> None:
     assert Program(None).fall_back(1000) == 1000
 
