@@ -13,7 +13,8 @@ from .discovery import Discovery
 from .failover import NOTHING_SEEN
 from .node import Node
 from .primary_state import UNKNOWN, PrimaryState
-from .prober import Prober, ProbeSettings, WriteState
+from .probe_records import ProbeSettings, WriteState
+from .prober import Prober
 from .replica_set import ReplicaSet
 from .roles import Moved
 from .setting_differences import Comparison

@@ -14,26 +14,19 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 from ..concurrency import Clock, Registry, chance, new_lock
-from ..events import Counters, NodeNews
-from ..log import EventName, log_event
+from ..log import log_event
 from ..positions import Position
-from ..servers.error_meanings import in_words
-from ..servers.identity import name_among_all
 from ..servers.protocols import ServerConnection
 from ..servers.wire.sockets import readable
-from .failover import FailoverWatch, Finding, Seen
-from .fitness import primary_remark, role_change
-from .interview import Facts, Questionnaire, facts
-from .lag import Samples
+from .failover import FailoverWatch, Seen
+from .interview import Questionnaire
 from .node import Node
 from .primary_state import PrimaryState
-from .probe_history import Surroundings, surroundings
+from .probe_records import ProbedCluster, ProbeRecords
 from .probe_run import Look, Probe, ProbeTarget, Question, Run, timed_out
-from .replica_set import ReplicaSet
-from .roles import Moved
 from .silence import STEP, Silence
 
 # The thread ends if nobody has used the database for this many seconds; the next use starts it again.
@@ -50,65 +43,6 @@ _SLICE = 1.0
 
 _probers: Registry[Prober] = Registry()
 _forking = threading.Event()
-
-
-WriteState = Literal["unseen", "taken", "lost", "refused"]
-
-
-class ProbeSettings(Protocol):
-    """The settings of a database that the prober uses."""
-
-    @property
-    def max_lag(self) -> float | None: ...
-    @property
-    def heartbeat_table(self) -> str | None: ...
-    @property
-    def follow_primary(self) -> bool: ...
-    @property
-    def max_connection_age(self) -> float | None: ...
-
-
-class ProbedCluster(Protocol):
-    """The nodes of one database, as the prober needs them.
-
-    Attributes:
-        replicas: the nodes that serve reads.
-        reader: the primary; also one of the replicas if it is listed among them.
-        writes: whether the primary takes writes; set by the prober when it finds the primary writable.
-        primary_state: the last finding about the primary; set by the prober.
-        finding: what the last look has shown of who is the primary; set by the prober.
-        on_new_primary: called with the name of a node that has become the primary, and the reason in words.
-        moved: the node that has taken the writes over; another value after each move of the primary.
-        counters: counts the connections that the prober has cut.
-        news: calls the user's hooks when something happens to the primary.
-        settings: the database's settings.
-        on_primary_answer: called with the primary's identity and position each time it reports them.
-    """
-
-    @property
-    def replicas(self) -> ReplicaSet: ...
-    @property
-    def reader(self) -> Node: ...
-    @property
-    def counters(self) -> Counters: ...
-    @property
-    def news(self) -> NodeNews: ...
-    @property
-    def moved(self) -> Moved | None: ...
-    @property
-    def settings(self) -> ProbeSettings: ...
-    @property
-    def on_primary_answer(self) -> Callable[[str, Position | None], None]: ...
-
-    def outdate_connections(self) -> None:
-        """Let no connection to the primary be used again that was opened before now."""
-
-    @property
-    def on_new_primary(self) -> Callable[[str, str], object]: ...
-
-    writes: WriteState
-    primary_state: PrimaryState
-    finding: Finding
 
 
 class ErrorReader(Protocol):
@@ -167,15 +101,15 @@ class Prober:
         self._idle = 0.0
         self._said = ""
         self._moved = cluster.moved
+        self._records = ProbeRecords(cluster)
         self._forget()
         cluster.replicas.watch(True)
         _probers.add(self)
 
     def _forget(self) -> None:
-        self._samples = Samples()
+        self._records.forget()
         self._failover = FailoverWatch()
         self._looked_at = float("-inf")
-        self._sampled = threading.Event()
 
     def wait_for_first_look(self, seconds: float) -> bool:
         """Wait until every node has been probed; return False after this many seconds."""
@@ -315,8 +249,7 @@ class Prober:
         for replica in nodes:  # before any probe, or the first answer would look like the last one missing
             targets.setdefault(replica, ProbeTarget())
         questions: dict[Node, Question] = {}
-        with self._lock:
-            self._samples.ask()
+        self._records.ask_primary()
         for replica in nodes:
             target = targets[replica]
             if target.is_opening:
@@ -333,7 +266,7 @@ class Prober:
                 # The replicas are then asked for the position that it reports, if it answers quickly.
                 self._converse(database, run, questions, self.limit / 10)
             else:
-                self._ask(database, replica, target, run, questions, self._samples.newest)
+                self._ask(database, replica, target, run, questions, self._records.goal(replica))
         self._converse(database, run, questions, self.limit)
         self._give_up(database, run, questions)
         self._look_for_new_primary(nodes, targets)
@@ -359,8 +292,7 @@ class Prober:
     def _begin_at_new_primary(self, run: Run, targets: dict[Node, ProbeTarget]) -> None:
         """Forget all findings, which compare nodes with the old primary."""
         self._moved = self._cluster.moved
-        with self._lock:
-            self._forget()
+        self._forget()
         self.looked.clear()
         for target in list(targets.values()):
             self._close(run, target)
@@ -375,7 +307,7 @@ class Prober:
         questions: dict[Node, Question],
         goal: Position | None,
     ) -> None:
-        if replica is self._cluster.reader or replica.role != "replica" or not self._samples.answers:
+        if replica is self._cluster.reader or replica.role != "replica" or not self._records.samples.answers:
             goal = None
         try:
             assert target.conn is not None  # otherwise the caller opens one instead
@@ -423,7 +355,7 @@ class Prober:
                 return
             del questions[replica]
             if isinstance(question, Probe):
-                self._take(replica, target, run, question)
+                self._records.take(replica, target, self._targets[run], question)
                 self._note_looks(run)
         except Exception as exc:
             questions.pop(replica, None)
@@ -510,13 +442,11 @@ class Prober:
         """Handle a failed probe. The connection may be at fault, so open a new one to find out."""
         if run.ended.is_set():
             return
-        if replica is self._cluster.reader:
-            with self._lock:
-                self._samples.miss()
+        self._records.missed(replica)
         gone = target.conn is None or not target.conn.open
         if exc is not None and not (gone or database.diagnosis.has_no_connection(exc)):
             target.looked, target.failed_at = True, Clock.monotonic()
-            self._log_unprobed(replica, target, exc)
+            self._records.unprobed(replica, target, exc)
             return
         self._close(run, target, in_order=False)
         if silent or (exc is not None and timed_out(exc)):
@@ -546,14 +476,14 @@ class Prober:
             target.conn, target.fresh = conn, True
             target.questionnaire = Questionnaire(self._cluster.settings.heartbeat_table)
             if replica is not self._cluster.reader:
-                self._sampled.wait(self.limit / 4)
-            goal = self._samples.newest if replica is not self._cluster.reader else None
+                self._records.sampled.wait(self.limit / 4)
+            goal = self._records.goal(replica)
             probe = Probe(
                 conn, target.questionnaire, goal, self._settle_seconds, database.diagnosis.has_no_connection
             )
             while not probe.receive():
                 pass
-            self._take(replica, target, run, probe)
+            self._records.take(replica, target, self._targets[run], probe)
             replica.backoff.end()
             if tries:
                 replica.works()
@@ -571,7 +501,7 @@ class Prober:
             if tries:
                 breaker.let_go()
             if replica is self._cluster.reader:
-                self._sampled.set()
+                self._records.sampled.set()
             run.hand_over(target.conn)
             if run.ended.is_set() or self._targets[run].get(replica) is not target:
                 self._close(run, target)  # the prober has just been stopped, or the node removed
@@ -585,9 +515,7 @@ class Prober:
         self, database: Connector, replica: Node, target: ProbeTarget, exc: Exception, silent: bool
     ) -> None:
         cluster = self._cluster
-        if replica is cluster.reader:
-            with self._lock:
-                self._samples.miss()
+        self._records.missed(replica)
         unreachable = database.diagnosis.ejects(replica, exc)
         cause = database.diagnosis.cause(exc)
         silent = unreachable and silent
@@ -597,7 +525,7 @@ class Prober:
         if replica is cluster.reader and not suspect and database.diagnosis.bars(exc):
             cluster.primary_state = PrimaryState(cause, found_at=Clock.monotonic())
         if replica not in cluster.replicas.all:
-            self._log_unprobed(replica, target, exc)
+            self._records.unprobed(replica, target, exc)
             return
         if suspect and not replica.breaker.open:
             return
@@ -606,115 +534,7 @@ class Prober:
             if silent and target.silent >= _STRIKES:
                 cluster.counters.add("hung_up", replica.hang_up())
         else:
-            self._log_unprobed(replica, target, exc)
-
-    def _log_unprobed(self, replica: Node, target: ProbeTarget, exc: Exception) -> None:
-        """Log once that a node cannot be probed. This alone does not take a replica out of rotation."""
-        cause = in_words(exc)
-        plain_primary = replica not in self._cluster.replicas.all
-        if plain_primary and not target.said:
-            self._cluster.news.tell_of_primary("down", cause)
-        if type(exc).__name__ + str(exc.args[:1]) != target.said:
-            target.said = type(exc).__name__ + str(exc.args[:1])
-            event: EventName = "primary_silent" if plain_primary else "node_not_probed"
-            what = (
-                "does not answer the prober"
-                if plain_primary
-                else "cannot be probed, so its state is not known"
-            )
-            log_event(event, "%s %s: %s", replica.title, what, cause, node=replica.name, cause=cause)
-
-    # Recording
-
-    def _take(self, replica: Node, target: ProbeTarget, run: Run, probe: Probe) -> None:
-        """Record a node's answers."""
-        cluster, conn = self._cluster, probe.conn
-        assert probe.answers is not None
-        if replica.removed:
-            return
-        told = facts(probe.answers, conn.dialect)
-        target.silent, target.asked_at = 0, probe.asked_at
-        target.answers += 1
-        compared = replica is cluster.reader or self._sampled.is_set()
-        changed = ""
-        around = self._surroundings(replica, run)
-        with self._lock:
-            if replica is cluster.reader:
-                self._samples.add(probe.asked_at, probe.answered_at, told)
-                changed = self._note_changed_role(target, told)
-                read_only = told.read_only and not told.member
-                cluster.primary_state = PrimaryState(read_only=read_only, found_at=probe.answered_at)
-                cluster.on_primary_answer(name_among_all(told.variables), told.sample)
-            fitness = target.history.assess(
-                told, probe.answered_at, around, serves=replica in cluster.replicas.all,
-                listed=replica.is_primary, max_lag=replica.max_lag_within(cluster.settings.max_lag),
-            )  # fmt: skip
-        if changed:
-            log_event(
-                "primary_changed",
-                "%s %s, so connections to it are made anew",
-                replica.title,
-                changed,
-                node=replica.name,
-                cause=changed,
-            )
-        if target.said:
-            target.said = ""
-            log_event("node_probed_again", "%s answers the prober again", replica.title, node=replica.name)
-        if replica is cluster.reader:
-            takes_none = told.read_only and not told.member
-            news = primary_remark(told) if takes_none else ""
-            cluster.news.tell_of_primary("read_only" if takes_none else "up", news)
-        if target.questionnaire.complaint:
-            complaint = target.questionnaire.complaint
-            log_event(
-                "heartbeat_unreadable",
-                "%s: %s; lag is taken from positions instead",
-                replica.title,
-                complaint,
-                node=replica.name,
-                cause=complaint,
-            )
-            target.questionnaire.complaint, target.questionnaire.heartbeat_table = "", None
-        progress = replica.progress
-        # While a node that follows nobody serves reads, what it has applied counts as well.
-        follows = fitness.role == "replica" or (fitness.role == "detached" and fitness.state == "up")
-        if follows and told.position is not None and told.server.server_id:
-            if progress.server in (None, told.server.text):
-                progress.learn(told.server.text, told.position, fresh=target.fresh, now=probe.answered_at)
-            target.fresh = False
-        replica.in_galera = told.galera
-        reached = told.sample if fitness.role == "primary" else told.position
-        replica.probed(fitness, None if reached is None else reached.text())
-        target.looked = target.looked or compared
-
-    def _surroundings(self, replica: Node, run: Run) -> Surroundings:
-        cluster, targets = self._cluster, self._targets[run]
-
-        def told(other: Node) -> Facts | None:
-            target = targets.get(other)
-            return None if target is None else target.history.told
-
-        looked = [target.looked for other, target in list(targets.items()) if other is not replica]
-        return surroundings(
-            replica, cluster.reader, cluster.replicas.all, told, self._samples, complete=all(looked)
-        )
-
-    def _note_changed_role(self, target: ProbeTarget, told: Facts) -> str:
-        history = target.history
-        server = None if history.told is None else history.told.server
-        read_only = history.read_only
-        if read_only is None and self._cluster.writes == "taken":
-            read_only = False  # it took a write before the first probe
-        words = role_change(told, server, read_only)
-        if words:
-            self._cluster.outdate_connections()
-        history.read_only = told.read_only
-        if not told.read_only:
-            self._cluster.writes = "taken"
-        # This connection may lead to a demoted primary, while the address already leads elsewhere.
-        target.outdated = told.read_only
-        return words
+            self._records.unprobed(replica, target, exc)
 
 
 def _work(

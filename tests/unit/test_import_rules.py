@@ -66,6 +66,7 @@ ACT = {
     "nodes.discovery": "the thread that asks who the replicas are",
     "nodes.probe_run": "the prober's threads and connections",
     "nodes.prober": "the prober's thread",
+    "nodes.probe_records": "tells nodes, hooks and the log what the prober has found",
     "nodes.node": "counts time for a node's breaker, rest and latency",
     "nodes.replica_set": "reads the clock for nodes that warm up",
     "routing.choice": "asks the policy and holds scopes to nodes",

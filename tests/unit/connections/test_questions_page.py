@@ -42,7 +42,7 @@ OTHERS = {
     "connections.plain_database.PlainDatabase.rollback",
     "databases.replicated.Replicated.rollback",
     "databases.routed_members.RoutedMembers.rollback",
-    "nodes.prober.Prober._look",
+    "nodes.probe_records.ProbeRecords.ask_primary",
 }
 OTHER_FILES = ("testing/", "ext/", "cli/")  # the command is run by a person, not by a program
 DIALECTS = ("mariadb", "mysql", "mysql_family")

@@ -139,9 +139,9 @@ def test_a_primary_that_said_nothing_did_not_answer(database: Any, monkeypatch: 
     found = database._parts.cluster.prober
     monkeypatch.setattr(found, "_open_aside", lambda *_: None)
     for replica, answers in [(database.replicas[0], True), (database._parts.cluster.reader, False)]:
-        found._samples.answers = True
+        found._records.samples.answers = True
         found._lose(database, replica, ProbeTarget(), Run(), None, silent=True)
-        assert found._samples.answers == answers
+        assert found._records.samples.answers == answers
 
 
 def test_init_anew_ends_the_old_one(database: Any) -> None:

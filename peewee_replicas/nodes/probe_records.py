@@ -1,0 +1,235 @@
+"""What the prober has found out: records each node's answers, and that it gave none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+from ..concurrency import new_lock
+from ..events import Counters, NodeNews
+from ..log import EventName, log_event
+from ..positions import Position
+from ..servers.error_meanings import in_words
+from ..servers.identity import name_among_all
+from .failover import Finding
+from .fitness import primary_remark, role_change
+from .interview import Facts, facts
+from .lag import Samples
+from .node import Node
+from .primary_state import PrimaryState
+from .probe_history import Surroundings, surroundings
+from .probe_run import Probe, ProbeTarget
+from .replica_set import ReplicaSet
+from .roles import Moved
+
+WriteState = Literal["unseen", "taken", "lost", "refused"]
+
+
+class ProbeSettings(Protocol):
+    """The settings of a database that the prober uses."""
+
+    @property
+    def max_lag(self) -> float | None: ...
+    @property
+    def heartbeat_table(self) -> str | None: ...
+    @property
+    def follow_primary(self) -> bool: ...
+    @property
+    def max_connection_age(self) -> float | None: ...
+
+
+class ProbedCluster(Protocol):
+    """The nodes of one database, as the prober needs them.
+
+    Attributes:
+        replicas: the nodes that serve reads.
+        reader: the primary; also one of the replicas if it is listed among them.
+        writes: whether the primary takes writes; set by the prober when it finds the primary writable.
+        primary_state: the last finding about the primary; set by the prober.
+        finding: what the last look has shown of who is the primary; set by the prober.
+        on_new_primary: called with the name of a node that has become the primary, and the reason in words.
+        moved: the node that has taken the writes over; another value after each move of the primary.
+        counters: counts the connections that the prober has cut.
+        news: calls the user's hooks when something happens to the primary.
+        settings: the database's settings.
+        on_primary_answer: called with the primary's identity and position each time it reports them.
+    """
+
+    @property
+    def replicas(self) -> ReplicaSet: ...
+    @property
+    def reader(self) -> Node: ...
+    @property
+    def counters(self) -> Counters: ...
+    @property
+    def news(self) -> NodeNews: ...
+    @property
+    def moved(self) -> Moved | None: ...
+    @property
+    def settings(self) -> ProbeSettings: ...
+    @property
+    def on_primary_answer(self) -> Callable[[str, Position | None], None]: ...
+
+    def outdate_connections(self) -> None:
+        """Let no connection to the primary be used again that was opened before now."""
+
+    @property
+    def on_new_primary(self) -> Callable[[str, str], object]: ...
+
+    writes: WriteState
+    primary_state: PrimaryState
+    finding: Finding
+
+
+class ProbeRecords:
+    """The findings about the nodes of one database.
+
+    Parameters:
+        cluster: the nodes, which learn what is found.
+
+    Attributes:
+        sampled: set once the primary has been asked for its position, or could not be asked.
+    """
+
+    def __init__(self, cluster: ProbedCluster) -> None:
+        self._cluster = cluster
+        # Nodes that are being connected to have threads of their own.
+        self._lock = new_lock()
+        self.samples = Samples()
+        self.sampled = threading.Event()
+
+    def forget(self) -> None:
+        """Forget what the primary has told, because another one follows, or it was not probed for a while."""
+        with self._lock:
+            self.samples = Samples()
+            self.sampled = threading.Event()
+
+    def ask_primary(self) -> None:
+        """Record that the primary is being asked."""
+        with self._lock:
+            self.samples.ask()
+
+    def missed(self, node: Node) -> None:
+        """Record that a node could not be asked."""
+        if node is self._cluster.reader:
+            with self._lock:
+                self.samples.miss()
+
+    def goal(self, node: Node) -> Position | None:
+        """Return the position of the primary that a node is asked to reach; None for the primary itself."""
+        return None if node is self._cluster.reader else self.samples.newest
+
+    def take(
+        self, replica: Node, target: ProbeTarget, targets: Mapping[Node, ProbeTarget], probe: Probe
+    ) -> None:
+        """Record a node's answers.
+
+        Parameters:
+            target: what is known of that node.
+            targets: the same for all nodes.
+            probe: the finished probe.
+        """
+        cluster, conn = self._cluster, probe.conn
+        assert probe.answers is not None
+        if replica.removed:
+            return
+        told = facts(probe.answers, conn.dialect)
+        target.silent, target.asked_at = 0, probe.asked_at
+        target.answers += 1
+        compared = replica is cluster.reader or self.sampled.is_set()
+        changed = ""
+        around = self._surroundings(replica, targets)
+        with self._lock:
+            if replica is cluster.reader:
+                self.samples.add(probe.asked_at, probe.answered_at, told)
+                changed = self._note_changed_role(target, told)
+                read_only = told.read_only and not told.member
+                cluster.primary_state = PrimaryState(read_only=read_only, found_at=probe.answered_at)
+                cluster.on_primary_answer(name_among_all(told.variables), told.sample)
+            fitness = target.history.assess(
+                told, probe.answered_at, around, serves=replica in cluster.replicas.all,
+                listed=replica.is_primary, max_lag=replica.max_lag_within(cluster.settings.max_lag),
+            )  # fmt: skip
+        if changed:
+            log_event(
+                "primary_changed",
+                "%s %s, so connections to it are made anew",
+                replica.title,
+                changed,
+                node=replica.name,
+                cause=changed,
+            )
+        if target.said:
+            target.said = ""
+            log_event("node_probed_again", "%s answers the prober again", replica.title, node=replica.name)
+        if replica is cluster.reader:
+            takes_none = told.read_only and not told.member
+            news = primary_remark(told) if takes_none else ""
+            cluster.news.tell_of_primary("read_only" if takes_none else "up", news)
+        if target.questionnaire.complaint:
+            complaint = target.questionnaire.complaint
+            log_event(
+                "heartbeat_unreadable",
+                "%s: %s; lag is taken from positions instead",
+                replica.title,
+                complaint,
+                node=replica.name,
+                cause=complaint,
+            )
+            target.questionnaire.complaint, target.questionnaire.heartbeat_table = "", None
+        progress = replica.progress
+        # While a node that follows nobody serves reads, what it has applied counts as well.
+        follows = fitness.role == "replica" or (fitness.role == "detached" and fitness.state == "up")
+        if follows and told.position is not None and told.server.server_id:
+            if progress.server in (None, told.server.text):
+                progress.learn(told.server.text, told.position, fresh=target.fresh, now=probe.answered_at)
+            target.fresh = False
+        replica.in_galera = told.galera
+        reached = told.sample if fitness.role == "primary" else told.position
+        replica.probed(fitness, None if reached is None else reached.text())
+        target.looked = target.looked or compared
+
+    def _surroundings(self, replica: Node, targets: Mapping[Node, ProbeTarget]) -> Surroundings:
+        cluster = self._cluster
+
+        def told(other: Node) -> Facts | None:
+            target = targets.get(other)
+            return None if target is None else target.history.told
+
+        looked = [target.looked for other, target in list(targets.items()) if other is not replica]
+        return surroundings(
+            replica, cluster.reader, cluster.replicas.all, told, self.samples, complete=all(looked)
+        )
+
+    def _note_changed_role(self, target: ProbeTarget, told: Facts) -> str:
+        history = target.history
+        server = None if history.told is None else history.told.server
+        read_only = history.read_only
+        if read_only is None and self._cluster.writes == "taken":
+            read_only = False  # it took a write before the first probe
+        words = role_change(told, server, read_only)
+        if words:
+            self._cluster.outdate_connections()
+        history.read_only = told.read_only
+        if not told.read_only:
+            self._cluster.writes = "taken"
+        # This connection may lead to a demoted primary, while the address already leads elsewhere.
+        target.outdated = told.read_only
+        return words
+
+    def unprobed(self, replica: Node, target: ProbeTarget, exc: Exception) -> None:
+        """Log once that a node cannot be probed. This alone does not take a replica out of rotation."""
+        cause = in_words(exc)
+        plain_primary = replica not in self._cluster.replicas.all
+        if plain_primary and not target.said:
+            self._cluster.news.tell_of_primary("down", cause)
+        if type(exc).__name__ + str(exc.args[:1]) != target.said:
+            target.said = type(exc).__name__ + str(exc.args[:1])
+            event: EventName = "primary_silent" if plain_primary else "node_not_probed"
+            what = (
+                "does not answer the prober"
+                if plain_primary
+                else "cannot be probed, so its state is not known"
+            )
+            log_event(event, "%s %s: %s", replica.title, what, cause, node=replica.name, cause=cause)
