@@ -206,7 +206,10 @@ def in_words(exc: BaseException) -> str:
     name = type(exc).__name__
     if is_servers(exc) and exc.args[0] not in _VALUE_FREE:
         return f"{name}: {exc.args[0]}"
-    return f"{name}: {exc}" if _is_value_free(exc) else name
+    try:
+        return f"{name}: {exc}" if _is_value_free(exc) else name
+    except Exception:  # a class of the program's own, whose __str__ is at fault
+        return name
 
 
 def is_servers(exc: BaseException) -> bool:

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -122,9 +123,25 @@ def test_nodes_that_are_named_again_are_kept_in_any_order(make: Callable[..., An
     assert database._parts.cluster.replicas.usable is usable
 
 
+class Unshowable(Exception):
+    """An error of a program's own, whose words cannot be had."""
+
+    def __str__(self) -> str:
+        raise AttributeError("no words")
+
+
+class Late(Exception):
+    """A resolver's error, which says how long it has waited."""
+
+    def __str__(self) -> str:
+        return f"The operation timed out after {time.monotonic():.3f} seconds"
+
+
 BAD: dict[str, Any] = {
     "an error": (OSError("no such host"), "OSError: no such host"),
     "an exit": (SystemExit("bye"), "SystemExit: bye"),
+    "an error that cannot be shown": (Unshowable(), "Unshowable"),
+    "a time that differs each time": (Late(), "timed out after"),
     "none": ([], "named none"),
     "no list": (None, "a list is wanted"),
     "a wrong one": ([ONE, {"hots": "r"}], "did you mean 'host'"),
