@@ -131,6 +131,7 @@ def test_no_other_way_to_retry_repeats_such_a_write(db: Any, cluster: Any, mixin
                 Item.create(name="ledger")
             assert names(cluster) == ["first", "ledger"]
             Item.create(name="ledger")
+            cluster.sync()
             saboteur.cut("item", "after")
             assert Item.select().count() == 3  # a read is repeated
         database.close()

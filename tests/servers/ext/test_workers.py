@@ -55,5 +55,5 @@ def test_coroutines_that_hand_their_reads_to_threads(clusters: Any) -> None:
 
 def test_a_get_that_may_wait_is_served_by_the_replica(clusters: Any) -> None:
     options = {"catch_up_timeout": 20, "probe_interval": None}
-    found = count_pairs(clusters("mariadb"), "flask", 3, carried=True, **options)
+    found = count_pairs(clusters("mariadb"), "flask", 3, carried=True, readonly=True, **options)
     assert (found.stale, found.from_replica) == (0, 3)
