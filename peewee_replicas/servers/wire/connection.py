@@ -19,7 +19,7 @@ from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as _Connection
 from pymysql.constants import CLIENT, COMMAND, CR, ER
-from pymysql.converters import decoders
+from pymysql.converters import decoders, escape_item
 from pymysql.protocol import MysqlPacket, OKPacketWrapper
 
 from ...concurrency import Clock
@@ -55,6 +55,8 @@ user's statement was sent."""
 ASKED_FOR = CLIENT.SESSION_TRACK | CLIENT.DEPRECATE_EOF
 
 _QUERY = COMMAND.COM_QUERY
+# PyMySQL 1.1 puts bytes into a statement's text as surrogates, and makes bytes of them when it is sent.
+_ENCODING_ERRORS = "surrogateescape" if "\udcff" in escape_item(b"\xff", "utf8") else "strict"
 _FULL_PACKET = 0xFFFFFF
 # What follows the size of a command's packet: its sequence number, and the command.
 _FIRST_OF_COMMAND = [bytes([0, command]) for command in range(256)]
@@ -282,7 +284,7 @@ class Connection(SessionState, _Connection):
             self._check_size(sql)
         # As the driver's own method does. It is repeated here, because a call costs more than what it does.
         if isinstance(sql, str):
-            sql = sql.encode(self.encoding)
+            sql = sql.encode(self.encoding, _ENCODING_ERRORS)
         self._execute_command(_QUERY, sql)
         rows = self._affected_rows = self._read_query_result(unbuffered)
         if self.complaint:
