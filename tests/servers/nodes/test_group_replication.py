@@ -6,9 +6,11 @@ OFFLINE after it has left; and RECOVERING, ERROR, UNREACHABLE, decided in `tests
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
+from peewee import OperationalError
 from support.clusters import own_cluster
 from support.clusters.lagging import watched
 from support.proxies.router import free_port
@@ -105,3 +107,39 @@ def test_secondaries_serve_reads_until_they_leave_the_group(caplog: pytest.LogCa
         )  # fmt: skip
         until(lambda: wrong.execute_sql("SELECT 1") and "is a secondary" in caplog.text)
         wrong.dispose()
+
+
+def test_writes_follow_the_primary_that_the_group_elects() -> None:
+    """It is killed; the two that are left elect another, without anybody's help."""
+    with grouped() as cluster:
+        cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.t (id INT PRIMARY KEY)")
+        cluster.sync()
+        join(cluster)
+        db = cluster.database(
+            user=cluster.admin_user, probe_interval=0.2, connect_timeout=5, follow_primary=True
+        )
+        numbers = count(1)
+        acknowledged = []
+
+        def written() -> bool:
+            number = next(numbers)  # another for each try: one whose outcome is unknown is not sent again
+            try:
+                db.execute_sql("INSERT INTO t VALUES (%s)", (number,))
+            except OperationalError:
+                return False
+            acknowledged.append(number)
+            return True
+
+        assert written()
+        until(lambda: db.execute_sql("SELECT 1") and {each.role for each in db.replicas} == {"member"}, 60.0)
+        cluster.primary.kill()
+        until(written, 120.0)
+        assert [written() for _ in range(3)] == [True] * 3
+        assert db.stats()["primary_changes"] == 1
+        kept = {row[0] for row in db.execute_sql("SELECT id FROM t").fetchall()}
+        assert kept >= set(acknowledged)
+        elected = [node for node in cluster.replicas if node.execute("SELECT @@read_only") == [(0,)]]
+        assert len(elected) == 1
+        assert {row[0] for row in elected[0].execute(f"SELECT id FROM {cluster.database_name}.t")} == kept
+        db.close()
+        db.dispose()
