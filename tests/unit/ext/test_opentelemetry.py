@@ -161,9 +161,10 @@ def test_databases_made_before_and_after_are_reported_until_it_is_taken_off(path
         with suppress_instrumentation():
             before.execute_sql("SELECT 1")
         assert not collected.spans()
-    assert before.route_hooks == after.route_hooks == opened(f"{path}-3").route_hooks == []
-    before.close()
-    after.close()
+    later = opened(f"{path}-3")
+    assert before.route_hooks == after.route_hooks == later.route_hooks == []
+    for database in (before, after, later):
+        database.close()
 
 
 def test_a_common_hook_leaves_a_databases_own_hooks_alone(db: Any) -> None:
