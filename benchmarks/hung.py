@@ -79,7 +79,7 @@ def by_threads(task: dict[str, Any], told: Callable[[Any, Reads], None]) -> None
                 db.execute_sql(READ, (key + 1,)).fetchall()
                 if number % 2:
                     db.close()
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # a program that does something else, too
 
     def report(sql: str) -> None:
         while True:
@@ -158,7 +158,7 @@ class Client:
 
     def __enter__(self) -> Client:
         while self.ask()["reads"] < 200:
-            time.sleep(0.1)
+            time.sleep(0.1)  # the client only answers
         time.sleep(2.0)  # the prober's first rounds
         self.ask()
         return self
@@ -179,8 +179,8 @@ class Client:
     def until_up(self) -> None:
         """Wait until both replicas are in rotation."""
         while not self.ask()["up"]:
-            time.sleep(0.1)
-        time.sleep(1.0)
+            time.sleep(0.1)  # the client only answers
+        time.sleep(1.0)  # both serve reads again, as before the first fault
 
 
 # The parent
@@ -219,7 +219,7 @@ def hung(cluster: Any, relay: Relay, form: str, readers: int, rounds: int) -> No
                 reading.ask()
                 strike()
                 try:
-                    time.sleep(3.0)
+                    time.sleep(3.0)  # longer than any read took to move on before
                     after = reading.ask()
                 finally:
                     cure()
@@ -240,11 +240,11 @@ def healthy(
             if stops > 0:
                 stops -= 1
                 reading.process.send_signal(signal.SIGSTOP)
-                time.sleep(STOPPED_SECONDS)
+                time.sleep(STOPPED_SECONDS)  # how long it stands still is what is tried
                 reading.process.send_signal(signal.SIGCONT)
-                time.sleep(5.0)
+                time.sleep(5.0)  # a false ejection would come now
             else:
-                time.sleep(min(10.0, max(0.1, ends - time.monotonic())))
+                time.sleep(min(10.0, max(0.1, ends - time.monotonic())))  # reading goes on, which is watched
             after = reading.ask()
             took.append(after["longest"])
         say(f"{name}, {readers} {form}", took, before, after, 0)

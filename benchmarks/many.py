@@ -133,7 +133,7 @@ def many_databases(cluster: LocalCluster, make: Callable[[], Any], count: int) -
 
     traced, grown, made = allocated(begin)
     began, cpu = time.monotonic(), time.process_time()
-    time.sleep(WATCHED_SECONDS)
+    time.sleep(WATCHED_SECONDS)  # what the probers use meanwhile is what is measured
     share = (time.process_time() - cpu) / (time.monotonic() - began)
     print(
         f"{count} databases in use: {threading.active_count() - before} threads and "
