@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..concurrency import Clock, new_lock
 from ..positions import Position
-from ..servers.protocols import ServerConnection, Socket
+from ..servers.protocols import Record, ServerConnection, Socket
 from . import interview
 from .interview import Answers, Questionnaire
 from .probe_history import ProbeHistory
@@ -209,10 +209,12 @@ class Question(Protocol):
 class Look:
     """One question that any server answers at once, to see whether this one still does."""
 
-    def __init__(self, conn: ServerConnection, fails: Callable[[Exception], bool]) -> None:
+    def __init__(
+        self, conn: ServerConnection, fails: Callable[[Exception], bool], question: str = "DO 0"
+    ) -> None:
         self.conn = conn
         self._fails = fails
-        conn.start_query("DO 0")
+        conn.start_query(question)
 
     @property
     def socket(self) -> Socket:
@@ -223,38 +225,31 @@ class Look:
 
     def receive(self) -> bool:
         """Read the answer; an error is one too, unless it means that the connection is gone."""
-        answer = self.conn.finish_query()
-        if isinstance(answer, Exception) and self._fails(answer):
-            raise answer
+        self._answer()
         return True
 
+    def _answer(self) -> list[Record] | Exception:
+        answer = self.conn.finish_query()
+        if isinstance(answer, Exception) and self._fails(answer):
+            raise answer  # the node is shutting down, or the connection is gone
+        return answer
 
-class Probe:
+
+class Probe(Look):
     """One probe of one node. It sends each question after the answer to the one before."""
 
     def __init__(
         self, conn: ServerConnection, questionnaire: Questionnaire, goal: Position | None, seconds: float,
         fails: Callable[[Exception], bool],
     ) -> None:  # fmt: skip
-        self.conn = conn
         self.answers: Answers | None = None
-        self._fails = fails
         self._interview = interview.interview(conn.dialect, questionnaire, goal, seconds)
         self.asked_at = self.answered_at = Clock.monotonic()
-        conn.start_query(next(self._interview))
-
-    @property
-    def socket(self) -> Socket:
-        """The socket on which the next answer arrives."""
-        sock = self.conn.socket
-        assert sock is not None  # it is open: a question was sent
-        return sock
+        super().__init__(conn, fails, next(self._interview))
 
     def receive(self) -> bool:
         """Read one answer and send the next question; return True after the last answer."""
-        answer = self.conn.finish_query()
-        if isinstance(answer, Exception) and self._fails(answer):
-            raise answer  # the node is shutting down, or the connection is gone
+        answer = self._answer()
         try:
             self.conn.start_query(self._interview.send(answer))
         except StopIteration as last:
