@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import threading
 import time
 import weakref
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.forks import in_child
 from support.peewees import WITHOUT_ASYNCIO, needs_asyncio
 from support.waiting import until
 
@@ -252,22 +252,14 @@ def test_a_fork_meets_no_thread_and_both_go_on(make: Callable[..., Any]) -> None
     database = make(Source([ONE], [TWO]), refresh=1000)
     use(database)
     until(lambda: names(database) == ["one"])
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        answer = "failed"
-        try:
-            before = sum("discovery" in thread.name for thread in threading.enumerate())
-            use(database)
-            until(lambda: names(database) == ["two"])
-            answer = f"{before} {at_work(database)}"
-        finally:
-            os.write(writing, answer.encode())
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as answered:
-        assert answered.read() == b"0 True"
-    os.waitpid(pid, 0)
+
+    def work() -> Any:
+        before = sum("discovery" in thread.name for thread in threading.enumerate())
+        use(database)
+        until(lambda: names(database) == ["two"])
+        return [before, at_work(database)]
+
+    assert in_child(work) == [0, True]
     assert not at_work(database)
     use(database)
     until(lambda: names(database) == ["two"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 from support.databases.nodes import nodes_of
+from support.forks import in_child
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabase
@@ -264,22 +264,14 @@ def test_a_fork_meets_no_thread_and_both_go_on(database: Any) -> None:
     until(lambda: database.replicas[0].state == "ejected")
     other = make()
     use(other)
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        answer = "failed"
-        try:
-            before = len(threads())
-            use(database)
-            until(lambda: database._parts.cluster.prober.at_work)
-            answer = f"{before} {len(threads()) > 0}"
-        finally:
-            os.write(writing, answer.encode())
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as answered:
-        assert answered.read() == b"0 True"
-    os.waitpid(pid, 0)
+
+    def work() -> Any:
+        before = len(threads())
+        use(database)
+        until(lambda: database._parts.cluster.prober.at_work)
+        return [before, len(threads()) > 0]
+
+    assert in_child(work) == [0, True]
     assert not database._parts.cluster.prober.at_work
     assert database._parts.cluster.replicas.unwatched
     use(database)

@@ -46,15 +46,19 @@ def test_what_is_allowed(kind: str) -> None:
             assert 'writes="refuse"' in plan.refusal
 
 
+def planned(statement: Any, transaction: str) -> Any:
+    """The plan of a statement outside scopes."""
+    return plan_without_writes(
+        statement.kind, statement.reason, readonly=False, transaction=transaction, session_state="",
+        bound="", reads="replica", falls_back=True,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("sql", ["EXECUTE a", "EXECUTE a USING @b", "execute immediate 'FLUSH TABLES'"])
 def test_what_runs_a_statement_that_no_text_shows_is_refused(sql: str) -> None:
     statement = Classifier(None).classify(sql)
     for transaction in TRANSACTIONS:
-        plan = plan_without_writes(
-            statement.kind, statement.reason, readonly=False, transaction=transaction, session_state="",
-            bound="", reads="replica", falls_back=True,
-        )  # fmt: skip
-        assert "EXECUTE is not sent" in plan.refusal
+        assert "EXECUTE is not sent" in planned(statement, transaction).refusal
     assert refuse_raw_write(statement.kind, statement.reason)
 
 
@@ -62,10 +66,7 @@ def test_what_runs_a_statement_that_no_text_shows_is_refused(sql: str) -> None:
 def test_a_transaction_may_end_and_none_may_begin(sql: str) -> None:
     statement = Classifier(None).classify(sql)
     for transaction in TRANSACTIONS:
-        plan = plan_without_writes(
-            statement.kind, statement.reason, readonly=False, transaction=transaction, session_state="",
-            bound="", reads="replica", falls_back=True,
-        )  # fmt: skip
+        plan = planned(statement, transaction)
         ends = sql in ENDS or (sql.startswith("XA") and transaction)
         assert bool(plan.refusal) == (not ends), (sql, transaction)
     assert bool(refuse_raw_write(statement.kind, statement.reason)) == (sql not in ENDS)
