@@ -131,13 +131,14 @@ def test_without_gtids_on_rds_reads_stay_on_the_primary_and_come_back() -> None:
             f"SOURCE_LOG_POS={offset}, SOURCE_AUTO_POSITION=0, GET_SOURCE_PUBLIC_KEY=1"
         )
         replica.execute("START REPLICA")
-        with bound(cluster, sticky_seconds=60.0, probe_interval=0.1) as db, watched(db) as events:
+        with bound(cluster, sticky_seconds=60.0, probe_interval=0.1, apart=True) as db, watched(db) as events:
             for n in range(2, 6):
                 Slot.update(n=n).execute()
                 assert n_of() == n
                 assert events[-1].role == "primary"
                 assert "GTID" in events[-1].reason
-            db._parts.consistency._inquiry._sticky_seconds = 0.1
+        # Apart, because reads stay on the primary for the longest time that a write has asked for.
+        with bound(cluster, sticky_seconds=0.1, probe_interval=0.1, apart=True) as db, watched(db) as events:
             Slot.update(n=6).execute()
             # It serves again after that time, and what it shows then is what was written.
             until(lambda: n_of() == 6 and events[-1].role == "replica", PATIENCE)
@@ -161,16 +162,15 @@ def test_a_reader_like_those_of_aurora_serves_reads() -> None:
         node._options = {**node._options, "innodb_read_only": True, "read_only": True}
         node.start()
         replicas = [{**reader.parameters(node), "name": "app-instance-2"}]
-        with (
-            bound(writer, replicas=replicas, sticky_seconds=60.0, probe_interval=0.1) as db,
-            watched(db) as events,
-        ):
+        options: dict[str, Any] = {"replicas": replicas, "probe_interval": 0.1, "apart": True}
+        with bound(writer, sticky_seconds=60.0, **options) as db, watched(db) as events:
             until(lambda: n_of() == 1 and db.replicas[0].role == "member", PATIENCE)
             assert db.replicas[0].state == "up"
             Slot.update(n=3).execute()
             assert n_of() == 3
             assert events[-1].role == "primary"
-            db._parts.consistency._inquiry._sticky_seconds = 0.1
+        # Apart, because reads stay on the primary for the longest time that a write has asked for.
+        with bound(writer, sticky_seconds=0.1, **options) as db:
             Slot.update(n=4).execute()
             until(lambda: n_of() == 1, PATIENCE)  # from the reader again
             conn = nodes_of(db)[0].database.conn
