@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.databases.ended_statements import statement
 
 from peewee_replicas.concurrency import Clock
 from peewee_replicas.consistency.levels import Consistency
@@ -18,7 +19,6 @@ from peewee_replicas.events import Counters
 from peewee_replicas.positions import MariaDBPosition
 from peewee_replicas.scopes.frames import Frame
 from peewee_replicas.scopes.scope import Scope
-from peewee_replicas.servers import mariadb
 
 
 def gtid(text: str) -> MariaDBPosition:
@@ -43,32 +43,18 @@ def found() -> Consistency:
     return made
 
 
-def write(found: Consistency, text: str, reported: str | None) -> None:
-    conn: Any = SimpleNamespace(
-        last_statement=text,
-        position=None if reported is None else gtid(reported),
-        transaction="",
-        transaction_has_read=False,
-        dialect=mariadb,
-        more_results=False,
-        executing="",
-        guarded=False,
-    )
-    found.statement_ended(conn, True, False)
-
-
 def test_a_write_is_as_old_as_its_acknowledgement(found: Consistency, clock: Any) -> None:
-    write(found, "INSERT 1", "0-1-1")
+    statement(found, "INSERT 1", "0-1-1")
     clock.seconds += 1
     found.needs(None)
     assert found.seen_since(None) == (100.0, "written")
-    write(found, "INSERT 2", "0-1-2")
+    statement(found, "INSERT 2", "0-1-2")
     assert found.seen_since(None) == (101.0, "written")
 
 
 def test_what_the_primary_reports_is_at_least_as_old_as_its_answer(found: Consistency, clock: Any) -> None:
-    write(found, "INSERT 1", "0-1-1")
-    write(found, "UPDATE 1", None)  # changed nothing
+    statement(found, "INSERT 1", "0-1-1")
+    statement(found, "UPDATE 1", None)  # changed nothing
     clock.seconds += 1
     assert found.known_need(None) is None  # it is still to be asked for
     found.needs(None)
@@ -77,8 +63,8 @@ def test_what_the_primary_reports_is_at_least_as_old_as_its_answer(found: Consis
 
 
 def test_an_answer_with_nothing_new_makes_nothing_younger(found: Consistency, clock: Any) -> None:
-    write(found, "INSERT 1", "0-1-9")
-    write(found, "UPDATE 1", None)
+    statement(found, "INSERT 1", "0-1-9")
+    statement(found, "UPDATE 1", None)
     clock.seconds += 1
     found.needs(None)
     assert found.seen_since(None) == (100.0, "written")
@@ -90,14 +76,14 @@ def test_the_age_of_a_bookmark_is_not_known(found: Consistency, clock: Any) -> N
     with Scope(None, lambda: frame):
         found.needs(None)
         assert found.seen_since(None) == (100.0, "received")
-        write(found, "INSERT 1", "0-1-6")
+        statement(found, "INSERT 1", "0-1-6")
         assert found.seen_since(None) == (101.0, "written")
     found.needs(None)
     assert found.seen_since(None) == (101.0, "written")  # the thread has seen what its session has
 
 
 def test_a_unit_of_work_begins_with_the_age_of_what_the_process_wrote(found: Consistency, clock: Any) -> None:
-    write(found, "INSERT 1", "0-1-1")
+    statement(found, "INSERT 1", "0-1-1")
     found.unit_ended()
     assert found.own_session().since().at == float("-inf")
     assert found.known_need(None) is None
@@ -114,7 +100,7 @@ def test_strong_asks_now_and_eventual_needs_nothing(found: Consistency, clock: A
 
 
 def test_a_scope_that_moved_must_see_something_of_unknown_age(found: Consistency, clock: Any) -> None:
-    write(found, "INSERT 1", "0-1-1")
+    statement(found, "INSERT 1", "0-1-1")
     frame = Frame(found._owner, "readonly")
     frame.must_reach = gtid("0-1-3")
     with Scope(None, lambda: frame):

@@ -12,6 +12,7 @@ from typing import Any
 
 import peewee
 import pytest
+from support.databases.ended_statements import statement
 
 from peewee_replicas import bookmarks
 from peewee_replicas.concurrency import Clock
@@ -72,23 +73,6 @@ def consistency(level: str = "session", sticky_seconds: float = 60.0, endpoint: 
     found = Consistency(OWNER, level, 0.5, sticky_seconds, Counters("asked", "unasked"))
     found.attach(Primary(), endpoint or str(next(_ports)))
     return found
-
-
-def statement(found: Consistency, text: str, gtid: str | None = None, **values: Any) -> None:
-    """A statement on the primary has ended."""
-    conn = SimpleNamespace(
-        last_statement=text,
-        gtid=gtid,
-        position=MariaDBPosition.parse(gtid) if gtid else None,
-        transaction="",
-        transaction_has_read=False,
-        dialect=mariadb,
-        more_results=False,
-        executing="",
-        guarded=False,
-    )
-    vars(conn).update({name: value for name, value in values.items() if hasattr(conn, name)})
-    found.statement_ended(conn, values.get("succeeded", True), values.get("was_open", False))
 
 
 def in_thread(work: Any) -> Any:
