@@ -27,6 +27,9 @@ from .failures import TREATMENTS, ejects
 CONNECTING = "_peewee_replicas_connecting"
 """The attribute that marks an error raised while connecting."""
 
+GIVEN_UP = "_peewee_replicas_given_up"
+"""The attribute that marks an error of an attempt to connect that the server has given up."""
+
 _NAMES = {number: name for name, number in vars(ER).items() if isinstance(number, int)}
 
 
@@ -94,6 +97,10 @@ class Diagnosis:
     def bars(self, exc: BaseException) -> bool:
         """Return whether this error, raised while connecting, will meet the next attempt too."""
         return isinstance(exc, PeeweeException) and TREATMENTS[self.meaning(exc)].node != "back off"
+
+    def given_up(self, exc: BaseException) -> bool:
+        """Return whether the server has given up an attempt to connect, because this client was too slow."""
+        return getattr(getattr(exc, "orig", exc), GIVEN_UP, False)
 
     def sent_nothing(self, exc: BaseException) -> bool:
         """Return whether a question of the library lost the connection before the statement was sent."""

@@ -11,17 +11,22 @@ from ..concurrency import Clock, Registry, chance, track_connection
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
+from ..nodes.probe_run import timed_out
 from ..nodes.replica import Replica
 from ..servers.protocols import ServerConnection
 from ..servers.wire import driver
 from ..servers.wire.system_errors import tls_not_prepared
-from .diagnosis import CONNECTING, mysql_meaning
+from .diagnosis import CONNECTING, GIVEN_UP, mysql_meaning
 from .failures import ejects
 from .passwords import RunSource, run_here, with_password
 from .peewee_types import ThreadState
 
 _UNREACHABLE = 2003  # CR_CONN_HOST_ERROR
 _BUSY = 1040  # ER_CON_COUNT_ERROR
+# A server waits for the answers of a client that connects, by default for 10 s (its `connect_timeout`). One
+# that ends an attempt after so long has not failed: this client was stopped, or its interpreter or event loop
+# blocked.
+_GIVEN_UP_SECONDS = 5.0
 
 
 class TurnedAway(OperationalError):
@@ -161,6 +166,8 @@ class NodeOpening(Opening):
     def failed(self, exc: BaseException) -> None:
         """Mark the error, and count it if it means that the node is unreachable."""
         super().failed(exc)
+        if getattr(exc, GIVEN_UP, False):
+            return
         if ejects(mysql_meaning(exc), in_use=self.node.has_connections()):
             self.node.unreached += 1
 
@@ -185,9 +192,14 @@ def open_connection(
     def connect(arguments: Mapping[str, object]) -> C:
         conn = new_connection(arguments)
         conn.generation = generation
+        began = Clock.monotonic()
         try:
             opening.begins(conn)
             conn.connect()
+        except Exception as exc:
+            if Clock.monotonic() - began >= _GIVEN_UP_SECONDS and not timed_out(exc):
+                setattr(exc, GIVEN_UP, True)
+            raise
         finally:
             opening.ended(conn)
         opening.opened(conn)

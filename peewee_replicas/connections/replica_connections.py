@@ -98,6 +98,9 @@ class ReplicaConnections:
             database: the node's own database, or another for a separate connection.
             patient: as for `reach`.
         """
+        self._open(node, database, patient, once_more=True)
+
+    def _open(self, node: Node, database: NodeDatabase, patient: bool, *, once_more: bool) -> None:
         # Read before connecting, so that a change in the meantime outdates this connection.
         unreached, generation = node.unreached, self.cluster.generation
         try:
@@ -126,6 +129,9 @@ class ReplicaConnections:
             database.discard()
             if not isinstance(exc, Exception):
                 database.broken_off()
+            elif once_more and self.diagnosis.given_up(exc):
+                self._open(node, database, patient, once_more=False)
+                return
             self._not_opened(node, exc)
             raise
         node.connected(conn)
