@@ -1,4 +1,4 @@
-"""Tasks read from the members of a Galera cluster what was written before, by themselves and by other tasks."""
+"""Tasks read from members of a Galera cluster what was written before, by themselves and by other tasks."""
 
 from __future__ import annotations
 
