@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import signal
 import socket
 import struct
 import subprocess
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.proxies.name_server import NameServer
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabase
@@ -33,42 +33,6 @@ def prepare(folder: Path) -> None:
     resolver = folder / "resolv.conf"
     resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     subprocess.run(["mount", "--bind", str(resolver), "/etc/resolv.conf"], check=True)
-
-
-class NameServer:
-    """dnsmasq with the addresses of one name."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        self._program = program
-        self._hosts = folder / "hosts"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *options: str) -> None:
-        command = [
-            self._program, "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--no-resolv",
-            "--no-hosts", f"--addn-hosts={self._hosts}", "--local=/test/", "--listen-address=127.0.0.1",
-            "--bind-interfaces", "--user=root", "--log-facility=-", *options,
-        ]  # fmt: skip
-        self._process = subprocess.Popen(command)
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, "dnsmasq has ended"
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-            return sock.connect_ex(("127.0.0.1", 53)) == 0
-
-    def name(self, *addresses: str) -> None:
-        """Let the name have these addresses from now on."""
-        self._hosts.write_text("".join(f"{address} {NAME}\n" for address in addresses))
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 def database(replicas: Callable[[], Any]) -> Any:
@@ -93,9 +57,9 @@ def failed(db: Any, words: str = "") -> list[str]:
     return names(db)
 
 
-def main(program: str, folder: Path) -> dict[str, Any]:
+def main(folder: Path) -> dict[str, Any]:
     prepare(folder)
-    server = NameServer(program, folder)
+    server = NameServer(folder, NAME)
     told: dict[str, Any] = {}
     try:
         server.name("10.0.0.1", "10.0.0.2", "fd00::3")
@@ -130,4 +94,4 @@ def main(program: str, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(main(Path(sys.argv[1]))))

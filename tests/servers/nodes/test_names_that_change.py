@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.proxies.name_server import PROGRAM
 
 pytestmark = pytest.mark.once
 
-PROGRAM = shutil.which("dnsmasq", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 APART = ["unshare", "--mount", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 TESTS = Path(__file__).parents[2]
 
@@ -33,9 +32,7 @@ def can_be_apart() -> bool:
 @pytest.mark.skipif(PROGRAM is None, reason="dnsmasq is not on this machine")
 @pytest.mark.skipif(not can_be_apart(), reason="this user may not make namespaces")
 def test_replicas_follow_the_answers_of_a_name_server(tmp_path: Path) -> None:
-    command = [
-        *APART, sys.executable, str(TESTS / "support/discovering_program.py"), str(PROGRAM), str(tmp_path),
-    ]  # fmt: skip
+    command = [*APART, sys.executable, str(TESTS / "support/discovering_program.py"), str(tmp_path)]
     path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr

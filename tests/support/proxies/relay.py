@@ -34,16 +34,20 @@ class Relay:
 
     Parameters:
         port: the server's, on loopback.
+        at: the address on loopback and the port where it listens; 0: any port.
         to_server: seconds by which everything is late on its way to the server.
         to_client: the same for the way back.
     """
 
-    def __init__(self, port: int, *, to_server: float = 0.0, to_client: float = 0.0) -> None:
+    def __init__(
+        self, port: int, *, at: tuple[str, int] = ("127.0.0.1", 0), to_server: float = 0.0,
+        to_client: float = 0.0,
+    ) -> None:  # fmt: skip
         self._target: tuple[str, int] | str = ("127.0.0.1", port)
         self.to_server = to_server
         self.to_client = to_client
         self.counted = Counted()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(at)
         self.port: int = self._listener.getsockname()[1]
         self._conversations: list[_Conversation] = []
         self._threads: list[threading.Thread] = []
@@ -99,8 +103,13 @@ class Relay:
 
     def _run(self, work: object, *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
+        self._threads = [*(other for other in self._threads if other.is_alive()), thread]
         thread.start()
+
+    def _forget(self, conversation: _Conversation) -> None:
+        with self._lock:
+            if conversation in self._conversations:
+                self._conversations.remove(conversation)
 
     def _accept(self) -> None:
         while True:
@@ -135,6 +144,8 @@ class _Conversation:
         self._client_spoke = True  # the server greets first
         self._missing = 0  # bytes of a packet that are still to come
         self._header = b""
+        self._carrying = 2
+        self._lock = threading.Lock()
 
     def end(self) -> None:
         """Cut the connection, and drop what is still on its way."""
@@ -161,6 +172,11 @@ class _Conversation:
                 break
             self._count(data, from_client)
         sender.join()
+        with self._lock:
+            self._carrying -= 1
+        if not self._carrying:  # neither side has more to say: keep no sockets, where clients come and go
+            self._relay._forget(self)
+            self.end()
 
     def _send(self, waiting: queue.SimpleQueue[tuple[float, bytes]], target: socket.socket) -> None:
         while True:
