@@ -70,7 +70,9 @@ EVENTS: dict[EventName, Meaning] = {
     "question_failed": Meaning(_DEBUG, "a question of the library's own was not answered"),
     "switched": Meaning(_WARNING, "the program changed `reads` or `writes`, or the environment sets `reads`"),
     "members_changed": Meaning(_INFO, "the callable given as `replicas` named other nodes"),
-    "discovery_failed": Meaning(_WARNING, "the callable given as `replicas` failed or named no usable nodes"),
+    "discovery_failed": Meaning(
+        _WARNING, "the callable given as `replicas` failed, does not answer, or named no usable nodes"
+    ),
     "discovery_works": Meaning(_INFO, "the callable given as `replicas` names nodes again"),
 }
 """Each event of a log record, with its level and its meaning."""

@@ -30,7 +30,7 @@ from ..execution.execution import Execution
 from ..execution.run import find_node, run
 from ..log import log_event
 from ..nodes.cluster import PRIMARY, Cluster
-from ..nodes.discovery import Discovery, takes_database
+from ..nodes.discovery import Discovery, Source
 from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
 from ..nodes.spec import NodeSpec, by_name
@@ -144,13 +144,19 @@ class RoutedMembers:
         if ask is not None:
             cluster = parts.cluster
             cluster.discovery = Discovery(
-                partial(self._discover, ask),
+                self._source(ask, before),
                 partial(self._take_discovered, cluster),
                 settings.refresh,
                 cluster.replicas,
                 cluster.news,
             )
         track_database(self)
+
+    def _source(self, ask: Callable[..., object], before: Parts | None) -> Source:
+        earlier = None if before is None else before.cluster.discovery
+        if earlier is not None and earlier.source.ask is ask:
+            return earlier.source  # a thread may still be inside the callable
+        return Source(ask, self.db)
 
     def set_replicas(self, replicas: object) -> None:
         """Change the replicas; all or nothing."""
@@ -170,9 +176,6 @@ class RoutedMembers:
             if cluster.discovery is not None:
                 cluster.discovery.retire()
         self.parts.replicas.attend(reads=False)
-
-    def _discover(self, source: Callable[..., object]) -> object:
-        return source(self.db) if takes_database(source) else source()
 
     def _take_discovered(self, cluster: Cluster, replicas: object) -> None:
         """Change the replicas to those that discovery found.

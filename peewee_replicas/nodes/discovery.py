@@ -25,7 +25,13 @@ from .replica_set import ReplicaSet
 _PATIENCE = 0.5
 # Seconds between two tries to start the thread.
 _START_AGAIN = 1.0
+# Seconds after which a callable that has not answered is said. By default, the system's resolver gives up
+# after 30 s (three name servers, each asked twice for 5 s), and what asks servers does so sooner. Twice that
+# is a hang.
+LATE_SECONDS = 60.0
 _SLICE = 1.0
+# Seconds between two looks whether the thread of an earlier run has left the callable.
+_LOOK_AGAIN = 0.1
 # A resolver says how long it has waited, which is never the same twice.
 _DURATION = re.compile(r"\d+(\.\d+)? ?s(econds?)?\b")
 
@@ -33,11 +39,50 @@ _discoveries: Registry[Discovery] = Registry()
 _forking = threading.Event()
 
 
+class Source:
+    """The callable that names the replicas of one database.
+
+    Parameters:
+        ask: the callable; it is given the database if it must be given an argument.
+        database: the user's database.
+
+    Attributes:
+        ask: as given.
+        turn: held by the thread that is inside the callable, so that there is only one, even if it hangs.
+    """
+
+    def __init__(self, ask: Callable[..., object], database: object) -> None:
+        self.ask = ask
+        self.turn = new_lock()
+        self._arguments = (database,) if takes_database(ask) else ()
+        self._asked_at: float | None = None
+
+    def __call__(self) -> object:
+        """Return what the callable names."""
+        self._asked_at = Clock.monotonic()
+        try:
+            return self.ask(*self._arguments)
+        finally:
+            self._asked_at = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the thread that is inside has waited too long for an answer."""
+        asked_at = self._asked_at
+        return asked_at is not None and Clock.monotonic() - asked_at >= LATE_SECONDS
+
+    @property
+    def name(self) -> str:
+        """What the callable is called, for messages."""
+        own = getattr(self.ask, "__qualname__", "") or type(self.ask).__qualname__
+        return f"{getattr(self.ask, '__module__', '')}.{own}".replace(".<locals>", "")
+
+
 class Discovery:
     """Asks who the replicas of one database are, from its first statement on.
 
     Parameters:
-        ask: returns the replicas, like the argument ``replicas``.
+        source: names the replicas, like the argument ``replicas``.
         apply: replaces the replicas by those of an answer. It raises an error if the answer is empty or
             cannot work; then nothing was changed.
         refresh: seconds between two questions.
@@ -45,22 +90,23 @@ class Discovery:
         news: knows the database's name.
 
     Attributes:
+        source: as given.
         retired: whether it asks no more, because the program has named the replicas itself.
         failure: what was wrong with the last answer, in words; ``""`` if nothing was.
     """
 
     def __init__(
         self,
-        ask: Callable[[], object],
+        source: Source,
         apply: Callable[[object], None],
         refresh: float,
         replicas: ReplicaSet,
         news: NodeNews,
     ) -> None:
+        self.source = source
         self.refresh = refresh
         self.retired = False
         self.failure = ""
-        self._ask = ask
         self._apply = apply
         self._replicas = replicas
         self._news = news
@@ -118,14 +164,20 @@ class Discovery:
         if run is not None:
             run.ended.set()
 
-    def look(self, run: Run | None = None) -> None:
+    def look(self, run: Run | None = None) -> bool:
         """Ask once and take the answer; log what is wrong with it, once until that changes.
 
         Parameters:
             run: the thread's run, which may end before the answer is there; None: the caller waits for it.
+
+        Returns:
+            False if nothing was asked, because the thread of an earlier run is still inside the callable.
         """
+        if not self.source.turn.acquire(blocking=run is None):
+            self.tell_if_late()
+            return False
         try:
-            answer = self._ask()
+            answer = self._answer(run)
             if run is None or not run.ended.is_set():
                 self._apply(answer)
                 self._succeed()
@@ -134,6 +186,26 @@ class Discovery:
                 self._fail("stay as they are", in_words(exc))
             if run is None and not isinstance(exc, Exception):
                 raise
+        return True
+
+    def _answer(self, run: Run | None) -> object:
+        """Return what the callable names, and let another thread have its turn."""
+        answered = threading.Event()
+        try:
+            if run is not None:
+                name = f"discovery of {self._news.database}, watched"
+                run.begin(name, _watch, weakref.ref(self), answered, run)
+            return self.source()
+        finally:
+            answered.set()
+            self.source.turn.release()
+
+    def tell_if_late(self) -> bool:
+        """Log once that the callable has not answered for too long; return whether it has not."""
+        late = self.source.is_late
+        if late:
+            self._fail("stay as they are", f"{self.source.name} has not answered for {LATE_SECONDS:.0f} s")
+        return late
 
     def died(self) -> None:
         """Log that the thread has ended by an error; the next statement starts it again."""
@@ -166,8 +238,8 @@ def _work(reference: Callable[[], Discovery | None], run: Run) -> None:
             if discovery is None:
                 break
             if not pause:
-                discovery.look(run)
-                pause = discovery.refresh * (0.9 + chance() / 5)  # so that processes do not all ask at once
+                usual = discovery.refresh * (0.9 + chance() / 5)  # so that processes do not all ask at once
+                pause = usual if discovery.look(run) else _LOOK_AGAIN
             del discovery
     finally:
         failed = not run.ended.is_set()
@@ -175,6 +247,15 @@ def _work(reference: Callable[[], Discovery | None], run: Run) -> None:
         discovery = reference()
         if failed and discovery is not None:
             discovery.died()
+
+
+def _watch(reference: Callable[[], Discovery | None], answered: threading.Event, run: Run) -> None:
+    """Tell of a call that takes too long, which nothing can interrupt."""
+    while not answered.wait(_SLICE) and not run.ended.is_set():
+        discovery = reference()
+        if discovery is None or discovery.tell_if_late():
+            break
+        del discovery
 
 
 def takes_database(ask: Callable[..., object]) -> bool:

@@ -1,8 +1,8 @@
 """``replicas=callable``: who is asked, when, and what an answer changes. Nobody listens at its nodes.
 
 The kinds of answers: others, the same in another order, none, one that cannot work, an error of each base
-class, one that comes too late. They were listed from what `Discovery.look` and
-`RoutedMembers._take_discovered` tell apart.
+class, one that comes too late, and none at all because the callable hangs. They were listed from what
+`Discovery.look` and `RoutedMembers._take_discovered` tell apart.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from support.forks import in_child
+from support.forms.threads import in_threads
 from support.peewees import WITHOUT_ASYNCIO, needs_asyncio
 from support.waiting import until
 
@@ -189,6 +191,139 @@ def test_nobody_waits_for_a_callable_that_hangs(make: Callable[..., Any]) -> Non
     go.set()
     until(lambda: not any("discovery" in thread.name for thread in threading.enumerate()))
     assert names(database) == ["two"]
+
+
+class Hanging:
+    """A callable that answers only once it is let go, and notes how many threads were in it at a time."""
+
+    def __init__(self, *answer: Any) -> None:
+        self.answer = list(answer)
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.inside: list[int] = []
+        self.most = self.asked = 0
+
+    def __call__(self) -> Any:
+        self.inside.append(1)
+        self.most = max(self.most, len(self.inside))
+        self.asked += 1
+        self.begun.set()
+        self.go.wait(60)
+        self.inside.pop()
+        return self.answer
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    """A callable that hangs until the test ends, and little patience with it."""
+    monkeypatch.setattr(discovery, "_PATIENCE", 0.05)
+    monkeypatch.setattr(discovery, "_LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(discovery, "_SLICE", 0.01)
+    made = Hanging(ONE)
+    yield made
+    made.go.set()
+    until(lambda: not made.inside)
+
+
+def discovering() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "discovery" in thread.name]
+
+
+def test_a_callable_that_hangs_is_said_once_by_its_name_and_so_is_its_answer(
+    make: Callable[..., Any],
+    hanging: Hanging,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discovery, "LATE_SECONDS", 0.1)
+    hanging.go.set()
+    database = make(hanging)
+    use(database)
+    until(lambda: names(database) == ["one"])
+    with caplog.at_level(logging.INFO, "peewee.replicas"):
+        caplog.clear()
+        hanging.go.clear()
+        until(lambda: caplog.records)
+        database.dispose()
+        use(database)  # what waits for the call to end says no more of it
+        until(lambda: len(discovering()) == 2)
+        time.sleep(0.2)  # nothing tells that nothing more is said
+        assert names(database) == ["one"]
+        hanging.go.set()
+        until(lambda: len(caplog.records) > 1)
+    words = f"{__name__}.Hanging has not answered for 0 s"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the replicas of app stay as they are: {words}",
+        "the replicas of app are known again",
+    ]
+
+
+def dispose(database: Any) -> None:
+    database.dispose()
+
+
+def init(database: Any) -> None:
+    database.init("app")  # goes on asking the same callable
+
+
+@pytest.mark.parametrize("end", [dispose, init])
+def test_one_thread_at_most_is_in_a_callable_that_hangs_however_often_it_is_ended_and_begun(
+    make: Callable[..., Any], hanging: Hanging, end: Callable[[Any], None]
+) -> None:
+    database = make(hanging)
+    use(database)
+    assert hanging.begun.wait(60)
+    for _ in range(5):
+        end(database)
+        use(database)
+    # The one inside, and the one that waits for it.
+    until(lambda: len(discovering()) == 2)
+    assert (hanging.most, hanging.asked) == (1, 1)
+    hanging.go.set()
+    until(lambda: names(database) == ["one"])
+    assert hanging.most == 1
+    database.dispose()
+    until(lambda: not discovering())
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_forks_while_a_callable_hangs_add_no_thread_and_the_child_asks(
+    make: Callable[..., Any], hanging: Hanging
+) -> None:
+    database = make(hanging)
+    use(database)
+    assert hanging.begun.wait(60)
+
+    def work() -> Any:
+        hanging.go.set()
+        use(database)
+        until(lambda: names(database) == ["one"])
+        return hanging.asked
+
+    for _ in range(3):
+        assert in_child(work) == 2
+        use(database)
+    until(lambda: len(discovering()) == 2)
+    assert (hanging.most, hanging.asked) == (1, 1)
+
+
+def test_two_first_uses_at_once_start_one_thread(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = make(Source([ONE]), refresh=1000)
+    both, started = threading.Barrier(2), []
+
+    class SlowRun(discovery.Run):
+        def begin(self, name: str, target: Any, *arguments: Any) -> Any:
+            if target is discovery._work:
+                started.append(name)
+                with suppress(threading.BrokenBarrierError):
+                    both.wait(0.5)  # for the other one, which must not come here
+            return super().begin(name, target, *arguments)
+
+    monkeypatch.setattr(discovery, "Run", SlowRun)
+    in_threads(2, lambda: use(database))
+    until(lambda: names(database) == ["one"])
+    assert len(started) == 1
 
 
 def test_the_program_s_own_list_and_a_new_callable_end_it(make: Callable[..., Any]) -> None:
