@@ -116,6 +116,8 @@ def _relation(channel: Channel, told: Facts, primary: Peer, others: Sequence[Pee
         server = peer.told.server if peer.told is not None else ServerIdentity("", "", "", "")
         if not is_same(source, server, peer.address, told.server):
             continue
+        if server.server_id and server == primary.told.server:
+            return "primary"  # which is listed by another address too
         if peer.told is None or peer.told.channels is None:
             return "unclear"
         rest = [other for other in others if other is not peer]

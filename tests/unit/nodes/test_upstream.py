@@ -62,6 +62,7 @@ def peer(number: int, *sources: str, **changed: Any) -> Peer:
     return Peer(f"node {number}", f"db{number}:3306", told(number, *sources, **changed))
 
 
+TWIN = Peer("node 1", "10.0.0.1:3306", told(1))  # of the primary, at the address that replicas know
 AWAY = Peer("node 3", "db3:3306", None)
 
 
@@ -80,6 +81,9 @@ AWAY = Peer("node 3", "db3:3306", None)
         # A ring of two, of which one is the primary, and a ring that it is no part of.
         (told(2, "3"), peer(1, "3"), [peer(3, "1")], "primary", ["3"]),
         (told(2, "3"), peer(1), [peer(3, "4"), peer(4, "3")], "unlisted", ["3"]),
+        # `host` is another address of a node that is listed as well.
+        (told(2)._replace(channels=(Channel(True, True, 0.0, "", Source("10.0.0.1", "3306", "1")),)),
+            Peer("the primary", "name:3306", told(1)), [TWIN], "primary", [""]),
         # `host` leads to a replica: those beside it are no worse.
         (told(2, "5"), peer(1, "5"), [], "primary", ["5"]),
         # Of several channels those that follow the primary count, and no others.
