@@ -2,20 +2,26 @@
 
 ``python -m benchmarks.promotions mariadb --rounds 20``. Each round promotes a replica as an operator does by
 hand: in turn a planned switch, a primary that is killed, and one that hangs. Threads write and read all the
-time through one database with ``follow_primary=True``. Printed are the seconds from the promotion's last
-statement to the first acknowledged write, and what must be 0: doubled writes, acknowledged writes that the
-surviving history lacks (the replicas have caught up before a primary is killed or hangs), failed reads, and
-reads that saw less than an earlier one of the same ``causal_session()``.
+time through one database. How it reaches the primary: ``--at listed`` at the address of each node, with
+``follow_primary=True``; ``--at haproxy`` at one balancer's address, and ``--at dns`` at a name, which are
+pointed to the new primary as the last step of the promotion; once writes work, the list of replicas is
+changed. Printed are the seconds from the last step to the first acknowledged write, and what must be 0:
+doubled writes, acknowledged writes that the surviving history lacks (the replicas have caught up before a
+primary is killed or hangs), failed reads, and reads that saw less than an earlier one of the same
+``causal_session()``.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import peewee
 
@@ -24,6 +30,8 @@ from peewee_replicas import OutcomeUnknown, ReplicatedDatabase
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from support.clusters.promoting import Topology, promotable
+from support.proxies.moved_address import KINDS, moved_address
+from support.waiting import until
 
 WRITERS, READERS = 4, 4
 WAYS = ("switched", "killed", "hung")
@@ -115,25 +123,41 @@ def main() -> None:
     parser.add_argument("server", choices=["mariadb", "mysql"])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--at", choices=["listed", *KINDS], default="listed")
     chosen = parser.parse_args()
-    with promotable(chosen.server) as nodes:
-        run(nodes, chosen.rounds, chosen.ways)
+    with promotable(chosen.server) as nodes, reached(nodes, chosen.at) as (arguments, move):
+        run(nodes, chosen.rounds, chosen.ways, arguments, move)
 
 
-def run(nodes: Topology, rounds: int, ways: Sequence[str] = WAYS) -> None:
+Move = Callable[[Any], None]
+
+
+@contextmanager
+def reached(nodes: Topology, at: Any) -> Iterator[tuple[dict[str, Any], Move]]:
+    """The arguments that lead a database to the primary, and what moves its address to another node."""
+    if at == "listed":
+        yield {"follow_primary": True}, lambda _: None
+        return
+    with tempfile.TemporaryDirectory() as folder, moved_address(at, nodes, Path(folder)) as address:
+        yield {**address.arguments, "replicas": nodes.listed(*nodes.others)}, address.lead_to
+
+
+def run(
+    nodes: Topology, rounds: int, ways: Sequence[str], arguments: dict[str, Any], move: Move
+) -> None:  # fmt: skip
     nodes.primary.execute(
         f"CREATE TABLE {nodes.cluster.database_name}.mark "
         "(id INT AUTO_INCREMENT PRIMARY KEY, thread INT, number INT)"
     )
     nodes.sync()
-    database = nodes.database(follow_primary=True, probe_interval=0.5, connect_timeout=5)
+    database = nodes.database(**arguments, probe_interval=0.5, connect_timeout=5)
     load = Load(database)
     load.start()
     seconds: list[tuple[str, float]] = []
     try:
         for number in range(rounds):
             way = ways[number % len(ways)]
-            seconds.append((way, promote(nodes, load, way)))
+            seconds.append((way, promote(nodes, load, way, move)))
             print(f"{number + 1:3} {way:9} first write after {seconds[-1][1]:.2f} s", flush=True)
     except KeyboardInterrupt:
         print("interrupted")
@@ -143,9 +167,10 @@ def run(nodes: Topology, rounds: int, ways: Sequence[str] = WAYS) -> None:
     database.dispose()
 
 
-def promote(nodes: Topology, load: Load, way: str) -> float:
-    """Promote a replica; return the seconds from the last statement for it to the first write."""
+def promote(nodes: Topology, load: Load, way: str, move: Move) -> float:
+    """Promote a replica; return the seconds from the last step of it to the first write."""
     old = nodes.primary
+    until(lambda: {one.state for one in load.database.replicas} == {"up"}, 60.0)  # one failure at a time
     time.sleep(1.0)  # load before each promotion, which is what is measured
     if way == "switched":
         nodes.promote()
@@ -155,12 +180,15 @@ def promote(nodes: Topology, load: Load, way: str) -> float:
         (old.kill if way == "killed" else old.pause)()
         load.resume_writes()
         nodes.promote_alone()
+    move(nodes.primary)
     began, before = time.monotonic(), len(load.acknowledged)
     while len(load.acknowledged) == before:
         if time.monotonic() - began > 120:
             raise TimeoutError(load.database._parts.cluster.finding.words)
         time.sleep(0.005)  # how exactly the seconds are measured
     took = time.monotonic() - began
+    if not load.database._parts.cluster.follows:
+        load.database.set_replicas(nodes.listed(*nodes.others))
     if way != "switched":
         old.kill()  # one that hung must not wake up and execute what was sent to it meanwhile
         old._following = False
