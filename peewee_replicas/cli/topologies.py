@@ -174,6 +174,16 @@ TOPOLOGIES = (
         ),
     ),
     Topology(
+        "an address of the primary (DNS, HAProxy) that a failover moves", "works with a limit",
+        "an old primary that lives has to be read-only before, because open connections stay there",
+        (
+            "servers/nodes/test_follow_primary.py"
+            "::test_without_it_writes_follow_an_address_that_is_moved",
+            "servers/nodes/test_follow_primary.py"
+            "::test_what_waits_at_a_hung_primary_ends_when_its_address_leads_elsewhere",
+        ),
+    ),
+    Topology(
         "a DNS name of several replicas", "works", "with `discover.dns()`, each address is a node",
         ("servers/nodes/test_names_that_change.py::test_replicas_follow_the_answers_of_a_name_server",),
     ),

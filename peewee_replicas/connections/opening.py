@@ -10,7 +10,7 @@ from peewee import OperationalError
 from ..concurrency import Clock, Registry, chance, track_connection
 from ..errors import ConfigurationError
 from ..nodes.cluster import Cluster
-from ..nodes.node import Node
+from ..nodes.node import Node, hang_up_unheard
 from ..nodes.probe_run import timed_out
 from ..nodes.replica import Replica
 from ..servers.protocols import ServerConnection
@@ -75,10 +75,11 @@ class Opening:
         return conn.expires is not None and Clock.monotonic() >= conn.expires
 
     def opened(self, conn: ServerConnection) -> None:
-        """Set how old a new connection may get; not all the same, or all would be replaced at once."""
+        """Set how old a new connection is and may get; not all the same, or all would be replaced at once."""
+        conn.opened_at = Clock.monotonic()
         age = self.cluster.settings.max_connection_age
         if age is not None:
-            conn.expires = Clock.monotonic() + age * (1 - chance() / 5)
+            conn.expires = conn.opened_at + age * (1 - chance() / 5)
 
     def before(self, state: ThreadState) -> None:
         """Check whether to connect when this thread's turn comes; may raise `TurnedAway`."""
@@ -103,6 +104,10 @@ class Opening:
             if all_of_them or not (conn.executing or conn.busy or conn.replaceable):
                 conn.hang_up()
         return len(old)
+
+    def leave_silent(self, since: float) -> int:
+        """Cut the connections to a server that has left this address; see `hang_up_unheard`."""
+        return hang_up_unheard(self._opened.all(), since)
 
     def failed(self, exc: BaseException) -> None:
         """Mark the error of a failed attempt, before the next thread's turn."""

@@ -141,6 +141,7 @@ class RoutedMembers:
             if before.cluster.discovery is not None:
                 before.cluster.discovery.retire()
         parts.cluster.on_new_primary = partial(self._move_within, parts)
+        parts.cluster.on_silence_left = self.db.opening.leave_silent
         if ask is not None:
             cluster = parts.cluster
             cluster.discovery = Discovery(

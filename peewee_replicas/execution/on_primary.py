@@ -65,6 +65,10 @@ def on_writer(execution: Execution) -> Cursor:
         if statement.effect and statement.effect != NAMED_LOCK:
             parts.session.mark(conn, statement.effect)
     if parts.cluster.writes != "taken" and statement.kind == "write":
+        if parts.cluster.writes == "lost":
+            # The address may have been moved since others connected to a primary that was read-only.
+            parts.cluster.outdate_connections()
+            conn.generation = parts.cluster.generation
         parts.cluster.writes = "taken"
         parts.cluster.primary_state = UNKNOWN
         parts.cluster.news.tell_of_primary("up", "")

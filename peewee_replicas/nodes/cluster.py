@@ -55,6 +55,8 @@ class Cluster:
         moved: the node that takes the writes; None while the configured primary has never lost them.
         finding: what the prober's last look has shown of who is the primary.
         on_new_primary: called with the name of a node that has become the primary, and the reason in words.
+        on_silence_left: called when the primary's address leads to another server than a silent one, with the
+            time since which that one has answered nothing; returns how many connections to it were cut.
         replaced: whether ``init()`` has given the database other nodes, so that these are not changed.
         immovable: why the primary cannot be moved, in words; or ``""``.
         writes: whether the primary takes writes. ``"unseen"``: not known; ``"taken"``: it was writable when
@@ -84,6 +86,7 @@ class Cluster:
         self.moved: Moved | None = None
         self.finding = NOTHING_SEEN
         self.on_new_primary: Callable[[str, str], object] = lambda *_: None
+        self.on_silence_left: Callable[[float], int] = lambda _: 0
         self.replaced = False
         self.immovable = ""
         self.writes: WriteState = "unseen"

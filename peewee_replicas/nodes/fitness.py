@@ -21,6 +21,9 @@ _UNSEEN = (
     "; this user may not see whom it follows: grant it REPLICATION CLIENT (MariaDB: SLAVE MONITOR), or set "
     "heartbeat_table"
 )
+ANOTHER_SERVER = "is another server now"
+"""Why connections to the primary are made anew, in words: its address leads elsewhere."""
+
 _SHOWN = 100  # characters of a list of transactions
 
 
@@ -245,7 +248,7 @@ def role_change(told: Facts, server: ServerIdentity | None, read_only: bool | No
     if told.member:  # in a Galera cluster any member may answer
         return ""
     if server is not None and told.server != server:
-        return "is another server now"
+        return ANOTHER_SERVER
     return "is read-only now" if told.read_only and read_only is False else ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..concurrency import THREADS, Clock, Here, Registry, chance, new_lock
@@ -440,8 +440,27 @@ class Node:
             for conn in other._opened.all():
                 self._opened.add(conn)
 
+    def leave_silent(self, since: float) -> int:
+        """Cut the connections to a server that has left this address; see `hang_up_unheard`."""
+        with self._lock:
+            opened = self._opened.all()
+        return hang_up_unheard(opened, since)
+
     def hang_up(self) -> int:
         """Cut all connections of this process to the node, even those in use; return their number."""
         with self._lock:
             opened = self._opened.all()
         return sum(conn.hang_up() for conn in opened)
+
+
+def hang_up_unheard(connections: Iterable[ServerConnection], since: float) -> int:
+    """Cut older connections on which nothing has arrived since a time; return how many were cut.
+
+    Where the kernel does not tell when something has arrived, all that are older are cut.
+
+    Parameters:
+        since: the reading of a monotonic clock, in seconds.
+    """
+    seconds = Clock.monotonic() - since
+    silent = [conn for conn in connections if conn.opened_at < since and not conn.heard_within(seconds)]
+    return sum(conn.hang_up() for conn in silent)

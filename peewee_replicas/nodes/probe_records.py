@@ -13,7 +13,7 @@ from ..positions import Position
 from ..servers.error_meanings import in_words
 from ..servers.identity import name_among_all
 from .failover import Finding
-from .fitness import primary_remark, role_change
+from .fitness import ANOTHER_SERVER, primary_remark, role_change
 from .interview import Facts, facts
 from .lag import Samples
 from .node import Node
@@ -22,6 +22,9 @@ from .probe_history import Surroundings, surroundings
 from .probe_run import Probe, ProbeTarget
 from .replica_set import ReplicaSet
 from .roles import Moved
+
+# Seconds in which an answer may still have come after the first question without one: it was on its way.
+_ON_ITS_WAY = 0.1
 
 WriteState = Literal["unseen", "taken", "lost", "refused"]
 
@@ -54,6 +57,8 @@ class ProbedCluster(Protocol):
         news: calls the user's hooks when something happens to the primary.
         settings: the database's settings.
         on_primary_answer: called with the primary's identity and position each time it reports them.
+        on_silence_left: called when the primary's address leads to another server than a silent one, with the
+            time since which that one has answered nothing; returns how many connections to it were cut.
     """
 
     @property
@@ -70,6 +75,8 @@ class ProbedCluster(Protocol):
     def settings(self) -> ProbeSettings: ...
     @property
     def on_primary_answer(self) -> Callable[[str, Position | None], None]: ...
+    @property
+    def on_silence_left(self) -> Callable[[float], int]: ...
 
     def outdate_connections(self) -> None:
         """Let no connection to the primary be used again that was opened before now."""
@@ -135,7 +142,8 @@ class ProbeRecords:
         if replica.removed:
             return
         told = facts(probe.answers, conn.dialect)
-        target.silent, target.asked_at = 0, probe.asked_at
+        silent_since = target.unanswered_since if target.silent else None
+        target.silent, target.asked_at, target.unanswered_since = 0, probe.asked_at, None
         target.answers += 1
         compared = replica is cluster.reader or self.sampled.is_set()
         changed = ""
@@ -160,6 +168,11 @@ class ProbeRecords:
                 node=replica.name,
                 cause=changed,
             )
+        if changed == ANOTHER_SERVER and silent_since is not None:
+            # The server of before is silent and no longer the primary: what waits there would wait for ever.
+            since = silent_since + _ON_ITS_WAY
+            cut = cluster.on_silence_left(since) + replica.leave_silent(since)
+            cluster.counters.add("hung_up", cut)
         if target.said:
             target.said = ""
             log_event("node_probed_again", "%s answers the prober again", replica.title, node=replica.name)

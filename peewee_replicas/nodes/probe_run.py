@@ -158,6 +158,7 @@ class ProbeTarget:
         asked_at: when the first of the questions was sent whose answers `history` has, by a monotonic clock.
         failed_at: when the last attempt to ask it failed, by a monotonic clock.
         silent: how many probes in a row got no answer in time.
+        unanswered_since: when the first question was sent since its last answers; None: none is under way.
         said: the problem logged last; ``""`` once the node has answered again.
         outdated: replace the connection, because the address may lead to another server by now.
         answers: how many probes the node has answered.
@@ -173,6 +174,7 @@ class ProbeTarget:
         self.looked = False
         self.asked_at = self.failed_at = float("-inf")
         self.silent = 0
+        self.unanswered_since: float | None = None
         self.said = ""
         self.outdated = False
         self.answers = 0
@@ -182,6 +184,12 @@ class ProbeTarget:
     def is_opening(self) -> bool:
         """Whether a thread is opening a connection."""
         return self.opener is not None and self.opener.is_alive()
+
+    def asked(self, now: float, *, may_take: float = 0.0) -> None:
+        """Record that it was asked, as for `Silence.asked`."""
+        if self.unanswered_since is None:
+            self.unanswered_since = now
+        self.silence.asked(now, may_take=may_take)
 
     def is_old(self, now: float) -> bool:
         """Return whether its connection is older than it should get.

@@ -322,7 +322,7 @@ class Prober:
             self._lose(database, replica, target, run, exc)
         else:
             may_take = 0.0 if goal is None else self._settle_seconds
-            target.silence.asked(Clock.monotonic(), may_take=may_take)
+            target.asked(Clock.monotonic(), may_take=may_take)
 
     @property
     def _settle_seconds(self) -> float:
@@ -463,8 +463,8 @@ class Prober:
 
     def _open_aside(self, database: Connector, replica: Node, target: ProbeTarget, run: Run) -> None:
         name = f"prober of {self._cluster.news.database}, to {replica.name}"
+        target.asked(Clock.monotonic())
         target.opener = run.begin(name, self._open, database, replica, target, run)
-        target.silence.asked(Clock.monotonic())
 
     def _open(self, database: Connector, replica: Node, target: ProbeTarget, run: Run) -> None:
         breaker = replica.breaker

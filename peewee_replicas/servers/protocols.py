@@ -318,6 +318,7 @@ class ServerConnection(Connection, Protocol):
         more_results: whether the server announced further results with the last one.
         named_locks: the named locks that it holds, as its owner counts them; None if it never had any.
         greeted: whether the server's greeting has arrived.
+        opened_at: when it had been opened, on a monotonic clock in seconds; infinite before.
         answer_ahead: the answer to the query of `send_ahead`: its first row, its error, or None.
         ahead_answered_at: when that answer had arrived, on the monotonic clock; 0.0 before.
     """
@@ -334,6 +335,7 @@ class ServerConnection(Connection, Protocol):
     ahead_answered_at: float
     named_locks: NamedLocks | None
     greeted: bool
+    opened_at: float
 
     @property
     def dialect(self) -> ServerDialect:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -67,6 +68,7 @@ class SessionState:
         transaction_has_read: whether the open transaction has read something, or a statement in it failed.
         holder: identifies the thread that has taken it from a pool; None without a pool.
         generation: how many primaries the owner had seen lose their role when the connection was opened.
+        opened_at: when it had been opened, on a monotonic clock in seconds; infinite before.
         session_changed: True once anything was set on the session, even if it does not affect reads.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
@@ -96,6 +98,7 @@ class SessionState:
     named_locks: NamedLocks | None = None
     raw_statement_check: Callable[..., None] | None = None
     expires: float | None = None
+    opened_at = math.inf
     tracks = False
     guarded = False
     _ready = False

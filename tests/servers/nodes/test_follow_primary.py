@@ -7,16 +7,19 @@ it stays, so that two take writes. `tests/unit/nodes/test_failover.py` has every
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import peewee
 import pytest
 from support.clusters import one_for_each
-from support.clusters.promoting import Topology, caught_up, promotable, set_read_only
+from support.clusters.promoting import Topology, caught_up, detach, promotable, set_read_only
 from support.databases.models import Item
-from support.proxies.haproxy import haproxy
+from support.forms.threads import in_thread
+from support.proxies.moved_address import KINDS, MovedAddress, moved_address
 from support.waiting import until
 
 from peewee_replicas import OutcomeUnknown, PrimaryReadOnly
@@ -168,22 +171,145 @@ def test_a_promoted_one_leaves_the_rotation_when_the_primary_is_back(nodes: Topo
     database.dispose()
 
 
+@pytest.fixture(params=KINDS)
+def address(nodes: Topology, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[MovedAddress]:
+    with moved_address(request.param, nodes, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def behind(nodes: Topology, address: MovedAddress) -> Iterator[Any]:
+    """A database that knows its primary by an address that is moved."""
+    database = nodes.database(**address.arguments, probe_interval=0.1, connect_timeout=5)
+    with database.bind_ctx([Item]):
+        yield database
+    database.close()
+    database.dispose()
+
+
+def all_serve(database: Any) -> Callable[[], bool]:
+    """Whether the prober has found all nodes fit, one of them being the primary itself."""
+
+    def look() -> bool:
+        Item.select().count()
+        roles = sorted(str(one.role) for one in database.replicas if one.state == "up")
+        return roles == ["primary", "replica", "replica"]
+
+    return look
+
+
+def test_without_it_writes_follow_an_address_that_is_moved(
+    nodes: Topology, address: MovedAddress, behind: Any
+) -> None:
+    assert written("before")()
+    until(all_serve(behind), SECONDS)
+    new = nodes.promote()
+    address.lead_to(new)
+    # The open connection stays with the old primary, which refuses the write unless the prober has noticed
+    # the change before.
+    until(written("moved"), SECONDS)
+    assert names(new) == ["before", "moved"]
+    until(all_serve(behind), SECONDS)
+    nodes.sync()
+    new.kill()
+    last = nodes.promote_alone()
+    assert Item.select().count() == 2
+    assert not written("too early")()
+    address.lead_to(last)
+    until(written("survived"), SECONDS)
+    assert names(last) == ["before", "moved", "survived"]
+    assert [item.name for item in Item.select().order_by(Item.id)] == names(last)
+    assert behind.stats()["primary_changes"] == 0
+
+
 @pytest.mark.parametrize("server", ["mariadb"])
-def test_without_it_writes_follow_an_address_that_is_moved(nodes: Topology, tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["dns"], indirect=True)
+def test_a_connection_opened_before_the_address_was_moved_serves_nothing_old(
+    nodes: Topology, address: MovedAddress
+) -> None:
+    """Once a write has shown that the address leads to a primary again, even without a prober."""
     old = nodes.primary
-    with haproxy(nodes.cluster, tmp_path) as ports:
-        database = nodes.database(port=ports.primary, probe_interval=0.1)
-        with database.bind_ctx([Item]):
-            assert written("before")()
-            new = nodes.promote()
-            ports.move_primary(old, new)
-            # The open connection stays with the old primary, which refuses the write unless the prober has
-            # noticed the change before.
-            until(written("after"), SECONDS)
-            assert names(new) == ["before", "after"]
-            assert [item.name for item in Item.select().order_by(Item.id)] == names(new)
-        database.close()
-        database.dispose()
+    db = nodes.database(**address.arguments, probe_interval=None)
+    with db.bind_ctx([Item]):
+        assert in_thread(written("before"))
+        new = nodes.promote()
+        detach(nodes.cluster, old)
+        assert not written("refused")()
+        with db.primary():
+            assert Item.select().count() == 1  # at the old primary, whose address it still is
+        address.lead_to(new)
+        assert in_thread(written("after"))
+        with db.primary():
+            assert Item.select().count() == 2
+    db.close()
+    db.dispose()
+
+
+@pytest.mark.parametrize("server", ["mariadb"])
+@pytest.mark.parametrize("address", ["dns"], indirect=True)
+def test_what_the_moved_primary_has_shown_is_seen_by_later_reads(
+    nodes: Topology, address: MovedAddress
+) -> None:
+    """Although it was known to be away, so that only one at a time would ask it for its position."""
+    follower = nodes.others[1]
+    arguments = {**address.arguments, "replicas": nodes.listed(follower)}
+    db = nodes.database(**arguments, probe_interval=None, connect_timeout=5)
+    with db.bind_ctx([Item]):
+        assert written("before")()
+        nodes.sync()
+        with db.primary():
+            assert Item.select().count() == 1  # which later reads must see
+        nodes.primary.kill()
+        new = nodes.promote_alone()
+        assert Item.select().count() == 1  # asks the primary in vain what that was
+        assert db._parts.cluster.reader.breaker.open
+        detach(nodes.cluster, follower)
+        new.execute("INSERT INTO app.item (name, n) VALUES ('after', 0)")
+        address.lead_to(new)
+        with db.causal_session():
+            with db.primary():
+                assert Item.select().count() == 2
+            assert Item.select().count() == 2
+    db.close()
+    db.dispose()
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("server", ["mariadb"])
+@pytest.mark.parametrize("transaction", [False, True])
+def test_what_waits_at_a_hung_primary_ends_when_its_address_leads_elsewhere(
+    nodes: Topology, address: MovedAddress, transaction: bool
+) -> None:
+    """A statement that is running there, and one that an open transaction sends there.
+
+    The connection was opened after the prober's, which has not asked a second time when the primary hangs.
+    """
+    db = nodes.database(**address.arguments, probe_interval=1, connect_timeout=5)
+    with db.bind_ctx([Item]):
+        assert Item.select().count() == 0
+        assert db._parts.cluster.prober.wait_for_first_look(SECONDS)
+        _let_it_hang_and_be_moved(nodes, address, db, transaction)
+    db.close()
+    db.dispose()
+
+
+def _let_it_hang_and_be_moved(nodes: Topology, address: MovedAddress, db: Any, transaction: bool) -> None:
+    assert written("before")()
+    nodes.sync()
+    hung = nodes.primary
+    waking = threading.Timer(SECONDS, hung.resume)  # or a statement that is not ended would wait for ever
+    with pytest.raises(peewee.OperationalError) as caught, db.atomic() if transaction else nullcontext():
+        if transaction:
+            Item.create(name="lost")
+        hung.pause()
+        waking.start()
+        address.lead_to(nodes.promote_alone())
+        Item.create(name="lost")
+    waking.cancel()
+    assert isinstance(caught.value, OutcomeUnknown) is not transaction
+    until(written("after"), SECONDS)
+    assert names(nodes.primary) == ["before", "after"]
+    assert db.stats()["hung_up"]
 
 
 @pytest.mark.usefixtures("form")
