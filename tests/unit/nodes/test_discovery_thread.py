@@ -321,7 +321,7 @@ def test_two_first_uses_at_once_start_one_thread(
             return super().begin(name, target, *arguments)
 
     monkeypatch.setattr(discovery, "Run", SlowRun)
-    in_threads(2, lambda: use(database))
+    in_threads(2, database._parts.cluster.discovery.use)  # both have found that nobody asks yet
     until(lambda: names(database) == ["one"])
     assert len(started) == 1
 
