@@ -243,7 +243,10 @@ class Consistency:
                 if session.merges >= SHORT:
                     session.shorten(self._owner.known_positions())
             return
-        own = self.own_session()
+        try:
+            own: Session = self._local.session  # as `own_session` does, without a call for each write
+        except AttributeError:
+            own = self.own_session()
         saw_both(own, shared, position)
         own.written_at = shared.written_at = now
         if own.merges >= SHORT:
@@ -310,15 +313,16 @@ class Consistency:
                 return _BY_THEMSELVES
             return Needs(None, self._sticky_reason("strong")) if now is None else Needs(now, "")
         sessions = self._sessions(level)
-        try:
-            self._make_ready(sessions)
-        except Exception as exc:
-            return self._position_refused(exc)
-        if self._stick(sessions):
-            if self._owner.waits_for_itself():
-                return _BY_THEMSELVES
-            # In a scope that must not go backwards, reads on the primary create debts too.
-            return Needs(None, self._sticky_reason(self._after_a_write()), excused=pin is None)
+        if not (level == "session" and sessions[0].settled):  # then there is nothing to ask or to wait for
+            try:
+                self._make_ready(sessions)
+            except Exception as exc:
+                return self._position_refused(exc)
+            if self._stick(sessions):
+                if self._owner.waits_for_itself():
+                    return _BY_THEMSELVES
+                # In a scope that must not go backwards, reads on the primary create debts too.
+                return Needs(None, self._sticky_reason(self._after_a_write()), excused=pin is None)
         position = moved
         for session in sessions:
             position = _both(session.seen, position)

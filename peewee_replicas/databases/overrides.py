@@ -38,6 +38,12 @@ def is_overridden(cls: type, name: str) -> bool:
     return not _is_ours(owner)
 
 
+def next_with(cls: type, ours: type, name: str) -> type[peewee.Database]:
+    """Return the class behind `ours`, in the order of `cls`, whose method `super()` would find."""
+    order = cls.__mro__
+    return next(base for base in order[order.index(ours) + 1 :] if name in vars(base))
+
+
 def guard_retries(cls: type) -> None:
     """Keep a subclass's own methods that send statements from repeating a write that may have happened."""
     for name in ("execute_sql", "execute", "commit", "aexecute_sql", "aexecute"):

@@ -20,7 +20,7 @@ from ..scopes.frames import Selector
 from ..scopes.scope import Scope
 from .assembly import Assembly
 from .counting import Counts
-from .overrides import PEEWEES_EXECUTE_SQL, check_order, guard_retries, is_overridden
+from .overrides import PEEWEES_EXECUTE_SQL, check_order, guard_retries, is_overridden, next_with
 from .places import PlaceClasses, selecting_reads
 from .routed_members import RoutedMembers
 from .scope_entry import check_read_only, check_readonly
@@ -52,6 +52,8 @@ class Replicated(peewee.Database):
     """Whether no subclass has a ``cursor()`` of its own."""
     own_connect: ClassVar[bool] = False
     """Whether a subclass has a ``connect()`` of its own."""
+    executes: ClassVar[type[peewee.Database]] = peewee.Database
+    """The next class whose ``execute()`` ours calls. For each statement, `super()` would cost more."""
 
     at_primary: bool = False
     """Whether this object is the `on_primary` of a database."""
@@ -75,6 +77,7 @@ class Replicated(peewee.Database):
         guard_retries(cls)
         cls.plain_cursor = cls.cursor is Replicated.cursor
         cls.own_connect = is_overridden(cls, "connect")
+        cls.executes = next_with(cls, Replicated, "execute")
         cls.place_classes = PlaceClasses(cls)
 
     def __init__(self, database: object, *args: object, **kwargs: object) -> None:
@@ -233,7 +236,7 @@ class Replicated(peewee.Database):
         """Like peewee's method; connects first if needed, as building SQL needs the server's version."""
         if self.server_version is None and self.autoconnect and self.is_closed() and not self.deferred:
             self.connect()
-        return super().execute(query, **context_options)
+        return self.executes.execute(self, query, **context_options)
 
     @takes_commit
     def execute_sql(self, sql: str, params: object = None) -> Any:

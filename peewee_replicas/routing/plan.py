@@ -114,6 +114,8 @@ _OBSERVED = 'reads="observe"'
 _READS_PRIMARY = 'reads="primary"'
 
 
+# There are few distinct arguments, and finding the plan of an earlier statement takes no step of Python.
+@lru_cache(maxsize=512)
 def make_plan(
     kind: str,
     why: str,
@@ -136,28 +138,11 @@ def make_plan(
         reads: the database's setting: ``"replica"``, ``"primary"``, ``"observe"`` or a share.
         falls_back: whether the primary may serve reads that no replica can.
     """
-    if transaction and not readonly:
-        return _inside(transaction)  # the first rule; in readonly(), check refusals before it
-    if not transaction and not session_state:
-        return _usual(kind, why, readonly, bound, reads, falls_back)
-    return _by_rules(kind, why, readonly, transaction, session_state, bound, reads, falls_back)
-
-
-def _by_rules(
-    kind: str,
-    why: str,
-    readonly: bool,
-    transaction: str,
-    session_state: str,
-    bound: str,
-    reads: Reads,
-    falls_back: bool,
-) -> Plan:
     refusal = _refusal(kind, why, transaction) if readonly else ""
     if refusal:
         return Plan((WRITER,), why, refusal)
     if transaction:
-        return _inside(transaction)
+        return Plan((WRITER,), transaction, cause="transaction")
     if session_state:
         reason = f"the primary's connection carries {session_state}"
         return Plan((WRITER,), reason, guard=readonly and kind != "read", cause="session_state")
@@ -172,7 +157,9 @@ def _by_rules(
         return Plan((WRITER,), _READS_PRIMARY, cause="setting")
     places = (REPLICA, primary) if falls_back else (REPLICA,)
     if not readonly:
-        return Plan(places, "a proven read") if isinstance(reads, str) else _shared(places, reads)
+        if isinstance(reads, str):
+            return Plan(places, "a proven read")
+        return Plan((EITHER, *places), f"reads={reads}", share=reads)
     if kind == "read":
         return Plan(places, "a read inside readonly()")
     return Plan(places, "inside readonly(), under the server's guard")
@@ -193,16 +180,7 @@ def plan_without_writes(
     What ends a transaction is allowed, because one may have been open when writes began to be refused. So are
     settings of the session, which programs make before they read.
     """
-    plan = make_plan(
-        kind,
-        why,
-        readonly=readonly,
-        transaction=transaction,
-        session_state=session_state,
-        bound=bound,
-        reads=reads,
-        falls_back=falls_back,
-    )
+    plan = make_plan(kind, why, readonly, transaction, session_state, bound, reads, falls_back)
     if kind == "read" or plan.refusal or (kind == "transaction" and _ends_transaction(why, transaction)):
         return plan
     refusal = _refusal_of_write(kind, why, transaction)
@@ -261,22 +239,6 @@ def _refusal(kind: str, why: str, transaction: str) -> str:
             f"because the server cannot guard an open transaction: {why}"
         )
     return ""
-
-
-# There are few distinct texts, and a cached plan is cheaper than a new one.
-@lru_cache(maxsize=64)
-def _inside(transaction: str) -> Plan:
-    return Plan((WRITER,), transaction, cause="transaction")
-
-
-@lru_cache(maxsize=64)
-def _shared(places: tuple[Place, ...], share: float) -> Plan:
-    return Plan((EITHER, *places), f"reads={share}", share=share)
-
-
-@lru_cache(maxsize=256)
-def _usual(kind: str, why: str, readonly: bool, bound: str, reads: Reads, falls_back: bool) -> Plan:
-    return _by_rules(kind, why, readonly, "", "", bound, reads, falls_back)
 
 
 def _not_a_read(why: str, kind: str) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from ..concurrency import Here
@@ -43,7 +44,7 @@ class Router:
     def __init__(self, settings: Settings, cluster: Cluster, consistency: Consistency, here: Here) -> None:
         self.settings = settings
         self.reads: Reads = settings.reads
-        self._rules = make_plan
+        self._rules: Callable[..., Plan] = make_plan
         self._falls_back = settings.fallback == "primary"
         self.classifier = Classifier(None, settings.pure_functions)
         self.dialect: DialectName | None = None

@@ -162,8 +162,9 @@ def pinning(owner: Owner) -> Frame | None:
     Returns None if there is neither. Scopes inside that scope use its node too.
     """
     found = None
-    for frame in _of(owner):
-        if frame.place not in ("primary", "on_replicas"):
+    # No generator here or below: a read in a scope asks several times, and a generator costs the most of it.
+    for frame in _frames.get():
+        if frame.owner is owner and not frame.ended and frame.place not in ("primary", "on_replicas"):
             found = frame
     if found is None and owner.units is not None:
         return owner.units.frame()
@@ -181,7 +182,7 @@ def keeping(owner: Owner) -> list[Frame]:
 
 def selecting(owner: object) -> Selector:
     """Return which nodes the scopes of `owner` in force here accept."""
-    # Each frame's selector includes those around it. No generator, because each read in a scope asks twice.
+    # Each frame's selector includes those around it.
     for frame in _frames.get():
         if frame.selector and frame.owner is owner and not frame.ended:
             return frame.selector
@@ -196,14 +197,18 @@ def tightest_lag(owner: object) -> float | None:
 
 def snapshotting(owner: object) -> Frame | None:
     """Return the innermost ``readonly(snapshot=True)`` of `owner` that is in force in this context."""
-    return next((frame for frame in _of(owner) if frame.snapshot is not None), None)
+    for frame in _frames.get():
+        if frame.snapshot is not None and frame.owner is owner and not frame.ended:
+            return frame
+    return None
 
 
 def causal(owner: object) -> Frame | None:
     """Return the innermost ``causal_session()`` of `owner` that is in force in this context."""
-    if not _frames.get():
-        return None
-    return next((frame for frame in _of(owner) if frame.session is not None), None)
+    for frame in _frames.get():
+        if frame.session is not None and frame.owner is owner and not frame.ended:
+            return frame
+    return None
 
 
 def _of(owner: object) -> Iterator[Frame]:

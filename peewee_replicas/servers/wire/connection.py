@@ -701,7 +701,9 @@ class Connection(SessionState, _Connection):
         """
         if self._sock is None or self._halfway:
             return True
-        return (self._rfile.unread() or bool(self._poll(0))) and not self.busy
+        if self._rfile.unread() or self._poll(0):
+            return not self.busy
+        return False
 
     @property
     def single_value(self) -> object:

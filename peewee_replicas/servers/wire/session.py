@@ -249,7 +249,7 @@ class SessionState:
             or self.session_changed
             or self.session_state
             or self.changes
-            or _may_leave(self.suspect_statement)
+            or (self.suspect_statement and _may_leave(self.suspect_statement))
         )
 
     @property
@@ -274,7 +274,7 @@ class SessionState:
 
 def _may_leave(failed: str | bytes) -> bool:
     # Other statements, such as a procedure call, may have set something before they failed.
-    return bool(failed) and first_word(failed) not in _LEAVES_NOTHING
+    return first_word(failed) not in _LEAVES_NOTHING
 
 
 _LEAVES_NOTHING = frozenset(

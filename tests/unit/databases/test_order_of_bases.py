@@ -7,10 +7,11 @@ class that ours replaces (a subclass of that class or of one below it, as with a
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
-from peewee import MySQLDatabase, SqliteDatabase
+from peewee import SQL, Database, MySQLDatabase, SqliteDatabase
 from playhouse.pool import PooledMySQLDatabase
 from playhouse.shortcuts import ReconnectMixin
 
@@ -66,6 +67,36 @@ def test_a_class_that_peewee_would_have_called_must_stand_before_ours(
 
 def test_what_ours_does_not_override_may_stand_anywhere() -> None:
     assert type("Mine", (ReplicatedDatabase, Harmless), {}).limit_max == 5  # type: ignore[attr-defined]
+
+
+class Counting(SqliteDatabase):
+    executed = 0
+
+    def execute(self, query: Any, **options: Any) -> Any:
+        type(self).executed += 1
+        return super().execute(query, **options)
+
+
+def test_where_ours_calls_the_next_class_it_does_wherever_that_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    peewees = SqliteDatabase.execute
+
+    def traced(self: Any, query: Any, **options: Any) -> Any:
+        seen.append(query)
+        return peewees(self, query, **options)
+
+    for number, bases in enumerate(
+        [(ReplicatedSqliteDatabase, Counting), (Counting, ReplicatedSqliteDatabase)]
+    ):
+        made: Any = type("Mine", bases, {"executed": 0})
+        database = made(str(tmp_path / f"{number}.db"))
+        with monkeypatch.context() as patched:
+            patched.setattr(Database, "execute", traced)  # also once the class has been made
+            database.execute(SQL("SELECT 1"))
+        assert (made.executed, len(seen)) == (1, number + 1)
+        database.close()
 
 
 def test_behind_peewees_class_it_is_as_idle_as_with_peewee(caplog: pytest.LogCaptureFixture) -> None:
