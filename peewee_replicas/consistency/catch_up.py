@@ -238,9 +238,16 @@ class CatchUp:
 
     def _learn_from_report(self, progress: Progress, now: float) -> None:
         """Note that a node has shown a write by the time of its last report, whoever asked for that."""
+        delay, reported = progress.delay, progress.reported_at
+        before = delay.seconds
+        position, at, estimate = progress.taught
+        if position is self._position and at == reported and estimate == before:
+            return  # as at each read until something is written
         since = self._age()
-        if since is not None and since.origin == "written" and since.at <= progress.reported_at:
-            progress.delay.shown(progress.reported_at - since.at, now)
+        if since is not None and since.origin == "written" and since.at <= reported:
+            delay.shown(reported - since.at, now)
+        if delay.seconds == before:
+            progress.taught = (self._position, reported, before)
 
     def query(self, replica: Node, conn: ServerConnection) -> str:
         """Return the query that waits on this replica, or ``""`` if waiting is pointless."""

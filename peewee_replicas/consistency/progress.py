@@ -23,11 +23,13 @@ class Progress:
         delay: the time it needs to show a write.
         refusal: why the server refuses to be asked for its position, in words; ``""`` if it does not.
         waiters: the executions waiting on it now; a set, for the reason given in `Node.start`.
+        taught: the last report from which nothing more about `delay` could be learned: the position that was
+            looked for in it, when it came, and the estimate.
     """
 
     __slots__ = (
         "_shown", "delay", "lock", "reached", "refusal", "refused_until", "reported_at", "retry_at", "server",
-        "stalled", "waiters",
+        "stalled", "taught", "waiters",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -41,6 +43,7 @@ class Progress:
         self.refusal = ""
         self.refused_until = 0.0
         self.waiters: set[object] = set()
+        self.taught: tuple[object, float, float | None] = (None, float("-inf"), None)
         self._shown: tuple[Position | None, str | None] = (None, None)
 
     @property

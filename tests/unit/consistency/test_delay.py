@@ -336,6 +336,31 @@ def test_one_read_at_a_time_checks(make: Any) -> None:
     assert judged == [Late.CHECK, *[Late.LEAVE] * 4]
 
 
+def test_a_report_is_learned_from_until_it_says_nothing_new(make: Any) -> None:
+    """Every read after a write goes by here, once a late replica has shown it: only the first few ask."""
+    asked: list[object] = []
+    world = make(0.02)
+    node: Any = world.nodes[0]
+    world.write()
+    position = MariaDBPosition.parse("0-1-1")
+    ages = SimpleNamespace(seen_since=lambda frame: asked.append(frame) or world.seen_since(frame))
+
+    def prefer() -> None:
+        assert CatchUp(position, 0.5, ages).prefer(node, (node,)) is node
+
+    node.progress.delay.missed(0.3, world.now)
+    node.progress.learn("server", position, fresh=True, now=world.now + 0.02)
+    for _ in range(100):
+        prefer()
+    assert node.progress.delay.seconds == pytest.approx(0.02)
+    assert len(asked) < 10
+    asked.clear()
+    node.progress.delay.missed(0.3, world.now)  # what was learned since is compared anew
+    prefer()
+    assert asked
+    assert node.progress.delay.seconds < 0.3
+
+
 def test_a_brief_wait_in_vain_is_no_stall(make: Any) -> None:
     world = make(0.2)
     world.write()
