@@ -239,7 +239,7 @@ class Connection(wire.Connection):
 
     def _write_bytes(self, data: bytes) -> None:
         try:
-            super()._write_bytes(data)
+            wire.Connection._write_bytes(self, data)  # `super()` would make an object for each statement
         except (err.MySQLError, PeeweeException):
             raise
         except BaseException:

@@ -14,6 +14,7 @@ from playhouse.pwasyncio import await_
 
 from ..concurrency import Clock
 from ..connections.opening import NodeOpening, TurnedAway
+from ..connections.peewee_types import ThreadState
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection, Sending
 from ..connections.replica_connections import FIRST_LOOK_SECONDS, ReplicaConnections
@@ -61,7 +62,7 @@ class TaskPrimary(PlainDatabase):
 
     @property
     def state(self) -> TaskState:
-        """This task's state at the primary."""
+        """This task's state at the primary. Each look-up asks for the running task, so pass it on."""
         return self.db._state
 
     def drop(self, conn: ServerConnection) -> None:
@@ -122,40 +123,48 @@ class TaskReplicas(ReplicaConnections):
     primary: TaskPrimary
     _look_until = -math.inf
 
-    def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
+    def reach(self, node: Node, *, patient: bool = False, state: ThreadState | None = None) -> NodeDatabase:
         """Return the node's database with a connection that is this task's until it is given back.
 
         Parameters:
             node: the node.
             patient: whether to wait even if other tasks keep all connections for longer than one statement.
+            state: this task's state at the primary, if the caller has it.
         """
-        state = self.primary.state
+        own: TaskState = state or self.primary.state  # type: ignore[assignment]  # tasks have no other
         database: TaskNode = node.database  # type: ignore[assignment]  # `make` made it
-        if database.is_open:
+        held = database.state
+        if not held.closed:
             super().reach(node, patient=patient)
         else:
-            if state.leases:
-                self.return_leases(state)  # a waiting task must hold nothing that others wait for
-            if not self._lease(node, database, patient or not state.keeps):
+            if own.leases:
+                self.return_leases(own)  # a waiting task must hold nothing that others wait for
+            if not self._lease(node, database.db, held, own, patient):
                 try:
                     self.open(node, database)
                 except BaseException:
                     database.db.pool_here().pass_on()
                     raise
-            state.leases.append(database)
-            state.closed = False
-        if state.streaming:
-            task_connection(database.conn).stream(True)
+            held.lender = database
+            own.leases.append(held)
+            own.closed = False
+        if own.streaming:
+            task_connection(held.conn).stream(True)
         return database
 
-    def _lease(self, node: Node, database: TaskNode, patient: bool) -> bool:
-        """Take a connection from the node's pool; return False if there is a place for a new one."""
-        db = database.db
+    def _lease(self, node: Node, db: TaskDatabase, held: TaskState, own: TaskState, patient: bool) -> bool:
+        """Take a connection from the node's pool; return False if there is a place for a new one.
+
+        Parameters:
+            db: the node's database.
+            held, own: this task's states at the node and at the primary.
+            patient: as for `reach`.
+        """
         pool = db.pool_here()
         conn = db.take_from(pool)
         if conn is None and pool.full:
             # A task that keeps the primary's connection waits only for connections sure to be given back.
-            conn = await_(pool.wait(patient=patient))
+            conn = await_(pool.wait(patient=patient or not own.keeps))
             spent = conn is not None and (conn.dropped() or db.is_outdated(conn))
             if spent:
                 pool.renew(conn)
@@ -170,7 +179,7 @@ class TaskReplicas(ReplicaConnections):
                 pool.release()  # no other task runs until the place is reserved again
         if conn is None:
             return False
-        database.state.set_connection(conn)
+        held.set_connection(conn)
         return True
 
     def await_lag(self) -> None:
@@ -195,30 +204,34 @@ class TaskReplicas(ReplicaConnections):
         """Retry as the synchronous form does; connections it opens are given back with the others."""
         tried = self.cluster.replicas.ejected
         super().retry_ejected()
-        state = self.primary.state
+        leases = self.primary.state.leases
         for database in [self.made_of(node) for node in tried]:
-            if isinstance(database, TaskNode) and database.is_open and database not in state.leases:
-                state.leases.append(database)
+            if isinstance(database, TaskNode):
+                held = database.state
+                if not held.closed and held not in leases:
+                    held.lender = database
+                    leases.append(held)
 
     def return_leases(self, state: TaskState) -> None:
         """Give back the connections this task has taken, except those handed to the user."""
         kept = []
-        for database in state.leases:
-            if database.state.kept:
-                kept.append(database)
+        for held in state.leases:
+            if held.kept:
+                kept.append(held)
                 continue
-            conn = database.conn
-            database.forget_task()
+            # The state itself stays for the task's next statement here: making one costs more.
+            conn = held.let_go()
             if conn is not None:
                 if state.streaming:
                     task_connection(conn).stream(False)  # nothing was streamed from there
-                database.close_connection(conn)
+                assert held.lender is not None  # `reach` has set it
+                held.lender.close_connection(conn)
         state.leases[:] = kept
 
     def opened(self) -> list[NodeDatabase]:
         """Return the databases of the nodes to which this task has a connection."""
         leases = self.primary.state.leases
-        return [lease for lease in leases if isinstance(lease, TaskNode) and lease.is_open]
+        return [held.lender for held in leases if isinstance(held.lender, TaskNode) and not held.closed]
 
     def holds_above(self, node: Node) -> bool:
         """Return whether this task keeps a connection beyond a statement; others may be waiting for it."""
@@ -231,16 +244,16 @@ class TaskPrimaryConnection(PrimaryConnection):
     plain: TaskPrimary
     replicas: TaskReplicas
 
-    def get(self, *, begins: bool = False) -> Connection:
+    def get(self, *, begins: bool = False, state: ThreadState | None = None) -> Connection:
         """Return this task's connection to the primary, and open it if needed."""
-        state = self.plain.state
-        if state.conn is None:
-            if state.leases:
-                self.replicas.return_leases(state)
-        elif state.conn.streamed is not None:
-            state.conn.streamed.wait()
-        conn = task_connection(super().get(begins=begins))
-        if state.streaming:
+        own: TaskState = state or self.plain.state  # type: ignore[assignment]  # tasks have no other
+        if own.conn is None:
+            if own.leases:
+                self.replicas.return_leases(own)
+        elif own.conn.streamed is not None:
+            own.conn.streamed.wait()
+        conn = task_connection(PrimaryConnection.get(self, begins=begins, state=own))
+        if own.streaming:
             conn.stream(True)
         return conn
 

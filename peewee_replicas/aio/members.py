@@ -12,7 +12,7 @@ from ..concurrency import Clock
 from ..connections.checks import ConnectionChecks
 from ..connections.diagnosis import Diagnosis
 from ..connections.parts import Parts
-from ..connections.peewee_types import Cursor, Parameters
+from ..connections.peewee_types import Cursor, Parameters, ThreadState
 from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import PrimaryConnection
 from ..connections.primary_session import PrimarySession
@@ -159,16 +159,22 @@ class TaskMembers(RoutedMembers):
         state.holds = 0
         return was_open
 
-    def execute_sql(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
+    def execute_sql(
+        self, sql: str, params: Parameters, at_primary: bool, state: ThreadState | None = None
+    ) -> Cursor:
         """Execute as the synchronous form does; give connections back to their pools at once."""
-        self._need_greenlet("query: ", sql)
-        self._await_lag()
-        state = self.plain.state
-        had_writer = state.conn is not None
+        if getcurrent().parent is None:
+            self._need_greenlet("query: ", sql)
+        if any_here():
+            self._await_lag()
+        own: TaskState = self.plain.state
+        had_writer = own.conn is not None
         try:
-            return super().execute_sql(sql, params, at_primary)
+            # `super()` would make an object for each statement.
+            return RoutedMembers.execute_sql(self, sql, params, at_primary, own)
         finally:
-            self.after_use(state, had_writer, sql)
+            if own.leases or not had_writer:
+                self.after_use(own, had_writer, sql)
 
     def bookmark(self) -> str | None:
         """Return the bookmark as the synchronous form does."""
@@ -184,12 +190,13 @@ class TaskMembers(RoutedMembers):
         """Return the scope's node as the synchronous form does; the user keeps its connection."""
         self._await_lag()
         database = super().scope_node(at_primary)
-        state = self.plain.state
-        if isinstance(database, TaskNode) and database in state.leases and not database.state.kept:
-            database.state.kept = True
-            conn = task_connection(database.conn)
-            conn.pool.hold(conn, True)
-            state.holds += 1
+        if isinstance(database, TaskNode):
+            state, held = self.plain.state, database.state
+            if held in state.leases and not held.kept:
+                held.kept = True
+                conn = task_connection(held.conn)
+                conn.pool.hold(conn, True)
+                state.holds += 1
         return database
 
     # Streams
@@ -201,17 +208,17 @@ class TaskMembers(RoutedMembers):
         self._await_lag()
         state.streaming = True
         try:
-            cursor = super().execute_sql(sql, params, at_primary)
+            cursor = super().execute_sql(sql, params, at_primary, state)
             lease = next((one for one in state.leases if one.conn is cursor.connection), None)
             if lease is not None:
                 state.leases.remove(lease)
-                lease.forget_task()
+                lease.let_go()
             return Streamed(cursor, state, leased=lease is not None, had_writer=had_writer)
         finally:
             state.streaming = False
-            for database in state.leases:
-                if database.conn is not None:  # else it was lost
-                    task_connection(database.conn).stream(False)
+            for held in state.leases:
+                if held.conn is not None:  # else it was lost
+                    task_connection(held.conn).stream(False)
             if state.conn is not None:
                 state.conn.stream(False)
             self.after_use(state, had_writer)

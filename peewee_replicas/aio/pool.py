@@ -210,7 +210,7 @@ class Pool(Generic[C]):
         conn.last_used = Clock.monotonic()
         if conn.held:
             self.hold(conn, False)
-        waiter = self._next_waiter()
+        waiter = self._next_waiter() if self._waiters else None
         if waiter is not None:
             # Handed over directly, so that a new task cannot overtake the waiting ones.
             waiter.set_result(conn)

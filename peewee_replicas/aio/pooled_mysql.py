@@ -144,12 +144,11 @@ class PooledMySQL(AsyncMySQLDatabase):
 
     def is_outdated(self, conn: ServerConnection) -> bool:
         """Return whether a connection is too old, or leads to a server that must not be used any more."""
-        opening = self.opening
-        return opening.removed or opening.is_outdated(conn) or opening.is_old(conn)
+        return self.opening.is_spent(conn)
 
     def take_from(self, pool: Pool[Connection]) -> Connection | None:
         while (conn := pool.take()) is not None:
-            if not self.is_outdated(conn):
+            if not self.opening.is_spent(conn):
                 return conn
             pool.discard(conn)
         return None
@@ -268,7 +267,7 @@ class PooledMySQL(AsyncMySQLDatabase):
         if pool is None:
             if conn.open:
                 conn.close()
-        elif _reusable(conn) and not self.is_outdated(conn):  # type: ignore[arg-type]  # only ours have a pool
+        elif _reusable(conn) and not self.opening.is_spent(conn):  # type: ignore[arg-type]  # only ours have a pool
             pool.give_back(conn)
         else:
             pool.discard(conn)

@@ -16,7 +16,7 @@ Task: TypeAlias = "asyncio.Task[object]"
 
 
 def current_task() -> Task | None:
-    """Return the running task; None outside of any. Asked about ten times for each statement."""
+    """Return the running task; None outside of any."""
     try:
         return asyncio.current_task()
     except RuntimeError:  # no loop runs in this thread
@@ -27,11 +27,12 @@ class _Local:
     """An object whose attributes are separate for each task; outside tasks, for each thread."""
 
     # Set in the instance's dictionary, because `__setattr__` would store them for one task only.
-    _by_task: weakref.WeakKeyDictionary[Task, dict[str, object]]
+    _by_task: dict[weakref.ref[Task], dict[str, object]]
     _by_thread: threading.local
 
     def __init__(self) -> None:
-        self.__dict__["_by_task"] = weakref.WeakKeyDictionary()
+        # Not a `WeakKeyDictionary`, whose methods are Python code: each read looks something up here.
+        self.__dict__["_by_task"] = {}
         self.__dict__["_by_thread"] = threading.local()
 
     def _values(self) -> dict[str, object]:
@@ -39,9 +40,11 @@ class _Local:
         if task is None:
             values: dict[str, object] = self._by_thread.__dict__
             return values
-        found = self._by_task.get(task)
+        found = self._by_task.get(weakref.ref(task))
         if found is None:
-            found = self._by_task[task] = {}
+            by_task = self._by_task
+            # The callback must not keep this object alive, and needs only its dictionary.
+            found = by_task[weakref.ref(task, functools.partial(_forget_in, by_task))] = {}
         return found
 
     def __getattr__(self, name: str) -> Any:
@@ -52,6 +55,10 @@ class _Local:
 
     def __setattr__(self, name: str, value: object) -> None:
         self._values()[name] = value
+
+
+def _forget_in(by_task: dict[weakref.ref[Task], dict[str, object]], ended: weakref.ref[Task]) -> None:
+    by_task.pop(ended, None)
 
 
 class _Tasks:
@@ -69,33 +76,20 @@ class _Tasks:
 TASKS: Here = _Tasks()
 
 
-class Lease(Protocol):
+class Lender(Protocol):
     """A node from whose pool a task has taken a connection."""
-
-    @property
-    def state(self) -> TaskState:
-        """This task's state at the node."""
-
-    @property
-    def conn(self) -> ServerConnection | None:
-        """The connection that the task has taken, or None."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the task has a connection."""
 
     def close_connection(self, conn: ServerConnection) -> None:
         """Return the connection to its pool."""
-
-    def forget_task(self) -> TaskState | None:
-        """Forget this task's state here and return it."""
 
 
 class TaskState:
     """One task's connection to one node, with the attributes that peewee keeps for a thread.
 
     Attributes:
-        leases: nodes whose connections the task has taken; only the database's own state has any.
+        leases: the task's states at the nodes whose connections it has taken; only its state at the primary
+            has any.
+        lender: the node whose connection this is, while it is among the `leases`.
         kept: whether the connection was handed to the user, and stays until the database is closed.
         holds: how many connections to nodes were handed to the user.
         streams: how many connections are in use for results that are still streamed.
@@ -104,12 +98,13 @@ class TaskState:
     """
 
     __slots__ = (
-        "closed", "commit_callbacks", "conn", "ctx", "holds", "kept", "leases", "streaming", "streams",
-        "transactions", "unreached",
+        "closed", "commit_callbacks", "conn", "ctx", "holds", "kept", "leases", "lender", "streaming",
+        "streams", "transactions", "unreached",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.leases: list[Lease] = []
+        self.leases: list[TaskState] = []
+        self.lender: Lender | None = None
         self.holds = self.streams = self.unreached = 0
         self.streaming = False
         self.reset()
@@ -133,6 +128,12 @@ class TaskState:
         self.conn = conn
         self.closed = False
 
+    def let_go(self) -> Any:
+        """Forget the connection and return it, or None."""
+        conn, self.conn = self.conn, None
+        self.closed, self.kept = True, False
+        return conn
+
 
 def _notify(on_end: Callable[[], Callable[[Task], None] | None], task: Task) -> None:
     notify = on_end()
@@ -155,7 +156,10 @@ class TaskStates:
 
     def here(self) -> TaskState:
         """Return the state of the running task; outside tasks, of the thread."""
-        task = current_task()
+        try:
+            task = asyncio.current_task()  # as `current_task` does, without another call
+        except RuntimeError:
+            task = None
         if task is None:
             if not hasattr(self._outside, "state"):
                 self._outside.state = TaskState()

@@ -74,6 +74,10 @@ class Opening:
         """Return whether an idle connection is to be replaced because of its age."""
         return conn.expires is not None and Clock.monotonic() >= conn.expires
 
+    def is_spent(self, conn: ServerConnection) -> bool:
+        """Return whether an idle connection is to be replaced, for whichever of these reasons."""
+        return self.removed or self.is_outdated(conn) or self.is_old(conn)
+
     def opened(self, conn: ServerConnection) -> None:
         """Set how old a new connection is and may get; not all the same, or all would be replaced at once."""
         conn.opened_at = Clock.monotonic()
@@ -146,6 +150,13 @@ class NodeOpening(Opening):
     def is_outdated(self, conn: ServerConnection) -> bool:
         """Return whether a connection is outdated; only the primary's connections for reading can be."""
         return self.node.is_primary and super().is_outdated(conn)
+
+    def is_spent(self, conn: ServerConnection) -> bool:
+        """Return whether an idle connection is to be replaced."""
+        # Under asyncio asked twice for each read, and for most the first line is the answer.
+        if conn.expires is None and not self.node.is_primary:
+            return self.node.removed
+        return super().is_spent(conn)
 
     def before(self, state: ThreadState) -> None:
         """Raise `TurnedAway` if the node was found unreachable while this thread waited, or is busy.

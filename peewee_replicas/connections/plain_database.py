@@ -67,31 +67,31 @@ class PlainDatabase:
         """Whether this thread has a connection."""
         return not self.db._state.closed
 
-    def send(self, sql: str, params: Parameters, comment: str = "") -> Cursor:
+    def send(self, conn: ServerConnection, sql: str, params: Parameters, comment: str = "") -> Cursor:
         """Send a user's statement on this thread's connection; returns the driver's cursor.
 
         Parameters:
+            conn: that connection, which the caller has looked up already.
             sql, params: the statement's text and parameters.
             comment: a comment to add to the text that is sent.
         """
         if comment:
-            return self._send_with_comment(sql, params, comment)
-        db = self.db
+            return self._send_with_comment(conn, sql, params, comment)
         try:
             # A subclass's own cursor() is called; peewee's would only look up the connection again.
-            conn = db._state.conn
-            cursor: Cursor = conn.cursor() if conn is not None and db.plain_cursor else db.cursor()
+            cursor: Cursor = conn.cursor() if self.db.plain_cursor else self.db.cursor()
             cursor.execute(sql, params or ())
         except Exception:
             with __exception_wrapper__:  # only now, because entering it costs more than one would think
                 raise
         return cursor
 
-    def _send_with_comment(self, sql: str, params: Parameters, comment: str) -> Cursor:
-        conn = self.open_conn
+    def _send_with_comment(
+        self, conn: ServerConnection, sql: str, params: Parameters, comment: str
+    ) -> Cursor:
         conn.comment = comment
         try:
-            return self.send(sql, params)
+            return self.send(conn, sql, params)
         finally:
             conn.comment = ""
 

@@ -93,7 +93,9 @@ class PrimaryConnection:
         if conn is None:
             return "a transaction is open" if state.transactions else "", self.session.carried
         transaction = "a transaction is open" if state.transactions else conn.transaction  # see `transaction`
-        return transaction, self.session.state(conn)
+        session = self.session
+        # As `PrimarySession.state` does, without a call for each statement.
+        return transaction, session.state(conn) if conn.changes else conn.session_state or session.carried
 
     def transaction(self, state: ThreadState) -> str:
         """Return in words why a transaction counts as open: peewee's stack or the server's last report."""
@@ -108,13 +110,15 @@ class PrimaryConnection:
 
     # Finding and opening
 
-    def get(self, *, begins: bool = False) -> ServerConnection:
+    def get(self, *, begins: bool = False, state: ThreadState | None = None) -> ServerConnection:
         """Return this thread's connection, and open it if needed.
 
         Parameters:
             begins: a transaction is about to begin, although peewee already counts it as open.
+            state: peewee's state of this thread, if the caller has it.
         """
-        state = self.plain.state
+        if state is None:
+            state = self.plain.state
         conn = state.conn
         if conn is not None:
             if conn.generation == self.cluster.generation:

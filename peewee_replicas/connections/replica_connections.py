@@ -17,6 +17,7 @@ from ..servers.refusals import refusal
 from .checks import ConnectionChecks, LostByAsking
 from .diagnosis import Diagnosis
 from .opening import NodeOpening, TurnedAway
+from .peewee_types import ThreadState
 from .plain_database import NodeDatabase, PlainDatabase
 from .primary_session import PrimarySession
 from .questions import QUESTION_SECONDS, first_row
@@ -67,12 +68,13 @@ class ReplicaConnections:
 
     # Finding and opening
 
-    def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
+    def reach(self, node: Node, *, patient: bool = False, state: ThreadState | None = None) -> NodeDatabase:
         """Return the node's database, with an open connection of this thread.
 
         Parameters:
             patient: whether to wait for a connection from the node's pool, up to the pool's own time limit,
                 even if this thread holds a connection that others may be waiting for.
+            state: peewee's state of this thread at the primary, if the caller has it. Only tasks need it.
         """
         database: NodeDatabase = node.database  # type: ignore[assignment]  # `make` created it
         if database.is_open:

@@ -176,12 +176,12 @@ class SqliteWriter(PrimaryConnection):
 
     plain: SqlitePrimary
 
-    def get(self, *, begins: bool = False) -> ServerConnection:
-        conn = self.plain.conn
+    def get(self, *, begins: bool = False, state: ThreadState | None = None) -> ServerConnection:
+        conn = self.plain.conn if state is None else state.conn
         if conn is not None:
             return conn
         self.plain.locate()
-        return super().get(begins=begins)
+        return super().get(begins=begins, state=state)
 
     def abandon(self, conn: ServerConnection) -> None:
         """Close a connection whose transaction did not end, which makes SQLite roll back."""
@@ -194,8 +194,8 @@ class SqliteReaders(ReplicaConnections):
     primary: SqlitePrimary
     writer: PrimaryConnection
 
-    def reach(self, node: Node, *, patient: bool = False) -> NodeDatabase:
-        database = super().reach(node, patient=patient)
+    def reach(self, node: Node, *, patient: bool = False, state: ThreadState | None = None) -> NodeDatabase:
+        database = super().reach(node, patient=patient, state=state)
         conn = file_connection(database)
         if conn.busy:
             # While rows are being read, this connection keeps seeing the data as it was for that query.

@@ -266,15 +266,25 @@ class RoutedMembers:
 
     # Executing
 
-    def execute_sql(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
-        """Decide the route of one statement and run it; every statement passes through here."""
+    def execute_sql(
+        self, sql: str, params: Parameters, at_primary: bool, state: ThreadState | None = None
+    ) -> Cursor:
+        """Decide the route of one statement and run it; every statement passes through here.
+
+        Parameters:
+            sql, params: the statement's text and parameters.
+            at_primary: whether it came through ``on_primary``.
+            state: peewee's state of this thread or task, if the caller has it.
+        """
         parts, log = self.parts, self.query_log
         statement = parts.router.classifier.classify(sql)
         frame = innermost(parts.cluster)
-        state = self.plain.state
+        if state is None:
+            state = self.plain.state
         if self.escapes is not None:
             self.escapes.check(state.transactions, sql)
-        plan = self._plan(statement, frame, state, at_primary)
+        transaction, carried = parts.primary.situation(state)  # as `_plan` does, without a call
+        plan = parts.router.plan(statement, frame, transaction, carried, at_primary)
         conn = state.conn
         # Session changes by the last statement may keep this one on the primary, so look for them first.
         if conn is not None and (plan.places[0] != WRITER or plan.guard) and conn.report_incomplete:
@@ -290,7 +300,7 @@ class RoutedMembers:
             if parts.cluster.replicas.ages:
                 close_old(parts, state, statement.kind, on_primary=plan.place == WRITER)
         log._log_query(sql, params)
-        execution = Execution(parts, statement, plan, frame, sql, params)
+        execution = Execution(parts, statement, plan, frame, sql, params, state)
         if self.comment_hooks:
             execution.comment = ask_for_comment(self.comment_hooks, sql)
         if not log.query_hooks and not self.route_hooks and not self.counting.in_use:
@@ -499,13 +509,14 @@ class RoutedMembers:
         if frame is None or frame.place != "readonly":
             return None
         statement = parts.router.classifier.classify("SELECT 1")
-        plan = self._plan(statement, frame, self.plain.state, at_primary)
+        state = self.plain.state
+        plan = self._plan(statement, frame, state, at_primary)
         if plan.place == WRITER:
             raise ReadOnlyViolation(
                 f"a raw cursor inside readonly() cannot be guarded here ({plan.reason}); "
                 "use execute_sql(), or leave readonly() with primary()"
             )
-        return find_node(Execution(parts, statement, plan, frame, "", None))
+        return find_node(Execution(parts, statement, plan, frame, "", None, state))
 
     def is_connection_usable(self) -> bool:
         """Return whether this thread has connections and all of them answer."""
@@ -578,8 +589,9 @@ class RoutedMembers:
         """Call a method that sends one of peewee's own statements, and report it if it sent something."""
         parts = self.parts
         statement = parts.router.classifier.classify(sql)
-        plan = self._plan(statement, None, self.plain.state, at_primary=False)
-        execution = Execution(parts, statement, plan, None, sql, None)
+        state = self.plain.state
+        plan = self._plan(statement, None, state, at_primary=False)
+        execution = Execution(parts, statement, plan, None, sql, None, state)
         started = Clock.monotonic()
         try:
             run(execution.sending)

@@ -37,18 +37,29 @@ class Refuses(Behind):
     """A replica refuses to tell whether it shows what a read must see, so it counts as if it did not."""
 
 
-def attempt(execution: Execution, node: Node, database: PlainDatabase, *, final: bool = True) -> Cursor:
+def attempt(
+    execution: Execution,
+    node: Node,
+    database: PlainDatabase,
+    conn: ServerConnection | None = None,
+    *,
+    final: bool = True,
+) -> Cursor:
     """Send the statement to one node; returns the driver's cursor.
 
     Parameters:
         database: the node's database, with an open connection of this thread.
+        conn: that connection, if the caller has looked it up already.
         final: whether a result means that the node served the read; if not, the caller decides.
     """
     execution.role = PRIMARY if node.is_primary else "replica"
     execution.served_by = node
     execution.attempts += 1
     execution.found = database
-    cursor = _send(execution, node, database, final) if execution.sends else _NOTHING
+    if execution.sends:
+        cursor = _send(execution, node, database, database.open_conn if conn is None else conn, final)
+    else:
+        cursor = _NOTHING
     if execution.scoped and final:
         _note_served(execution)
     return cursor
@@ -63,8 +74,9 @@ def _note_served(execution: Execution) -> None:
         cluster.units.frame().served = True  # what a scope sees, its unit of work sees too
 
 
-def _send(execution: Execution, node: Node, database: PlainDatabase, counted: bool) -> Cursor:
-    conn = database.open_conn
+def _send(
+    execution: Execution, node: Node, database: PlainDatabase, conn: ServerConnection, counted: bool
+) -> Cursor:
     # An error does not report what the statement had changed by then. A proven read changes nothing.
     if conn.guarded:
         conn.suspect_statement = "" if execution.statement.kind == "read" else execution.sql
@@ -73,7 +85,7 @@ def _send(execution: Execution, node: Node, database: PlainDatabase, counted: bo
         # Counted before sending, so that the policy in other threads sees the node as busy.
         started = node.start(execution, counted)
         conn.executing = execution.statement.kind
-        cursor = database.send(execution.sql, execution.params, execution.comment)
+        cursor = database.send(conn, execution.sql, execution.params, execution.comment)
         failed = False
         return cursor
     finally:
@@ -89,7 +101,7 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
     """
     conn = database.open_conn
     if catch_up.shown_by(node, conn):
-        return attempt(execution, node, database)
+        return attempt(execution, node, database, conn)
     progress: Progress = node.progress
     if _leaves(execution, node, catch_up):
         raise StillBehind(_TAKES_TOO_LONG)
@@ -101,7 +113,7 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
         progress.waiters.add(execution)
         # A read that is expected to be thrown away is not sent.
         if not catch_up.briefly and _may_go_together(execution, database, conn, progress):
-            return _send_together(execution, node, database, catch_up, query)
+            return _send_together(execution, node, database, conn, catch_up, query)
         with catch_up.waiting():
             answer = execution.parts.replicas.ask_wait(conn, query, catch_up.answer_seconds(conn))
         if not catch_up.learn(node, conn, answer):
@@ -109,7 +121,7 @@ def attempt_caught_up(execution: Execution, node: Node, database: PlainDatabase,
         if execution.may_fall_back:
             execution.may_fall_back = False
             execution.parts.router.budget.give_back()
-        return attempt(execution, node, database)
+        return attempt(execution, node, database, conn)
     finally:
         progress.waiters.discard(execution)
 
@@ -128,17 +140,21 @@ def _may_go_together(
 
 
 def _send_together(
-    execution: Execution, node: Node, database: PlainDatabase, catch_up: CatchUp, query: str
+    execution: Execution,
+    node: Node,
+    database: PlainDatabase,
+    conn: ServerConnection,
+    catch_up: CatchUp,
+    query: str,
 ) -> Cursor:
     """Send the wait and the read together, in one round trip."""
-    conn = database.open_conn
     there = False
     cursor: Cursor = _NOTHING
     failure: Exception | None = None
     conn.send_ahead(query, catch_up.answer_seconds(conn))
     started = Clock.monotonic()
     try:
-        cursor = attempt(execution, node, database, final=False)
+        cursor = attempt(execution, node, database, conn, final=False)
     except PeeweeException as exc:
         # A lost connection also loses the answer to the wait.
         if execution.parts.diagnosis.meaning(exc) != "statement":

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ..connections.diagnosis import named, number_of
 from ..connections.parts import Parts
-from ..connections.peewee_types import Parameters
+from ..connections.peewee_types import Parameters, ThreadState
 from ..connections.plain_database import PlainDatabase
 from ..consistency.catch_up import CatchUp
 from ..events import Cause, Role, RouteEvent
@@ -27,6 +27,7 @@ class Execution:
         plan: where it may run, in which order, and why.
         frame: the innermost ``readonly()`` or ``primary()`` in force.
         sql, params: the text and its parameters.
+        state: peewee's state of this thread or task.
         comment: a comment to add to the text when it is sent, or ``""``.
         role, reason: where it last ran, and why; as in `RouteEvent`.
         served_by: the node that it last ran on; None: the primary's own connection.
@@ -69,6 +70,7 @@ class Execution:
     restarted = False
     sends = True
     found: PlainDatabase | None = None
+    unsent: frozenset[Node] = frozenset()
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class Execution:
         frame: Frame | None,
         sql: str,
         params: Parameters,
+        state: ThreadState,
     ) -> None:
         self.parts = parts
         self.statement = statement
@@ -85,9 +88,9 @@ class Execution:
         self.frame = frame
         self.sql = sql
         self.params = params
+        self.state = state
         self.reason = plan.reason
         self.tried: dict[Node, BaseException] = {}
-        self.unsent: set[Node] = set()
 
     @property
     def node(self) -> str:

@@ -33,7 +33,7 @@ def on_writer(execution: Execution) -> Cursor:
     parts.cluster.writer_causes.add(execution.plan.cause)
     if primary.unknown_outcomes.any:
         primary.unknown_outcomes.check(execution.sql, statement.kind)
-    conn = primary.get()
+    conn = primary.get(state=execution.state)
     execution.attempts += 1
     was_open = conn.transaction
     had_changes = conn.session_changed
@@ -44,7 +44,7 @@ def on_writer(execution: Execution) -> Cursor:
         if execution.plan.guard:
             cursor = _under_guard(execution, conn)
         else:
-            cursor = primary.plain.send(execution.sql, execution.params, execution.comment)
+            cursor = primary.plain.send(conn, execution.sql, execution.params, execution.comment)
     except PeeweeException as exc:
         transaction = bool(was_open or primary.plain.state.transactions)
         if conn.replaceable and not transaction and _may_resend(execution, exc):
@@ -115,7 +115,7 @@ def _under_guard(execution: Execution, conn: ServerConnection) -> Cursor:
     with __exception_wrapper__:
         conn.run_setting(conn.dialect.GUARD)
     try:
-        return execution.parts.primary.plain.send(execution.sql, execution.params, execution.comment)
+        return execution.parts.primary.plain.send(conn, execution.sql, execution.params, execution.comment)
     except PeeweeException as exc:
         if execution.parts.diagnosis.meaning(exc) == "refused":
             raise violation(exc, execution) from exc
@@ -143,7 +143,7 @@ def on_reader(execution: Execution) -> Cursor:
         parts.router.choice.stay_with(reader)
     try:
         # A raw cursor must wait: it cannot be guarded on the writer's connection.
-        database = parts.replicas.reach(reader, patient=not execution.sends)
+        database = parts.replicas.reach(reader, patient=not execution.sends, state=execution.state)
     except MaxConnectionsExceeded:
         conn = parts.primary.plain.conn
         if conn is None or conn.transaction or not execution.sends:

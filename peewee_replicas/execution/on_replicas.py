@@ -69,7 +69,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
     parts = execution.parts
     while replica is not None:
         try:
-            database = parts.replicas.reach(replica)
+            database = parts.replicas.reach(replica, state=execution.state)
         except MaxConnectionsExceeded as exc:
             # This thread holds no connection that others wait for, so it has used up the pool's time limit.
             if not parts.replicas.holds_above(replica):
@@ -155,7 +155,7 @@ def _after_failure(
             raise exc from execution.lost
         execution.lost, execution.lost_at = exc, replica if alive else None
     elif treatment.read == "again" and replica not in execution.unsent:
-        execution.unsent.add(replica)
+        execution.unsent |= {replica}
         return replica
     if alive and pinning(execution.parts.cluster) is not None:
         return replica  # the node is healthy, so the scope stays with it
@@ -176,7 +176,7 @@ def _answers(execution: Execution, replica: Node) -> bool:
     if replica.breaker.open:
         return False  # known to be down
     try:
-        execution.parts.replicas.reach(replica)
+        execution.parts.replicas.reach(replica, state=execution.state)
     except MaxConnectionsExceeded:
         return True  # the pool's connections to the node are all in use
     except PeeweeException:

@@ -155,11 +155,13 @@ def _take(target: PlainDatabase) -> Fault | None:
         return fault
 
 
-def _send(target: PlainDatabase, sql: str, params: Parameters, comment: str = "") -> Cursor:
+def _send(
+    target: PlainDatabase, conn: ServerConnection, sql: str, params: Parameters, comment: str = ""
+) -> Cursor:
     fault = _take(target)
     if fault is not None:
-        fault.strike(target.conn)
-    return type(target).send(target, sql, params, comment)  # another thread has met the fault
+        fault.strike(conn)
+    return type(target).send(target, conn, sql, params, comment)  # another thread has met the fault
 
 
 def _replica(cluster: Cluster, name: str) -> Node:

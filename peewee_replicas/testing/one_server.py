@@ -172,7 +172,9 @@ class _EverythingOnPrimary:
         self._parts = parts
         self._replicas: ReplicaConnections = parts.replicas
 
-    def reach(self, node: Node, *, patient: bool = False) -> _GuardedPrimary:
+    def reach(
+        self, node: Node, *, patient: bool = False, state: ThreadState | None = None
+    ) -> _GuardedPrimary:
         self._parts.primary.get()
         return _GuardedPrimary(self._parts, node)
 
@@ -192,14 +194,14 @@ class _GuardedPrimary(PlainDatabase):
         self._primary = parts.primary
         self._node = node
 
-    def send(self, sql: str, params: Parameters, comment: str = "") -> Cursor:
+    def send(self, conn: ServerConnection, sql: str, params: Parameters, comment: str = "") -> Cursor:
         meet_fault(self._node)
-        conn = self._primary.get()
+        conn = self._primary.get()  # a fault may have closed the one before
         guard = not conn.transaction  # an open transaction cannot be guarded
         if guard:
             conn.run_setting(conn.dialect.GUARD)
         try:
-            return super().send(sql, params, comment)
+            return super().send(conn, sql, params, comment)
         finally:
             if guard and not conn.dropped():
                 conn.run_setting_when_idle(conn.dialect.UNGUARD)
@@ -218,8 +220,8 @@ class _InTestTransaction:
         self._primary = primary
         self._conn = conn
 
-    def get(self) -> ServerConnection:
-        state = self._primary.plain.state
+    def get(self, *, state: ThreadState | None = None) -> ServerConnection:
+        state = state or self._primary.plain.state
         state.conn, state.closed = self._conn, False
         return self._conn
 

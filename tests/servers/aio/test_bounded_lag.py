@@ -124,7 +124,7 @@ def test_the_first_read_is_served_by_a_replica(cluster: Any, make: Any, way: Any
 
 def handed_out(database: Any) -> list[str]:
     """The nodes to which this task was handed connections."""
-    return [lease.node.name for lease in database._members.plain.state.leases]
+    return [lease.lender.node.name for lease in database._members.plain.state.leases]
 
 
 def test_in_a_greenlet_the_entry_waits(cluster: Any, make: Any) -> None:
