@@ -36,12 +36,13 @@ HAND_ON = {
     "servers.wire.connection.Connection.start_query",
 }
 # What only looks like one: a thread, a visitor's bookmark, a transaction of the user's, a note that somebody
-# is asked.
+# is asked, the program's own callable.
 OTHERS = {
     "connections.primary_connection.PrimaryConnection.rollback",
     "connections.plain_database.PlainDatabase.rollback",
     "databases.replicated.Replicated.rollback",
     "databases.routed_members.RoutedMembers.rollback",
+    "nodes.discovery.Source.__call__",
     "nodes.probe_records.ProbeRecords.ask_primary",
 }
 OTHER_FILES = ("testing/", "ext/", "cli/")  # the command is run by a person, not by a program
