@@ -408,7 +408,8 @@ def _forget_counts(node: Any) -> None:
 
 
 def create_table(cluster: Any, db: Any) -> None:
-    collect_quietly()  # a snapshot that an earlier test has left would keep the replica from dropping the table
+    # A snapshot that an earlier test has left would keep the replica from dropping the table.
+    collect_quietly()
     with db.primary():
         db.execute_sql("DROP TABLE IF EXISTS interrupted")
         db.execute_sql("CREATE TABLE interrupted (id INT AUTO_INCREMENT PRIMARY KEY, n INT, KEY (n))")
