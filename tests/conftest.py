@@ -85,13 +85,25 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# These take longest, so they begin first: a worker that began one last would leave the others idle.
+_LONGEST = (
+    "programs/test_benchmarks.py", "consistency/test_faults.py", "consistency/test_write_cases.py",
+    "connections/test_own_questions.py", "connections/test_session_state.py", "nodes/test_node_failure.py",
+    "connections/test_prefork.py", "routing/test_transactions.py", "testing/test_local_cluster_end.py",
+    "ext/test_workers.py", "consistency/test_checker.py", "execution/test_interrupted_anywhere.py",
+)  # fmt: skip
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark tests on servers as `once` unless they are `core`, and skip what the installed peewee lacks."""
     skip_asyncio(items)
     for item in items:
         if item.path.is_relative_to(_SERVER_TESTS) and not item.get_closest_marker("core"):
             item.add_marker("once")
+    yield  # others choose the tests, and their order
+    places = {_SERVER_TESTS / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_report_header() -> str:
