@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from peewee import MySQLDatabase
@@ -55,11 +56,12 @@ def contenders(task: dict[str, Any]) -> dict[str, Stretch]:
         row = on(database)
 
         def write(number: int, row: Any = row) -> Any:
-            return row.update(n=number).where(row.id == number % ROWS + 1).execute()
+            changed = task["above"] + number  # or the second of two revisions would change nothing
+            return row.update(n=changed).where(row.id == number % ROWS + 1).execute()
 
         found[name] = _one_by_one(write)
         found[f"{name} in atomic()"] = _one_by_one(database.atomic()(write))
-    return {**found, **_of_tasks(primary, replica, ours)} if task["asyncio"] else found
+    return {**found, **_of_tasks(primary, replica, ours, task["above"])} if task["asyncio"] else found
 
 
 def _one_by_one(run: Callable[[int], Any]) -> Stretch:
@@ -71,7 +73,9 @@ def _one_by_one(run: Callable[[int], Any]) -> Stretch:
     return stretch
 
 
-def _of_tasks(primary: dict[str, Any], replica: dict[str, Any], ours: dict[str, Any]) -> dict[str, Stretch]:
+def _of_tasks(
+    primary: dict[str, Any], replica: dict[str, Any], ours: dict[str, Any], above: int
+) -> dict[str, Stretch]:
     """The same under asyncio, by tasks that run together."""
     try:
         from playhouse.pwasyncio import AsyncModel, AsyncMySQLDatabase
@@ -89,14 +93,15 @@ def _of_tasks(primary: dict[str, Any], replica: dict[str, Any], ours: dict[str, 
         meta = type("Meta", (), {"database": database, "table_name": Row._meta.table_name})
         return type("Row", (Row, AsyncModel), {"Meta": meta})
 
-    def together(row: Any, of_task: Callable[[Any, list[int]], Any]) -> Stretch:
+    def together(row: Any, of_task: Callable[[Any, list[int]], Any], scope: Any = nullcontext) -> Stretch:
         def stretch(numbers: list[int]) -> int:
             cycle = itertools.cycle(numbers)
 
             async def all_tasks() -> None:
-                await asyncio.gather(
-                    *(of_task(row, list(itertools.islice(cycle, _EACH))) for _ in range(TASKS))
-                )
+                async with scope():
+                    await asyncio.gather(
+                        *(of_task(row, list(itertools.islice(cycle, _EACH))) for _ in range(TASKS))
+                    )
 
             loop.run_until_complete(all_tasks())
             return TASKS * _EACH
@@ -108,14 +113,16 @@ def _of_tasks(primary: dict[str, Any], replica: dict[str, Any], ours: dict[str, 
             await row.aget_by_id(number)
 
     async def write(row: Any, numbers: list[int]) -> None:
-        changed = next(_changes)
+        changed = above + next(_changes)
         for number in numbers:
             query = row.update(n=changed).where(row.id == number % ROWS + 1)
             await row._meta.database.run(query.execute)
 
+    scoped = made(AsyncReplicatedDatabase, ours)
     return {
         "asyncio plain": together(made(AsyncMySQLDatabase, replica), read),
         "asyncio session": together(made(AsyncReplicatedDatabase, ours), read),
+        "asyncio readonly()": together(scoped, read, scoped._meta.database.readonly),
         "asyncio plain write": together(made(AsyncMySQLDatabase, primary), write),
         "asyncio write": together(made(AsyncReplicatedDatabase, ours), write),
     }

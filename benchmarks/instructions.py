@@ -12,6 +12,7 @@ counts two revisions on the same servers and puts them beside each other; ``.`` 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -37,8 +38,12 @@ PAIRS = {
     "write": "plain write",
     "write in atomic()": "plain write in atomic()",
     "asyncio session": "asyncio plain",
+    "asyncio readonly()": "asyncio plain",
     "asyncio write": "asyncio plain write",
 }
+
+
+_above = itertools.count(0, 100_000)  # what each process writes is above what the one before wrote
 
 
 def count(
@@ -47,7 +52,7 @@ def count(
     """Instructions per statement of each contender, and ratios, in `turns` stretches of `reads` each.
 
     `package` is the folder whose `peewee_replicas` is counted; `of_tasks`: the asyncio forms as well, whose
-    eighty connections take minutes to open under valgrind.
+    hundred connections take minutes to open under valgrind.
 
     Raises `RuntimeError` where valgrind is missing, or does not manage in `seconds`.
     """
@@ -61,6 +66,7 @@ def count(
         "reads": reads,
         "turns": turns,
         "asyncio": of_tasks,
+        "above": next(_above),
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, root in (("peewee_replicas", package), ("benchmarks", ROOT)):
