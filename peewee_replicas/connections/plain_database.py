@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from peewee import Database, __exception_wrapper__
 
+from ..nodes.cluster import Cluster
 from ..nodes.node import Node
 from ..nodes.spec import overlay
 from ..servers.protocols import ServerConnection
@@ -212,6 +213,16 @@ class PlainDatabase:
         self.beneath.init(self.db, database, **kwargs)
 
 
+def node_parameters(primary: UserDatabase, cluster: Cluster, node: Node) -> tuple[Any, dict[str, Any]]:
+    """Return a node's schema, and its other connection parameters; the sizes of its pool are among them."""
+    present, database = primary.connect_params, primary.database
+    moved = cluster.moved  # read after the parameters; a move sets it before them
+    if moved is not None:
+        present, database = moved.configured(present), moved.database
+    parameters = overlay(present, node.overrides)
+    return parameters.pop("database", database), parameters
+
+
 def make_reentrant(db: UserDatabase) -> None:
     """Let a thread take peewee's lock for connecting again.
 
@@ -263,12 +274,7 @@ class NodeDatabase(PlainDatabase):
         for name, value in vars(primary).items():
             if name not in self._by_itself:
                 setattr(db, name, value)
-        present, database = primary.connect_params, primary.database
-        moved = db.opening.cluster.moved  # read after the parameters; a move sets it before them
-        if moved is not None:
-            present, database = moved.configured(present), moved.database
-        parameters = overlay(present, self.node.overrides)
-        db.database = parameters.pop("database", database)
+        db.database, parameters = node_parameters(primary, db.opening.cluster, self.node)
         for name in self.pool_arguments:
             parameters.pop(name, None)
         db.connect_params = parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from peewee import OperationalError, PeeweeException, __exception_wrapper__
 from playhouse.pool import MaxConnectionsExceeded
@@ -11,6 +11,7 @@ from ..concurrency import Clock
 from ..log import log_event
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
+from ..nodes.probe_key import ProbeKey
 from ..servers.error_meanings import NO_CONNECTION, NOT_OPENED, explained, in_words
 from ..servers.protocols import ServerConnection
 from ..servers.refusals import refusal
@@ -20,6 +21,7 @@ from .opening import NodeOpening, TurnedAway
 from .peewee_types import ThreadState
 from .plain_database import NodeDatabase, PlainDatabase
 from .primary_session import PrimarySession
+from .probe_sharing import probe_key
 from .questions import QUESTION_SECONDS, first_row
 
 FIRST_LOOK_SECONDS = 0.5
@@ -206,17 +208,33 @@ class ReplicaConnections:
             return True
         return node is not self.cluster.reader and bool(self.opened())
 
+    @property
+    def parameters(self) -> object:
+        """The parameters of connections; another object once the program has replaced them."""
+        return self.primary.db.connect_params
+
+    def probe_key(self, nodes: Sequence[Node], interval: float) -> ProbeKey:
+        """Return what is equal for databases that may share a prober, see `probe_sharing`."""
+        return probe_key(self.primary.db, self.cluster, nodes, interval)
+
     def open_probe(
-        self, node: Node, seconds: float, watch: Callable[[ServerConnection], None]
+        self,
+        node: Node,
+        seconds: float,
+        watch: Callable[[ServerConnection], None],
+        with_schema: bool = True,
     ) -> ServerConnection:
         """Open a connection for the prober, through the user's class but with the prober's time-out.
 
         Parameters:
             seconds: the prober's time limit for each step.
             watch: called with the connection before it is opened.
+            with_schema: whether to choose the database's schema, as its other connections do.
         """
         database = self.make(node, watch)
         database.follow(self.primary.db)
+        if not with_schema:
+            database.db.database = None
         database.log_nothing()
         database.limit_waits(seconds)
         database.state.unreached = node.unreached
@@ -228,6 +246,11 @@ class ReplicaConnections:
             self._check_ready(node, conn)
         conn.internal = conn.initialized = True
         return conn
+
+    def choose_schema(self, conn: ServerConnection) -> None:
+        """Choose the database's schema on a connection of the prober that was opened without one."""
+        with __exception_wrapper__:
+            conn.run_setting(f"USE `{self.primary.db.database}`")
 
     def _lift_limits(self, node: Node, conn: ServerConnection) -> None:
         with __exception_wrapper__:

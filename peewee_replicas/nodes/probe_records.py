@@ -1,12 +1,12 @@
-"""What the prober has found out: records each node's answers, and that it gave none."""
+"""What was found out about the nodes of one database: records each node's answers, and that it gave none."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
-from ..concurrency import new_lock
+from ..concurrency import Clock, new_lock
 from ..events import Counters, NodeNews
 from ..log import EventName, log_event
 from ..positions import Position
@@ -14,14 +14,15 @@ from ..servers.error_meanings import in_words
 from ..servers.identity import name_among_all
 from .failover import Finding
 from .fitness import ANOTHER_SERVER, primary_remark, role_change
-from .interview import Facts, facts
+from .interview import Facts
 from .lag import Samples
 from .node import Node
 from .primary_state import PrimaryState
-from .probe_history import Surroundings, surroundings
-from .probe_run import Probe, ProbeTarget
+from .probe_history import ProbeHistory, Surroundings, surroundings
+from .probe_line import Answer
 from .replica_set import ReplicaSet
 from .roles import Moved
+from .waiting_reads import Tally
 
 # Seconds in which an answer may still have come after the first question without one: it was on its way.
 _ON_ITS_WAY = 0.1
@@ -89,6 +90,28 @@ class ProbedCluster(Protocol):
     finding: Finding
 
 
+class Findings:
+    """What is known of one node from its probes.
+
+    Attributes:
+        history: what its probes have found.
+        looked: it has been probed, and the primary before it.
+        asked_at: when the first of the questions was sent whose answers `history` has, by a monotonic clock.
+        failed_at: when the last attempt to ask it failed, by a monotonic clock.
+        said: the problem logged last; ``""`` once the node has answered again.
+        opened: the number of the connection that reported its position last; 0: none has.
+        tally: what has been counted of its reads.
+    """
+
+    def __init__(self) -> None:
+        self.history = ProbeHistory()
+        self.looked = False
+        self.asked_at = self.failed_at = float("-inf")
+        self.said = ""
+        self.opened = 0
+        self.tally = Tally()
+
+
 class ProbeRecords:
     """The findings about the nodes of one database.
 
@@ -97,20 +120,38 @@ class ProbeRecords:
 
     Attributes:
         sampled: set once the primary has been asked for its position, or could not be asked.
+        findings: what is known of each node.
     """
 
     def __init__(self, cluster: ProbedCluster) -> None:
         self._cluster = cluster
         # Nodes that are being connected to have threads of their own.
         self._lock = new_lock()
-        self.samples = Samples()
-        self.sampled = threading.Event()
+        self.forget()
 
     def forget(self) -> None:
-        """Forget what the primary has told, because another one follows, or it was not probed for a while."""
+        """Forget all findings, because another primary follows, or the nodes were not probed for a while."""
         with self._lock:
             self.samples = Samples()
             self.sampled = threading.Event()
+            self.findings: dict[Node, Findings] = {}
+
+    def keep(self, nodes: Iterable[Node], *, on_other_connections: bool) -> None:
+        """Forget the findings about all other nodes.
+
+        Parameters:
+            nodes: the nodes that are probed from now on.
+            on_other_connections: whether other connections probe them than until now.
+        """
+        with self._lock:
+            self.findings = {node: self.findings.get(node) or Findings() for node in nodes}
+            if on_other_connections:
+                for found in self.findings.values():
+                    found.opened = 0
+
+    def all_looked(self) -> bool:
+        """Return whether every node has been probed, each replica after the primary."""
+        return all(found.looked for found in self.findings.values())
 
     def ask_primary(self) -> None:
         """Record that the primary is being asked."""
@@ -127,36 +168,25 @@ class ProbeRecords:
         """Return the position of the primary that a node is asked to reach; None for the primary itself."""
         return None if node is self._cluster.reader else self.samples.newest
 
-    def take(
-        self, replica: Node, target: ProbeTarget, targets: Mapping[Node, ProbeTarget], probe: Probe
-    ) -> None:
-        """Record a node's answers.
-
-        Parameters:
-            target: what is known of that node.
-            targets: the same for all nodes.
-            probe: the finished probe.
-        """
-        cluster, conn = self._cluster, probe.conn
-        assert probe.answers is not None
-        if replica.removed:
+    def take(self, replica: Node, answer: Answer) -> None:
+        """Record a node's answers."""
+        cluster, told = self._cluster, answer.told
+        found = self.findings.get(replica)
+        if replica.removed or found is None:
             return
-        told = facts(probe.answers, conn.dialect)
-        silent_since = target.unanswered_since if target.silent else None
-        target.silent, target.asked_at, target.unanswered_since = 0, probe.asked_at, None
-        target.answers += 1
+        found.asked_at = answer.asked_at
         compared = replica is cluster.reader or self.sampled.is_set()
         changed = ""
-        around = self._surroundings(replica, targets)
+        around = self._surroundings(replica)
         with self._lock:
             if replica is cluster.reader:
-                self.samples.add(probe.asked_at, probe.answered_at, told)
-                changed = self._note_changed_role(target, told)
+                self.samples.add(answer.asked_at, answer.answered_at, told)
+                changed = self._note_changed_role(found, told)
                 read_only = told.read_only and not told.member
-                cluster.primary_state = PrimaryState(read_only=read_only, found_at=probe.answered_at)
+                cluster.primary_state = PrimaryState(read_only=read_only, found_at=answer.answered_at)
                 cluster.on_primary_answer(name_among_all(told.variables), told.sample)
-            fitness = target.history.assess(
-                told, probe.answered_at, around, serves=replica in cluster.replicas.all,
+            fitness = found.history.assess(
+                told, answer.answered_at, around, serves=replica in cluster.replicas.all,
                 listed=replica.is_primary, max_lag=replica.max_lag_within(cluster.settings.max_lag),
             )  # fmt: skip
         if changed:
@@ -168,20 +198,20 @@ class ProbeRecords:
                 node=replica.name,
                 cause=changed,
             )
-        if changed == ANOTHER_SERVER and silent_since is not None:
+        if changed == ANOTHER_SERVER and answer.silent_since is not None:
             # The server of before is silent and no longer the primary: what waits there would wait for ever.
-            since = silent_since + _ON_ITS_WAY
+            since = answer.silent_since + _ON_ITS_WAY
             cut = cluster.on_silence_left(since) + replica.leave_silent(since)
             cluster.counters.add("hung_up", cut)
-        if target.said:
-            target.said = ""
+        if found.said:
+            found.said = ""
             log_event("node_probed_again", "%s answers the prober again", replica.title, node=replica.name)
         if replica is cluster.reader:
             takes_none = told.read_only and not told.member
             news = primary_remark(told) if takes_none else ""
             cluster.news.tell_of_primary("read_only" if takes_none else "up", news)
-        if target.questionnaire.complaint:
-            complaint = target.questionnaire.complaint
+        if answer.complaint:
+            complaint = answer.complaint
             log_event(
                 "heartbeat_unreadable",
                 "%s: %s; lag is taken from positions instead",
@@ -190,33 +220,33 @@ class ProbeRecords:
                 node=replica.name,
                 cause=complaint,
             )
-            target.questionnaire.complaint, target.questionnaire.heartbeat_table = "", None
         progress = replica.progress
         # While a node that follows nobody serves reads, what it has applied counts as well.
         follows = fitness.role == "replica" or (fitness.role == "detached" and fitness.state == "up")
         if follows and told.position is not None and told.server.server_id:
             if progress.server in (None, told.server.text):
-                progress.learn(told.server.text, told.position, fresh=target.fresh, now=probe.answered_at)
-            target.fresh = False
+                fresh = found.opened != answer.opened
+                progress.learn(told.server.text, told.position, fresh=fresh, now=answer.answered_at)
+            found.opened = answer.opened
         replica.in_galera = told.galera
         reached = told.sample if fitness.role == "primary" else told.position
         replica.probed(fitness, None if reached is None else reached.text())
-        target.looked = target.looked or compared
+        found.looked = found.looked or compared
 
-    def _surroundings(self, replica: Node, targets: Mapping[Node, ProbeTarget]) -> Surroundings:
-        cluster = self._cluster
+    def _surroundings(self, replica: Node) -> Surroundings:
+        cluster, findings = self._cluster, self.findings
 
         def told(other: Node) -> Facts | None:
-            target = targets.get(other)
-            return None if target is None else target.history.told
+            found = findings.get(other)
+            return None if found is None else found.history.told
 
-        looked = [target.looked for other, target in list(targets.items()) if other is not replica]
+        looked = [found.looked for other, found in findings.items() if other is not replica]
         return surroundings(
             replica, cluster.reader, cluster.replicas.all, told, self.samples, complete=all(looked)
         )
 
-    def _note_changed_role(self, target: ProbeTarget, told: Facts) -> str:
-        history = target.history
+    def _note_changed_role(self, found: Findings, told: Facts) -> str:
+        history = found.history
         server = None if history.told is None else history.told.server
         read_only = history.read_only
         if read_only is None and self._cluster.writes == "taken":
@@ -227,18 +257,25 @@ class ProbeRecords:
         history.read_only = told.read_only
         if not told.read_only:
             self._cluster.writes = "taken"
-        # This connection may lead to a demoted primary, while the address already leads elsewhere.
-        target.outdated = told.read_only
         return words
 
-    def unprobed(self, replica: Node, target: ProbeTarget, exc: Exception) -> None:
+    def failed(self, node: Node) -> None:
+        """Record that an attempt to ask a node has failed."""
+        found = self.findings.get(node)
+        if found is not None:
+            found.looked, found.failed_at = True, Clock.monotonic()
+
+    def unprobed(self, replica: Node, exc: Exception) -> None:
         """Log once that a node cannot be probed. This alone does not take a replica out of rotation."""
+        found = self.findings.get(replica)
+        if found is None:
+            return
         cause = in_words(exc)
         plain_primary = replica not in self._cluster.replicas.all
-        if plain_primary and not target.said:
+        if plain_primary and not found.said:
             self._cluster.news.tell_of_primary("down", cause)
-        if type(exc).__name__ + str(exc.args[:1]) != target.said:
-            target.said = type(exc).__name__ + str(exc.args[:1])
+        if type(exc).__name__ + str(exc.args[:1]) != found.said:
+            found.said = type(exc).__name__ + str(exc.args[:1])
             event: EventName = "primary_silent" if plain_primary else "node_not_probed"
             what = (
                 "does not answer the prober"

@@ -1,4 +1,4 @@
-"""The prober's threads and connections, and one probe of a node."""
+"""The prober's threads and connections, and one probe of a server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from ..positions import Position
 from ..servers.protocols import Record, ServerConnection, Socket
 from . import interview
 from .interview import Answers, Questionnaire
-from .probe_history import ProbeHistory
-from .silence import Silence
 
 
 class Run:
@@ -143,62 +141,6 @@ def _await_exit(thread: threading.Thread) -> None:
         if thread.is_alive() or not os.path.exists(path):
             return
         time.sleep(0.0005)  # nothing signals this end, so poll
-
-
-class ProbeTarget:
-    """The state of one node within one run of the prober.
-
-    Attributes:
-        conn: the prober's connection to the node, or None.
-        opener: the thread that opens, or last opened, a connection.
-        questionnaire: which questions are worth asking on this connection.
-        history: what the node's probes have found.
-        fresh: the connection is new and has not reported a position yet.
-        looked: the node has been probed, and the primary before it.
-        asked_at: when the first of the questions was sent whose answers `history` has, by a monotonic clock.
-        failed_at: when the last attempt to ask it failed, by a monotonic clock.
-        silent: how many probes in a row got no answer in time.
-        unanswered_since: when the first question was sent since its last answers; None: none is under way.
-        said: the problem logged last; ``""`` once the node has answered again.
-        outdated: replace the connection, because the address may lead to another server by now.
-        answers: how many probes the node has answered.
-        silence: tells when reads have waited there in vain for too long.
-    """
-
-    def __init__(self) -> None:
-        self.conn: ServerConnection | None = None
-        self.opener: threading.Thread | None = None
-        self.questionnaire = Questionnaire(None)
-        self.history = ProbeHistory()
-        self.fresh = True
-        self.looked = False
-        self.asked_at = self.failed_at = float("-inf")
-        self.silent = 0
-        self.unanswered_since: float | None = None
-        self.said = ""
-        self.outdated = False
-        self.answers = 0
-        self.silence = Silence()
-
-    @property
-    def is_opening(self) -> bool:
-        """Whether a thread is opening a connection."""
-        return self.opener is not None and self.opener.is_alive()
-
-    def asked(self, now: float, *, may_take: float = 0.0) -> None:
-        """Record that it was asked, as for `Silence.asked`."""
-        if self.unanswered_since is None:
-            self.unanswered_since = now
-        self.silence.asked(now, may_take=may_take)
-
-    def is_old(self, now: float) -> bool:
-        """Return whether its connection is older than it should get.
-
-        Parameters:
-            now: a monotonic clock's reading, in seconds.
-        """
-        conn = self.conn
-        return conn is not None and conn.expires is not None and now >= conn.expires
 
 
 class Question(Protocol):

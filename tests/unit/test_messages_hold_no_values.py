@@ -43,8 +43,7 @@ HARMLESS = {
     "errors.importing_extra": "the words of an import that failed",
     "ext.cookies._checked_secrets": "the words of sign(), which name the length alone",
     "ext.jobs._scoped": "what is wrong with a bookmark",
-    "nodes.prober._open": "a fault of the library's own, to be reported",
-    "nodes.prober._guarded": "a fault of the library's own, to be reported",
+    "nodes.probe_rounds.failed": "a fault of the library's own, to be reported",
     "servers.wire.connection._check_still_open": "the system's words for a socket",
     "servers.wire.connection._lost": "the system's words for a socket",
     "servers.wire.connection._open_transport": "the system's words for a socket",
@@ -90,7 +89,7 @@ def _speaks(function: ast.expr) -> bool:
         return function.id.endswith(SPEAKING)
     if not isinstance(function, ast.Attribute):
         return False
-    return function.attr in ("tell", "failed", "back_off", "cannot_read", "_say")
+    return function.attr in ("tell", "failed", "back_off", "cannot_read", "say")
 
 
 def _logs(function: ast.expr) -> bool:

@@ -39,13 +39,13 @@ class Replica:
         self.database = pair.database(replicas=[node], probe_interval=100.0, **options)
         self.rounds = 0
         prober = self.database._parts.cluster.prober
-        look = prober._look
+        begin_round = prober.begin_round
 
         def counted(*given: Any) -> None:
             self.rounds += 1
-            look(*given)
+            begin_round(*given)
 
-        prober._look = counted
+        prober.begin_round = counted
         assert self.read() == 1
         assert prober.looked.wait(60)
 

@@ -15,7 +15,7 @@ from peewee_replicas import (
     PooledReplicatedDatabase,
 )
 from peewee_replicas.nodes import breaker as health
-from peewee_replicas.nodes import prober
+from peewee_replicas.nodes import probe_rounds
 
 
 @pytest.mark.lesson(21, 23)
@@ -46,7 +46,7 @@ def test_a_hung_primary_does_not_hold_up_reads_that_would_ask_it(
 ) -> None:
     for name in ("FIRST_PAUSE", "LONGEST_PAUSE"):
         monkeypatch.setattr(health, name, 600.0)  # no read finds out whether it is back
-    monkeypatch.setattr(prober, "LONGEST_PAUSE", 600.0)
+    monkeypatch.setattr(probe_rounds, "LONGEST_PAUSE", 600.0)
     with own_cluster(server, replicas=1) as cluster:
         database = cluster.database(probe_interval=probe_interval, connect_timeout=2)
         database.execute_sql("CREATE TABLE item (id INT PRIMARY KEY, n INT)")

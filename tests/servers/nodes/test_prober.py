@@ -424,7 +424,7 @@ def test_a_connection_that_the_prober_is_opening_when_it_ends_is_closed(
     database._parts.replicas.attend()
     assert begun.acquire(timeout=20)
     openers = [thread for thread in threading.enumerate() if thread.name.startswith("prober of")]
-    lines = list(database._parts.cluster.prober._run._lines)
+    lines = list(database._parts.cluster.prober.seat.sharers.run._lines)
     database.dispose()  # waits for them, though not for ever
     go_on.set()
     for thread in openers:

@@ -22,7 +22,8 @@ from peewee_replicas.errors import ConfigurationError
 from peewee_replicas.events import NodeNews
 from peewee_replicas.nodes import prober
 from peewee_replicas.nodes.fitness import Fitness
-from peewee_replicas.nodes.probe_run import ProbeTarget, Run
+from peewee_replicas.nodes.probe_rounds import ProbeRounds
+from peewee_replicas.nodes.probe_run import Run
 
 NOBODY = [{"name": "nobody", "host": "127.0.0.1", "port": 2}]
 
@@ -49,8 +50,13 @@ def await_refusal(database: Any) -> None:
 
 def probed(database: Any) -> set[str]:
     """The nodes that it remembers."""
-    prober = database._parts.cluster.prober
-    return {replica.name for replica in prober._targets[prober._run]}
+    return {node.name for node in database._parts.cluster.prober.records.findings}
+
+
+def run_of(database: Any) -> Run:
+    """The threads that probe its nodes."""
+    run: Run = database._parts.cluster.prober.seat.sharers.run
+    return run
 
 
 def threads() -> list[threading.Thread]:
@@ -62,9 +68,9 @@ def test_it_starts_with_the_first_use_and_not_twice(database: Any) -> None:
     assert database._parts.cluster.replicas.unsettled
     use(database)
     assert database._parts.cluster.prober.at_work
-    run = database._parts.cluster.prober._run
+    run = run_of(database)
     use(database)
-    assert database._parts.cluster.prober._run is run
+    assert run_of(database) is run
     until(lambda: database.replicas[0].state == "ejected")
 
 
@@ -94,7 +100,7 @@ def test_replicas_that_come_later_are_probed_too() -> None:
 
 def test_dispose_ends_it_until_the_next_use(database: Any) -> None:
     use(database)
-    run = database._parts.cluster.prober._run
+    run = run_of(database)
     database.dispose()
     assert not run.alive()
     assert not database._parts.cluster.prober.at_work
@@ -107,14 +113,14 @@ def test_a_life_that_began_while_another_ended_is_left_alone(
 ) -> None:
     use(database)
     found = database._parts.cluster.prober
-    end = found._run.end
+    end = run_of(database).end
 
     def used_meanwhile(seconds: float) -> None:
         end(seconds)
-        found.use(database)
+        use(database)
         assert found.looked.wait(30)
 
-    monkeypatch.setattr(found._run, "end", used_meanwhile)
+    monkeypatch.setattr(run_of(database), "end", used_meanwhile)
     found.stop()
     assert found.at_work
     assert found.looked.is_set()
@@ -124,11 +130,11 @@ def test_a_node_that_was_not_probed_yet_is_waited_for(database: Any, monkeypatch
     found = database._parts.cluster.prober
     said: list[bool] = []
 
-    def at_once(*given: Any) -> None:
+    def at_once(rounds: Any, line: Any) -> None:
         said.append(found.looked.is_set())
-        found._open(*given)
+        rounds._open(line, rounds._opener(line))
 
-    monkeypatch.setattr(found, "_open_aside", at_once)
+    monkeypatch.setattr(ProbeRounds, "_open_aside", at_once)
     use(database)
     assert found.looked.wait(30)
     assert said[:2] == [False, False]  # of the primary, and of the replica
@@ -136,12 +142,16 @@ def test_a_node_that_was_not_probed_yet_is_waited_for(database: Any, monkeypatch
 
 def test_a_primary_that_said_nothing_did_not_answer(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lag stands still then, or every replica would soon be too far behind."""
+    monkeypatch.setattr(ProbeRounds, "_open_aside", lambda *_: None)
+    monkeypatch.setattr(ProbeRounds, "_look", lambda *_: None)
+    use(database)
     found = database._parts.cluster.prober
-    monkeypatch.setattr(found, "_open_aside", lambda *_: None)
-    for replica, answers in [(database.replicas[0], True), (database._parts.cluster.reader, False)]:
-        found._records.samples.answers = True
-        found._lose(database, replica, ProbeTarget(), Run(), None, silent=True)
-        assert found._records.samples.answers == answers
+    rounds = ProbeRounds(found.seat.sharers, found.interval)
+    primary, replica = rounds.sharers.lines
+    for line, answers in [(replica, True), (primary, False)]:
+        found.records.samples.answers = True
+        rounds._lose(line, None, silent=True)
+        assert found.records.samples.answers == answers
 
 
 def test_init_anew_ends_the_old_one(database: Any) -> None:
@@ -157,7 +167,7 @@ def test_init_anew_ends_the_old_one(database: Any) -> None:
 
 def test_connections_that_could_not_be_opened_are_not_kept(database: Any) -> None:
     use(database)
-    run = database._parts.cluster.prober._run
+    run = run_of(database)
     await_refusal(database)
     until(lambda: not run._lines)
 
@@ -181,14 +191,14 @@ def test_a_connection_that_is_opened_to_a_node_that_is_not_ready_is_closed(
 ) -> None:
     opened: list[Line] = []
 
-    def open_probe(replica: Any, seconds: float, watch: Any) -> Any:
+    def open_probe(replica: Any, seconds: float, watch: Any, with_schema: bool) -> Any:
         opened.append(Line())
         watch(opened[-1])
         raise OperationalError(1047, "still not ready")
 
     monkeypatch.setattr(database._parts.replicas, "open_probe", open_probe)
     use(database)
-    run = database._parts.cluster.prober._run
+    run = run_of(database)
     until(lambda: len(opened) >= 2)
     until(lambda: not any(line.open for line in opened) and not run._lines)
 
@@ -196,7 +206,7 @@ def test_a_connection_that_is_opened_to_a_node_that_is_not_ready_is_closed(
 def test_a_database_that_is_collected_ends_it() -> None:
     database = make()
     use(database)
-    run = database._parts.cluster.prober._run
+    run = run_of(database)
     await_refusal(database)
     gone = weakref.ref(database)
     del database
@@ -208,7 +218,7 @@ def test_a_database_that_is_collected_ends_it() -> None:
 def test_without_use_it_ends(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prober, "IDLE_SECONDS", 0.1)
     use(database)
-    run = database._parts.cluster.prober._run
+    run = run_of(database)
     until(lambda: not run.alive())
     assert not database._parts.cluster.prober.at_work
     assert database.replicas[0].lag is None
@@ -225,9 +235,8 @@ def test_an_error_in_a_round_is_said_once_and_ends_nothing(
         turns.append(1)
         raise ValueError("a bug")
 
-    found = database._parts.cluster.prober
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
-        monkeypatch.setattr(found, "_look", broken)
+        monkeypatch.setattr(ProbeRounds, "_look", broken)
         use(database)
         until(lambda: len(turns) > 3)
     assert [text for text in caplog.messages if "a bug" in text] == [
