@@ -67,6 +67,7 @@ class ProbeRounds:
         self.limit = limit_of(interval)
         self._interval = interval
         self._began = float("-inf")
+        self._watched = float("-inf")
         self._turns = 0
         self._complaints = Complaints()
 
@@ -198,7 +199,8 @@ class ProbeRounds:
                 self._receive(asked[sock], questions)
             # However long this process was stopped, the nodes have had time for one step only.
             left -= min(Clock.monotonic() - before, STEP)
-            self._watch(questions)
+            if not ready or Clock.monotonic() - self._watched >= STEP:
+                self._watch(questions)
             if not ready and left <= 0:
                 return
 
@@ -246,6 +248,7 @@ class ProbeRounds:
     def _watch(self, questions: dict[Line, Question]) -> None:
         """Do what the silence of each node calls for."""
         self._greet()
+        self._watched = Clock.monotonic()
         for line in self.sharers.lines:
             places = [place for place in self.sharers.at(line) if place.is_watched]
             if not places:
