@@ -17,7 +17,7 @@ from .node import Node
 from .primary_state import PrimaryState
 from .probe_line import Answer, Connector
 from .probe_records import ProbedCluster, ProbeRecords
-from .probe_rounds import STRIKES, Complaints, begin, limit_of
+from .probe_rounds import LONGEST_PAUSE, STRIKES, Complaints, begin, limit_of
 from .probe_sharers import Seat, Sharers, join, move
 
 # A database that nobody has used for this many seconds takes no part in rounds until its next use.
@@ -48,7 +48,7 @@ class Prober:
         self._parameters: object = None
         self._idle = 0.0
         self._complaints = Complaints()
-        self._failed = False
+        self._failed_at = float("-inf")
         self._forget()
         cluster.replicas.watch(True)
         _probers.add(self)
@@ -140,7 +140,6 @@ class Prober:
     def begin_round(self, database: Connector, seconds: float, thorough: bool, /) -> None:
         """See `probe_sharers.Member`."""
         replicas = self.cluster.replicas
-        self._failed = False
         with self._lock:
             seat = self.seat
             if replicas.unwatched:
@@ -195,12 +194,13 @@ class Prober:
             self._look_for_new_primary()
         except Exception as exc:
             self._fail(exc)
-        if not self._failed:
+        # What fails while a node is tried fails again only at the next try.
+        if Clock.monotonic() - self._failed_at > 2 * LONGEST_PAUSE + self.interval:
             self._complaints.say(self.name, "")
         self.cluster.news.tell_of_round()
 
     def _fail(self, exc: Exception) -> None:
-        self._failed = True
+        self._failed_at = Clock.monotonic()
         self._complaints.failed(self.name, exc)
 
     def _look_for_new_primary(self) -> None:
