@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from support import waiting
-from support.clusters import SERVERS, own_cluster
+from support.clusters import SERVERS, administrator, own_cluster
 from support.databases.nodes import nodes_of
 from support.forks import in_child
 from support.peewees import needs_asyncio
@@ -70,7 +70,7 @@ def tenants(nodes: Any) -> Iterator[Make]:
     """Makes databases of several tenants, which are in use and closed again."""
     made: list[Any] = []
 
-    def make(number: int, cls: Any = ReplicatedDatabase, **given: Any) -> list[Any]:
+    def make(number: int, cls: Any = ReplicatedDatabase, schema: str = "", **given: Any) -> list[Any]:
         new = []
         parameters = {**nodes.parameters(nodes.primary), "probe_interval": 0.2, "consistency": "eventual"}
         del parameters["database"]
@@ -78,12 +78,12 @@ def tenants(nodes: Any) -> Iterator[Make]:
             {"name": node.name, "host": node.host, "port": node.port} for node in nodes.replicas
         ]
         for place in range(number):
-            database = cls(TENANTS[place % len(TENANTS)], **{**parameters, **given})
+            database = cls(schema or TENANTS[place % len(TENANTS)], **{**parameters, **given})
             use(database)
             new.append(database)
+        made.extend(weakref.ref(database) for database in new)
         for database in new:
             assert database._parts.cluster.prober.looked.wait(30)
-        made.extend(weakref.ref(database) for database in new)
         return new
 
     yield make
@@ -284,10 +284,7 @@ def test_a_schema_that_is_dropped_is_the_loss_of_its_database_alone(
     nodes.primary.execute("CREATE TABLE short_lived.mark (n INT)")
     nodes.primary.execute(f"GRANT ALL PRIVILEGES ON short_lived.* TO {nodes.user}@'%'")
     nodes.sync(60)
-    parameters = {**nodes.parameters(nodes.primary), "database": "short_lived"}
-    replicas = [{"name": node.name, "host": node.host, "port": node.port} for node in nodes.replicas]
-    first = ReplicatedDatabase(**parameters, replicas=replicas, probe_interval=0.2, consistency="eventual")
-    use(first)
+    (first,) = tenants(1, schema="short_lived")
     databases = tenants(2)
     (before,) = sharers(first, *databases)
     nodes.primary.execute("DROP DATABASE short_lived")
@@ -302,7 +299,27 @@ def test_a_schema_that_is_dropped_is_the_loss_of_its_database_alone(
     assert not [text for text in caplog.messages if "not be probed" in text or "cannot" in text]
     assert sharers(first, *databases) == {before}
     assert all(all_are("up", [first, *databases], place) for place in (0, 1))
-    first.dispose()
+
+
+def test_a_node_comes_back_for_those_whose_schema_it_has(nodes: Any, tenants: Make) -> None:
+    nodes.primary.execute("CREATE DATABASE half_there")
+    nodes.primary.execute("CREATE TABLE half_there.mark (n INT)")
+    nodes.primary.execute(f"GRANT ALL PRIVILEGES ON half_there.* TO {nodes.user}@'%'")
+    nodes.sync(60)
+    lacking, other = tenants(1, schema="half_there"), tenants(1)
+    assert len(sharers(*lacking, *other)) == 1
+    with administrator(nodes, nodes.replicas[0]) as local:
+        local.cursor().execute("DROP DATABASE half_there")
+    nodes.replicas[0].stop()
+    until(lambda: all_are("ejected", [*lacking, *other]))
+    nodes.replicas[0].start()
+    until(lambda: all_are("up", other))
+    until(lambda: "1049" in nodes_of(lacking[0])[0].cause)
+    assert all_are("ejected", lacking)
+    with administrator(nodes, nodes.replicas[0]) as local:
+        local.cursor().execute("CREATE DATABASE half_there")
+    until(lambda: all_are("up", lacking))
+    nodes.primary.execute("DROP DATABASE half_there")
 
 
 @pytest.mark.lesson(28)
