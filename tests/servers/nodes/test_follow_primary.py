@@ -92,6 +92,29 @@ def test_writes_follow_a_promotion_and_a_death(
     assert [item.name for item in Item.select().order_by(Item.id)] == names(last)
 
 
+def test_databases_that_share_a_prober_all_follow_and_share_one_again(nodes: Topology) -> None:
+    given: dict[str, Any] = {"probe_interval": 0.1, "follow_primary": True, "connect_timeout": 5}
+    databases = [nodes.database(**given) for _ in range(5)]
+
+    def probers() -> int:
+        for database in databases:
+            database.execute_sql("SELECT 1")
+        return len({database._parts.cluster.prober.seat.sharers for database in databases})
+
+    assert probers() == 1
+    new = nodes.promote()
+    changes = lambda: [database.stats()["primary_changes"] for database in databases]  # noqa: E731
+    until(lambda: probers() and changes() == [1] * 5, SECONDS)
+    until(lambda: probers() == 1, SECONDS)
+    for database in databases:
+        assert database._parts.cluster.reader.address == f"{new.host}:{new.port}"
+        until(lambda: probers() and {one.state for one in database.replicas} == {"up"}, SECONDS)  # noqa: B023
+    assert changes() == [1] * 5
+    for database in databases:
+        database.close()
+        database.dispose()
+
+
 def test_a_split_brain_is_not_followed_and_the_error_says_who_takes_writes(nodes: Topology, db: Any) -> None:
     old = nodes.primary
     assert written("before")()

@@ -77,3 +77,14 @@ def test_an_answered_probe_is_a_sign_of_life() -> None:
     for _ in range(40):
         server.reads.probes += 1
         assert server.look() == ""
+
+
+def test_few_answers_count_as_much_as_many() -> None:
+    large, small = Node(1000), Node(waiting=1)
+    server = Server(large, small)
+    server.look()
+    large.answers += 1
+    for _ in range(40):
+        server.look()
+        small.answers += 1
+        assert server.look() == ""
