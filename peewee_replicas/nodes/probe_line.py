@@ -77,7 +77,7 @@ class Answer(NamedTuple):
         asked_at, answered_at: when the first question was sent, and when the last answer came, by a
             monotonic clock.
         opened: the number of the connection, counted as by `Line.opened`.
-        silent_since: when the first question was sent that got no answer before these; None: they all had one.
+        silent_since: when the first question was sent that got no answer before these; None: all had one.
         complaint: why a question is not asked any more, in words, or ``""``.
     """
 
