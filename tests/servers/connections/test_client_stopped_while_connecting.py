@@ -98,3 +98,4 @@ def test_the_prober_ejects_nothing(
     until(lambda: not stops_to_come)
     until(lambda: db.replicas[0].role == "replica")
     assert db.stats()["replica-1.ejections"] == 0
+    db.dispose()  # or the next one's would share its prober, which has connected
