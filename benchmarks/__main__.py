@@ -36,7 +36,7 @@ class Section(NamedTuple):
 
 SECTIONS = (
     Section("overhead", 45, 220),
-    Section("comparison", 60, 170),
+    Section("comparison", 60, 320),
     Section("scaling", 25, 90),
     Section("over_time", 30, 80),
     Section("price", 20, 120),

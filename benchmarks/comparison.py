@@ -89,9 +89,19 @@ class Peer:
 
 
 class Comparison:
-    """One run over all peers; what is found is kept by peer and by step."""
+    """One run over all peers; what is found is kept by peer and by step.
 
-    def __init__(self, plan: Plan, cluster: Any, modules: tuple[str, ...] = MODULES) -> None:
+    Parameters:
+        first: what was found on the first server, if this is another one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        cluster: Any,
+        modules: tuple[str, ...] = MODULES,
+        first: dict[str, Any] | None = None,
+    ) -> None:
         self.plan = plan
         self.cluster = cluster
         self.modules = modules
@@ -100,6 +110,9 @@ class Comparison:
             "haproxy": proxies.version(),
             "peers": {module: {"name": module} for module in modules},
         }
+        self.all = self.found if first is None else first
+        if first is not None:
+            first.setdefault("others", []).append(self.found)
 
     def keep(self, module: str, step: str, work: Any) -> None:
         """Write down what a step gave, or why it gave nothing."""
@@ -109,7 +122,7 @@ class Comparison:
         except Failed as exc:
             peer[step] = {"failed": str(exc)}
             self.plan.say(f"{module}: {step}: {exc}")
-        self.plan.save(self.found)
+        self.plan.save(self.all)
 
     @contextmanager
     def peers(self, replicas: int) -> Iterator[dict[str, Peer]]:
@@ -234,9 +247,18 @@ def _hurt(load: dict[str, Any], struck: float) -> dict[str, Any]:
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """All steps, on the first server of the plan."""
-    with stage(plan.servers[0], 2) as cluster:
-        run = Comparison(plan, cluster)
+    """All steps, on each server in turn; the results of the second are among those of the first."""
+    found: dict[str, Any] | None = None
+    for server in plan.servers:
+        plan.say(server)
+        found = _measure_on(server, plan, found)
+    assert found is not None  # a plan has a server
+    return found
+
+
+def _measure_on(server: str, plan: Plan, found: dict[str, Any] | None) -> dict[str, Any]:
+    with stage(server, 2) as cluster:
+        run = Comparison(plan, cluster, first=found)
         run.overhead(plan.pick(3, 60), plan.pick(30, 150), plan.pick(2.0, 12.0))
         first = cluster.replicas[0]
         fault, pause = plan.pick((3.0, 1.0), (7.0, 1.0)), plan.pick(1.0, 8.0)
@@ -250,4 +272,4 @@ def measure(plan: Plan) -> dict[str, Any]:
             run.consistency(peers, plan.pick(60, 600), plan.pick(8, 60), plan.pick(2.0, 8.0))
             run.fault(peers, "kill", *fault, first.kill, lambda struck: None)
             run.fault(peers, "pause", pause + 3.0, 1.0, first.pause, wait_and_resume)
-        return run.found
+        return run.all

@@ -123,7 +123,12 @@ def _met(yes: bool) -> str:
 
 
 def comparison(found: dict[str, Any]) -> str:
-    """One row per peer."""
+    """A table for each server, with one row per peer, and what was measured of each."""
+    parts = [part for each in (found, *found.get("others", ())) for part in _peers_of(each)]
+    return "\n\n".join([*parts, _notes(found)])
+
+
+def _peers_of(found: dict[str, Any]) -> list[str]:
     rows = []
     for peer in found.get("peers", {}).values():
         rows.append(
@@ -152,18 +157,23 @@ def comparison(found: dict[str, Any]) -> str:
         f"longest read, it is paused for {found.get('paused_s', 0):g} s",
         "reads failed meanwhile",
     )
+    failures = [
+        f"- **{peer['name']}**, {step}: could not be measured: {failed}"
+        for peer in found.get("peers", {}).values()
+        for step in ("about", "overhead", "mix", "stale 20", "stale 1000", "kill", "pause")
+        if isinstance(failed := (peer.get(step) or {}).get("failed"), str)
+    ]
     parts = [f"{server(found.get('server', ''))}, HAProxy {found.get('haproxy', '')}.", table(head, rows)]
+    return [*parts, "\n".join(failures)] if failures else parts
+
+
+def _notes(found: dict[str, Any]) -> str:
     notes = []
     for peer in found.get("peers", {}).values():
         versions = ", ".join(f"{name} {number}" for name, number in peer.get("versions", {}).items())
         where = peer.get("documentation", "")
         notes.append(f"- **{peer['name']}**: {peer.get('form', '')} ({versions}; after {where}).")
-        for step in ("about", "overhead", "mix", "stale 20", "stale 1000", "kill", "pause"):
-            failed = (peer.get(step) or {}).get("failed")
-            if isinstance(failed, str):
-                notes.append(f"  - {step}: could not be measured: {failed}")
-    parts.append("\n".join(notes))
-    return "\n\n".join(parts)
+    return "\n".join(notes)
 
 
 def share(nodes: dict[str, int]) -> float:
