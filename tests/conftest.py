@@ -27,6 +27,7 @@ from support.versions import versions
 
 from peewee_replicas.consistency import process_history
 from peewee_replicas.consistency.catch_up import CatchUp, Late
+from peewee_replicas.nodes import prober
 from peewee_replicas.testing import LocalCluster
 
 # A machine under load must not fail a property that holds.
@@ -171,7 +172,14 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def cluster(server: str) -> LocalCluster:
+def no_prober_left() -> None:
+    """Stop the probers of databases that earlier tests have left: servers count what these send as well."""
+    for left in prober._probers.all():
+        left.stop()
+
+
+@pytest.fixture
+def cluster(server: str, no_prober_left: None) -> LocalCluster:
     """A healthy primary with two replicas, all caught up; shared by the tests of one worker.
 
     A test that stops, freezes or reconfigures a node uses a cluster of its own.
@@ -182,7 +190,7 @@ def cluster(server: str) -> LocalCluster:
 
 
 @pytest.fixture
-def pair(server: str) -> LocalCluster:
+def pair(server: str, no_prober_left: None) -> LocalCluster:
     """A primary and one replica with the row ("a", 1) in `slot`; shared by the tests of one worker.
 
     A test may freeze the replica, and nothing worse.
