@@ -14,7 +14,8 @@ from typing import Any
 import peewee
 import pytest
 from support.clusters.lagging import Slot, bound, n_of, watched
-from support.proxies.haproxy import Ports, haproxy
+from support.proxies.haproxy import Ports, greets, haproxy
+from support.waiting import until
 
 pytestmark = pytest.mark.once
 
@@ -63,6 +64,7 @@ def test_restarts_behind_the_balancer_lose_nothing(balanced: tuple[Any, Ports]) 
                     node.start()
                 assert n_of() == 7
         acknowledged, refused = 7, 0
+        until(lambda: greets(ports.replicas))  # the balancer has noticed that a replica is back
         cluster.primary.kill()
         for n in range(8, 12):
             try:

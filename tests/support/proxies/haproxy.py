@@ -80,7 +80,7 @@ def haproxy(cluster: LocalCluster, folder: Path) -> Iterator[Ports]:
             [PROGRAM, "-db", "-f", folder / "haproxy.cfg"], stdout=output, stderr=output
         )
     try:
-        until(lambda: process.poll() is not None or all(map(_greets, ports[:2])), 60.0)
+        until(lambda: process.poll() is not None or all(map(greets, ports[:2])), 60.0)
         assert process.poll() is None, (folder / "output").read_text()
         yield ports
     finally:
@@ -88,7 +88,7 @@ def haproxy(cluster: LocalCluster, folder: Path) -> Iterator[Ports]:
         process.wait()
 
 
-def _greets(port: int) -> bool:
+def greets(port: int) -> bool:
     """Whether a server answers behind a port; the balancer itself says nothing."""
     with socket.socket() as client:
         client.settimeout(5.0)
