@@ -55,10 +55,19 @@ class Ports(NamedTuple):
         Parameters:
             was: the server that was the first node of the cluster when the balancer started.
         """
-        with socket.create_connection(("127.0.0.1", self.control), 60.0) as control:
-            control.sendall(f"set server primary/{was.name} addr {node.host} port {node.port}\n".encode())
-            answer = b"".join(iter(lambda: control.recv(4096), b"")).decode()
+        answer = self._ask(f"set server primary/{was.name} addr {node.host} port {node.port}")
         assert "changed" in answer, answer
+
+    def serving(self) -> set[str]:
+        """The names of the servers to which the balancer leads new connections now."""
+        head, *lines = self._ask("show stat").removeprefix("# ").splitlines()
+        rows = [dict(zip(head.split(","), line.split(","), strict=True)) for line in lines if line]
+        return {row["svname"] for row in rows if row["status"].startswith("UP")}
+
+    def _ask(self, command: str) -> str:
+        with socket.create_connection(("127.0.0.1", self.control), 60.0) as control:
+            control.sendall(f"{command}\n".encode())
+            return b"".join(iter(lambda: control.recv(4096), b"")).decode()
 
 
 @contextmanager
@@ -80,7 +89,7 @@ def haproxy(cluster: LocalCluster, folder: Path) -> Iterator[Ports]:
             [PROGRAM, "-db", "-f", folder / "haproxy.cfg"], stdout=output, stderr=output
         )
     try:
-        until(lambda: process.poll() is not None or all(map(greets, ports[:2])), 60.0)
+        until(lambda: process.poll() is not None or all(map(_greets, ports[:2])), 60.0)
         assert process.poll() is None, (folder / "output").read_text()
         yield ports
     finally:
@@ -88,7 +97,7 @@ def haproxy(cluster: LocalCluster, folder: Path) -> Iterator[Ports]:
         process.wait()
 
 
-def greets(port: int) -> bool:
+def _greets(port: int) -> bool:
     """Whether a server answers behind a port; the balancer itself says nothing."""
     with socket.socket() as client:
         client.settimeout(5.0)
