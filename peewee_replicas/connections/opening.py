@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -15,9 +16,9 @@ from ..nodes.probe_run import timed_out
 from ..nodes.replica import Replica
 from ..servers.protocols import ServerConnection
 from ..servers.wire import driver
-from ..servers.wire.system_errors import tls_not_prepared
+from ..servers.wire.system_errors import system_failure, tls_not_prepared
 from .diagnosis import CONNECTING, GIVEN_UP, mysql_meaning
-from .failures import ejects
+from .failures import TREATMENTS, ejects
 from .passwords import RunSource, run_here, with_password
 from .peewee_types import ThreadState
 
@@ -27,6 +28,7 @@ _BUSY = 1040  # ER_CON_COUNT_ERROR
 # that ends an attempt after so long has not failed: this client was stopped, or its interpreter or event loop
 # blocked.
 _GIVEN_UP_SECONDS = 5.0
+_ENDED = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
 class TurnedAway(OperationalError):
@@ -136,6 +138,7 @@ class NodeOpening(Opening):
         super().__init__(cluster)
         self.node = node
         self.watch = watch
+        self._gave_up = False
 
     @property
     def handle(self) -> Replica:
@@ -179,10 +182,17 @@ class NodeOpening(Opening):
         """Notify the node that a connection is open, or could not be opened."""
         self.node.opening_ended(conn)
 
+    def opened(self, conn: ServerConnection) -> None:
+        """Set how old a new connection is and may get, as above."""
+        super().opened(conn)
+        self._gave_up = False
+
     def failed(self, exc: BaseException) -> None:
         """Mark the error, and count it if it means that the node is unreachable."""
         super().failed(exc)
-        if getattr(exc, GIVEN_UP, False):
+        if getattr(exc, GIVEN_UP, False) and not self._gave_up:
+            # Once, it may be due to a stop of this client. A proxy without servers gives up every attempt.
+            self._gave_up = True
             return
         if ejects(mysql_meaning(exc), in_use=self.node.has_connections()):
             self.node.unreached += 1
@@ -213,7 +223,7 @@ def open_connection(
             opening.begins(conn)
             conn.connect()
         except Exception as exc:
-            if Clock.monotonic() - began >= _GIVEN_UP_SECONDS and not timed_out(exc):
+            if Clock.monotonic() - began >= _GIVEN_UP_SECONDS and _ended_by_server(exc):
                 setattr(exc, GIVEN_UP, True)
             raise
         finally:
@@ -240,3 +250,14 @@ def open_connection(
             raise failure from exc
         opening.failed(exc)
         raise
+
+
+def _ended_by_server(exc: Exception) -> bool:
+    """Return whether an attempt to connect failed because the other side ended it, without a reason."""
+    cause = system_failure(exc)
+    if timed_out(exc):
+        return False
+    if cause is None:
+        return TREATMENTS[mysql_meaning(exc)].node == "drop"
+    # A look-up of a name, or a route, may also take long to fail.
+    return cause.about == "tls" or cause.errno in _ENDED

@@ -8,9 +8,11 @@ sleeps instead, until a real server has ended the connection.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -99,3 +101,53 @@ def test_the_prober_ejects_nothing(
     until(lambda: db.replicas[0].role == "replica")
     assert db.stats()["replica-1.ejections"] == 0
     db.dispose()  # or the next one's would share its prober, which has connected
+
+
+@pytest.mark.parametrize("ends", ["look_up", "hold"])
+def test_what_is_slow_to_fail_costs_threads_that_wait_no_attempts_of_their_own(
+    impatient_for: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """A name server that does not answer; a proxy that has no server, and ends its clients after a while."""
+    monkeypatch.setattr(opening, "_GIVEN_UP_SECONDS", 0.3)
+    attempts: list[object] = []
+    real = socket.getaddrinfo
+
+    def look_up(host: Any, *given: Any, **named: Any) -> Any:
+        if host == "replica.invalid":
+            attempts.append(host)
+            time.sleep(0.4)  # the pause is what is tried
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real(host, *given, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    proxy = socket.create_server(("127.0.0.1", 0))
+
+    def hold() -> None:
+        with suppress(OSError):  # it was closed
+            while True:
+                client, _ = proxy.accept()
+                attempts.append(client)
+                time.sleep(0.4)  # as above
+                client.close()
+
+    threading.Thread(target=hold, daemon=True).start()
+    if ends == "look_up":
+        node = {"name": "r", "host": "replica.invalid"}
+    else:
+        node = {"name": "r", "port": proxy.getsockname()[1]}
+    db = impatient_for("mariadb").database(consistency="eventual", replicas=[node])
+    together = threading.Barrier(6)
+
+    def read() -> None:
+        together.wait()
+        db.execute_sql("SELECT 1").fetchall()
+        db.close()
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    proxy.close()
+    assert len(attempts) <= (1 if ends == "look_up" else 3)
+    assert (db.stats()["r.ejections"], db.stats()["primary"]) == (1, 6)
