@@ -8,13 +8,12 @@ from playhouse.pool import MaxConnectionsExceeded
 from ..connections.failures import TREATMENTS
 from ..connections.peewee_types import Cursor
 from ..connections.primary_session import SELF_EXPLANATORY
-from ..nodes.cluster import PRIMARY
-from ..nodes.primary_state import UNKNOWN
+from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.probe_run import timed_out
 from ..routing.plan import READER, REPLICA
 from ..servers.error_meanings import NO_CONNECTION
 from ..servers.protocols import ServerConnection
-from ..statements.kinds import NAMED_LOCK
+from ..statements.kinds import NAMED_LOCK, TEMPORARY_TABLE
 from ..statements.tokens import first_word
 from .attempt import attempt, violation
 from .execution import Execution
@@ -65,14 +64,14 @@ def on_writer(execution: Execution) -> Cursor:
         if statement.effect and statement.effect != NAMED_LOCK:
             parts.session.mark(conn, statement.effect)
     if parts.cluster.writes != "taken" and statement.kind == "write":
-        if parts.cluster.writes == "lost":
-            # The address may have been moved since others connected to a primary that was read-only.
-            parts.cluster.outdate_connections()
-            conn.generation = parts.cluster.generation
-        parts.cluster.writes = "taken"
-        parts.cluster.primary_state = UNKNOWN
-        parts.cluster.news.tell_of_primary("up", "")
+        _note_taken(parts.cluster, conn)
     return cursor
+
+
+def _note_taken(cluster: Cluster, conn: ServerConnection) -> None:
+    """Record that the primary takes writes, unless a read-only server would have taken it too."""
+    if conn.session_state != TEMPORARY_TABLE and cluster.write_taken(conn):
+        cluster.news.tell_of_primary("up", "")
 
 
 _MAY_SET = ("session", "transaction")

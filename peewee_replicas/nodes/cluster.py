@@ -9,6 +9,7 @@ from ..concurrency import Clock, new_lock
 from ..events import CAUSES, Counters, NodeNews
 from ..positions import Position
 from ..scopes.frames import Units
+from ..servers.protocols import ServerConnection
 from .discovery import Discovery
 from .failover import NOTHING_SEEN
 from .node import Node
@@ -158,6 +159,23 @@ class Cluster:
             if moved:
                 self.moved_at = following
             self.generation = following
+
+    def write_taken(self, conn: ServerConnection) -> bool:
+        """Record that the primary has taken a write; return whether it had not been known to take any.
+
+        Parameters:
+            conn: the connection to it.
+        """
+        with self._lock:
+            if conn.generation != self.generation:
+                return False  # it may lead to a primary that others know to be read-only, or to have moved
+            if self.writes == "lost":
+                # The address may have been moved since others connected to a primary that was read-only.
+                self.generation += 1
+                conn.generation = self.generation
+            self.writes = "taken"
+        self.primary_state = UNKNOWN
+        return True
 
     def stop_threads(self) -> None:
         """Stop the prober and the discovery until the next use."""

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import peewee
@@ -224,3 +225,40 @@ def test_a_demoted_primary_that_lives_on_is_left_without_a_write(
         assert "is read-only now" in caplog.text
         assert "is another server now" in caplog.text
         database.close()
+
+
+def test_a_write_to_a_temporary_table_does_not_show_that_a_primary_is_writable(breakable: Any) -> None:
+    # A server that is read-only takes it. Others' connections to it, or to the new primary, must stay.
+    told: list[str] = []
+    with opened(breakable) as database:
+        database.node_hooks.append(lambda event: told.append(event.state))
+        database.execute_sql("CREATE TEMPORARY TABLE mine (id INT)")
+        Item.create(name="before")
+        breakable.primary.execute("SET GLOBAL read_only = ON")
+        begun, written = threading.Event(), threading.Event()
+        seen: list[Any] = []
+
+        def other() -> None:
+            with pytest.raises(PrimaryReadOnly):
+                Item.create(name="refused")
+            with database.primary():
+                seen.append(database.execute_sql("SELECT CONNECTION_ID()").fetchone())
+                begun.set()
+                written.wait(20)
+                seen.append(database.execute_sql("SELECT CONNECTION_ID()").fetchone())
+            database.close()
+
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(other)
+            assert begun.wait(20)
+            told.clear()
+            database.execute_sql("INSERT INTO mine VALUES (1)")
+            written.set()
+            running.result()
+        assert (database.health().writes, told) == (False, [])
+        assert len(set(seen)) == 1
+        # One that is opened later carries the table as well.
+        database.close()
+        database.execute_sql("CREATE TEMPORARY TABLE mine (id INT)")
+        database.execute_sql("INSERT INTO mine VALUES (1)")
+        assert (database.health().writes, told) == (False, [])
