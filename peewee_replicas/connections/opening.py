@@ -115,6 +115,10 @@ class Opening:
         """Cut the connections to a server that has left this address; see `hang_up_unheard`."""
         return hang_up_unheard(self._opened.all(), since)
 
+    def is_awaited(self) -> bool:
+        """Return whether a statement waits for its answer on one of these connections."""
+        return any(conn.executing for conn in self._opened.all())
+
     def failed(self, exc: BaseException) -> None:
         """Mark the error of a failed attempt, before the next thread's turn."""
         setattr(exc, CONNECTING, True)  # some errors, such as a refused user, mean more while connecting

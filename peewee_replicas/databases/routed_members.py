@@ -123,7 +123,7 @@ class RoutedMembers:
             if before is not None:
                 before.cluster.replaced = False
             raise
-        self.db.opening = Opening(parts.cluster)
+        opening = self.db.opening = Opening(parts.cluster)
         self.scopes = ScopeEntry(self.plain, parts)
         action = settings.on_transaction_escape
         self.escapes = None if action == "ignore" else Escapes(parts.cluster, action)
@@ -141,7 +141,7 @@ class RoutedMembers:
             if before.cluster.discovery is not None:
                 before.cluster.discovery.retire()
         parts.cluster.on_new_primary = partial(self._move_within, parts)
-        parts.cluster.on_silence_left = self.db.opening.leave_silent
+        parts.cluster.on_silence_left, parts.cluster.is_awaited = opening.leave_silent, opening.is_awaited
         if ask is not None:
             cluster = parts.cluster
             cluster.discovery = Discovery(

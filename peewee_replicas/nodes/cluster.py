@@ -58,6 +58,7 @@ class Cluster:
         on_new_primary: called with the name of a node that has become the primary, and the reason in words.
         on_silence_left: called when the primary's address leads to another server than a silent one, with the
             time since which that one has answered nothing; returns how many connections to it were cut.
+        is_awaited: returns whether a statement waits for its answer on a connection for writing.
         replaced: whether ``init()`` has given the database other nodes, so that these are not changed.
         immovable: why the primary cannot be moved, in words; or ``""``.
         writes: whether the primary takes writes. ``"unseen"``: not known; ``"taken"``: it was writable when
@@ -88,6 +89,7 @@ class Cluster:
         self.finding = NOTHING_SEEN
         self.on_new_primary: Callable[[str, str], object] = lambda *_: None
         self.on_silence_left: Callable[[float], int] = lambda _: 0
+        self.is_awaited: Callable[[], bool] = lambda: False
         self.replaced = False
         self.immovable = ""
         self.writes: WriteState = "unseen"

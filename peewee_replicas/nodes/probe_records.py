@@ -60,6 +60,7 @@ class ProbedCluster(Protocol):
         on_primary_answer: called with the primary's identity and position each time it reports them.
         on_silence_left: called when the primary's address leads to another server than a silent one, with the
             time since which that one has answered nothing; returns how many connections to it were cut.
+        is_awaited: returns whether a statement waits for its answer on a connection for writing.
     """
 
     @property
@@ -78,6 +79,8 @@ class ProbedCluster(Protocol):
     def on_primary_answer(self) -> Callable[[str, Position | None], None]: ...
     @property
     def on_silence_left(self) -> Callable[[float], int]: ...
+    @property
+    def is_awaited(self) -> Callable[[], bool]: ...
 
     def outdate_connections(self) -> None:
         """Let no connection to the primary be used again that was opened before now."""

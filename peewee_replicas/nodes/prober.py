@@ -140,9 +140,11 @@ class Prober:
     def begin_round(self, database: Connector, seconds: float, thorough: bool, /) -> None:
         """See `probe_sharers.Member`."""
         replicas = self.cluster.replicas
+        # What waits for a primary that hangs ends only if rounds go on until its address leads elsewhere.
+        unused = replicas.unwatched and not (self.cluster.is_awaited() or self.cluster.reader.waiting)
         with self._lock:
             seat = self.seat
-            if replicas.unwatched:
+            if unused:
                 self._idle += seconds
             else:
                 self._idle = 0.0

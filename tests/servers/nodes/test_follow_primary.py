@@ -24,6 +24,7 @@ from support.waiting import until
 
 from peewee_replicas import OutcomeUnknown, PrimaryReadOnly
 from peewee_replicas.discover import replicas_of_primary
+from peewee_replicas.nodes import prober
 
 SECONDS = 90.0
 
@@ -316,7 +317,24 @@ def test_what_waits_at_a_hung_primary_ends_when_its_address_leads_elsewhere(
     db.dispose()
 
 
-def _let_it_hang_and_be_moved(nodes: Topology, address: MovedAddress, db: Any, transaction: bool) -> None:
+@pytest.mark.usefixtures("form")
+def test_what_waits_at_a_hung_primary_keeps_the_prober_at_work(
+    nodes: Topology, address: MovedAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its address leads elsewhere, however late that is, and although nobody uses the database."""
+    monkeypatch.setattr(prober, "IDLE_SECONDS", 1.0)
+    db = nodes.database(**address.arguments, probe_interval=0.3, connect_timeout=5)
+    with db.bind_ctx([Item]):
+        assert Item.select().count() == 0
+        assert db._parts.cluster.prober.wait_for_first_look(SECONDS)
+        _let_it_hang_and_be_moved(nodes, address, db, transaction=False, seconds=4)
+    db.close()
+    db.dispose()
+
+
+def _let_it_hang_and_be_moved(
+    nodes: Topology, address: MovedAddress, db: Any, transaction: bool, seconds: float = 0.0
+) -> None:
     assert written("before")()
     nodes.sync()
     hung = nodes.primary
@@ -326,9 +344,11 @@ def _let_it_hang_and_be_moved(nodes: Topology, address: MovedAddress, db: Any, t
             Item.create(name="lost")
         hung.pause()
         waking.start()
-        address.lead_to(nodes.promote_alone())
+        moving = threading.Timer(seconds, address.lead_to, [nodes.promote_alone()])
+        moving.start()
         Item.create(name="lost")
     waking.cancel()
+    moving.join()
     assert isinstance(caught.value, OutcomeUnknown) is not transaction
     until(written("after"), SECONDS)
     assert names(nodes.primary) == ["before", "after"]
