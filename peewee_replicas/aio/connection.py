@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
 import aiomysql
@@ -29,6 +30,7 @@ from .pool import Pool
 from .transport import Reader, Stream, close_with_loop
 
 _CONNECT_SECONDS = 10.0
+_STEP_SECONDS = 0.25
 
 # Attributes that aiomysql sets while connecting and that statements need.
 _LEARNED = (
@@ -174,10 +176,7 @@ class Connection(wire.Connection):
             self.connect()
 
     def _opening(self) -> _Opening:
-        opening = _Opening(**self._arguments)
-        if opening.connect_timeout is None:
-            opening.connect_timeout = _CONNECT_SECONDS
-        return opening
+        return _Opening(**self._arguments)
 
     def connect(self, sock: socket.socket | None = None) -> None:
         """Open the session, within ``connect_timeout`` seconds in all.
@@ -189,17 +188,19 @@ class Connection(wire.Connection):
         self._later = ""
         self._ahead = self._unsent = b""
         self.begin_anew()
-        deadline = Clock.monotonic() + self._connect_seconds
+        seconds, began = self._connect_seconds, Clock.monotonic()
         try:
             self._attempt = self._opening()
-            self._sock = self._rfile = stream = await_(_open(self._attempt, self._connect_seconds, self))
+            self._sock = self._rfile = stream = await_(_open(self._attempt, seconds, self))
             self._current_timeout = None
             self._next_seq_id = 0
             self.learn_greeting()
             self._poll = stream.readable
             if self.guarded:
                 end_when_vanished(stream)
-            with stream.within(deadline - Clock.monotonic()):
+            took = Clock.monotonic() - began
+            # What took longer than it may take, and succeeded, was stopped together with this event loop.
+            with stream.within(seconds - took if took < seconds else seconds):
                 await_(close_with_loop(stream))
                 self._set_up()
         except BaseException as exc:
@@ -265,15 +266,32 @@ class Connection(wire.Connection):
             self.cursorclass = DictCursor if dicts else Cursor
 
 
+async def _ended_within(work: Awaitable[None], seconds: float) -> bool:
+    """Wait until `work` has ended, and return True; after so many seconds, cancel it and return False."""
+    task = asyncio.ensure_future(work)
+    left = seconds
+    try:
+        while left > 0 and not task.done():
+            # However long this event loop was blocked, the server has had time for one step only.
+            step = min(left, _STEP_SECONDS)
+            await asyncio.wait([task], timeout=step)
+            left -= step
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        failure = None if task.cancelled() else task.exception()  # or asyncio logs that nobody has taken it
+    if failure is not None:
+        raise failure
+    return not task.cancelled()
+
+
 async def _open(opening: _Opening, seconds: float, conn: Connection) -> Stream:
     opening.running_in = asyncio.get_running_loop()
+    opening.connect_timeout = None  # aiomysql's own limit would count the time in which the loop was blocked
     try:
         try:
-            await asyncio.wait_for(opening._connect(), seconds)
-        except asyncio.TimeoutError as exc:
-            raise err.OperationalError(
-                CR.CR_CONN_HOST_ERROR, f"{conn._unreached()} (no greeting within {seconds} s)"
-            ) from exc
+            ended = await _ended_within(opening._connect(), seconds)
         except err.OperationalError as exc:
             if isinstance(exc.__cause__, OSError):
                 exc.original_exception = exc.__cause__  # as PyMySQL names it
@@ -285,6 +303,10 @@ async def _open(opening: _Opening, seconds: float, conn: Connection) -> Stream:
             raise  # a rejected certificate is also a ValueError, so catch it here
         except STUMBLES as exc:
             raise conn.malformed(exc) from exc
+        if not ended:
+            raise err.OperationalError(
+                CR.CR_CONN_HOST_ERROR, f"{conn._unreached()} (no greeting within {seconds} s)"
+            ) from TimeoutError()
         for name in _LEARNED:
             setattr(conn, name, getattr(opening, name, None))
         return opening.hand_over()

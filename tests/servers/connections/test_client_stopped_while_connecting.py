@@ -8,6 +8,7 @@ sleeps instead, until a real server has ended the connection.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ from support.clusters import one_for_each, own_cluster
 from support.forms.threads import in_thread
 from support.waiting import until
 
+from peewee_replicas.aio import AsyncReplicatedDatabase
 from peewee_replicas.connections import opening
 from peewee_replicas.servers.wire import connection as wire
 
@@ -101,6 +103,34 @@ def test_the_prober_ejects_nothing(
     until(lambda: db.replicas[0].role == "replica")
     assert db.stats()["replica-1.ejections"] == 0
     db.dispose()  # or the next one's would share its prober, which has connected
+
+
+@pytest.mark.parametrize("turns", [2, 5])
+@pytest.mark.parametrize("seconds", [1.5, SERVER_SECONDS + 0.7])
+def test_a_blocked_event_loop_ejects_nothing(
+    server: str,
+    impatient_for: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    turns: int,
+    seconds: float,
+) -> None:
+    """For longer than ``connect_timeout``, or until the server has given up, after any step of connecting."""
+    monkeypatch.setattr(opening, "_GIVEN_UP_SECONDS", 1.0)
+
+    async def read() -> Any:
+        db = impatient_for(server).database(
+            AsyncReplicatedDatabase, consistency="eventual", connect_timeout=1
+        )
+        reading = asyncio.ensure_future(db.aexecute_sql("SELECT 1"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(seconds)  # the pause is what is tried
+        await reading
+        await db.close_pool()
+        return db.stats()
+
+    stats = asyncio.run(read())
+    assert (stats["replica-1.ejections"], stats["replica-1.reads"], stats["primary"]) == (0, 1, 0)
 
 
 @pytest.mark.parametrize("ends", ["look_up", "hold"])
