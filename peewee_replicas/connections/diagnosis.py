@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from peewee import OperationalError, PeeweeException
-from pymysql.constants import ER
+from pymysql.constants import CR, ER
 from pymysql.err import MySQLError
 
 from ..errors import PasswordUnavailable
@@ -97,6 +97,12 @@ class Diagnosis:
     def bars(self, exc: BaseException) -> bool:
         """Return whether this error, raised while connecting, will meet the next attempt too."""
         return isinstance(exc, PeeweeException) and TREATMENTS[self.meaning(exc)].node != "back off"
+
+    def refuses(self, exc: BaseException) -> bool:
+        """Return whether this error, raised while connecting, comes from a server that answers."""
+        found = self.meaning(exc)
+        # A host's name that cannot be looked up is a matter of configuration, too.
+        return found == "not ready" or (found == "misconfigured" and number_of(exc) != CR.CR_CONN_HOST_ERROR)
 
     def given_up(self, exc: BaseException) -> bool:
         """Return whether the server has given up an attempt to connect, because this client was too slow."""

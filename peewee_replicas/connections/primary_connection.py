@@ -216,7 +216,7 @@ class PrimaryConnection:
         if self.cluster.primary_state.unreachable:
             self.cluster.primary_state = UNKNOWN
         # It answers again, perhaps as another server: what a read there shows, later reads must see.
-        self.cluster.reader.works()
+        self.cluster.reader.back()
 
     def _screen(self, conn: ServerConnection, sql: str | bytes) -> None:
         """Check a raw cursor's statement; cut the connection first if it leads to the old primary."""

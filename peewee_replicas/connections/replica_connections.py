@@ -190,7 +190,7 @@ class ReplicaConnections:
         cause = self.diagnosis.cause(exc)
         # A node that is already ejected stays out after any failed try.
         if node.breaker.open or self.diagnosis.ejects(node, exc):
-            node.failed(cause)
+            node.failed(cause, refuses=self.diagnosis.refuses(exc))
         elif found in NO_CONNECTION:
             node.back_off(cause)
         else:

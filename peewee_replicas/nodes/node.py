@@ -41,6 +41,7 @@ class Node:
         unready: whether it accepted a connection and then refused to serve; it is asked before its next use.
         timed: whether to record `latency`, because the policy may use it.
         hindrance: why it gets no reads although it answers, in words; or ``""``.
+        away: whether nothing answered when it last left the rotation.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Node:
         self.current_weight = float(spec.weight)
         self.overrides = spec.overrides
         self.is_primary = is_primary
+        self.away = False
         self._in_flight: set[object] = set()
         self.breaker = Breaker(chance, here.current)
         self.backoff = Backoff(chance)
@@ -296,9 +298,19 @@ class Node:
         """Return whether new connections are paused now."""
         return self.backoff.holds(Clock.monotonic())
 
-    def failed(self, cause: str) -> None:
-        """Take the node out of rotation for a while, because it could not be reached."""
+    def failed(self, cause: str, *, refuses: bool = False) -> None:
+        """Take the node out of rotation for a while, because it could not be reached.
+
+        Parameters:
+            refuses: whether it answers, and refuses connections for reading.
+        """
+        self.away = not refuses
         self._leave(cause, None)
+
+    def back(self) -> None:
+        """Bring the node back into rotation if it left because nothing answered, as something answers now."""
+        if self.away:
+            self.works()
 
     def cannot_read(self, cause: str) -> None:
         """Record that a read failed here because of the node's disk or memory, and another node served it.
@@ -319,11 +331,13 @@ class Node:
                 cause=cause,
             )
         else:
+            self.away = False
             self._leave(f"{cause}; other nodes can serve what it cannot", absence)
 
     def fell_behind(self) -> None:
         """Take a member of a Galera cluster out of rotation, because a read waited in vain for it."""
         if not self.breaker.open:  # many reads may have waited at once
+            self.away = False
             self._leave(_BEHIND, self._member_delays.note(Clock.monotonic()))
 
     def lacks(self, what: str) -> None:

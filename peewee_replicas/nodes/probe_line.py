@@ -24,6 +24,9 @@ class ErrorReader(Protocol):
     def bars(self, exc: BaseException) -> bool:
         """Return whether this error, raised while connecting, will meet the next attempt too."""
 
+    def refuses(self, exc: BaseException) -> bool:
+        """Return whether this error, raised while connecting, comes from a server that answers."""
+
     def has_no_connection(self, exc: BaseException) -> bool:
         """Return whether an error means that the node cannot be reached, or has closed the connection."""
 

@@ -282,7 +282,8 @@ class Prober:
         if suspect and not node.breaker.open:
             return
         if unreachable or node.breaker.open:
-            node.failed(f"{cause}; it does not answer" if silent else cause)
+            refuses = database.diagnosis.refuses(exc)
+            node.failed(f"{cause}; it does not answer" if silent else cause, refuses=refuses)
             if silent and strikes >= STRIKES:
                 cluster.counters.add("hung_up", node.hang_up())
         else:

@@ -93,3 +93,26 @@ def test_a_replica_may_have_settings_of_the_driver_of_its_own(cluster: Any, db: 
         assert asyncio.run(work()) == [77, 1024]
     else:
         assert found() == [77, 1024]
+
+
+@pytest.mark.parametrize("why", ["refused", "cannot read"])
+def test_a_primary_that_left_the_rotation_stays_out_when_writes_connect(cluster: Any, why: str) -> None:
+    # It has answered all the time. Each new connection for writing would send reads there in vain again.
+    listed = {"name": "p", "host": cluster.primary.host, "port": cluster.primary.port}
+    if why == "refused":
+        listed["user"] = "nobody"
+    replica = cluster.replicas[0]
+    nodes = [listed, {"name": "r", "host": replica.host, "port": replica.port}]
+    db = cluster.database(consistency="eventual", replicas=nodes, policy="round-robin")
+    if why == "cannot read":
+        node = db._parts.cluster.reader
+        node.cannot_read("a broken disk")
+        node.cannot_read("a broken disk")
+    for _ in range(10):
+        with db.primary():
+            db.execute_sql("SELECT 1")
+        for _ in range(2):
+            db.execute_sql("SELECT 1").fetchall()
+        db.close()
+    stats = db.stats()
+    assert (stats["p.ejections"], stats["p.restorations"], stats["p.reads"]) == (1, 0, 0)
