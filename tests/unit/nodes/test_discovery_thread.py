@@ -300,7 +300,7 @@ def test_forks_while_a_callable_hangs_add_no_thread_and_the_child_asks(
         return hanging.asked
 
     for _ in range(3):
-        assert in_child(work) == 2
+        assert in_child(work) >= 2  # the next question may come before the child has looked
         use(database)
     until(lambda: len(discovering()) == 2)
     assert (hanging.most, hanging.asked) == (1, 1)
