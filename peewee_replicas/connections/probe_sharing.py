@@ -28,6 +28,9 @@ _METHODS = frozenset(name for name in _USED if name.startswith("_") and name != 
 _LIBRARIES = frozenset({"peewee_replicas", "peewee", "playhouse", "builtins", "typing"})
 # A proxy may take another name, such as Vitess's `@replica`, for the server that is wanted.
 _PLAIN_NAME = re.compile(r"[\w$-]+")
+# Such a SET neither calls a stored function nor reads a table or a sequence, and no other statement follows.
+# MariaDB has `SET STATEMENT … FOR CALL p` and `SET @a = NEXT VALUE FOR s`.
+_PLAIN_SET = re.compile(r"\s*SET (?!.*\bFOR\b)[^(;]*", re.IGNORECASE | re.DOTALL)
 
 
 def probe_key(db: UserDatabase, cluster: Cluster, nodes: Sequence[Node], interval: float) -> ProbeKey:
@@ -40,26 +43,27 @@ def probe_key(db: UserDatabase, cluster: Cluster, nodes: Sequence[Node], interva
         interval: seconds between two probes.
     """
     settings = cluster.settings
-    each: list[Hashable] = []
-    matters = _is_own(db) or _needs_schema(settings.heartbeat_table)
+    listed = cluster.replicas.all
+    common = (
+        type(db),
+        interval,
+        settings.heartbeat_table,
+        settings.follow_primary,
+        settings.max_connection_age,
+    )
+    if _is_own(db):
+        # The program's own code may make parameters anew each time, or change them before each connection.
+        return ProbeKey((*common, Itself(db)), tuple((node in listed, Itself(node)) for node in nodes), None)
+    each: list[tuple[Hashable, ...]] = []
+    matters = _needs_schema(settings.heartbeat_table)
     schema: object = None
     for place, node in enumerate(nodes):
         database, parameters = node_parameters(db, cluster, node)
         if not place:
             schema = database
         matters = matters or database != schema or _depends_on_schema(database, parameters)
-        each.append((node in cluster.replicas.all, frozen(parameters), frozen(database)))
-    if not matters:
-        each = [parts[:-1] for parts in each if isinstance(parts, tuple)]
-    common = (
-        type(db),
-        Itself(db) if _is_own(db) else None,
-        interval,
-        settings.heartbeat_table,
-        settings.follow_primary,
-        settings.max_connection_age,
-    )
-    return ProbeKey(common, tuple(each), schema)
+        each.append((node in listed, frozen(parameters), frozen(database)))
+    return ProbeKey(common, tuple(each if matters else (parts[:-1] for parts in each)), schema)
 
 
 def _is_own(db: UserDatabase) -> bool:
@@ -74,8 +78,5 @@ def _needs_schema(heartbeat_table: str | None) -> bool:
 
 def _depends_on_schema(database: object, parameters: Mapping[str, object]) -> bool:
     command = parameters.get("init_command")
-    # Without a parenthesis, a SET can neither call a stored function nor read a table.
-    harmless = command is None or (
-        isinstance(command, str) and command.lstrip()[:4].upper() == "SET " and "(" not in command
-    )
+    harmless = command is None or (isinstance(command, str) and _PLAIN_SET.fullmatch(command) is not None)
     return not (harmless and isinstance(database, str) and _PLAIN_NAME.fullmatch(database))

@@ -13,6 +13,7 @@ import weakref
 from typing import Any
 
 import pytest
+from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.nodes.probe_key import Itself, frozen
@@ -43,6 +44,21 @@ class Connecting(ReplicatedDatabase):
 class SettingUp(ReplicatedDatabase):
     def _initialize_connection(self, conn: Any) -> None:
         pass
+
+
+class Renewing(ReplicatedDatabase):
+    """Makes its parameters anew each time, as for passwords that are valid for minutes."""
+
+    @property
+    def connect_params(self) -> Any:
+        return {**vars(self)["given"], "password": self.renewed}
+
+    @connect_params.setter
+    def connect_params(self, given: Any) -> None:
+        vars(self)["given"] = given
+
+    def renewed(self, node: object) -> str:
+        return "secret"
 
 
 def make(schema: str = "one", cls: Any = ReplicatedDatabase, **given: Any) -> Any:
@@ -116,6 +132,18 @@ APART: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"init_command": "SET @a = (SELECT n FROM t)", "schema": "two"},
     ),
     "the schema of a procedure": ({"init_command": "CALL p"}, {"init_command": "CALL p", "schema": "two"}),
+    "the schema of a procedure after a SET": (
+        {"init_command": "SET STATEMENT max_statement_time = 1 FOR CALL p"},
+        {"init_command": "SET STATEMENT max_statement_time = 1 FOR CALL p", "schema": "two"},
+    ),
+    "the schema of a sequence": (
+        {"init_command": "SET @a =\nNEXT VALUE for s"},
+        {"init_command": "SET @a =\nNEXT VALUE for s", "schema": "two"},
+    ),
+    "the schema of a second statement": (
+        {"init_command": "SET @a = 1; CALL p"},
+        {"init_command": "SET @a = 1; CALL p", "schema": "two"},
+    ),
     "a schema that may name a server": ({}, {"schema": "two@replica"}),
     "a node's own schema": (
         {"replicas": [NODES[0], {**NODES[1], "database": "third"}]},
@@ -203,3 +231,11 @@ def test_what_has_no_weak_reference_is_compared_too() -> None:
     assert frozen([one]) == frozen([one])
     assert frozen([one]) != frozen([Bare()])
     assert frozen((1,)) != frozen([1])
+
+
+def test_parameters_that_a_program_makes_anew_each_time_do_not_keep_nodes_from_being_probed() -> None:
+    database = make(cls=Renewing, probe_interval=0.05, replicas=NODES[:1])
+    assert key(database) == key(database)
+    database._parts.replicas.attend()
+    until(lambda: database.replicas[0].state == "ejected")
+    database.dispose()
