@@ -79,7 +79,11 @@ class Prober:
 
     def use(self, database: Connector) -> None:
         """Start probing unless it is running, because somebody uses the database."""
-        failure = self._start(database)
+        try:
+            failure = self._start(database)
+        except BaseException:
+            self.cluster.replicas.watch(True)  # interrupted: let the next use start it
+            raise
         if failure:
             self._cannot_start(failure)  # not under the lock: handlers may use the database
 

@@ -333,6 +333,18 @@ def test_the_thread_is_not_started_where_there_can_be_none(
     assert not database._parts.cluster.prober.at_work
 
 
+def test_after_an_interrupt_the_next_use_starts_it(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        use(database)
+    monkeypatch.undo()
+    use(database)
+    await_refusal(database)
+
+
 def test_what_a_probe_finds_is_reported_once(database: Any, caplog: pytest.LogCaptureFixture) -> None:
     replica = nodes_of(database)[0]
     events: list[Any] = []
