@@ -82,9 +82,10 @@ class ProbeRounds:
         self._greet()
         now = Clock.monotonic()
         if now >= self.run.due:
-            self._round(now)
             spread = 0.9 + chance() / 5  # so that processes do not all probe at once
+            # Set before the round, because a database that joins during it may bring the next one forward.
             self.run.due = now + self._interval * spread
+            self._round(now)
         else:
             self._guarded(self._look_at_reads)
         self.sharers.dozes = True  # before looking, or a use in between would go unnoticed
@@ -112,20 +113,29 @@ class ProbeRounds:
         here = self.sharers.newcomers()
         if not here:
             return
-        oldest = Clock.monotonic() - _RECENT * min(self._interval, 1.0)
+        second = min(self._interval, 1.0)
+        oldest = Clock.monotonic() - _RECENT * second
         for line in self.sharers.lines:
+            is_primary = line is self.sharers.lines[0]
             if max(line.answered_at, line.failed_at) < oldest:
-                self.run.due = min(self.run.due, self._began + STEP)
-                if line is self.sharers.lines[0]:
+                self._bring_forward(self._began)
+                if is_primary:
                     return  # replicas are compared with it
                 continue
+            told = line.last if line.answered_at > line.failed_at else None
+            if told is None:  # a failure is each one's own to judge, so there is another try
+                self._bring_forward(line.failed_at + second)
             for place in self.sharers.at(line):
                 if place.member not in here:
                     continue
-                if line.last is not None and line.answered_at > line.failed_at:
-                    place.member.take(place.node, line.last)
-                elif line is self.sharers.lines[0]:
+                if told is not None:
+                    place.member.take(place.node, told)
+                elif is_primary:
                     place.member.sampled()
+
+    def _bring_forward(self, due: float) -> None:
+        """Begin the next round at this time, by a monotonic clock, or very soon if that is over."""
+        self.run.due = min(self.run.due, max(self._began + STEP, due))
 
     def _round(self, started: float) -> None:
         """Probe every node."""
@@ -224,6 +234,7 @@ class ProbeRounds:
         answer = line.take(probe, is_primary=line is self.sharers.lines[0])
         for place in self.sharers.at(line):
             place.member.take(place.node, answer)
+        line.sampled.set()
 
     def _give_up(self, questions: dict[Line, Question]) -> None:
         """Handle the questions to which no answer has come in time."""
@@ -458,5 +469,8 @@ def _work(rounds: ProbeRounds) -> None:
             if pause:
                 run.rest(pause)
     finally:
-        run.ended.set()  # a thread that is still opening a connection then closes it
+        # A thread that is still opening a connection then closes it. No database is left, unless something
+        # like `sys.exit()` in a hook has ended this thread.
+        for member in rounds.sharers.end():
+            member.bereft()
         run.close_all()

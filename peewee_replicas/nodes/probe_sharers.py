@@ -6,7 +6,8 @@ The prober holds no reference to a database between two turns, so that an unused
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ..concurrency import new_lock
@@ -64,6 +65,9 @@ class Member(Protocol):
     def end_round(self) -> None:
         """Draw conclusions from a round."""
 
+    def bereft(self) -> None:
+        """Rest until the next use, because the prober's thread has ended."""
+
     def take(self, node: Node, answer: Answer) -> None:
         """Record a node's answers."""
 
@@ -115,9 +119,6 @@ class Place(NamedTuple):
         return breaker.open and not breaker.by_hand and self.is_listed
 
 
-_References = tuple["weakref.ref[Member]", "weakref.ref[Connector]"]
-
-
 class Sharers:
     """The databases that share one prober, and the prober's threads and connections.
 
@@ -136,8 +137,9 @@ class Sharers:
         self.lines = tuple(Line() for _ in key.nodes)
         self.run = Run()
         self.dozes = False
-        self._seated: tuple[_References, ...] = ()
-        self._new: tuple[weakref.ref[Member], ...] = ()
+        # Each with what opens its connections. In a dict, one of thousands comes and goes at no cost.
+        self._seated: dict[weakref.ref[Member], weakref.ref[Connector]] = {}
+        self._new: deque[weakref.ref[Member]] = deque()  # threads may add to it while it is emptied
 
     @property
     def at_work(self) -> bool:
@@ -152,13 +154,14 @@ class Sharers:
 
     def present(self) -> list[tuple[Member, Connector, Seat]]:
         """Return the databases, what opens their connections, and their seats."""
-        found = []
-        for of_member, of_database in self._seated:
+        return list(self._present())
+
+    def _present(self) -> Iterator[tuple[Member, Connector, Seat]]:
+        for of_member, of_database in list(self._seated.items()):
             member, database = of_member(), of_database()
             seat = None if member is None else member.seat
             if member is not None and database is not None and seat is not None and seat.sharers is self:
-                found.append((member, database, seat))
-        return found
+                yield member, database, seat
 
     def at(self, line: Line) -> list[Place]:
         """Return the node at the end of a line, as each database knows it."""
@@ -170,45 +173,70 @@ class Sharers:
 
     def newcomers(self) -> set[Member]:
         """Return the databases that have joined since the last call."""
-        new, self._new = self._new, ()
-        return {member for reference in new if (member := reference()) is not None}
+        new = set()
+        while self._new:
+            member = self._new.popleft()()
+            if member is not None:
+                new.add(member)
+        return new
 
-    def leave(self, seconds: float | None = None) -> None:
-        """Let databases go that have given up their seats; the last one ends the prober.
+    def leave(self, member: Member, seconds: float | None = None) -> None:
+        """Let a database go that has given up its seat; the last one ends the prober.
 
         Parameters:
             seconds: how long to wait until it has ended; None: not at all.
         """
         with _lock:
-            self._tidy()
-            last = not self._seated
-            if last and _at_work.get(self.key) is self:
-                del _at_work[self.key]
+            seat = member.seat
+            if seat is None or seat.sharers is not self:  # otherwise it has come back in the meantime
+                self._remove(member)
+            last = self._is_empty
+            if last:
+                self._close()
         if last and seconds is not None:
             self.run.end(seconds)
 
     def end_if_empty(self) -> bool:
         """End the prober if no database is left; return whether it has ended."""
         with _lock:
-            self._tidy()
-            if self._seated:
+            if not self._is_empty:
                 return False
-            if _at_work.get(self.key) is self:
-                del _at_work[self.key]
+            self._close()
             self.run.ended.set()
             return True
 
+    def end(self) -> list[Member]:
+        """End the prober in any case, and return the databases that are left."""
+        with _lock:
+            self._close()
+            self.run.ended.set()
+            return [member for member, _, _ in self._present()]
+
     # While the lock is held
 
-    def _tidy(self) -> None:
-        present = {member for member, _, _ in self.present()}
-        self._seated = tuple(pair for pair in self._seated if pair[0]() in present)
+    @property
+    def _is_empty(self) -> bool:
+        return next(self._present(), None) is None
+
+    def _is_alone(self, member: Member) -> bool:
+        return all(other is member for other, _, _ in self._present())
+
+    def _close(self) -> None:
+        """Let no other database join."""
+        if _at_work.get(self.key) is self:
+            del _at_work[self.key]
 
     def _add(self, member: Member, database: Connector, nodes: Sequence[Node], schema: object) -> None:
-        others = tuple(pair for pair in self._seated if pair[0]() is not member)
-        self._seated = (*others, (weakref.ref(member), weakref.ref(database)))
-        self._new = (*self._new, weakref.ref(member))
         self._seat(member, nodes, schema)
+        reference = weakref.ref(member, self._forget)
+        self._seated[reference] = weakref.ref(database)
+        self._new.append(reference)  # last: the prober looks for the seat and the place of each new one
+
+    def _remove(self, member: Member) -> None:
+        self._seated.pop(weakref.ref(member), None)
+
+    def _forget(self, reference: weakref.ref[Member]) -> None:
+        self._seated.pop(reference, None)
 
     def _seat(self, member: Member, nodes: Sequence[Node], schema: object) -> None:
         member.seat = Seat(self, dict(zip(self.lines, nodes, strict=True)), schema)
@@ -244,7 +272,7 @@ def join(
         sharers = _at_work.get(key)
         if sharers is not None and sharers.at_work:
             sharers._add(member, database, nodes, key.schema)
-            sharers.run.wake()
+            sharers.wake()
             return
         sharers = Sharers(key)
         sharers._add(member, database, nodes, key.schema)
@@ -264,11 +292,11 @@ def move(
     assert member.seat is not None  # only its prober's thread calls this
     sharers = member.seat.sharers
     with _lock:
-        alone = len(sharers._seated) == 1 and _at_work.get(sharers.key) is sharers
-        if sharers.key != key and alone and key not in _at_work:
+        free = sharers.key != key and key not in _at_work and _at_work.get(sharers.key) is sharers
+        if free and sharers._is_alone(member):
             sharers._become(key)
         if sharers.key == key:
             sharers._seat(member, nodes, key.schema)
         else:
             join(member, database, key, nodes, begin)
-            sharers._tidy()
+            sharers._remove(member)

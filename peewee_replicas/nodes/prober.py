@@ -121,7 +121,7 @@ class Prober:
         with self._lock:
             seat, self.seat = self.seat, None
         if seat is not None:
-            seat.sharers.leave(self.limit + 0.5)
+            seat.sharers.leave(self, self.limit + 0.5)
             with self._lock:
                 if self.seat is None:  # otherwise somebody has used the database in the meantime
                     self._rest()
@@ -160,13 +160,22 @@ class Prober:
         if seat is None:
             return
         if idle:
-            seat.sharers.leave()
+            seat.sharers.leave(self)
             self.cluster.news.tell_of_round()
             return
         failure = self._take_seat(seat, database, thorough)
         if failure:
-            seat.sharers.leave()
+            seat.sharers.leave(self)
             self._cannot_start(failure)
+
+    def bereft(self) -> None:
+        """See `probe_sharers.Member`."""
+        with self._lock:
+            seat = self.seat
+            if seat is None or seat.sharers.at_work:
+                return  # somebody has used the database in the meantime
+            self.seat = None
+            self._rest()
 
     def _take_seat(self, seat: Seat, database: Connector, thorough: bool) -> str:
         """Go on elsewhere if the nodes or their parameters have changed."""

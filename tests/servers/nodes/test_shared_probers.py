@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from support import waiting
 from support.clusters import SERVERS, administrator, own_cluster
+from support.clusters.promoting import set_read_only
 from support.databases.nodes import nodes_of
 from support.forks import in_child
 from support.peewees import needs_asyncio
@@ -222,6 +223,25 @@ def test_a_primary_that_moves_in_one_moves_in_one(nodes: Any, tenants: Make) -> 
     databases[1].set_primary(nodes.replicas[0].name)
     until(lambda: sharers(databases[0]) == sharers(databases[1]) != sharers(databases[2]))
     assert all(all_are("up", databases[2:], place) for place in (0, 1))
+
+
+def test_a_replica_that_becomes_the_primary_keeps_nobody_waiting_for_it(nodes: Any, tenants: Make) -> None:
+    """Whoever opens a connection to another node waits until the primary has been asked."""
+    everywhere = [
+        {"name": node.name, "host": node.host, "port": node.port}
+        for node in (nodes.replicas[0], nodes.replicas[1], nodes.primary)
+    ]
+    everywhere[2]["name"] = "first"
+    (database,) = tenants(1, replicas=everywhere)
+    (shared,) = sharers(database)
+    line = shared.lines[1]
+    set_read_only(nodes, nodes.replicas[0], False)
+    try:
+        database.set_primary(nodes.replicas[0].name)
+        until(lambda: shared.lines[0] is line)
+        until(line.sampled.is_set)
+    finally:
+        set_read_only(nodes, nodes.replicas[0], True)
 
 
 def test_other_users_and_passwords_are_not_shared(nodes: Any, tenants: Make) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +14,7 @@ from support.databases.nodes import nodes_of
 from support.waiting import until
 
 from peewee_replicas import ReplicatedDatabase
+from peewee_replicas.nodes.probe_rounds import ProbeRounds
 
 NOBODY = [{"name": "nobody", "host": "127.0.0.1", "port": 2}]
 OTHERS = [{"name": "other", "host": "127.0.0.1", "port": 3}]
@@ -159,3 +162,91 @@ def test_all_together_do_not_keep_it_from_resting(make: Any, monkeypatch: pytest
     for database in databases:
         use(database)
     assert len(rung) <= 2  # one ends its pause; another one may if it has had time to look already
+
+
+def test_those_that_are_collected_leave_nothing_behind(make: Any) -> None:
+    (kept,) = make(1)
+    for number in range(20):
+        gone = ReplicatedDatabase(
+            f"short_lived_{number}", host="127.0.0.1", port=1, user="sharer", replicas=NOBODY,
+            probe_interval=0.05,
+        )  # fmt: skip
+        use(gone)
+        assert sharers(gone) is sharers(kept)
+        del gone
+    until(lambda: gc.collect() >= 0 and len(sharers(kept)._seated) == 1)
+    goes_on(kept)
+
+
+def test_one_is_new_only_once_it_has_its_seat(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the prober would look for it in vain, and tell it nothing until the next round."""
+    (first,) = make(1, probe_interval=100.0)
+    shared = sharers(first)
+    until(lambda: not shared.newcomers() and shared.dozes)
+    seat, new = shared._seat, []
+
+    def slowly(*given: Any) -> None:
+        new.append(shared.newcomers())
+        seat(*given)
+
+    monkeypatch.setattr(shared, "_seat", slowly)
+    (second,) = make(1, probe_interval=100.0)
+    assert new == [set()]
+    assert sharers(second) is shared
+
+
+def test_those_that_come_ring_no_bell_for_each_of_them(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = make(1, probe_interval=100.0)
+    shared = sharers(first)
+    until(lambda: first.replicas[0].state == "ejected" and shared.dozes)
+    rung: list[int] = []
+    ring = shared.run.wake
+    monkeypatch.setattr(shared.run, "wake", lambda: (rung.append(1), ring()))
+    make(20, probe_interval=100.0)
+    assert len(rung) <= 5
+
+
+def test_one_that_joins_after_a_failure_is_told_before_the_next_round(make: Any) -> None:
+    (first,) = make(1, probe_interval=100.0)
+    until(lambda: first.replicas[0].state == "ejected")
+    (second,) = make(1, probe_interval=100.0)
+    until(lambda: second.replicas[0].state == "ejected")
+    assert second._parts.cluster.prober.looked.wait(30)
+    assert sharers(first) is sharers(second)
+
+
+def test_a_round_that_is_wanted_during_another_one_follows(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[float] = []
+
+    def look(rounds: Any, started: float) -> None:
+        began.append(started)
+        if len(began) == 1:
+            rounds.run.due = started  # as for a database that joins meanwhile
+
+    monkeypatch.setattr(ProbeRounds, "_look", look)
+    make(1, probe_interval=100.0)
+    until(lambda: len(began) == 2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_hook_that_ends_the_thread_ends_it_until_the_next_use_of_any(make: Any) -> None:
+    first, second = make(2)
+    before = sharers(first)
+
+    def leave(database: Any) -> None:
+        for used in (first, second):  # since the round has begun, so that nobody would start another prober
+            use(used)
+        sys.exit()
+
+    hooks = first._parts.cluster.news.round_hooks
+    hooks.append(leave)
+    until(lambda: not before.run.alive())
+    hooks.clear()
+    for database in (first, second):
+        assert not database._parts.cluster.prober.at_work
+        assert database._parts.cluster.replicas.unwatched
+        use(database)
+        goes_on(database)
+    assert sharers(first) is sharers(second) is not before
