@@ -1,9 +1,9 @@
 """Kill the primary of a group of MySQL servers again and again, and count what the program notices.
 
 ``python -m benchmarks.elections --rounds 20``. Nobody promotes anything: the group finds out by itself that
-its primary is gone, and elects another; a database with ``follow_primary=True`` follows it. A thread writes and
-another reads all the time. Printed are the seconds from the kill to the first acknowledged write, most of them
-the group's own time limits, and what must be 0, as in `promotions`.
+its primary is gone, and elects another; a database with ``follow_primary=True`` follows it. A thread writes
+and another reads all the time. Printed are the seconds from the kill to the first acknowledged write, most of
+them the group's own time limits, and what must be 0, as in `promotions`.
 """
 
 from __future__ import annotations
