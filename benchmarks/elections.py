@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import peewee
+import pymysql
 
 from peewee_replicas import OutcomeUnknown
 
@@ -112,7 +113,14 @@ def elect(cluster: Any, database: Any, load: Load) -> float:
     until(lambda: len(load.acknowledged) > before + 1, 180.0)  # one may have been on its way
     took = time.monotonic() - began
     old.start()
-    old.execute("START GROUP_REPLICATION")
+    try:
+        old.execute("START GROUP_REPLICATION")
+    except pymysql.err.OperationalError:
+        # It has a write that the group does not have, the one of unknown outcome: it begins from nothing.
+        old.execute("SET GLOBAL super_read_only = OFF")
+        old.execute(f"DROP DATABASE {cluster.database_name}")
+        old.execute("RESET BINARY LOGS AND GTIDS")
+        old.execute("START GROUP_REPLICATION")
     until_complete(old)
     return took
 
