@@ -62,6 +62,8 @@ def versions_table(runs: Iterable[Run]) -> str:
     rows: dict[tuple[str, ...], list[int]] = {}
     for run in runs:
         unit, on_servers = run.count("unit."), run.count("servers.")
+        if not unit and not on_servers:
+            continue  # the documentation's own environment
         servers = (run.servers.get(name, ABSENT) if on_servers else ABSENT for name in SERVERS)
         packages = (run.packages.get(name, ABSENT) for name in names)
         counts = rows.setdefault((run.python, *packages, *servers), [0, 0])
@@ -104,6 +106,7 @@ def fill_in(page: str, tables: dict[str, str]) -> str:
 
 TOPOLOGIES = {
     "consistency.test_galera": "Galera, three members",
+    "aio.test_galera": "Galera, three members, under asyncio",
     "connections.test_mysql_router": "MySQL Router, with and without connection sharing",
     "nodes.test_haproxy": "HAProxy in front of the replicas and of the primary",
     "nodes.test_group_replication": "MySQL group replication, one primary",
