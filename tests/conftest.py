@@ -22,12 +22,12 @@ from support.clusters import SERVERS, own_cluster
 from support.clusters.lagging import MODELS, clear, frozen, held_back
 from support.clusters.repaired import repaired, stop_all
 from support.databases.models import Item, Note
+from support.databases.nodes import stop_probers
 from support.peewees import WITHOUT_ASYNCIO, pytest_pycollect_makemodule, skip_asyncio
 from support.versions import versions
 
 from peewee_replicas.consistency import process_history
 from peewee_replicas.consistency.catch_up import CatchUp, Late
-from peewee_replicas.nodes import prober
 from peewee_replicas.testing import LocalCluster
 
 # A machine under load must not fail a property that holds.
@@ -174,8 +174,7 @@ def server(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def no_prober_left() -> None:
     """Stop the probers of databases that earlier tests have left: servers count what these send as well."""
-    for left in prober._probers.all():
-        left.stop()
+    stop_probers()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ..nodes.cluster import Cluster
 from ..nodes.node import Node
 from ..nodes.probe_key import Itself, ProbeKey, frozen
 from .plain_database import node_parameters
-from .user_database import UserDatabase
+from .user_database import UserDatabase, is_librarys
 
 # What opening a probe's connection uses of a database. A program's own code may depend there on the schema,
 # or on anything else.
@@ -25,7 +25,6 @@ _USED = frozenset(
 )  # fmt: skip
 # Of these, every database has its own values for the rest.
 _METHODS = frozenset(name for name in _USED if name.startswith("_") and name != "_state")
-_LIBRARIES = frozenset({"peewee_replicas", "peewee", "playhouse", "builtins", "typing"})
 # A proxy may take another name, such as Vitess's `@replica`, for the server that is wanted.
 _PLAIN_NAME = re.compile(r"[\w$-]+")
 # Such a SET neither calls a stored function nor reads a table or a sequence, and no other statement follows.
@@ -68,7 +67,7 @@ def probe_key(db: UserDatabase, cluster: Cluster, nodes: Sequence[Node], interva
 
 def _is_own(db: UserDatabase) -> bool:
     """Return whether connections are opened by code of the program's own."""
-    own = [base for base in type(db).__mro__ if base.__module__.partition(".")[0] not in _LIBRARIES]
+    own = [base for base in type(db).__mro__ if base is not object and not is_librarys(base)]
     return any(not _USED.isdisjoint(vars(base)) for base in own) or not _METHODS.isdisjoint(vars(db))
 
 

@@ -9,6 +9,8 @@ from ..servers.protocols import ServerConnection
 from .opening import Opening
 from .peewee_types import Cursor, Parameters, ThreadState
 
+_LIBRARIES = frozenset({"peewee", "playhouse", "peewee_replicas"})
+
 
 class UserDatabase(Protocol):
     """A database of one of this library's classes, or of a user's own subclass.
@@ -56,3 +58,8 @@ class _Stateful(Protocol):
 def thread_state(db: _Stateful) -> ThreadState:
     """Return peewee's state of this thread, for which peewee has no public name."""
     return db._state
+
+
+def is_librarys(cls: type) -> bool:
+    """Return whether a class is peewee's or ours, and not the program's own."""
+    return cls.__module__.partition(".")[0] in _LIBRARIES

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterable
 
 from playhouse.pool import PooledDatabase
 
+from ..connections.user_database import is_librarys
 from ..errors import ConfigurationError
 from ..nodes.spec import did_you_mean
 
-_LIBRARIES = frozenset({"peewee", "playhouse", "peewee_replicas"})
 _NOT_ARGUMENTS = frozenset({"self", "database"})
 ELSEWHERE = {
     **dict.fromkeys(inspect.signature(PooledDatabase.__init__).parameters, "only a pooled database takes it"),
@@ -71,11 +71,7 @@ def may_take_any(cls: type) -> bool:
     secret's name. So if the subclass has a ``_connect()``, every name is accepted, and a misspelt name fails
     on connecting.
     """
-    return any("_connect" in vars(base) for base in cls.__mro__ if not _is_librarys(base))
-
-
-def _is_librarys(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in _LIBRARIES
+    return any("_connect" in vars(base) for base in cls.__mro__ if not is_librarys(base))
 
 
 def refuse_unknown(
@@ -115,7 +111,7 @@ def refuse_unknown(
             hint = did_you_mean(name, allowed)
         parts.append(f"{name}{hint}")
     message = f"{cls.__name__} has no such argument, nor has {driver_name}: {', '.join(parts)}"
-    users = [base for base in cls.__mro__ if base is not object and not _is_librarys(base)]
+    users = [base for base in cls.__mro__ if base is not object and not is_librarys(base)]
     if any("__init__" in vars(base) or "init" in vars(base) for base in users):
         message += (
             ". A subclass must remove its own arguments before it calls super().__init__(), "

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support import waiting
-from support.clusters import SERVERS, own_cluster
+from support.clusters import SERVERS, heal, own_cluster
 from support.databases.nodes import nodes_of
 from support.peewees import has_peewee
 from support.proxies.relay import Relay
@@ -41,12 +41,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.fixture
 def nodes(shared: Any) -> Iterator[Any]:
     yield shared
-    for node in shared.nodes:
-        node.resume()
-        node.start()
-    for node in shared.replicas:
-        node.thaw()
-    shared.sync(60)
+    heal(shared)
 
 
 @pytest.fixture

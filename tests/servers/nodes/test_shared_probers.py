@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 from support import waiting
-from support.clusters import SERVERS, administrator, own_cluster
+from support.clusters import SERVERS, administrator, heal, own_cluster
 from support.clusters.promoting import set_read_only
-from support.databases.nodes import nodes_of
+from support.databases.nodes import nodes_of, stop_probers
 from support.forks import in_child
 from support.peewees import needs_asyncio
 
@@ -51,16 +51,10 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture
 def nodes(shared: Any) -> Iterator[Any]:
-    for left in prober._probers.all():
-        left.stop()  # of other tests, so that their connections are not counted
+    stop_probers()  # of other tests, so that their connections are not counted
     until(lambda: connections(shared) == [0, 0, 0])
     yield shared
-    for node in shared.nodes:
-        node.resume()
-        node.start()
-    for node in shared.replicas:
-        node.thaw()
-    shared.sync(60)
+    heal(shared)
 
 
 Make = Callable[..., list[Any]]

@@ -49,6 +49,16 @@ def as_in_another_process() -> Iterator[None]:
         yield
 
 
+def heal(cluster: LocalCluster) -> None:
+    """Let all nodes run and replicate again, whatever a test has done to them."""
+    for node in cluster.nodes:
+        node.resume()
+        node.start()
+    for node in cluster.replicas:
+        node.thaw()
+    cluster.sync(60)
+
+
 def own_cluster(server: Any, replicas: int = 2, **arguments: Any) -> LocalCluster:
     """A cluster that is not started yet; skips, or fails where servers are required, without a server."""
     require(server)

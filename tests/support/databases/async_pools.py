@@ -9,10 +9,10 @@ from typing import Any
 
 import pymysql
 from support.databases.models import Item, Note
+from support.databases.nodes import stop_probers
 from support.waiting import until
 
 from peewee_replicas.aio import AsyncReplicatedDatabase
-from peewee_replicas.nodes import prober
 
 SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = %s"
 
@@ -37,8 +37,7 @@ def making(cluster: Any, db: Any) -> Iterator[Any]:
 
 def end_sessions(cluster: Any) -> None:
     """Close connections that other tests of this worker left open, so that they are not counted."""
-    for left in prober._probers.all():
-        left.stop()  # it would connect again
+    stop_probers()  # they would connect again
     for node in cluster.nodes:
         for (session,) in node.execute(SESSIONS, (cluster.user,)):
             with suppress(pymysql.MySQLError):
