@@ -177,9 +177,15 @@ class SocketTransport:
             self._sock.settimeout(self._left())
         try:
             self._sock.getpeername()
-        except OSError as exc:  # wrap_socket() would raise as well, and leave the socket unclosed
+        except OSError as exc:
             raise ConnectionResetError(errno.ECONNRESET, "the connection ended before TLS began") from exc
-        sock = context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+        try:
+            sock = context.wrap_socket(
+                self._sock, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+        except OSError as exc:
+            _close_taken(exc)
+            raise
         # Before the handshake, so that `shutdown` from another thread wakes one that hangs in it.
         self._sock, self._pending = sock, sock.pending
         sock.do_handshake()
@@ -211,6 +217,20 @@ def _of_socket(name: str) -> property:
 for _name in dir(ssl.SSLSocket):
     if not (_name.startswith("_") or hasattr(SocketTransport, _name)):
         setattr(SocketTransport, _name, _of_socket(_name))
+
+
+def _close_taken(exc: BaseException) -> None:
+    """Close the socket that a failed `wrap_socket` has taken from its caller.
+
+    If the connection ends meanwhile, Python and gevent raise without closing it, and only the frames of the
+    error still know it.
+    """
+    step = exc.__traceback__
+    while step is not None:
+        taken = step.tb_frame.f_locals.get("self")
+        if isinstance(taken, ssl.SSLSocket):
+            taken.close()
+        step = step.tb_next
 
 
 class TlsUpgrade:
