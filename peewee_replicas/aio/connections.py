@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Protocol
 
 from greenlet import getcurrent
 from peewee import Database
@@ -14,7 +14,7 @@ from playhouse.pwasyncio import await_
 
 from ..concurrency import Clock
 from ..connections.opening import NodeOpening, TurnedAway
-from ..connections.peewee_types import ThreadState
+from ..connections.peewee_types import Cursor, Parameters, ThreadState
 from ..connections.plain_database import NodeDatabase, PlainDatabase
 from ..connections.primary_connection import PrimaryConnection, Sending
 from ..connections.replica_connections import FIRST_LOOK_SECONDS, ReplicaConnections
@@ -38,7 +38,11 @@ class TaskDatabase(UserDatabase, Protocol):
     _state: TaskState
     closing_in: set[AbstractEventLoop]
     _acquire_timeout: float
+    own_aexecute_sql: ClassVar[bool]
 
+    @property
+    def on_primary(self) -> TaskDatabase: ...
+    def aexecute_sql(self, sql: str, params: Parameters, /) -> Awaitable[Cursor]: ...
     def drop(self, conn: ServerConnection, /) -> None: ...
     def close_unused(self) -> None: ...
     def forget_task(self, task: Task | None = None, /) -> TaskState | None: ...

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
+from greenlet import getcurrent
 from peewee import BaseQuery
-from playhouse.pwasyncio import AsyncModel
+from playhouse.pwasyncio import AsyncModel, await_
 
 from ..connections.peewee_types import Cursor, Parameters
 from ..connections.plain_database import PlainDatabase
+from ..databases.overrides import is_overridden
 from ..databases.replicated import Replicated
 from ..databases.signatures import declares_signature
 from .connections import TaskPrimary
@@ -51,7 +53,18 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     members = TaskMembers
     _members: TaskMembers
     _model_class = AsyncModel
-    reading_methods = (*Replicated.reading_methods, "_stream")
+    reading_methods = (*Replicated.reading_methods, "_stream", "_execute_passed", "_connect_passed")
+    own_aexecute_sql: ClassVar[bool] = False
+    """Whether a subclass has an ``aexecute_sql()`` of its own, which then gets every statement."""
+    own_aconnect: ClassVar[bool] = False
+    own_aclose: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.own_aexecute_sql = is_overridden(cls, "aexecute_sql")
+        cls.own_aconnect = is_overridden(cls, "aconnect")
+        cls.own_aclose = is_overridden(cls, "aclose")
+        cls.own_connect = cls.own_connect or cls.own_aconnect
 
     @declares_signature
     def __init__(
@@ -104,7 +117,18 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
 
     def connect(self, reuse_if_open: bool = True) -> bool:
         """Connect as the synchronous form does; do nothing if this task is already connected."""
+        if self.own_aconnect and self.is_closed():
+            await_(self.aconnect())  # peewee's method does the same
+            return True
         return super().connect(reuse_if_open)
+
+    def close(self) -> bool:
+        """Give all of this task's connections back to their pools; return True if there were any."""
+        if self.own_aclose and getcurrent().parent is not None:
+            was_open = not self.is_closed()
+            await_(self.aclose())  # peewee's method does the same
+            return was_open
+        return super().close()
 
     # pwasyncio's members
 
@@ -115,16 +139,28 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
 
     async def aconnect(self) -> TaskConnection:
         """Connect to the node that the next plain read would use; return a `TaskConnection`."""
-        await self.run(self.connect)
+        # `connect` calls a subclass's own method, which calls this one.
+        await self.run(self._connect_passed if self.own_aconnect else self.connect)
         return TaskConnection(self)
+
+    def _connect_passed(self) -> bool:
+        return super().connect(True)
 
     async def aclose(self) -> None:
         """Give all of this task's connections back to their pools."""
-        self.close()
+        if self.own_aclose:
+            super().close()
+        else:
+            self.close()
 
     async def aexecute_sql(self, sql: str, params: object = None) -> Any:
         """Run `execute_sql` and await it."""
-        return await self.run(self.execute_sql, sql, params)
+        # `execute_sql` calls a subclass's own method, which calls this one.
+        execute = self._execute_passed if self.own_aexecute_sql else self.execute_sql
+        return await self.run(execute, sql, params)
+
+    def _execute_passed(self, sql: str, params: Parameters) -> Any:
+        return self._members.execute_sql(sql, params, self.at_primary, passed=True)
 
     async def close_pool(self) -> None:
         """Close all connections of every node in this event loop, those in use once they come back.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from greenlet import getcurrent
-from playhouse.pwasyncio import MissingGreenletBridge
+from playhouse.pwasyncio import MissingGreenletBridge, await_
 
 from ..concurrency import Clock
 from ..connections.checks import ConnectionChecks
@@ -146,6 +146,8 @@ class TaskMembers(RoutedMembers):
         self._await_lag()
         state = self.plain.state
         had_writer = state.conn is not None
+        if self.parts.primary.is_connecting:
+            return super().connect(reuse_if_open, at_primary)  # for a statement, which uses it next
         try:
             return super().connect(reuse_if_open, at_primary)
         finally:
@@ -160,11 +162,27 @@ class TaskMembers(RoutedMembers):
         return was_open
 
     def execute_sql(
-        self, sql: str, params: Parameters, at_primary: bool, state: ThreadState | None = None
+        self,
+        sql: str,
+        params: Parameters,
+        at_primary: bool,
+        state: ThreadState | None = None,
+        *,
+        passed: bool = False,
     ) -> Cursor:
-        """Execute as the synchronous form does; give connections back to their pools at once."""
+        """Execute as the synchronous form does; give connections back to their pools at once.
+
+        Parameters:
+            sql, params, at_primary, state: as in the synchronous form.
+            passed: whether a subclass's own ``aexecute_sql()`` has had the statement. peewee's
+                ``execute_sql()`` calls that method, so a retry in it is meant for every statement.
+        """
         if getcurrent().parent is None:
             self._need_greenlet("query: ", sql)
+        if self.db.own_aexecute_sql and not passed:
+            place = self.db.on_primary if at_primary else self.db
+            cursor: Cursor = await_(place.aexecute_sql(sql, params))
+            return cursor
         if any_here():
             self._await_lag()
         own: TaskState = self.plain.state
