@@ -181,7 +181,7 @@ class TaskMembers(RoutedMembers):
             self._need_greenlet("query: ", sql)
         if self.db.own_aexecute_sql and not passed:
             place = self.db.on_primary if at_primary else self.db
-            cursor: Cursor = await_(place.aexecute_sql(sql, params))
+            cursor: Cursor = await_(place.aexecute_sql(sql, params or ()))  # as peewee calls it
             return cursor
         if any_here():
             self._await_lag()
