@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 from playhouse.pwasyncio import AsyncMySQLDatabase
-from support.databases.async_pools import SESSIONS
+from support.databases.async_pools import SESSIONS, closed, end_sessions, sessions
 from support.databases.models import Item
 from support.databases.retrying import mixed
 from support.proxies.saboteur import Saboteur
@@ -194,7 +194,9 @@ def test_a_statement_stays_at_its_place_on_the_way_through_such_a_method(db: Any
         {"name": node.name, "host": node.host, "port": node.port, "tags": {"use": node.name}}
         for node in cluster.replicas
     ]
-    database = cluster.database(mixed(Seeing, AsyncReplicatedDatabase), replicas=replicas)
+    end_sessions(cluster)
+    options = {"replicas": replicas, "probe_interval": None}
+    database = cluster.database(mixed(Seeing, AsyncReplicatedDatabase), **options)
     database.seen, nodes = [], []
     database.route_hooks.append(lambda event: nodes.append(event.node))
     last = cluster.replicas[-1].name
@@ -204,7 +206,10 @@ def test_a_statement_stays_at_its_place_on_the_way_through_such_a_method(db: Any
             async with place:
                 await place.list(Item.select())
                 await place.aexecute_sql("SELECT 1", ())
-            await place.aconnect()
+        for node in cluster.replicas:
+            await closed(cluster, database)
+            await database.on_replicas(use=node.name).aconnect()
+            assert sessions(cluster) == [0, *(int(each is node) for each in cluster.replicas)]
 
     with database.bind_ctx([Item]):
         run(database, work)
