@@ -470,7 +470,7 @@ class Replicated(peewee.Database):
     @property
     def route_hooks(self) -> list[RouteHook]:
         """Callables that get one `RouteEvent` per execution."""
-        return self._members.route_hooks
+        return self._members.reports.route_hooks
 
     @property
     def comment_hooks(self) -> list[CommentHook]:
@@ -496,7 +496,7 @@ class Replicated(peewee.Database):
         It binds a `Counts`. Tasks and threads that copy the block's context count too, and so does each
         of several nested blocks.
         """
-        return self._members.counting.block()
+        return self._members.reports.counting.block()
 
     def health(self) -> Health:
         """Return whether reads and writes can be served, and by whom, from what is known; sends nothing.

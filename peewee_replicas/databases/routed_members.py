@@ -7,7 +7,6 @@ The program's database object delegates to `RoutedMembers`. A single node's obje
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -19,13 +18,12 @@ from ..connections.diagnosis import nobody_answers
 from ..connections.opening import Opening
 from ..connections.parts import Parts
 from ..connections.peewee_types import Cursor, Parameters, ThreadState
-from ..connections.peewee_version import query_log
 from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import NOT_INITIALIZED, Sending, check_open, unwatched
 from ..connections.unknown_outcomes import UnknownOutcomes
 from ..connections.user_database import UserDatabase
 from ..errors import ConfigurationError, ReadOnlyViolation
-from ..events import CommentHook, Route, RouteHook, ask_for_comment, tell_of_route
+from ..events import CommentHook, Route, ask_for_comment
 from ..execution.execution import Execution
 from ..execution.run import find_node, run
 from ..log import log_event
@@ -42,9 +40,8 @@ from ..servers.protocols import ServerConnection
 from ..statements.classifier import Statement
 from ..statements.redaction import redacted
 from .assembly import Assembly
-from .common_hooks import take_common_hooks
-from .counting import Counting
 from .environment import from_environment
+from .execution_reports import ExecutionReports
 from .primary_move import move_primary
 from .scope_entry import ScopeEntry
 
@@ -61,10 +58,8 @@ class RoutedMembers:
         parts: its collaborators; created by `init`.
         scopes: creates the frames of its scopes.
         escapes: reports statements that escape their transaction; None if they are ignored.
-        query_log: logs the user's statements.
-        route_hooks: callables that get one `RouteEvent` per execution.
+        reports: tells whoever wants to know what was executed.
         comment_hooks: callables that return tags for a comment on each statement.
-        counting: the ``counting()`` blocks.
     """
 
     parts: Parts
@@ -75,11 +70,8 @@ class RoutedMembers:
         self.plain = plain
         self.assembly = assembly
         self.escapes: Escapes | None = None
-        self.query_log = query_log(db)
-        self.route_hooks: list[RouteHook] = []
-        take_common_hooks(self)
+        self.reports = ExecutionReports(db)
         self.comment_hooks: list[CommentHook] = []
-        self.counting = Counting()
         self._given: dict[str, object] = {}
         self._ask: Callable[..., object] | None = None
         self._refuse_transaction = _refuse_in_readonly
@@ -276,7 +268,7 @@ class RoutedMembers:
             at_primary: whether it came through ``on_primary``.
             state: peewee's state of this thread or task, if the caller has it.
         """
-        parts, log = self.parts, self.query_log
+        parts, reports = self.parts, self.reports
         statement = parts.router.classifier.classify(sql)
         frame = innermost(parts.cluster)
         if state is None:
@@ -299,47 +291,18 @@ class RoutedMembers:
             parts.replicas.attend(reads=plan.place in (REPLICA, EITHER))
             if parts.cluster.replicas.ages:
                 close_old(parts, state, statement.kind, on_primary=plan.place == WRITER)
+        log = reports.query_log
         log._log_query(sql, params)
         execution = Execution(parts, statement, plan, frame, sql, params, state)
         if self.comment_hooks:
             execution.comment = ask_for_comment(self.comment_hooks, sql)
-        if not log.query_hooks and not self.route_hooks and not self.counting.in_use:
+        if not log.query_hooks and not reports.route_hooks and not reports.counting.in_use:
             return run(execution)
-        return self._run_with_hooks(execution)
+        return reports.run(execution)
 
     def execute_cursor(self, sql: str, params: Parameters, at_primary: bool) -> Cursor:
         """Run a statement that peewee's own `execute_sql` passes on."""
         return self.execute_sql(sql, params, at_primary)
-
-    def _run_with_hooks(self, execution: Execution) -> Cursor:
-        started = Clock.monotonic()
-        try:
-            cursor = run(execution)
-        except Exception as exc:
-            self._report(execution, started, exc)
-            raise
-        except BaseException as exc:  # interrupted or cancelled, which peewee tells none of its hooks
-            if self.route_hooks or self.counting.in_use:
-                self._report_route(execution, Clock.monotonic() - started, exc)
-            raise
-        self._report(execution, started, None)
-        return cursor
-
-    def _report(self, execution: Execution, started: float, error: BaseException | None) -> None:
-        log = self.query_log
-        duration = Clock.monotonic() - started
-        if self.route_hooks or self.counting.in_use:
-            self._report_route(execution, duration, error)
-        if log.query_hooks:
-            # Last, because errors of these hooks reach the caller, as in peewee. peewee subtracts the start
-            # from its own clock, which a test may have frozen, so pass a start relative to that clock.
-            log._notify_hooks(execution.sql, execution.params, time.perf_counter() - duration, error)
-
-    def _report_route(self, execution: Execution, duration: float, error: BaseException | None) -> None:
-        event = execution.event(str(self.db.database), duration, error)
-        self.counting.add(event)
-        if self.route_hooks:
-            tell_of_route(self.route_hooks, event)
 
     def _plan(self, statement: Statement, frame: Frame | None, state: ThreadState, at_primary: bool) -> Plan:
         transaction, carried = self.parts.primary.situation(state)
@@ -564,7 +527,8 @@ class RoutedMembers:
             if parts.cluster.replicas.ages:
                 close_old(parts, state, "transaction")
         begin = parts.primary.begin
-        if self.route_hooks or self.counting.in_use:
+        reports = self.reports
+        if reports.route_hooks or reports.counting.in_use:
             self._run_transaction_statement("BEGIN", lambda sending: begin(sending, *args, **kwargs))
         else:
             begin(unwatched, *args, **kwargs)
@@ -572,7 +536,8 @@ class RoutedMembers:
     def commit(self) -> None:
         """Like peewee's method; does nothing if the primary was not used."""
         commit = self.parts.primary.commit
-        if self.route_hooks or self.counting.in_use:
+        reports = self.reports
+        if reports.route_hooks or reports.counting.in_use:
             self._run_transaction_statement("COMMIT", commit)
         else:
             commit()
@@ -580,7 +545,8 @@ class RoutedMembers:
     def rollback(self) -> None:
         """Like peewee's method; does nothing if the primary was not used, or its connection is lost."""
         rollback = self.parts.primary.rollback
-        if self.route_hooks or self.counting.in_use:
+        reports = self.reports
+        if reports.route_hooks or reports.counting.in_use:
             self._run_transaction_statement("ROLLBACK", rollback)
         else:
             rollback()
@@ -592,14 +558,7 @@ class RoutedMembers:
         state = self.plain.state
         plan = self._plan(statement, None, state, at_primary=False)
         execution = Execution(parts, statement, plan, None, sql, None, state)
-        started = Clock.monotonic()
-        try:
-            run(execution.sending)
-        except Exception as exc:
-            self._report_route(execution, Clock.monotonic() - started, exc)
-            raise
-        if execution.attempts:
-            self._report_route(execution, Clock.monotonic() - started, None)
+        self.reports.run_transaction_statement(execution, run)
 
     def push_transaction(self, transaction: object) -> None:
         """Like peewee's method. Raises `ReadOnlyViolation` inside ``readonly()``."""

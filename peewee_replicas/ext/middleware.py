@@ -183,7 +183,7 @@ class Carrier:
             raise
         blocks = {}
         if self._counts:
-            blocks = {visit.label: members_of(visit.database).counting.begin() for visit in visits}
+            blocks = {visit.label: members_of(visit.database).reports.counting.begin() for visit in visits}
         return Request(visits, frames, blocks)
 
     def _frame(self, database: Replicated, found: Found) -> Frame:

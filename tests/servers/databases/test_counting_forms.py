@@ -56,5 +56,5 @@ def test_tasks_count_where_they_were_started(cluster: Any) -> None:
 
     cluster.reset_counts()
     asyncio.run(work())
-    assert db._members.counting.in_use == 0
+    assert db._members.reports.counting.in_use == 0
     assert sum(cluster.counts()[node.name].reads for node in cluster.replicas) == 4

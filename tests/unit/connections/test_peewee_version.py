@@ -30,7 +30,7 @@ def test_nothing_is_added_to_a_release_that_lacks_nothing(tmp_path: Path) -> Non
     assert peewee_version.SqliteDatabase is peewee.SqliteDatabase
     assert peewee_version.PooledMySQLDatabase is playhouse.pool.PooledMySQLDatabase
     database = ReplicatedSqliteDatabase(tmp_path / "app.db")
-    assert database._members.query_log is database
+    assert database._members.reports.query_log is database
     assert peewee_version.takes_commit(print) is print
     assert Replicated.execute_sql.__code__.co_name == "execute_sql"
 

@@ -3,7 +3,7 @@
 The members of the kind are the ways in which something is executed (a read, a write, a transaction's own
 statements, a fallback, an error, a read that waited) and the contexts that may be concerned (the same one, a
 copy of it, another thread, a nested block, a block that has ended, another database). They were listed from
-`events.CAUSES`, from the callers of `RoutedMembers._report_route()` and from what is tested of scopes.
+`events.CAUSES`, from the callers of `ExecutionReports._report_route()` and from what is tested of scopes.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def test_a_block_that_ends_by_an_error_or_in_another_context(db: Any) -> None:
     begun.close()
     read(db)
     assert total(abandoned) == 0
-    assert db._members.counting.in_use == 0
+    assert db._members.reports.counting.in_use == 0
 
 
 def test_outside_of_all_blocks_no_event_is_made(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:

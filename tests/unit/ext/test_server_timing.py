@@ -50,7 +50,7 @@ def test_wsgi(db: Any) -> None:
     for _ in range(2):  # each request begins anew
         server.ask()
         assert shape(server.headers) == [TWO_READS]
-    assert db._members.counting.in_use == 0
+    assert db._members.reports.counting.in_use == 0
 
 
 def test_wsgi_that_streams_shows_what_ran_before_its_first_chunk(db: Any) -> None:
@@ -64,7 +64,7 @@ def test_wsgi_that_streams_shows_what_ran_before_its_first_chunk(db: Any) -> Non
     server = Server(wrapped(app, db, server_timing=True))
     assert server.ask() == [b"first", b"second"]
     assert ['"2 reads"' in value for value in timing(server.headers)] == [True]
-    assert db._members.counting.in_use == 0
+    assert db._members.reports.counting.in_use == 0
 
 
 def test_asgi(db: Any) -> None:
@@ -77,7 +77,7 @@ def test_asgi(db: Any) -> None:
     for _ in range(2):
         client.ask()
         assert shape(client.headers) == [TWO_READS]
-    assert db._members.counting.in_use == 0
+    assert db._members.reports.counting.in_use == 0
 
 
 def test_each_database_has_its_label(db: Any, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ _APART = {"testing/janitor.py"}
 # What peewee itself reads these functions for: a hook's duration, and how long a pool has lent a connection.
 _PEEWEES = {
     "connections/peewee_version.py": ["time.time"],
-    "databases/routed_members.py": ["time.perf_counter"],
+    "databases/execution_reports.py": ["time.perf_counter"],
 }
 _CLOCKS = (
     "time",
