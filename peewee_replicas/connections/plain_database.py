@@ -10,7 +10,7 @@ from __future__ import annotations
 from threading import Lock, RLock
 from typing import Any, ClassVar
 
-from peewee import Database, __exception_wrapper__
+from peewee import Database, InterfaceError, __exception_wrapper__
 
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
@@ -25,6 +25,8 @@ from .user_database import UserDatabase
 # Attributes of this library, which a node's database does not copy from the primary's.
 _OURS = frozenset({"_members", "_parts", "_own", "plain_arguments", "_places", "_place_models", "opening"})
 
+NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
+"""peewee's own words."""
 
 _LOCK = type(Lock())  # until Python 3.13, `threading.Lock` is a function
 
@@ -134,12 +136,36 @@ class PlainDatabase:
         """Whether waiting for a connection from the client's pool has no time limit."""
         return False
 
+    def autoconnect(self) -> bool:
+        """Call a subclass's own ``connect()``, if it has one and the database is closed, as peewee does.
+
+        Returns whether it was called. Without one, connections open when they are needed.
+
+        Raises:
+            InterfaceError: peewee's own, if the database is closed and does not connect automatically.
+        """
+        if self.is_open:
+            return False
+        db = self.db
+        if db.deferred:
+            raise InterfaceError(NOT_INITIALIZED)
+        if not db.autoconnect:
+            raise InterfaceError("Error, database connection not opened.")
+        if db.own_connect:
+            db.connect()
+        return db.own_connect
+
     def close_unused(self) -> None:
         """Close the idle connections, if there is a pool."""
 
     def raw_cursor(self, named_cursor: object) -> Cursor:
         """Return a cursor for the user, from a subclass's own ``cursor()`` if it has one."""
         return self.db.cursor(named_cursor)
+
+    @property
+    def transactions(self) -> PlainDatabase:
+        """What has peewee's methods for transactions."""
+        return self
 
     # peewee's methods, not routed
 
@@ -200,7 +226,7 @@ class PlainDatabase:
         return self.beneath.pop_transaction(self.db)
 
     def transaction_not_entered(self, transaction: object) -> None:
-        """Do nothing, because users open no transactions on a node; see `RoutedMembers`."""
+        """Do nothing, because users open no transactions on a node; see `Transactions`."""
 
     def transaction_not_left(self, depth: int) -> None:
         """Do nothing, for the same reason."""

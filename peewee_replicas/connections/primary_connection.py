@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__, _manual
+from peewee import OperationalError, PeeweeException, __exception_wrapper__, _manual
 
 from ..concurrency import Clock, Here
 from ..consistency.levels import Consistency
@@ -510,19 +510,6 @@ class PrimaryConnection:
         # Outdates every thread's connections to this server.
         cluster.outdate_connections(conn.generation)
         raise PrimaryReadOnly(*explained(exc.args, cluster.primary_label, words)) from exc
-
-
-def check_open(plain: PlainDatabase) -> None:
-    """Raise peewee's own error if the database is closed and does not connect automatically."""
-    if not plain.is_open:
-        db = plain.db
-        if db.deferred:
-            raise InterfaceError(NOT_INITIALIZED)
-        if not db.autoconnect:
-            raise InterfaceError("Error, database connection not opened.")
-
-
-NOT_INITIALIZED = "Error, database must be initialized before opening a connection."
 
 
 def _may_have_ended(conn: ServerConnection) -> bool:

@@ -184,10 +184,10 @@ class Replicated(peewee.Database):
     def begin(self, *args: object, **kwargs: object) -> None:
         """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
         try:
-            self._members.begin(*args, **kwargs)
+            self._members.transactions.begin(*args, **kwargs)
         except BaseException as exc:
             if not isinstance(exc, Exception):
-                self._members.transaction_not_ended()
+                self._members.transactions.transaction_not_ended()
             raise
 
     def commit(self) -> None:
@@ -198,38 +198,38 @@ class Replicated(peewee.Database):
             OperationalError: the connection was lost before COMMIT was sent; nothing was committed.
         """
         try:
-            self._members.commit()
+            self._members.transactions.commit()
         except BaseException as exc:
             if not isinstance(exc, Exception):
-                self._members.transaction_not_ended(commits=True)
+                self._members.transactions.transaction_not_ended(commits=True)
             raise
 
     def rollback(self) -> None:
         """Like peewee's method; does nothing if the primary was not used, or its connection is lost."""
         try:
-            self._members.rollback()
+            self._members.transactions.rollback()
         except BaseException as exc:
             if not isinstance(exc, Exception):
-                self._members.transaction_not_ended()
+                self._members.transactions.transaction_not_ended()
             raise
 
     def push_transaction(self, transaction: object) -> None:
         """Like peewee's method. Raises `ReadOnlyViolation` inside ``readonly()``."""
         try:
-            self._members.push_transaction(transaction)
+            self._members.transactions.push_transaction(transaction)
         except BaseException as exc:
             if not isinstance(exc, Exception):
-                self._members.transaction_not_entered(transaction)
+                self._members.transactions.transaction_not_entered(transaction)
             raise
 
     def pop_transaction(self) -> Any:
         """Like peewee's method."""
         depth = self.transaction_depth()
         try:
-            return self._members.pop_transaction()
+            return self._members.transactions.pop_transaction()
         except BaseException as exc:
             if not isinstance(exc, Exception):
-                self._members.transaction_not_left(depth)
+                self._members.transactions.transaction_not_left(depth)
             raise
 
     def execute(self, query: object, **context_options: object) -> Any:

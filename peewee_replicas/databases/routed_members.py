@@ -18,8 +18,7 @@ from ..connections.diagnosis import nobody_answers
 from ..connections.opening import Opening
 from ..connections.parts import Parts
 from ..connections.peewee_types import Cursor, Parameters, ThreadState
-from ..connections.plain_database import PlainDatabase
-from ..connections.primary_connection import NOT_INITIALIZED, Sending, check_open, unwatched
+from ..connections.plain_database import NOT_INITIALIZED, PlainDatabase
 from ..connections.unknown_outcomes import UnknownOutcomes
 from ..connections.user_database import UserDatabase
 from ..errors import ConfigurationError, ReadOnlyViolation
@@ -44,6 +43,7 @@ from .environment import from_environment
 from .execution_reports import ExecutionReports
 from .primary_move import move_primary
 from .scope_entry import ScopeEntry
+from .transactions import Transactions
 
 
 class RoutedMembers:
@@ -56,6 +56,7 @@ class RoutedMembers:
 
     Attributes:
         parts: its collaborators; created by `init`.
+        transactions: begins and ends its transactions.
         scopes: creates the frames of its scopes.
         escapes: reports statements that escape their transaction; None if they are ignored.
         reports: tells whoever wants to know what was executed.
@@ -63,6 +64,7 @@ class RoutedMembers:
     """
 
     parts: Parts
+    transactions: Transactions
     scopes: ScopeEntry
 
     def __init__(self, db: UserDatabase, plain: PlainDatabase, assembly: Assembly) -> None:
@@ -74,7 +76,6 @@ class RoutedMembers:
         self.comment_hooks: list[CommentHook] = []
         self._given: dict[str, object] = {}
         self._ask: Callable[..., object] | None = None
-        self._refuse_transaction = _refuse_in_readonly
 
     @property
     def unknown_outcomes(self) -> UnknownOutcomes | None:
@@ -132,16 +133,16 @@ class RoutedMembers:
                 before.cluster.prober.retire()
             if before.cluster.discovery is not None:
                 before.cluster.discovery.retire()
+        self.transactions = Transactions(self.plain, parts, self.escapes, self.reports)
         parts.cluster.on_new_primary = partial(self._move_within, parts)
         parts.cluster.on_silence_left, parts.cluster.is_awaited = opening.leave_silent, opening.is_awaited
         if ask is not None:
-            cluster = parts.cluster
-            cluster.discovery = Discovery(
+            parts.cluster.discovery = Discovery(
                 self._source(ask, before),
-                partial(self._take_discovered, cluster),
+                partial(self._take_discovered, parts.cluster),
                 settings.refresh,
-                cluster.replicas,
-                cluster.news,
+                parts.cluster.replicas,
+                parts.cluster.news,
             )
         track_database(self)
 
@@ -246,7 +247,7 @@ class RoutedMembers:
     @writes.setter
     def writes(self, value: Writes) -> None:
         writes = check_writes(value, ConfigurationError)
-        self._refuse_transaction = _refuse_in_readonly if writes == "allow" else _refuse_always
+        self.transactions.refused = writes == "refuse"
         router = self.parts.router
         before, router.writes = router.writes, writes
         self._log_switch("writes", before, writes)
@@ -285,7 +286,7 @@ class RoutedMembers:
         if plan.refusal:
             parts.counters.add("refused")
             raise ReadOnlyViolation(f"{plan.refusal} ({redacted(sql)})")
-        if conn is None and state.closed and self._connects_itself():
+        if conn is None and state.closed and self.plain.autoconnect():
             plan = self._plan(statement, frame, state, at_primary)  # the subclass may have set something
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend(reads=plan.place in (REPLICA, EITHER))
@@ -371,18 +372,6 @@ class RoutedMembers:
                 raise
         return True
 
-    def _connects_itself(self) -> bool:
-        """Call a subclass's own ``connect()``, if it has one and the database is closed, as peewee does.
-
-        Returns whether it was called. Without one, connections open when they are needed.
-        """
-        if self.plain.is_open:
-            return False
-        check_open(self.plain)
-        if self.db.own_connect:
-            self.db.connect()
-        return self.db.own_connect
-
     def _name_all(self, tried: dict[Node, BaseException], exc: PeeweeException) -> None:
         """Raise an error that names every node, if none can be reached."""
         parts = self.parts
@@ -451,7 +440,7 @@ class RoutedMembers:
         conn = state.conn
         if conn is not None and conn.executing:
             return conn.cursor()  # called by peewee's own method while this package runs a statement
-        self._connects_itself()
+        self.plain.autoconnect()
         if parts.primary.unknown_outcomes.any:
             parts.primary.unknown_outcomes.check_cursor()
         if self.escapes is not None:
@@ -511,115 +500,9 @@ class RoutedMembers:
         else:
             state.conn = None
 
-    # Transactions
-
-    def begin(self, *args: object, **kwargs: object) -> None:
-        """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        parts = self.parts
-        self._refuse_transaction(parts)
-        state = self.plain.state
-        if self.escapes is not None:
-            self.escapes.check(state.transactions, "BEGIN")
-        if state.closed:
-            self._connects_itself()
-        if parts.cluster.replicas.unsettled:
-            parts.replicas.attend(reads=False)
-            if parts.cluster.replicas.ages:
-                close_old(parts, state, "transaction")
-        begin = parts.primary.begin
-        reports = self.reports
-        if reports.route_hooks or reports.counting.in_use:
-            self._run_transaction_statement("BEGIN", lambda sending: begin(sending, *args, **kwargs))
-        else:
-            begin(unwatched, *args, **kwargs)
-
-    def commit(self) -> None:
-        """Like peewee's method; does nothing if the primary was not used."""
-        commit = self.parts.primary.commit
-        reports = self.reports
-        if reports.route_hooks or reports.counting.in_use:
-            self._run_transaction_statement("COMMIT", commit)
-        else:
-            commit()
-
-    def rollback(self) -> None:
-        """Like peewee's method; does nothing if the primary was not used, or its connection is lost."""
-        rollback = self.parts.primary.rollback
-        reports = self.reports
-        if reports.route_hooks or reports.counting.in_use:
-            self._run_transaction_statement("ROLLBACK", rollback)
-        else:
-            rollback()
-
-    def _run_transaction_statement(self, sql: str, run: Callable[[Sending], None]) -> None:
-        """Call a method that sends one of peewee's own statements, and report it if it sent something."""
-        parts = self.parts
-        statement = parts.router.classifier.classify(sql)
-        state = self.plain.state
-        plan = self._plan(statement, None, state, at_primary=False)
-        execution = Execution(parts, statement, plan, None, sql, None, state)
-        self.reports.run_transaction_statement(execution, run)
-
-    def push_transaction(self, transaction: object) -> None:
-        """Like peewee's method. Raises `ReadOnlyViolation` inside ``readonly()``."""
-        self._refuse_transaction(self.parts)
-        self.plain.push_transaction(transaction)
-        if self.escapes is not None:
-            self.escapes.enter(transaction)
-
-    def pop_transaction(self) -> object:
-        """Like peewee's method."""
-        transaction = self.plain.pop_transaction()
-        self.parts.primary.forget_lost_commit()
-        if self.escapes is not None:
-            self.escapes.leave(transaction)
-        return transaction
-
     def broken_off(self) -> None:
         """Clean up after an interrupt while connections were opened or closed."""
         self.parts.broken_off()
-
-    def transaction_not_entered(self, transaction: object) -> None:
-        """Clean up after an interrupt in `push_transaction`: peewee will neither run nor leave the block."""
-        stack = self.plain.state.transactions
-        if stack and stack[-1] is transaction:
-            self.pop_transaction()
-        self.parts.primary.break_off()
-
-    def transaction_not_left(self, depth: int) -> None:
-        """Clean up after an interrupt in `pop_transaction`: peewee will neither commit nor roll back.
-
-        Parameters:
-            depth: the number of open transactions before.
-        """
-        if depth and len(self.plain.state.transactions) == depth:
-            self.pop_transaction()
-        self.transaction_not_ended()
-
-    def transaction_not_ended(self, *, commits: bool = False) -> None:
-        """Clean up after an interrupt in BEGIN, COMMIT or ROLLBACK.
-
-        Parameters:
-            commits: whether it was COMMIT.
-        """
-        primary = self.parts.primary
-        if not primary.in_block():
-            primary.break_off(commits=commits)
-            self.db._clear_commit_callbacks()
-
-
-def _refuse_in_readonly(parts: Parts) -> None:
-    """Raise `ReadOnlyViolation` if a transaction would begin inside ``readonly()``."""
-    frame = innermost(parts.cluster)
-    if frame is not None and frame.place == "readonly":
-        parts.counters.add("refused")
-        raise ReadOnlyViolation("a transaction cannot start inside readonly(); start it inside primary()")
-
-
-def _refuse_always(parts: Parts) -> None:
-    """Raise `ReadOnlyViolation`, because ``writes="refuse"``."""
-    parts.counters.add("refused")
-    raise ReadOnlyViolation('a transaction cannot start while writes="refuse"')
 
 
 def members_of(database: object) -> RoutedMembers:

@@ -41,7 +41,7 @@ OTHERS = {
     "connections.primary_connection.PrimaryConnection.rollback",
     "connections.plain_database.PlainDatabase.rollback",
     "databases.replicated.Replicated.rollback",
-    "databases.routed_members.RoutedMembers.rollback",
+    "databases.transactions.Transactions.rollback",
     "nodes.discovery.Source.__call__",
     "nodes.probe_records.ProbeRecords.ask_primary",
 }
