@@ -7,7 +7,6 @@ The program's database object delegates to `RoutedMembers`. A single node's obje
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from peewee import InterfaceError, OperationalError, PeeweeException
@@ -26,11 +25,9 @@ from ..events import CommentHook, Route, ask_for_comment
 from ..execution.execution import Execution
 from ..execution.run import find_node, run
 from ..log import log_event
-from ..nodes.cluster import PRIMARY, Cluster
-from ..nodes.discovery import Discovery, Source
+from ..nodes.cluster import PRIMARY
 from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
-from ..nodes.spec import NodeSpec, by_name
 from ..routing.plan import EITHER, REPLICA, WRITER, Plan
 from ..routing.settings import Reads, Writes, check_reads, check_writes, checked
 from ..scopes.frames import Frame, innermost
@@ -41,7 +38,7 @@ from ..statements.redaction import redacted
 from .assembly import Assembly
 from .environment import from_environment
 from .execution_reports import ExecutionReports
-from .primary_move import move_primary
+from .node_list import NodeList
 from .scope_entry import ScopeEntry
 from .transactions import Transactions
 
@@ -55,6 +52,7 @@ class RoutedMembers:
         assembly: creates its collaborators.
 
     Attributes:
+        nodes: the nodes that it has, and what it was given.
         parts: its collaborators; created by `init`.
         transactions: begins and ends its transactions.
         scopes: creates the frames of its scopes.
@@ -71,11 +69,10 @@ class RoutedMembers:
         self.db = db
         self.plain = plain
         self.assembly = assembly
+        self.nodes = NodeList(plain, assembly)
         self.escapes: Escapes | None = None
         self.reports = ExecutionReports(db)
         self.comment_hooks: list[CommentHook] = []
-        self._given: dict[str, object] = {}
-        self._ask: Callable[..., object] | None = None
 
     @property
     def unknown_outcomes(self) -> UnknownOutcomes | None:
@@ -88,14 +85,10 @@ class RoutedMembers:
     def init(self, database: object, **kwargs: object) -> None:
         """Like peewee's method; takes the routing arguments too. Changes nothing if one cannot work."""
         own = {name: kwargs.pop(name) for name in self.db.routing_arguments if name in kwargs}
-        ask = self._ask
-        if "replicas" in own:
-            own["replicas"] = _kept(own["replicas"])
-            ask = own["replicas"] if callable(own["replicas"]) else None
         configured = self.assembly.configured()
         parameters = {**configured, **kwargs}
         self.assembly.check_arguments(kwargs, parameters)
-        given = {**self._given, **own}
+        given, ask = self.nodes.given_with(own)
         settings = from_environment(checked(given, ConfigurationError))
         if ask is not None and given["replicas"] is ask:
             self.assembly.check_discovery(ask)
@@ -109,7 +102,7 @@ class RoutedMembers:
                     self.db.connect_params, before.cluster.moved = dict(configured), None
         try:
             self.plain.init(database, **kwargs)
-            self._given, self._ask = given, ask
+            self.nodes.given, self.nodes.ask = given, ask
             self.db.plain_arguments[1].update(kwargs)
             parts = self.parts = self.db._parts = self.assembly.assemble(settings, specs)
         except BaseException:
@@ -134,90 +127,22 @@ class RoutedMembers:
             if before.cluster.discovery is not None:
                 before.cluster.discovery.retire()
         self.transactions = Transactions(self.plain, parts, self.escapes, self.reports)
-        parts.cluster.on_new_primary = partial(self._move_within, parts)
+        parts.cluster.on_new_primary = partial(self.nodes.move_primary, parts)
         parts.cluster.on_silence_left, parts.cluster.is_awaited = opening.leave_silent, opening.is_awaited
-        if ask is not None:
-            parts.cluster.discovery = Discovery(
-                self._source(ask, before),
-                partial(self._take_discovered, parts.cluster),
-                settings.refresh,
-                parts.cluster.replicas,
-                parts.cluster.news,
-            )
+        self.nodes.discover(parts.cluster, settings.refresh, before)
         track_database(self)
-
-    def _source(self, ask: Callable[..., object], before: Parts | None) -> Source:
-        earlier = None if before is None else before.cluster.discovery
-        if earlier is not None and earlier.source.ask is ask:
-            return earlier.source  # a thread may still be inside the callable
-        return Source(ask, self.db)
 
     def set_replicas(self, replicas: object) -> None:
         """Change the replicas; all or nothing."""
-        replicas = _kept(replicas)
-        cluster = self.parts.cluster
-        with cluster.membership_lock:
-            given = {**self._given, "replicas": replicas}
-            specs = self.assembly.node_specs(given, self.assembly.configured())
-            if not specs:
-                raise ConfigurationError(
-                    "replicas: an empty list would send every read to the primary, which is refused here "
-                    "because discovery may find no nodes by mistake; to do so on purpose, give every "
-                    "node weight=0, or eject() each"
-                )
-            self.assembly.change_nodes(specs, cluster)
-            self._given, self._ask = given, None
-            if cluster.discovery is not None:
-                cluster.discovery.retire()
+        self.nodes.set_replicas(replicas)
         self.parts.replicas.attend(reads=False)
-
-    def _take_discovered(self, cluster: Cluster, replicas: object) -> None:
-        """Change the replicas to those that discovery found.
-
-        Raises:
-            ConfigurationError: the answer is empty or cannot work; nothing was changed.
-        """
-        replicas = _kept(replicas)
-        assert cluster.discovery is not None
-        with cluster.membership_lock:
-            if cluster is not self.parts.cluster or cluster.discovery.retired:
-                return  # the program has named others meanwhile
-            parameters = self.assembly.configured()
-            given = {**self._given, "replicas": replicas}
-            specs = self.assembly.node_specs(given, parameters)
-            if not specs:
-                raise ConfigurationError("replicas: the callable named none")
-            # In another order they are the same: DNS, for one, changes the order each time.
-            if by_name(specs) == by_name(self.assembly.node_specs(self._given, parameters)):
-                return
-            self.assembly.change_nodes(specs, cluster)
-            self._given = given
-        names = ", ".join(spec.name for spec in specs)
-        log_event(
-            "members_changed", "the replicas of %s are now %s", self.db.database, names, cause=f"now {names}"
-        )
 
     def set_primary(self, name: object) -> None:
         """Let writes go to another node from now on."""
         if self.parts.primary.transaction(self.plain.state):
             raise OperationalError("set_primary() inside a transaction: end it first")
-        if self.move_primary(name, "set_primary() was called"):
+        if self.nodes.move_primary(self.parts, name, "set_primary() was called"):
             self.parts.replicas.attend(reads=False)
-
-    def move_primary(self, name: object, why: str) -> bool:
-        """Let writes go to another node from now on; return False if they already go there.
-
-        Parameters:
-            name: the node's name.
-            why: the reason for the log and the event, in words.
-        """
-        return self._move_within(self.parts, name, why)
-
-    def _move_within(self, parts: Parts, name: object, why: str) -> bool:
-        return move_primary(self.plain, self.assembly, parts, self._listed, name, why)
-
-    def _listed(self) -> tuple[NodeSpec, ...]:
-        return self.assembly.node_specs(self._given, self.assembly.configured())
 
     # Switches
 
@@ -232,7 +157,7 @@ class RoutedMembers:
         reads = check_reads(value, ConfigurationError)
         cluster = parts.cluster
         with cluster.membership_lock:
-            self._given = {**self._given, "reads": reads}
+            self.nodes.given = {**self.nodes.given, "reads": reads}
             if cluster.prober is None:  # none is needed while all reads are only observed
                 settings = parts.router.settings._replace(reads=reads)
                 cluster.prober = self.assembly.make_prober(settings, cluster)
@@ -509,10 +434,3 @@ def members_of(database: object) -> RoutedMembers:
     """Return the `RoutedMembers` of a database, for this package's companions; not for programs."""
     members: RoutedMembers = vars(database)["_members"]
     return members
-
-
-def _kept(replicas: object) -> object:
-    """Return the argument ``replicas`` in a form that can be iterated again."""
-    if isinstance(replicas, Iterable) and not isinstance(replicas, (str, Mapping)):
-        return list(replicas)
-    return replicas

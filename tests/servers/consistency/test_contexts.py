@@ -175,7 +175,8 @@ def test_a_scope_stays_with_the_node_that_has_served_it(lagging: Any) -> None:
     with impatient(lagging, policy="round-robin") as db:
         own = dict(lagging.parameters(lagging.primary))
         db.init(
-            db.database, replicas=[*db._members._given["replicas"], {"name": "ahead", "port": own["port"]}]
+            db.database,
+            replicas=[*db._members.nodes.given["replicas"], {"name": "ahead", "port": own["port"]}],
         )
         elsewhere(lagging, "UPDATE slot SET n = 2")
         for scope in (db.readonly, db.causal_session):

@@ -135,7 +135,7 @@ class Both(PooledReplicatedDatabase, Between):
 def test_the_arguments_given_are_passed_on_and_no_others() -> None:
     database = Both("app", max_lag=3, user="someone")
     assert database.seen == {"max_lag": 3, "user": "someone"}
-    assert database._members._given == {"max_lag": 3}
+    assert database._members.nodes.given == {"max_lag": 3}
     assert isinstance(database._members, _PooledMembers)
     # as peewee allows
     assert ReplicatedDatabase("app", False).thread_safe is False

@@ -2,7 +2,7 @@
 
 The kinds of answers: others, the same in another order, none, one that cannot work, an error of each base
 class, one that comes too late, and none at all because the callable hangs. They were listed from what
-`Discovery.look` and `RoutedMembers._take_discovered` tell apart.
+`Discovery.look` and `NodeList._take_discovered` tell apart.
 """
 
 from __future__ import annotations
