@@ -46,8 +46,8 @@ HARMLESS = {
     "nodes.probe_rounds.failed": "a fault of the library's own, to be reported",
     "servers.wire.connection._check_still_open": "the system's words for a socket",
     "servers.wire.connection._lost": "the system's words for a socket",
-    "servers.wire.connection._open_transport": "the system's words for a socket",
     "servers.wire.connection._write_bytes": "the system's words for a socket",
+    "servers.wire.dialing.dial": "the system's words for a socket",
     "servers.wire.system_errors.tls_not_prepared": "the words of TLS for a file or a certificate",
 }
 SPEAKING = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -28,6 +27,7 @@ from .. import protocols
 from ..dialects import dialect_of
 from ..error_meanings import in_words, meaning
 from ..protocols import Record, Row
+from .dialing import dial
 from .error_packets import LONGEST_WORDS, NO_ERROR, STUMBLES, error_in, last_words, with_state
 from .instrumented import report_to_tools
 from .results import Columns, Result, UndecodableText, drain
@@ -43,7 +43,7 @@ from .sockets import end_when_vanished, heard_within, poll_for
 from .statement_size import LARGE, MAY_BE_LARGE, SizeLimit, statement_size
 from .tls import shared_context
 from .trackers import MalformedPacket, log_unreadable
-from .transport import SocketTransport, TlsUpgrade, Transport, open_tcp, open_unix
+from .transport import SocketTransport, TlsUpgrade, Transport
 
 __all__ = ["ASKED_FOR", "AUTOCOMMIT", "Connection"]
 
@@ -126,7 +126,7 @@ class Connection(SessionState, _Connection):
         self._ahead = self._unsent = b""
         self.begin_anew()
         started = Clock.monotonic()
-        transport = self._open_transport() if sock is None else SocketTransport(sock)
+        transport = self._dial() if sock is None else SocketTransport(sock)
         seconds = self.connect_timeout
         if seconds is not None:
             took = Clock.monotonic() - started
@@ -151,23 +151,15 @@ class Connection(SessionState, _Connection):
         """Let tools that have wrapped the driver's entry point report the statements of this connection."""
         report_to_tools(self)
 
-    def _open_transport(self) -> SocketTransport:
-        try:
-            if self.unix_socket:
-                transport = open_unix(self.unix_socket, self.connect_timeout)
-                self.host_info = "Localhost via UNIX socket"
-                self._secure = True
-            else:
-                transport = open_tcp(self.host, self.port, self.connect_timeout, self.bind_address)
-                self.host_info = f"socket {self.host}:{self.port}"
-            return transport
-        except OSError as exc:
-            failure = err.OperationalError(
-                CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {self.host!r} ({exc})"
-            )
-            failure.original_exception = exc  # both as PyMySQL names them
-            failure.traceback = traceback.format_exc()
-            raise failure from exc
+    def _dial(self) -> SocketTransport:
+        where = self.host, self.port, self.unix_socket
+        transport = dial(*where, self.connect_timeout, self.bind_address)
+        if self.unix_socket:
+            self.host_info = "Localhost via UNIX socket"
+            self._secure = True
+        else:
+            self.host_info = f"socket {self.host}:{self.port}"
+        return transport
 
     def _get_server_information(self) -> None:
         try:

@@ -31,7 +31,7 @@ from support.waiting import until
 from peewee_replicas import PooledReplicatedDatabase
 from peewee_replicas.nodes import breaker
 from peewee_replicas.servers.error_table import NOT_LET_IN
-from peewee_replicas.servers.wire import connection
+from peewee_replicas.servers.wire import dialing
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ SYSTEM = [
 def test_what_the_system_cannot_give_leaves_open_connections_in_use(
     ready: Any, failure: OSError, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    primary, open_tcp = ready.primary.port, connection.open_tcp
+    primary, open_tcp = ready.primary.port, dialing.open_tcp
 
     def scarce(host: str, port: int, *given: Any) -> Any:
         if port == primary:
@@ -265,7 +265,7 @@ def test_what_the_system_cannot_give_leaves_open_connections_in_use(
         raise type(failure)(*failure.args)
 
     with in_use(ready) as database:
-        monkeypatch.setattr(connection, "open_tcp", scarce)
+        monkeypatch.setattr(dialing, "open_tcp", scarce)
         exhausted = not isinstance(failure, (socket.gaierror, ssl.SSLError, PermissionError))
         prefix = "no fault of the node: " if exhausted else "configuration: "
         keeps(database, caplog, "2003", prefix=prefix)
@@ -362,7 +362,7 @@ def test_a_thread_without_connections_is_told_whose_fault_it_is_where_no_node_ca
         raise OSError(errno.EMFILE, "Too many open files")
 
     with in_use(ready) as database:
-        monkeypatch.setattr(connection, "open_tcp", none)
+        monkeypatch.setattr(dialing, "open_tcp", none)
         with pytest.raises(peewee.OperationalError, match="no fault of the node: this process") as caught:
             elsewhere(database)
         assert caught.value.args[0] == 2003

@@ -30,7 +30,7 @@ from support.scripted_server import (
     trickle,
 )  # fmt: skip
 
-from peewee_replicas.servers.wire import transport
+from peewee_replicas.servers.wire.dialing import open_tcp
 
 pytestmark = pytest.mark.usefixtures("form")
 
@@ -129,7 +129,7 @@ def test_addresses_that_do_not_answer_leave_time_for_one_that_does(
         addresses = [(*kind, full.getsockname()), (*kind, ("127.0.0.1", server.port))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: addresses)
         began = time.monotonic()
-        opened = transport.open_tcp("some.name", 3306, SECONDS * 2, None)
+        opened = open_tcp("some.name", 3306, SECONDS * 2, None)
         assert opened.getpeername() == ("127.0.0.1", server.port)
         assert SECONDS * 0.9 < time.monotonic() - began < SECONDS * 2
         opened.close()
