@@ -23,6 +23,7 @@ from ..errors import ConfigurationError
 from ..servers.wire import connection as wire
 from ..servers.wire.error_packets import STUMBLES
 from ..servers.wire.session import Unread
+from ..servers.wire.session_settings import set_session
 from ..servers.wire.sockets import end_when_vanished
 from ..statements.redaction import shown
 from .instrumented import report_to_tools
@@ -226,7 +227,7 @@ class Connection(wire.Connection):
         least = "" if self.get_autocommit() else "autocommit = 1"
         settings = ", ".join(part for part in (least, self._settings) if part)
         if settings:
-            self.set_session(settings, least)
+            set_session(self, settings, least)
         self._settings = ""
 
     def report_to_tools(self) -> None:

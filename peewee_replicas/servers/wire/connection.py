@@ -25,20 +25,13 @@ from ...concurrency import Clock
 from ...statements.comments import with_comment
 from .. import protocols
 from ..dialects import dialect_of
-from ..error_meanings import in_words, meaning
 from ..protocols import Record, Row
 from .dialing import dial
 from .error_packets import LONGEST_WORDS, NO_ERROR, STUMBLES, error_in, last_words, with_state
 from .instrumented import report_to_tools
 from .results import Columns, Result, UndecodableText, drain
-from .session import (
-    AUTOCOMMIT,
-    NO_QUERY,
-    OVERHEARD_LIMIT,
-    SESSION_STATE_CHANGED,
-    SessionState,
-    goes_unreported,
-)
+from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, SessionState, goes_unreported
+from .session_settings import own_settings, set_session
 from .sockets import end_when_vanished, heard_within, poll_for
 from .statement_size import LARGE, MAY_BE_LARGE, SizeLimit, statement_size
 from .tls import shared_context
@@ -136,7 +129,7 @@ class Connection(SessionState, _Connection):
             with transport.within(seconds):
                 super().connect(transport)
                 if self._settings:
-                    self.set_session(self._settings)
+                    set_session(self, self._settings)
         except BaseException:
             self._force_close()
             transport.close()
@@ -199,10 +192,7 @@ class Connection(SessionState, _Connection):
         if not self.tracks:
             self.untracked = "its greeting does not offer session tracking"
         self.dialect = dialect_of(self.server_version)
-        settings = list(self.dialect.TRACKERS) if self.tracks else []
-        if self.guarded:
-            settings.append(self.dialect.READ_ONLY)
-        self._settings = ", ".join(settings)
+        self._settings = own_settings(self.dialect, tracks=self.tracks, guarded=self.guarded)
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """Send ``SET NAMES``; while connecting, our own settings go in the same round trip."""
@@ -215,34 +205,9 @@ class Connection(SessionState, _Connection):
             return
         encoding = charset_by_name(charset).encoding
         names = f"NAMES {charset} COLLATE {collation}" if collation else f"NAMES {charset}"
-        self.set_session(f"{names}, {self._settings}", names)
+        set_session(self, f"{names}, {self._settings}", names)
         self._settings = ""
         self.charset, self.encoding, self.collation = charset, encoding, collation
-
-    def set_session(self, settings: str, least: str = "") -> None:
-        """Send one SET. If the server refuses the trackers, go on without them, but never without the guard.
-
-        Parameters:
-            settings: the assignments.
-            least: those among them that are not the library's own; the server's error for them is raised.
-        """
-        try:
-            self.run_command(f"SET {settings}")
-        except err.MySQLError as exc:
-            # Proxies refuse variables with numbers of their own, so only errors about the node count.
-            if not exc.args or meaning(type(exc).__name__, exc.args) not in _REFUSALS:
-                raise
-            if least:
-                self.run_command(f"SET {least}")
-            if self.guarded:
-                self.run_command("SET SESSION TRANSACTION READ ONLY")
-            if self.tracks:  # otherwise it was a setting of the user's, accepted now
-                self.tracks = False
-                self.untracked = in_words(exc)
-            return
-        if self.tracks and not self.server_status & SESSION_STATE_CHANGED:
-            # Servers answer these settings with their first report. Still read reports, should some come.
-            self.untracked = "it accepts the settings that turn reports on, and sends none"
 
     def run_command(self, sql: str) -> None:
         """Send a statement that returns no rows, while the session is being set up."""
@@ -779,6 +744,3 @@ class Connection(SessionState, _Connection):
 
 if TYPE_CHECKING:
     _IMPLEMENTS: type[protocols.ServerConnection] = Connection
-
-
-_REFUSALS = frozenset({"statement", "missing", "refused"})
