@@ -91,6 +91,7 @@ OUTSIDE = {
 # Where a server's packets are taken apart.
 PACKETS = (
     "pymysql.protocol",
+    "peewee_replicas.servers.wire.columns",
     "peewee_replicas.servers.wire.results",
     "peewee_replicas.servers.wire.trackers",
 )

@@ -1,8 +1,8 @@
 """A PyMySQL connection that tracks the state of its session, and whether it can still be used.
 
 Every OK, EOF and error packet passes through here, whatever sent the command: ``execute_sql``, peewee's own
-``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Only this module and `results` read
-packets, and nothing here knows about routing.
+``BEGIN`` and ``COMMIT``, a pool's rollback or the user's raw cursor. Only this module, `results` and
+`columns` read packets, and nothing here knows about routing.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from ...statements.comments import with_comment
 from .. import protocols
 from ..dialects import dialect_of
 from ..protocols import Record, Row
+from .columns import Columns
 from .dialing import dial
 from .error_packets import LONGEST_WORDS, NO_ERROR, STUMBLES, error_in, last_words, with_state
 from .instrumented import report_to_tools
-from .results import Columns, Result, UndecodableText, drain
+from .results import Result, UndecodableText, drain
 from .session import AUTOCOMMIT, NO_QUERY, OVERHEARD_LIMIT, SessionState, goes_unreported
 from .session_settings import own_settings, set_session
 from .sockets import end_when_vanished, heard_within, poll_for
