@@ -18,7 +18,7 @@ from pymysql import err
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection as _Connection
 from pymysql.constants import CLIENT, COMMAND, CR, ER
-from pymysql.converters import decoders, escape_item
+from pymysql.converters import escape_item
 from pymysql.protocol import MysqlPacket, OKPacketWrapper
 
 from ...concurrency import Clock
@@ -518,7 +518,7 @@ class Connection(SessionState, _Connection):
         sequence, self._next_seq_id = self._next_seq_id, 1
         try:
             with self.within(self._ahead_seconds):
-                self._read_own(result)
+                result.read_own()
             self.answer_ahead = (result.rows or (None,))[0]
         except err.MySQLError as exc:
             if self._sock is None:
@@ -562,7 +562,7 @@ class Connection(SessionState, _Connection):
         result = Result(self)
         try:
             if own:
-                self._read_own(result)
+                result.read_own()
             else:
                 result.read()
         except err.MySQLError:
@@ -570,21 +570,6 @@ class Connection(SessionState, _Connection):
             raise
         self._halfway = False
         return result
-
-    def _read_own(self, result: Result) -> None:
-        """Read an answer as text and numbers, whatever the user's converters and character sets are."""
-        theirs = self.decoders, self.use_unicode
-        # As bytes, because with character_set_results = binary the server declares text to be bytes too.
-        self.decoders, self.use_unicode = decoders, False
-        try:
-            result.read()
-        finally:
-            self.decoders, self.use_unicode = theirs
-        encoding = self.encoding
-        result.rows = tuple(
-            tuple(v.decode(encoding, "replace") if isinstance(v, bytes) else v for v in row)
-            for row in result.rows or ()
-        )
 
     def _force_close(self) -> None:
         super()._force_close()

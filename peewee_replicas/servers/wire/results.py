@@ -115,6 +115,22 @@ class Result(MySQLResult):
         finally:
             self.connection = None
 
+    def read_own(self) -> None:
+        """Read an answer to the library as text and numbers, whatever the user's converters are."""
+        connection: ResultSource = self.connection
+        theirs = connection.decoders, connection.use_unicode
+        # As bytes, because with character_set_results = binary the server declares text to be bytes too.
+        connection.decoders, connection.use_unicode = converters.decoders, False
+        try:
+            self.read()
+        finally:
+            connection.decoders, connection.use_unicode = theirs
+        encoding = connection.encoding
+        self.rows = tuple(
+            tuple(v.decode(encoding, "replace") if isinstance(v, bytes) else v for v in row)
+            for row in self.rows or ()
+        )
+
     def _read_first(self, connection: ResultSource) -> None:
         data, at = connection.arrived()
         if len(data) - at >= _SHORTEST_OK:
