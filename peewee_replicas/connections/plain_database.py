@@ -10,7 +10,7 @@ from __future__ import annotations
 from threading import Lock, RLock
 from typing import Any, ClassVar
 
-from peewee import Database, InterfaceError, __exception_wrapper__
+from peewee import Database, InterfaceError, __exception_wrapper__, _manual
 
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node
@@ -69,6 +69,10 @@ class PlainDatabase:
     def is_open(self) -> bool:
         """Whether this thread has a connection."""
         return not self.db._state.closed
+
+    def in_block(self) -> bool:
+        """Return whether a block is open that ends its own transaction, unlike ``manual_commit()``."""
+        return any(not isinstance(one, _manual) for one in self.state.transactions)
 
     def send(self, conn: ServerConnection, sql: str, params: Parameters, comment: str = "") -> Cursor:
         """Send a user's statement on this thread's connection; returns the driver's cursor.

@@ -1,36 +1,24 @@
-"""This thread's own connection to the primary: open it, end its transactions, explain its failures."""
+"""This thread's own connection to the primary: open it, begin and end its transactions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from peewee import OperationalError, PeeweeException, __exception_wrapper__, _manual
+from peewee import PeeweeException, __exception_wrapper__
 
 from ..concurrency import Clock, Here
 from ..consistency.levels import Consistency
-from ..errors import OutcomeUnknown, PrimaryReadOnly
-from ..log import log_event
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.primary_state import UNKNOWN, PrimaryState
-from ..servers.error_meanings import NO_CONNECTION, explained
 from ..servers.protocols import ServerConnection
-from ..statements.redaction import redacted
 from .checks import ConnectionChecks, LostByAsking
 from .diagnosis import Diagnosis
-from .failures import may_have_happened
 from .peewee_types import ThreadState
 from .peewee_version import kept_state
 from .plain_database import PlainDatabase
+from .primary_failures import PrimaryFailures
 from .primary_session import PrimarySession
-from .questions import QUESTION_SECONDS, first_row
 from .unknown_outcomes import UnknownOutcomes
-
-_GONE = 2006  # CR_SERVER_GONE_ERROR
-_UNKNOWN = (
-    "it was sent and not acknowledged, so whether it took effect is unknown, and it was not repeated; "
-    "look at the data before doing it again"
-)
-
 
 Sending = Callable[[], None]
 
@@ -53,6 +41,7 @@ class PrimaryConnection:
 
     Attributes:
         unknown_outcomes: writes that a subclass's own methods must not repeat.
+        failures: says what an error means for the program.
     """
 
     def __init__(
@@ -76,8 +65,13 @@ class PrimaryConnection:
         # Spares every transaction several look-ups in `_lost_commits` until the first loss.
         self._any_lost = False
         self.unknown_outcomes = UnknownOutcomes(here)
-        session.raw_statement_failed = self._raw_statement_failed
+        self.failures = PrimaryFailures(plain, cluster, session, diagnosis, self.unknown_outcomes)
+        session.raw_statement_failed = self.failures.raw_statement_failed
         self._connect_calls = here.local()
+
+    def continue_from(self, before: PrimaryConnection) -> None:
+        """Go on remembering what was remembered before a call of ``init()``."""
+        self.unknown_outcomes = self.failures.unknown_outcomes = before.unknown_outcomes
 
     # For the routing rules
 
@@ -103,10 +97,6 @@ class PrimaryConnection:
             return "a transaction is open"
         transaction: str = state.conn.transaction if state.conn is not None else ""
         return transaction
-
-    def in_block(self) -> bool:
-        """Return whether a block is open that ends its own transaction, unlike ``manual_commit()``."""
-        return any(not isinstance(one, _manual) for one in self.plain.state.transactions)
 
     # Finding and opening
 
@@ -291,7 +281,7 @@ class PrimaryConnection:
         try:
             self.send_begin(conn, *args, **kwargs)
         except PeeweeException as exc:
-            self.explain_failure(conn, exc, "transaction", "BEGIN", transaction=False)
+            self.failures.explain(conn, exc, "transaction", "BEGIN", transaction=False)
             raise
         finally:
             conn.executing = ""
@@ -335,7 +325,7 @@ class PrimaryConnection:
             commits: whether COMMIT was interrupted.
         """
         conn = self.plain.conn
-        if self.in_block() or conn is None:
+        if self.plain.in_block() or conn is None:
             return  # peewee will end the block's transaction properly
         conn.interrupted()
         if not (conn.transaction or conn.dropped()):
@@ -345,7 +335,7 @@ class PrimaryConnection:
         self.abandon(conn)
         self.consistency.abandoned()
         if commits:
-            self.remember_lost_commit(self._unsent_commit(conn))
+            self.remember_lost_commit(self.failures.unsent_commit(conn))
         self._lost_transaction(conn)
 
     def abandon(self, conn: ServerConnection) -> None:
@@ -381,7 +371,7 @@ class PrimaryConnection:
         if conn.dropped():
             self._lost_transaction(conn, commits=commits)
             if commits:
-                raise self._unsent_commit(conn)
+                raise self.failures.unsent_commit(conn)
             return
         sending()
         conn.executing = "transaction"
@@ -392,40 +382,10 @@ class PrimaryConnection:
             if lost:
                 self._lost_transaction(conn, commits=commits)
             if commits or not lost:
-                self.explain_failure(conn, exc, "transaction", "COMMIT", transaction=True)
+                self.failures.explain(conn, exc, "transaction", "COMMIT", transaction=True)
                 raise
         finally:
             conn.executing = ""
-
-    def _unsent_commit(self, conn: ServerConnection) -> OperationalError:
-        """Return the error for a COMMIT whose connection was already lost."""
-        label = self.cluster.primary_label
-        if _may_have_ended(conn):
-            return self._interrupted_outcome(conn)
-        return OperationalError(
-            _GONE,
-            f"{label}: its connection was lost before COMMIT was sent, so nothing of "
-            "the transaction is kept; run it again",
-        )
-
-    def _interrupted_outcome(self, conn: ServerConnection) -> OutcomeUnknown:
-        text = redacted(conn.unanswered_statement())
-        return OutcomeUnknown(_GONE, f"{self.cluster.primary_label}: {text!r} was interrupted: {_UNKNOWN}")
-
-    def remember_interrupted(
-        self, conn: ServerConnection, kind: str, text: str | bytes, *, transaction: bool
-    ) -> None:
-        """Remember a statement that an interrupt ended, such as a time limit's, if it may have happened."""
-        if conn.unanswered_statement() and may_have_happened("lost", kind, text, transaction=transaction):
-            self.unknown_outcomes.remember(text, self._interrupted_outcome(conn))
-
-    def _raw_statement_failed(self, conn: ServerConnection) -> None:
-        text = conn.unanswered_statement()  # "" if the server has answered
-        if not text:
-            return
-        kind = self.session.kind_sent(text)
-        if may_have_happened("lost", kind, text, transaction=self.in_block()):
-            self.unknown_outcomes.remember_raw(self._interrupted_outcome(conn))
 
     def remember_lost_commit(self, exc: BaseException) -> None:
         """Remember an error of COMMIT, so that a second COMMIT of that transaction fails like the first."""
@@ -444,75 +404,6 @@ class PrimaryConnection:
         if conn.transaction:  # the server last reported an open transaction
             self.consistency.abandoned()
         # After commit() inside atomic(), later statements of that block must not run in autocommit.
-        if not conn.carries_state and not (commits and self.in_block()):
+        if not conn.carries_state and not (commits and self.plain.in_block()):
             self.drop()
         # Otherwise statements fail until the block ends or the database is closed, as with peewee.
-
-    # Explaining failures
-
-    def explain_failure(
-        self, conn: ServerConnection, exc: PeeweeException, kind: str, text: str | bytes, *, transaction: bool
-    ) -> None:
-        """Raise a clearer error in place of `exc` if there is one; else add the node's name to `exc`.
-
-        Parameters:
-            exc: the error on this connection.
-            kind, text: the statement's kind and text.
-            transaction: whether a transaction was open.
-        """
-        found = self.diagnosis.meaning(exc)
-        label = self.cluster.primary_label
-        if found == "refused":
-            self._look_for_changed_roles(conn, exc)
-        elif may_have_happened(found, kind, text, transaction=transaction):
-            unknown = OutcomeUnknown(*explained(exc.args, label, _UNKNOWN))
-            self.unknown_outcomes.remember(text, unknown)
-            raise unknown from exc
-        elif found in NO_CONNECTION:
-            kept = not transaction or _may_have_ended(conn)
-            words = "" if kept else "nothing of its transaction is kept"
-            if not conn.replaceable:
-                words = f"{words or 'what was set on it is gone'}; leave the transaction, or close() it"
-            exc.args = explained(exc.args, label, words)
-
-    def _look_for_changed_roles(self, conn: ServerConnection, exc: PeeweeException) -> None:
-        question = conn.dialect.READ_ONLY_NOW
-        if not question:
-            return
-        try:
-            answer = first_row(conn, question, QUESTION_SECONDS)[0]
-        except PeeweeException:
-            return  # the caller raises the original error
-        if str(answer).upper() in ("0", "OFF"):
-            return  # the server is writable and refused the statement for another reason
-        cluster = self.cluster
-        if cluster.is_left_behind(conn.generation):
-            words = (
-                f"it is no longer the primary, which is {cluster.reader.address} now: nothing was executed"
-            )
-            raise PrimaryReadOnly(*explained(exc.args, "the primary of before", words)) from exc
-        cluster.primary_state = PrimaryState(read_only=True, found_at=Clock.monotonic())
-        before = cluster.writes
-        cluster.writes = "lost" if before in ("taken", "lost") else "refused"
-        if cluster.writes == "lost":
-            found, remedy = "is read-only now, so the roles have changed", "point host to the new primary"
-        else:
-            found, remedy = "is read-only, so host may lead to a replica", "point host to the primary"
-        if cluster.writes != before:
-            log_event(
-                "primary_read_only", "%s %s: %s", cluster.primary_label, found, exc, node=PRIMARY, cause=found
-            )
-        cluster.news.tell_of_primary("read_only", found)
-        words = (
-            f"it {found}: nothing was executed; the next statement outside a transaction reconnects, "
-            f"so {remedy}, or make it writable ({cluster.roles_in_words()})"
-        )
-        # Outdates every thread's connections to this server.
-        cluster.outdate_connections(conn.generation)
-        raise PrimaryReadOnly(*explained(exc.args, cluster.primary_label, words)) from exc
-
-
-def _may_have_ended(conn: ServerConnection) -> bool:
-    """Return whether the statement that was interrupted on a connection may have committed."""
-    text = conn.unanswered_statement()
-    return bool(text) and may_have_happened("lost", "transaction", text, transaction=True)

@@ -118,7 +118,7 @@ class RoutedMembers:
             # Threads must still see their earlier writes, whatever the new arguments are.
             parts.consistency.continue_from(before.consistency)
             # A subclass may call init() with another host, and then repeat a write.
-            parts.primary.unknown_outcomes = before.primary.unknown_outcomes
+            parts.primary.continue_from(before.primary)
             parts.cluster.news.continue_from(before.cluster.news)
             parts.router.writes = before.router.writes
             if before.cluster.prober is not None:

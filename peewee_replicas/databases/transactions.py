@@ -131,7 +131,6 @@ class Transactions:
         Parameters:
             commits: whether it was COMMIT.
         """
-        primary = self._parts.primary
-        if not primary.in_block():
-            primary.break_off(commits=commits)
+        if not self._plain.in_block():
+            self._parts.primary.break_off(commits=commits)
             self._plain.db._clear_commit_callbacks()

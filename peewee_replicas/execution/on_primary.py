@@ -48,11 +48,11 @@ def on_writer(execution: Execution) -> Cursor:
         transaction = bool(was_open or primary.plain.state.transactions)
         if conn.replaceable and not transaction and _may_resend(execution, exc):
             return on_writer(execution)
-        primary.explain_failure(conn, exc, statement.kind, execution.sql, transaction=transaction)
+        primary.failures.explain(conn, exc, statement.kind, execution.sql, transaction=transaction)
         raise
     except BaseException:
         transaction = bool(was_open or primary.plain.state.transactions)
-        primary.remember_interrupted(conn, statement.kind, execution.sql, transaction=transaction)
+        primary.failures.remember_interrupted(conn, statement.kind, execution.sql, transaction=transaction)
         raise
     finally:
         conn.executing, conn.effect_known = "", False

@@ -36,7 +36,7 @@ HARMLESS = {
     "bookmarks.decode": "what is wrong with a bookmark, which holds positions alone",
     "cli.target._by_path": "the words of an import that failed",
     "connections.checks._log_untracked": "the words of in_words()",
-    "connections.primary_connection._look_for_changed_roles": "1290, whose words are the server's alone",
+    "connections.primary_failures._look_for_changed_roles": "1290, whose words are the server's alone",
     "connections.replica_connections._check_ready": "what a server's settings cannot be told for",
     "connections.replica_connections._wait_for_cluster": "what a server's settings cannot be told for",
     "execution.attempt.violation": "a server's refusal: 1290, 1792 and 1836 quote nothing",
