@@ -50,7 +50,6 @@ class TaskDatabase(UserDatabase, Protocol):
     def pool_here(self) -> Pool[Connection]: ...
     def pools_here(self) -> list[Pool[Connection]]: ...
     def take_from(self, pool: Pool[Connection], /) -> Connection | None: ...
-    def is_outdated(self, conn: ServerConnection, /) -> bool: ...
 
 
 def task_connection(conn: ServerConnection | None) -> Connection:
@@ -169,7 +168,7 @@ class TaskReplicas(ReplicaConnections):
         if conn is None and pool.full:
             # A task that keeps the primary's connection waits only for connections sure to be given back.
             conn = await_(pool.wait(patient=patient or not own.keeps))
-            spent = conn is not None and (conn.dropped() or db.is_outdated(conn))
+            spent = conn is not None and (conn.dropped() or db.opening.is_spent(conn))
             if spent:
                 pool.renew(conn)
                 conn = None

@@ -142,10 +142,6 @@ class PooledMySQL(AsyncMySQLDatabase):
         for pool in list(self._pools.values()):
             pool.label = self._members.label
 
-    def is_outdated(self, conn: ServerConnection) -> bool:
-        """Return whether a connection is too old, or leads to a server that must not be used any more."""
-        return self.opening.is_spent(conn)
-
     def take_from(self, pool: Pool[Connection]) -> Connection | None:
         while (conn := pool.take()) is not None:
             if not self.opening.is_spent(conn):
@@ -228,7 +224,7 @@ class PooledMySQL(AsyncMySQLDatabase):
         conn = self.take_from(pool)
         if conn is None and pool.full:
             conn = await_(pool.wait(patient=True))
-            if conn is not None and (conn.dropped() or self.is_outdated(conn)):
+            if conn is not None and (conn.dropped() or self.opening.is_spent(conn)):
                 pool.renew(conn)
                 conn = None
         elif conn is None:
