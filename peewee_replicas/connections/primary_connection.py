@@ -279,16 +279,12 @@ class PrimaryConnection:
         sending()
         conn.executing = "transaction"
         try:
-            self.send_begin(conn, *args, **kwargs)
+            self.plain.begin(*args, **kwargs)
         except PeeweeException as exc:
             self.failures.explain(conn, exc, "transaction", "BEGIN", transaction=False)
             raise
         finally:
             conn.executing = ""
-
-    def send_begin(self, conn: ServerConnection, *args: object, **kwargs: object) -> None:
-        """Send the statement that begins a transaction."""
-        self.plain.begin(*args, **kwargs)
 
     def commit(self, sending: Sending = unwatched) -> None:
         """Commit, as peewee does; send nothing if this thread has no connection.
