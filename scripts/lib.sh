@@ -18,7 +18,8 @@ CACHE="${PEEWEE_REPLICAS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/peewee_replicas}
 MYSQL_DIR="$CACHE/mysql"
 VENV="$ROOT/.venv"
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
-export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1
+# Most of what is installed is never imported, and so need not be compiled.
+export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1
 
 can_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
 
@@ -113,14 +114,18 @@ pip_install() {
     die "cannot install $what: ${reason:-pip failed}; the details are in $log"
 }
 
+# memory_available: print how many kB of memory programs can still take; 0 where the system does not say.
+memory_available() {
+    sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo 2>/dev/null | grep . || echo 0
+}
+
 # memory_folder: make a folder in memory for the servers' data, and print its path. Starting a server takes
 # half the time there. Fails where memory or its file system is small, or nothing may be executed there, as in
 # most containers.
 memory_folder() {
-    local free available folder
+    local free folder
     free="$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)" && [ "${free:-0}" -gt 8000000 ] || return 1
-    available="$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)"
-    [ "${available:-0}" -gt 12000000 ] || return 1
+    [ "$(memory_available)" -gt 12000000 ] || return 1
     folder="$(mktemp -d /dev/shm/peewee_replicas.XXXXXX)" || return 1
     printf '#!/bin/sh\n' >"$folder/try" && chmod +x "$folder/try"
     if "$folder/try" 2>/dev/null; then

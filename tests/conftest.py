@@ -140,7 +140,13 @@ def _pair(server: str) -> LocalCluster:
 def _stop_clusters() -> Iterator[None]:
     with _running:
         yield
-        stop_all()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stop_repaired_clusters() -> Iterator[None]:
+    """Few modules need these clusters, and the memory that they take would be missing for more workers."""
+    yield
+    stop_all()
 
 
 @pytest.fixture(autouse=True)

@@ -167,7 +167,7 @@ def test_reading_never_opens_the_primary(database: Any, cluster: LocalCluster, r
 def test_reading_goes_on_while_the_primary_is_down(server: str, database_class: Any) -> None:
     with LocalCluster(replicas=2, server=server) as own:  # type: ignore[arg-type]
         seed(own)
-        own.primary.stop()
+        own.primary.kill()
         made = own.database(database_class, consistency="eventual")
         with made.bind_ctx([Person]):
             with made.connection_context():
@@ -185,10 +185,10 @@ def test_reading_goes_on_while_the_primary_is_down(server: str, database_class: 
             with made.atomic():
                 Person.create(name="found")
             for replica in own.replicas:
-                replica.stop()
+                replica.kill()
             made.close()
             end(made)
-            own.primary.stop()
+            own.primary.kill()
             with pytest.raises((PeeweeException, NoReplicaAvailable)):
                 made.connect()
             assert made.is_closed()

@@ -40,7 +40,7 @@ def test_no_read_fails_and_no_write_is_doubled_while_replicas_fail(server: str) 
         prepare(cluster)
         groups = groups_of(cluster)
         found = []
-        with Load(groups, 8, rest=0.005) as load, States(load) as states:
+        with Load(groups, 8, rest=0.01) as load, States(load) as states:
             for number, fault in enumerate(FAULTS):
                 node = cluster.replicas[number % 3]
                 found.append(befall(load, states, cluster, fault, node, hold=HOLD.get(fault, 0.5)))
@@ -64,7 +64,7 @@ def test_reads_outlive_the_primary_and_writes_come_back_with_it(server: str) -> 
         prepare(cluster)
         groups = groups_of(cluster, read_timeout=2)
         names = [node.name for node in cluster.replicas]
-        with Load(groups, 8, writers=4, rest=0.005) as load:
+        with Load(groups, 8, writers=4, rest=0.01) as load:
             for fault in ("killed", "paused"):
                 assert until_served(load, names, load.now(), 30.0, reads=5)
                 with ExitStack() as stack:

@@ -131,7 +131,7 @@ def test_two_hundred_databases_have_one_prober_and_each_its_findings(
         database.node_hooks.append(lambda event, states=states: states.append(event.state))
     assert all(all_are("up", databases, place) for place in (0, 1))
     assert not [node for database in databases for node in nodes_of(database) if node.lag is None]
-    nodes.replicas[0].stop()
+    nodes.replicas[0].kill()
     until(lambda: all_are("ejected", databases))
     assert all_are("up", databases, 1)
     nodes.replicas[0].start()
@@ -188,7 +188,7 @@ def test_the_others_go_on_without_the_first(nodes: Any, tenants: Make, go: Any) 
     go(databases)
     assert sharers(*databases) == {before}
     for database in databases:  # at the next connection, too, each of which another one opens
-        nodes.replicas[0].stop()
+        nodes.replicas[0].kill()
         until(lambda: all_are("ejected", databases))
         nodes.replicas[0].start()
         until(lambda: all_are("up", databases))
@@ -324,7 +324,7 @@ def test_a_node_comes_back_for_those_whose_schema_it_has(nodes: Any, tenants: Ma
     assert len(sharers(*lacking, *other)) == 1
     with administrator(nodes, nodes.replicas[0]) as local:
         local.cursor().execute("DROP DATABASE half_there")
-    nodes.replicas[0].stop()
+    nodes.replicas[0].kill()
     until(lambda: all_are("ejected", [*lacking, *other]))
     nodes.replicas[0].start()
     until(lambda: all_are("up", other))

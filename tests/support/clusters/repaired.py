@@ -1,4 +1,4 @@
-"""Clusters that the tests of one worker share. Repairing one after a test is faster than starting another.
+"""Clusters that the tests of one module share. Repairing one after a test is faster than starting another.
 
 A test may stop, kill, pause or freeze their nodes. A test that replaces a server or changes its settings
 needs a cluster of its own.
