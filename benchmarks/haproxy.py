@@ -18,6 +18,12 @@ from .peers.base import Address
 # The AWS wrapper's plugin connects to the port that MySQL has by default, whatever port it was given.
 PORT = 3306
 CHECKER = "haproxy_check"
+# HAProxy's own check logs in by `mysql_native_password`, which MySQL 9 has no longer. There the check waits for
+# the first bytes of the greeting: packet 0, protocol 10.
+CHECKS = {
+    "mariadb": f"option mysql-check user {CHECKER}",
+    "mysql": "option tcp-check\n    tcp-check expect binary 000a",
+}
 
 CONFIGURATION = """\
 global
@@ -28,7 +34,7 @@ defaults
     timeout connect 1s
     timeout client 60s
     timeout server 60s
-    option mysql-check user {checker}
+    {check}
     default-server check inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
 listen writers
     bind {writers}:{port}
@@ -74,7 +80,7 @@ def haproxy(cluster: Any, replicas: int) -> Iterator[tuple[Address, Address]]:
         primary = f"{cluster.primary.host}:{cluster.primary.port}"
         file.write_text(
             CONFIGURATION.format(
-                checker=CHECKER,
+                check=CHECKS[cluster.server],
                 writers=writers.host,
                 readers=readers.host,
                 port=PORT,
