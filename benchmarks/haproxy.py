@@ -18,8 +18,8 @@ from .peers.base import Address
 # The AWS wrapper's plugin connects to the port that MySQL has by default, whatever port it was given.
 PORT = 3306
 CHECKER = "haproxy_check"
-# HAProxy's own check logs in by `mysql_native_password`, which MySQL 9 has no longer. There the check waits for
-# the first bytes of the greeting: packet 0, protocol 10.
+# HAProxy's own check logs in by `mysql_native_password`, which MySQL 9 has no longer. There the check waits
+# for the first bytes of the greeting: packet 0, protocol 10.
 CHECKS = {
     "mariadb": f"option mysql-check user {CHECKER}",
     "mysql": "option tcp-check\n    tcp-check expect binary 000a",

@@ -76,7 +76,7 @@ class Relay:
             self.counted = Counted()
 
     def drop(self) -> None:
-        """Cut all connections."""
+        """Cut all connections, and count nothing more of what they have sent."""
         with self._lock:
             conversations, self._conversations = self._conversations, []
         for conversation in conversations:
@@ -195,7 +195,7 @@ class _Conversation:
     def _count(self, data: bytes, from_client: bool) -> None:
         relay = self._relay
         with relay._lock:
-            if from_client:
+            if from_client and not self._over.is_set():
                 relay.counted.sends += 1
                 relay.counted.packets += self._packets(data)
                 relay.counted.turns += not self._client_spoke

@@ -165,8 +165,8 @@ def test_a_node_that_failed_before_is_not_tried_too_soon(
 def test_a_node_that_was_busy_meanwhile_gets_new_connections_again(
     database: Any, moved: Moved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pauses, "SHORTEST_BACKOFF", 0.05)
-    monkeypatch.setattr(pauses, "LONGEST_BACKOFF", 0.05)
+    monkeypatch.setattr(pauses, "SHORTEST_BACKOFF", 0.5)
+    monkeypatch.setattr(pauses, "LONGEST_BACKOFF", 0.5)
     node = database._parts.cluster.replicas.all[0]
     with moved():
         node.back_off("too many connections")
@@ -177,7 +177,7 @@ def test_a_node_that_was_busy_meanwhile_gets_new_connections_again(
 def test_a_node_that_came_back_meanwhile_warms_up(moved: Moved) -> None:
     database: Any = ReplicatedDatabase("app", host="a", replicas=["b", "c"], probe_interval=None)
     replicas = database._parts.cluster.replicas
-    replicas._warm_up = WarmUp(0.2, 4)
+    replicas._warm_up = WarmUp(0.8, 4)
     database.replicas[0].eject("for a moment")
     with moved():
         database.replicas[0].restore()
