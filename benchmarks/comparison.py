@@ -259,7 +259,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 def _measure_on(server: str, plan: Plan, found: dict[str, Any] | None) -> dict[str, Any]:
     with stage(server, 2) as cluster:
         run = Comparison(plan, cluster, first=found)
-        run.overhead(plan.pick(3, 60), plan.pick(30, 150), plan.pick(2.0, 12.0))
+        run.overhead(plan.pick(3, 60), plan.pick(20, 150), plan.pick(1.0, 12.0))
         first = cluster.replicas[0]
         fault, pause = plan.pick((3.0, 1.0), (7.0, 1.0)), plan.pick(1.0, 8.0)
         run.found["paused_s"] = pause

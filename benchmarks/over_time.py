@@ -150,7 +150,7 @@ def usual(cluster: Any) -> float:
 
 def measure(plan: Plan) -> dict[str, Any]:
     """The three faults on the last of three replicas of the first server."""
-    seconds, at, cured = plan.pick((3.0, 1.0, 2.0), (15.0, 3.0, 10.0))
+    seconds, at, cured = plan.pick((2.0, 0.5, 1.2), (15.0, 3.0, 10.0))
     with stage(plan.servers[0], 3) as cluster:
         slow_down(cluster, cluster.primary, 0)
         for node in cluster.replicas:

@@ -224,7 +224,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         plan.save(found)
         plan.say("single statements on a slow wire")
         cells = len(lags) * len(shares) * len(USUAL)
-        seconds = plan.pick(0.7, max(1.5, min(4.0, (plan.left() - 15) / cells - 0.3)))
+        seconds = plan.pick(0.3, max(1.5, min(4.0, (plan.left() - 15) / cells - 0.3)))
         with late(cluster, *cluster.replicas) as relay:
             for behind in lags:
                 relay.to_client = behind / 1000

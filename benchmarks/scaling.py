@@ -152,7 +152,7 @@ def writes(cluster: Any, tasks: dict[str, dict[str, Any]], seconds: float) -> di
 def measure(plan: Plan) -> dict[str, Any]:
     """Zero to four replicas, in turns."""
     most, turns = plan.pick(2, 4), plan.pick(1, 3)
-    seconds = plan.pick(1.0, min(4.0, (plan.seconds - 30) / (turns * (most + 1)) - 2))
+    seconds = plan.pick(0.4, min(4.0, (plan.seconds - 30) / (turns * (most + 1)) - 2))
     with stage(plan.servers[0], most) as cluster:
         limit(cluster)
         found: dict[str, Any] = {
@@ -185,7 +185,7 @@ def measure(plan: Plan) -> dict[str, Any]:
                 "client_cpu": statistics.median(each["client_cpu"] for each in several),
             }
         plan.save(found)
-        seconds = plan.pick(1.0, 4.0)
+        seconds = plan.pick(0.4, 4.0)
         found["writes"] = writes(
             cluster,
             {
