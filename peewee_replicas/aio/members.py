@@ -136,7 +136,9 @@ class TaskMembers(RoutedMembers):
         """Give the primary's connection back if it has only served a read in place of a replica."""
         if state.transactions or conn.streamed is not None:
             return
-        if self.parts.router.classifier.classify(sql).kind == "read" and not conn.report_incomplete:
+        read_only = self.parts.router.classifier.classify(sql).kind == "read"
+        # A subclass that has connected for this statement may have set something.
+        if read_only and not conn.report_incomplete and conn.replaceable:
             state.conn = None
             self.parts.primary.give_back(conn)
 
