@@ -64,7 +64,7 @@ class PrimaryConnection:
         self._lost_commits = here.local()
         # Spares every transaction several look-ups in `_lost_commits` until the first loss.
         self._any_lost = False
-        self.unknown_outcomes = UnknownOutcomes(here)
+        self.unknown_outcomes = UnknownOutcomes()
         self.failures = PrimaryFailures(plain, cluster, session, diagnosis, self.unknown_outcomes)
         session.raw_statement_failed = self.failures.raw_statement_failed
         self._connect_calls = here.local()

@@ -6,9 +6,9 @@ error of a write whose outcome is unknown must then be the last.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Final
 
-from ..concurrency import Here
 from ..errors import OutcomeUnknown
 from ..statements.tokens import UNREADABLE, QuotingMode, lex
 
@@ -17,48 +17,78 @@ _RAW: Final = ""
 _REPEATABLE = frozenset({"read", "locking", "session", "transaction"})
 
 
-class UnknownOutcomes:
-    """The writes of unknown outcome within one call of a subclass's own method, for each thread or task.
+class Call:
+    """One call of a subclass's own method.
 
-    Parameters:
-        here: identifies the current thread or task.
+    Attributes:
+        of: what it belongs to.
+        raised: the errors of its writes of unknown outcome, by the statement.
+        ended: whether it is over.
+    """
+
+    __slots__ = ("ended", "of", "raised")
+
+    def __init__(self, of: UnknownOutcomes) -> None:
+        self.of = of
+        self.raised: dict[object, Exception] = {}
+        self.ended = False
+
+
+# By context and not by task: before Python 3.12, `asyncio.wait_for()` runs what it limits in another task.
+_calls: ContextVar[tuple[Call, ...]] = ContextVar("peewee_replicas_calls", default=())
+
+
+class UnknownOutcomes:
+    """The writes of unknown outcome within one call of a subclass's own method, also in tasks that it starts.
 
     Attributes:
         any: whether there ever was one; spares every statement a look-up until the first.
     """
 
-    def __init__(self, here: Here) -> None:
+    def __init__(self) -> None:
         self.any = False
-        self._local = here.local()
 
-    def enter(self) -> bool:
-        """Begin a call of such a method; return whether it is the outermost, which must `leave`."""
-        if getattr(self._local, "raised", None) is not None:
-            return False
-        self._local.raised = {}
-        return True
+    def _call(self) -> Call | None:
+        return next((call for call in _calls.get() if call.of is self and not call.ended), None)
 
-    def leave(self) -> None:
+    def _raised(self) -> dict[object, Exception]:
+        call = self._call()
+        return {} if call is None else call.raised
+
+    def enter(self) -> Call | None:
+        """Begin a call of such a method; return it if it is the outermost, which must `leave`."""
+        if self._call() is not None:
+            return None
+        call = Call(self)
+        # Keep the old value until set() has returned, see `scopes.frames`.
+        before = _calls.get()
+        _calls.set((call, *before))
+        return call
+
+    def leave(self, call: Call) -> None:
         """End the outermost call: what the program repeats afterwards, it repeats knowingly."""
-        self._local.raised = None
+        call.ended = True
+        call.raised.clear()
+        before = _calls.get()
+        _calls.set(tuple(each for each in before if not each.ended))
 
     def remember(self, text: str | bytes, error: Exception) -> None:
         """Remember the error of a write, unless no such call is running."""
-        raised = getattr(self._local, "raised", None)
-        if raised is not None:
-            raised[_key(text)] = error
+        call = self._call()
+        if call is not None:
+            call.raised[_key(text)] = error
             self.any = True
 
     def remember_raw(self, error: OutcomeUnknown) -> None:
         """Remember the error of a raw cursor's write, unless no such call is running."""
-        raised = getattr(self._local, "raised", None)
-        if raised is not None:
-            raised[_RAW] = error
+        call = self._call()
+        if call is not None:
+            call.raised[_RAW] = error
             self.any = True
 
     def check(self, text: str, kind: str) -> None:
         """Raise the error of this same statement again, if there is one; its comments may differ."""
-        raised = getattr(self._local, "raised", None)
+        raised = self._raised()
         if not raised:
             return
         error = raised.get(_key(text))
@@ -69,13 +99,12 @@ class UnknownOutcomes:
 
     def original(self, exc: Exception) -> Exception | None:
         """Return the error that `exc` repeats, if peewee has turned it into one of its own classes."""
-        raised: dict[object, Exception] = getattr(self._local, "raised", None) or {}
-        return next((error for error in raised.values() if error.args == exc.args and error is not exc), None)
+        found = self._raised().values()
+        return next((error for error in found if error.args == exc.args and error is not exc), None)
 
     def check_cursor(self) -> None:
         """Raise the last error again before giving out a raw cursor, which may send anything."""
-        raised = getattr(self._local, "raised", None)
-        unknown = [error for error in (raised or {}).values() if isinstance(error, OutcomeUnknown)]
+        unknown = [error for error in self._raised().values() if isinstance(error, OutcomeUnknown)]
         if unknown:
             raise unknown[-1]
 

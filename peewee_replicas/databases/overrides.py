@@ -80,7 +80,8 @@ def _guarded_async(method: Callable[..., Awaitable[R]]) -> Callable[..., Awaitab
 def _one_call(database: object) -> Iterator[None]:
     """Have the writes of unknown outcome remembered during the outermost call of such a method."""
     outcomes: UnknownOutcomes | None = vars(database)["_members"].unknown_outcomes
-    if outcomes is None or not outcomes.enter():
+    call = None if outcomes is None else outcomes.enter()
+    if outcomes is None or call is None:
         yield
         return
     try:
@@ -91,7 +92,7 @@ def _one_call(database: object) -> Iterator[None]:
             raise unknown from unknown.__cause__
         raise
     finally:
-        outcomes.leave()
+        outcomes.leave(call)
 
 
 def check_order(cls: type, beneath: type[peewee.Database]) -> None:

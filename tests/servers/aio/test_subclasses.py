@@ -7,9 +7,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from peewee import OperationalError
 from support.databases.models import Item
 from support.databases.retrying import mixed
+from support.proxies.saboteur import Saboteur
 
+from peewee_replicas import OutcomeUnknown
 from peewee_replicas.aio import AsyncReplicatedDatabase
 
 ZONE = "SET SESSION time_zone = '+05:00'"
@@ -30,6 +33,22 @@ class ZonedInGreenlet:
         result = super().connect(*args)  # type: ignore[misc]  # a mixin
         self.execute_sql(ZONE)
         return result
+
+
+class LimitedStatement:
+    """Limits the time of each attempt; before Python 3.12, that is a task of its own."""
+
+    seconds = 20.0
+
+    async def aexecute_sql(self: Any, sql: str, params: Any = None) -> Any:
+        for left in (2, 1, 0):
+            attempt = asyncio.ensure_future(super().aexecute_sql(sql, params))  # type: ignore[misc]
+            try:
+                return await asyncio.wait_for(attempt, self.seconds)
+            except (OperationalError, asyncio.TimeoutError):
+                if not left:
+                    raise
+        raise AssertionError("not reached")
 
 
 @pytest.fixture
@@ -55,6 +74,10 @@ def run(database: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
+def names(cluster: Any) -> list[str]:
+    return [name for (name,) in cluster.primary.execute("SELECT name FROM app.item ORDER BY id")]
+
+
 @pytest.mark.parametrize("mixin", [Zoned, ZonedInGreenlet])
 def test_what_a_subclass_sets_while_it_connects_stays_for_the_task(made: Any, mixin: type) -> None:
     database = made(mixin)
@@ -69,3 +92,28 @@ def test_what_a_subclass_sets_while_it_connects_stays_for_the_task(made: Any, mi
         assert await asyncio.create_task(hours()) == [5, 5, 5]
 
     run(database, work)
+
+
+def test_a_write_that_may_have_happened_is_not_repeated_after_an_attempt_in_another_task(
+    made: Any, cluster: Any
+) -> None:
+    with Saboteur(cluster.primary.port) as saboteur:
+        database = made(LimitedStatement, port=saboteur.port)
+
+        async def work() -> None:
+            await database.run(Item.create, name="first")
+            saboteur.cut("INSERT", "after")
+            with pytest.raises(OutcomeUnknown):
+                await database.run(Item.create, name="once")
+            type(database).seconds = 0.5
+            with pytest.raises(OutcomeUnknown):
+                await database.aexecute_sql("INSERT INTO item (name, n) SELECT 'late', SLEEP(1.5)", ())
+            type(database).seconds = 20
+            saboteur.cut("INSERT", "after")
+            with pytest.raises(OutcomeUnknown):  # what was remembered for the other calls is forgotten
+                await database.run(Item.create, name="once")
+            await database.run(Item.create, name="once")
+
+        run(database, work)
+    assert names(cluster).count("once") == 3
+    assert names(cluster).count("late") <= 1
