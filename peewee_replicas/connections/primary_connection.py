@@ -160,6 +160,9 @@ class PrimaryConnection:
         calls.running = calls.for_primary = True
         try:
             self.plain.db.connect()
+            if self.plain.conn is None:  # it has connected another task, such as one of `asyncio.wait_for()`
+                self.plain.state.closed = True
+                self.connect()
         finally:
             calls.running = calls.for_primary = False
 

@@ -35,6 +35,13 @@ class ZonedInGreenlet:
         return result
 
 
+class LimitedConnecting:
+    """Limits the time for connecting; before Python 3.12, that is a task of its own."""
+
+    async def aconnect(self: Any) -> Any:
+        return await asyncio.wait_for(asyncio.ensure_future(super().aconnect()), 20)  # type: ignore[misc]
+
+
 class LimitedStatement:
     """Limits the time of each attempt; before Python 3.12, that is a task of its own."""
 
@@ -92,6 +99,21 @@ def test_what_a_subclass_sets_while_it_connects_stays_for_the_task(made: Any, mi
         assert await asyncio.create_task(hours()) == [5, 5, 5]
 
     run(database, work)
+
+
+def test_connecting_may_happen_in_another_task(made: Any, cluster: Any) -> None:
+    database = made(LimitedConnecting)
+
+    async def work() -> None:
+        await database.run(Item.create, name="first")
+        await database.aclose()
+        async with database.atomic():
+            await database.run(Item.create, name="second")
+        await database.aclose()
+        assert await database.count(Item.select()) == 2
+
+    run(database, work)
+    assert names(cluster) == ["first", "second"]
 
 
 def test_a_write_that_may_have_happened_is_not_repeated_after_an_attempt_in_another_task(
