@@ -102,6 +102,12 @@ class TaskNode(NodeDatabase):
         """Whether the user keeps this task's connection for raw statements."""
         return self.state.kept
 
+    def execute_sql(
+        self, sql: str, params: Parameters = None, _at_primary: bool = False, *, passed: bool = False
+    ) -> Cursor:
+        """Call peewee's method. A subclass's own ``aexecute_sql()`` is not called first, as `passed` says."""
+        return super().execute_sql(sql, params)
+
     def drop(self, conn: ServerConnection) -> None:
         """Close a connection for good and free its place in the pool."""
         self.db.drop(conn)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from peewee import OperationalError
+from playhouse.pwasyncio import await_
 from support.databases.models import Item
 from support.databases.retrying import mixed
 from support.proxies.saboteur import Saboteur
@@ -33,6 +34,20 @@ class ZonedInGreenlet:
         result = super().connect(*args)  # type: ignore[misc]  # a mixin
         self.execute_sql(ZONE)
         return result
+
+
+class Initializing:
+    """Sends its settings to each new connection through its own method."""
+
+    seen: list[str]
+
+    def _initialize_connection(self: Any, conn: Any) -> None:
+        super()._initialize_connection(conn)  # type: ignore[misc]  # a mixin
+        await_(self.aexecute_sql(ZONE))
+
+    async def aexecute_sql(self: Any, sql: str, params: Any = None) -> Any:
+        self.seen.append(sql)
+        return await super().aexecute_sql(sql, params)  # type: ignore[misc]  # a mixin
 
 
 class LimitedConnecting:
@@ -99,6 +114,20 @@ def test_what_a_subclass_sets_while_it_connects_stays_for_the_task(made: Any, mi
         assert await asyncio.create_task(hours()) == [5, 5, 5]
 
     run(database, work)
+
+
+def test_a_subclass_may_await_its_own_method_for_each_new_connection(made: Any) -> None:
+    database = made(Initializing, consistency="eventual")
+    database.seen = []
+
+    async def work() -> None:
+        for _ in range(2):
+            assert (await database.aexecute_sql(HOUR, ())).fetchone() == (5,)
+        await database.run(Item.create, name="written")
+        assert (await database.on_primary.aexecute_sql(HOUR, ())).fetchone() == (5,)
+
+    run(database, work)
+    assert database.seen.count(ZONE) == 3
 
 
 def test_connecting_may_happen_in_another_task(made: Any, cluster: Any) -> None:
