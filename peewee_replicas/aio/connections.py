@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import ClassVar, Protocol
 
 from greenlet import getcurrent
@@ -58,6 +59,16 @@ def task_connection(conn: ServerConnection | None) -> Connection:
     return conn
 
 
+@contextlib.contextmanager
+def not_streaming(state: TaskState) -> Iterator[None]:
+    """Let a subclass's own method send statements before the one whose rows are streamed."""
+    streaming, state.streaming = state.streaming, False
+    try:
+        yield
+    finally:
+        state.streaming = streaming
+
+
 class TaskPrimary(PlainDatabase):
     """The primary's pools."""
 
@@ -71,6 +82,11 @@ class TaskPrimary(PlainDatabase):
     def drop(self, conn: ServerConnection) -> None:
         """Close a connection for good and free its place in the pool."""
         self.db.drop(conn)
+
+    def autoconnect(self) -> bool:
+        """Connect as the synchronous form does; what a subclass asks meanwhile is not streamed."""
+        with not_streaming(self.state):
+            return super().autoconnect()
 
 
 class TaskNode(NodeDatabase):
@@ -265,6 +281,10 @@ class TaskPrimaryConnection(PrimaryConnection):
         if own.streaming:
             conn.stream(True)
         return conn
+
+    def _connect(self) -> None:
+        with not_streaming(self.plain.state):
+            super()._connect()
 
     def _end(self, end: Callable[[], None], sending: Sending, *, commits: bool) -> None:
         # Inside the caller's clean-up for cancellation, because waiting for a stream may be cancelled too.

@@ -36,6 +36,15 @@ class ZonedInGreenlet:
         return result
 
 
+class Asking:
+    """Asks the server something whenever it connects, and does not read the answer."""
+
+    async def aconnect(self: Any) -> Any:
+        conn = await super().aconnect()  # type: ignore[misc]  # a mixin
+        await conn.execute("SELECT 1")
+        return conn
+
+
 class Initializing:
     """Sends its settings to each new connection through its own method."""
 
@@ -112,6 +121,19 @@ def test_what_a_subclass_sets_while_it_connects_stays_for_the_task(made: Any, mi
         await database.run(Item.create, name="written")
         assert await hours() == [5, 5, 5]
         assert await asyncio.create_task(hours()) == [5, 5, 5]
+
+    run(database, work)
+
+
+def test_a_subclass_may_query_while_a_stream_connects(made: Any) -> None:
+    database = made(Asking)
+
+    async def work() -> None:
+        await database.run(Item.create, name="first")
+        for query in (Item.select(), Item.select().for_update()):
+            await database.aclose()
+            assert [row.name async for row in database.iterate(query)] == ["first"]
+            assert await database.aexecute(Item.update(n=Item.n + 1)) == 1
 
     run(database, work)
 
