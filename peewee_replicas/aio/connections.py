@@ -7,7 +7,7 @@ import contextlib
 import math
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Iterator
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from greenlet import getcurrent
 from peewee import Database
@@ -39,8 +39,9 @@ class TaskDatabase(UserDatabase, Protocol):
     _state: TaskState
     closing_in: set[AbstractEventLoop]
     _acquire_timeout: float
-    own_aexecute_sql: ClassVar[bool]
 
+    @property
+    def own_aexecute_sql(self) -> bool: ...
     @property
     def on_primary(self) -> TaskDatabase: ...
     def aexecute_sql(self, sql: str, params: Parameters, /) -> Awaitable[Cursor]: ...

@@ -54,14 +54,11 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     _members: TaskMembers
     _model_class = AsyncModel
     reading_methods = (*Replicated.reading_methods, "_stream", "_execute_passed", "_connect_passed")
-    own_aexecute_sql: ClassVar[bool] = False
-    """Whether a subclass has an ``aexecute_sql()`` of its own, which then gets every statement."""
     own_aconnect: ClassVar[bool] = False
     own_aclose: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        cls.own_aexecute_sql = is_overridden(cls, "aexecute_sql")
         cls.own_aconnect = is_overridden(cls, "aconnect")
         cls.own_aclose = is_overridden(cls, "aclose")
         cls.own_connect = cls.own_connect or cls.own_aconnect
@@ -155,9 +152,17 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
 
     async def aexecute_sql(self, sql: str, params: object = None) -> Any:
         """Run `execute_sql` and await it."""
-        # `execute_sql` calls a subclass's own method, which calls this one.
-        execute = self._execute_passed if self.own_aexecute_sql else self.execute_sql
-        return await self.run(execute, sql, params)
+        # `execute_sql` calls a subclass's own method or a test's, which calls this one.
+        calls_this = self.own_aexecute_sql or "aexecute_sql" in vars(self)
+        return await self.run(self._execute_passed if calls_this else self.execute_sql, sql, params)
+
+    @property
+    def own_aexecute_sql(self) -> bool:
+        """Whether the class has another ``aexecute_sql()``, which then gets every statement.
+
+        It may be a subclass's, or one that was put in the place of ours since, as tests do.
+        """
+        return type(self).aexecute_sql is not _AEXECUTE_SQL
 
     def _execute_passed(self, sql: str, params: Parameters) -> Any:
         return self._members.execute_sql(sql, params, self.at_primary, passed=True)
@@ -237,6 +242,9 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
 
     def _stream(self, sql: str, params: Parameters) -> Streamed:
         return self._members.stream(sql, params, self.at_primary)
+
+
+_AEXECUTE_SQL = AsyncReplicatedDatabase.aexecute_sql
 
 
 class TaskConnection:

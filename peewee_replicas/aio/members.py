@@ -181,8 +181,10 @@ class TaskMembers(RoutedMembers):
         """
         if getcurrent().parent is None:
             self._need_greenlet("query: ", sql)
-        if self.db.own_aexecute_sql and not passed:
-            place = self.db.on_primary if at_primary else self.db
+        db = self.db
+        # What a test has put into the object itself does not know about `on_primary`, which shares it.
+        if not passed and (db.own_aexecute_sql or ("aexecute_sql" in vars(db) and not at_primary)):
+            place = db.on_primary if at_primary else db
             cursor: Cursor = await_(place.aexecute_sql(sql, params or ()))  # as peewee calls it
             return cursor
         if any_here():

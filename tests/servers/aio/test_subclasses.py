@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
-from peewee import OperationalError
-from playhouse.pwasyncio import await_
+from peewee import DataError, OperationalError
+from playhouse.pwasyncio import AsyncMySQLDatabase, await_
 from support.databases.models import Item
 from support.databases.retrying import mixed
 from support.proxies.saboteur import Saboteur
@@ -18,6 +19,10 @@ from peewee_replicas.aio import AsyncReplicatedDatabase
 
 ZONE = "SET SESSION time_zone = '+05:00'"
 HOUR = "SELECT HOUR(FROM_UNIXTIME(0))"
+
+
+class Plain:
+    """Changes nothing."""
 
 
 class Zoned:
@@ -190,3 +195,48 @@ def test_a_write_that_may_have_happened_is_not_repeated_after_an_attempt_in_anot
         run(database, work)
     assert names(cluster).count("once") == 3
     assert names(cluster).count("late") <= 1
+
+
+@pytest.mark.parametrize("where", ["object", "class", "ours"])
+def test_what_a_test_puts_in_the_place_of_the_method_gets_what_it_gets_from_peewee(
+    made: Any, cluster: Any, where: str
+) -> None:
+    parameters = cluster.parameters(cluster.primary)
+    peewees = mixed(Plain, AsyncMySQLDatabase)(parameters.pop("database"), **parameters)
+    seen = []
+    for database, base in ((peewees, AsyncMySQLDatabase), (made(Plain), AsyncReplicatedDatabase)):
+        owner = {"object": database, "class": type(database), "ours": base}[where]
+        genuine, texts = owner.aexecute_sql, []
+
+        def spy(*args: Any, genuine: Any = genuine, texts: Any = texts) -> Any:
+            texts.append(args[-2])
+            return genuine(*args)
+
+        async def work(database: Any = database, owner: Any = owner, spy: Any = spy) -> None:
+            with mock.patch.object(owner, "aexecute_sql", spy):
+                await database.run(Item.create, name="seen")
+                await database.list(Item.select())
+                await database.aexecute_sql("SELECT 1", ())
+            with mock.patch.object(owner, "aexecute_sql", side_effect=DataError):
+                for refused in (database.aexecute(Item.delete()), database.count(Item.select())):
+                    with pytest.raises(DataError):
+                        await refused
+            await database.aexecute(Item.delete())
+
+        with database.bind_ctx([Item]):
+            run(database, work)
+        seen.append(texts)
+    assert seen[0] == seen[1]
+    assert len(seen[1]) == 3
+
+
+def test_what_a_test_puts_into_the_object_leaves_statements_on_the_primary(made: Any) -> None:
+    database, nodes = made(Plain), []
+    database.route_hooks.append(lambda event: nodes.append(event.node))
+
+    async def work() -> None:
+        with mock.patch.object(database, "aexecute_sql", database.aexecute_sql):
+            await database.run(lambda: list(Item.select().execute(database.on_primary)))
+
+    run(database, work)
+    assert nodes == ["primary"]
