@@ -48,17 +48,11 @@ class UnknownOutcomes:
     def __init__(self) -> None:
         self.any = False
 
-    def _call(self) -> Call | None:
-        return next((call for call in _calls.get() if call.of is self and not call.ended), None)
+    def _running(self) -> list[Call]:
+        return [call for call in _calls.get() if call.of is self and not call.ended]
 
-    def _raised(self) -> dict[object, Exception]:
-        call = self._call()
-        return {} if call is None else call.raised
-
-    def enter(self) -> Call | None:
-        """Begin a call of such a method; return it if it is the outermost, which must `leave`."""
-        if self._call() is not None:
-            return None
+    def enter(self) -> Call:
+        """Begin a call of such a method, which may be inside others."""
         call = Call(self)
         # Keep the old value until set() has returned, see `scopes.frames`.
         before = _calls.get()
@@ -66,7 +60,7 @@ class UnknownOutcomes:
         return call
 
     def leave(self, call: Call) -> None:
-        """End the outermost call: what the program repeats afterwards, it repeats knowingly."""
+        """End a call: what is repeated after the outermost, the program repeats knowingly."""
         call.ended = True
         call.raised.clear()
         before = _calls.get()
@@ -74,39 +68,41 @@ class UnknownOutcomes:
 
     def remember(self, text: str | bytes, error: Exception) -> None:
         """Remember the error of a write, unless no such call is running."""
-        call = self._call()
-        if call is not None:
-            call.raised[_key(text)] = error
-            self.any = True
+        self._remember(_key(text), error)
 
     def remember_raw(self, error: OutcomeUnknown) -> None:
         """Remember the error of a raw cursor's write, unless no such call is running."""
-        call = self._call()
-        if call is not None:
-            call.raised[_RAW] = error
+        self._remember(_RAW, error)
+
+    def _remember(self, key: object, error: Exception) -> None:
+        # In all of them: a task that was started in a call may be in one of its own, which ends later.
+        for call in self._running():
+            call.raised[key] = error
             self.any = True
 
     def check(self, text: str, kind: str) -> None:
         """Raise the error of this same statement again, if there is one; its comments may differ."""
-        raised = self._raised()
-        if not raised:
-            return
-        error = raised.get(_key(text))
-        if error is None and kind not in _REPEATABLE:
-            error = raised.get(_RAW)
-        if error is not None:
-            raise error
+        for call in self._running():
+            if call.raised:
+                error = call.raised.get(_key(text))
+                if error is None and kind not in _REPEATABLE:
+                    error = call.raised.get(_RAW)
+                if error is not None:
+                    raise error
 
     def original(self, exc: Exception) -> Exception | None:
         """Return the error that `exc` repeats, if peewee has turned it into one of its own classes."""
-        found = self._raised().values()
-        return next((error for error in found if error.args == exc.args and error is not exc), None)
+        return next((error for error in self._errors() if error.args == exc.args and error is not exc), None)
 
     def check_cursor(self) -> None:
         """Raise the last error again before giving out a raw cursor, which may send anything."""
-        unknown = [error for error in self._raised().values() if isinstance(error, OutcomeUnknown)]
+        unknown = [error for error in self._errors() if isinstance(error, OutcomeUnknown)]
         if unknown:
             raise unknown[-1]
+
+    def _errors(self) -> list[Exception]:
+        """Return what was remembered, once for each call."""
+        return [error for call in self._running() for error in call.raised.values()]
 
 
 def _key(text: str | bytes) -> object:

@@ -78,12 +78,12 @@ def _guarded_async(method: Callable[..., Awaitable[R]]) -> Callable[..., Awaitab
 
 @contextlib.contextmanager
 def _one_call(database: object) -> Iterator[None]:
-    """Have the writes of unknown outcome remembered during the outermost call of such a method."""
+    """Have the writes of unknown outcome remembered during a call of such a method."""
     outcomes: UnknownOutcomes | None = vars(database)["_members"].unknown_outcomes
-    call = None if outcomes is None else outcomes.enter()
-    if outcomes is None or call is None:
+    if outcomes is None:
         yield
         return
+    call = outcomes.enter()
     try:
         yield
     except peewee.PeeweeException as exc:
