@@ -35,6 +35,18 @@ class Zoned:
         return conn
 
 
+class CountingDepth(Zoned):
+    depth = deepest = 0
+
+    async def aconnect(self: Any) -> Any:
+        self.depth += 1
+        self.deepest = max(self.deepest, self.depth)
+        try:
+            return await super().aconnect()
+        finally:
+            self.depth -= 1
+
+
 class ZonedInGreenlet:
     def connect(self: Any, *args: Any) -> Any:
         result = super().connect(*args)  # type: ignore[misc]  # a mixin
@@ -142,6 +154,18 @@ def test_what_a_subclass_sets_while_it_connects_stays_for_the_task(made: Any, mi
         await database.run(Item.create, name="written")
         assert await hours() == [5, 5, 5]
         assert await asyncio.create_task(hours()) == [5, 5, 5]
+
+    run(database, work)
+
+
+def test_what_a_subclass_sends_while_it_connects_may_call_it_once_more(made: Any) -> None:
+    database = made(CountingDepth)
+
+    async def work() -> None:
+        await database.aexecute_sql(HOUR, ())
+        assert database.deepest == 2
+        await database.run(Item.create, name="written")
+        assert database.deepest == 2
 
     run(database, work)
 
