@@ -13,7 +13,7 @@ from typing import Any
 import peewee
 import pymysql
 import pytest
-from support.clusters import own_cluster
+from support.clusters import SERVERS, own_cluster
 
 from peewee_replicas import ReadOnlyViolation
 
@@ -110,7 +110,7 @@ DIALECTS = {
 }
 
 
-@pytest.fixture(scope="module", params=["mariadb", "mysql"])
+@pytest.fixture(scope="module", params=SERVERS)
 def writable(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A cluster whose replicas take writes, with routines that write."""
     with own_cluster(request.param, options={"*": {"read_only": False}}) as cluster:

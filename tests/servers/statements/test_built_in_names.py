@@ -13,7 +13,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from support.clusters import administrator, own_cluster
+from support.clusters import SERVERS, administrator, own_cluster
 
 from peewee_replicas.servers.wire import connection as wire
 from peewee_replicas.statements.functions import rules_for
@@ -31,7 +31,7 @@ def error_of(cursor: Any, text: str) -> int:
     return 0
 
 
-@pytest.fixture(scope="module", params=["mariadb", "mysql"])
+@pytest.fixture(scope="module", params=SERVERS)
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     with own_cluster(request.param, 1) as cluster:
         name = ABSENT[request.param].lower()

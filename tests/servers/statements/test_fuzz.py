@@ -14,7 +14,7 @@ from typing import Any
 import pymysql
 import pytest
 from pymysql.constants import CLIENT
-from support.clusters import own_cluster
+from support.clusters import SERVERS, own_cluster
 from support.statements.generator import statements
 
 from peewee_replicas.servers.wire import connection as wire
@@ -43,7 +43,7 @@ SCHEMA = [
 ]
 
 
-@pytest.fixture(scope="module", params=["mariadb", "mysql"])
+@pytest.fixture(scope="module", params=SERVERS)
 def target(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A cluster whose replica takes writes."""
     with own_cluster(request.param, 1, options={"*": {"read_only": False}}) as cluster:
