@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import run_pytest
 
+pytestmark = pytest.mark.once
+
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 # `beside` fails the first time; `always` each time.
