@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HAS_HOOKS",
+    "IS_PEEWEE_3",
     "MySQLDatabase",
     "PooledMySQLDatabase",
     "QueryLog",
@@ -47,7 +48,8 @@ _Execute = TypeVar("_Execute", bound=Callable[..., object])
 
 HAS_HOOKS = hasattr(Database, "_notify_hooks")
 """Whether peewee has ``query_hooks``, ``after_commit()`` and ``dispose()``: since 4.5."""
-_IS_PEEWEE_3 = not hasattr(playhouse.pool.PooledDatabase, "_close_raw")
+IS_PEEWEE_3 = not hasattr(playhouse.pool.PooledDatabase, "_close_raw")
+"""Whether the release is older than 4.0."""
 _THREAD_STATE = tuple(vars(peewee._ConnectionState()).keys() - {"closed", "conn"})
 
 
@@ -118,7 +120,7 @@ def takes_commit(execute: _Execute) -> _Execute:
 
     Mixins written for peewee 3, which repeat a statement after an error, pass it on.
     """
-    if not _IS_PEEWEE_3:
+    if not IS_PEEWEE_3:
         return execute
 
     @functools.wraps(execute)
@@ -172,7 +174,7 @@ class _OlderMySQL(_Older, peewee.MySQLDatabase):
 class _OlderSqlite(_Older, peewee.SqliteDatabase):
     def __init__(self, database: object, **kwargs: object) -> None:
         since = {"lock_type": "4.5"}
-        if _IS_PEEWEE_3:
+        if IS_PEEWEE_3:
             since |= {"regexp_function": "4.0", "rank_functions": "4.0"}
         for name, release in since.items():
             if kwargs.pop(name, None):
@@ -277,7 +279,7 @@ class _PoolOfPeewee3(_OlderPool):
 
 
 class _OlderPooledMySQL(
-    _PoolOfPeewee3 if _IS_PEEWEE_3 else _OlderPool,  # type: ignore[misc]  # chosen at import
+    _PoolOfPeewee3 if IS_PEEWEE_3 else _OlderPool,  # type: ignore[misc]  # chosen at import
     playhouse.pool.PooledMySQLDatabase,
     _OlderMySQL,
 ):

@@ -140,10 +140,13 @@ class PlainDatabase:
         """Whether waiting for a connection from the client's pool has no time limit."""
         return False
 
-    def autoconnect(self) -> bool:
+    def autoconnect(self, *, anyway: bool = False) -> bool:
         """Call a subclass's own ``connect()``, if it has one and the database is closed, as peewee does.
 
         Returns whether it was called. Without one, connections open when they are needed.
+
+        Parameters:
+            anyway: whether to connect even if the database does not connect automatically.
 
         Raises:
             InterfaceError: peewee's own, if the database is closed and does not connect automatically.
@@ -153,7 +156,7 @@ class PlainDatabase:
         db = self.db
         if db.deferred:
             raise InterfaceError(NOT_INITIALIZED)
-        if not db.autoconnect:
+        if not (db.autoconnect or anyway):
             raise InterfaceError("Error, database connection not opened.")
         if db.own_connect:
             db.connect()

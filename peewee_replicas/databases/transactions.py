@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..connections.aging import close_old
 from ..connections.parts import Parts
+from ..connections.peewee_version import IS_PEEWEE_3
 from ..connections.plain_database import PlainDatabase
 from ..connections.primary_connection import Sending, unwatched
 from ..errors import ReadOnlyViolation
@@ -36,6 +37,9 @@ class Transactions:
         self._parts = parts
         self._escapes = escapes
         self._reports = reports
+        self._unended = parts.here.local()
+        # Spares every transaction a look-up in `_unended` until the first interrupt.
+        self._any_unended = False
 
     def begin(self, *args: object, **kwargs: object) -> None:
         """Like peewee's method, on the primary. Raises `ReadOnlyViolation` inside ``readonly()``."""
@@ -45,7 +49,7 @@ class Transactions:
         if self._escapes is not None:
             self._escapes.check(state.transactions, "BEGIN")
         if state.closed:
-            self._plain.autoconnect()
+            self._plain.autoconnect(anyway=IS_PEEWEE_3)
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend(reads=False)
             if parts.cluster.replicas.ages:
@@ -93,7 +97,15 @@ class Transactions:
         self._parts.primary.forget_lost_commit()
         if self._escapes is not None:
             self._escapes.leave(transaction)
+        if self._any_unended:
+            self._end_interrupted()
         return transaction
+
+    def _end_interrupted(self) -> None:
+        """End the transaction of a block that was left after COMMIT or ROLLBACK was interrupted inside it."""
+        if getattr(self._unended, "commits", None) is not None and not self._plain.in_block():
+            commits, self._unended.commits = self._unended.commits, None
+            self._parts.primary.break_off(commits=commits)
 
     def _check_allowed(self) -> None:
         """Raise `ReadOnlyViolation` if no transaction may begin here."""
@@ -134,3 +146,7 @@ class Transactions:
         if not self._plain.in_block():
             self._parts.primary.break_off(commits=commits)
             self._plain.db._clear_commit_callbacks()
+        elif IS_PEEWEE_3:
+            # This release rolls back inside the block, and not again if it is interrupted in that.
+            self._unended.commits = commits
+            self._any_unended = True

@@ -269,6 +269,7 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
         Row(1455, "OLD_FILE_FORMAT", "a table's file is of an old format"),
         Row(1457, "SP_PROC_TABLE_CORRUPT", "a function cannot be loaded"),
         Row(1459, "TABLE_NEEDS_UPGRADE", "a table's file is of an old format"),
+        Row(1273, "UNKNOWN_COLLATION", "the server does not know the collation"),
         Row(1524, "PLUGIN_IS_NOT_LOADED", "a plugin is not there"),
         Row(1558, "COL_COUNT_DOESNT_MATCH_PLEASE_UPDATE", "a system table needs an upgrade"),
         Row(1696, "FAILED_READ_FROM_PAR_FILE", "a table's file is corrupt"),
@@ -328,7 +329,10 @@ NOT_LET_IN: tuple[Row, ...] = (
     Row(1043, "HANDSHAKE_ERROR", "the server did not understand the handshake"),
     Row(1044, "DBACCESS_DENIED_ERROR", "the user has no right on the schema"),
     Row(1045, "ACCESS_DENIED_ERROR", "wrong user or password"),
+    # MySQL refuses SET NAMES with a character set that it knows, too, for a moment while it shuts down.
+    Row(1115, "UNKNOWN_CHARACTER_SET", "the server does not know the character set"),
     Row(1251, "NOT_SUPPORTED_AUTH_MODE", "the client does not support the authentication method"),
+    Row(1273, "UNKNOWN_COLLATION", "the server does not know the collation"),
     Row(1524, "PLUGIN_IS_NOT_LOADED", "the server has not loaded the authentication plugin"),
     Row(1698, "ACCESS_DENIED_NO_PASSWORD_ERROR", "wrong user or password"),
     Row(1862, "MUST_CHANGE_PASSWORD_LOGIN", "the password has expired"),

@@ -240,6 +240,21 @@ def test_a_schema_that_has_not_arrived_sends_a_read_elsewhere_and_blames_no_node
             has_both(database)
 
 
+@pytest.mark.parametrize("number", [1115, 1273])
+def test_a_server_that_no_longer_knows_the_character_set_sends_a_read_elsewhere(
+    ready: Any, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MySQL answers so for a moment while it shuts down."""
+    with Saboteur(ready.replicas[0].port) as one, Saboteur(ready.replicas[1].port) as two:
+        gates = (one, two)
+        replicas = [where(node, port=gate.port) for node, gate in zip(ready.replicas, gates, strict=True)]
+        with in_use(ready, replicas=replicas, ssl_disabled=True) as database:
+            for gate in gates:
+                gate.answer("SET NAMES", number)  # with the library's own settings,
+                gate.answer("SET NAMES", number)  # and once more without them
+            keeps(database, caplog, str(number), prefix="configuration: ")
+
+
 # What the system says
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from peewee import MySQLDatabase, PeeweeException
 from support.databases.plain import Person, end, plain_database, seed
-from support.peewees import needs_peewee, some_need
+from support.peewees import has_peewee, needs_peewee, some_need
 from support.waiting import until
 
 from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase, ReplicatedDatabase
@@ -108,16 +108,22 @@ ERRORS = {
 }
 
 
+CONNECTS_IN_PEEWEE_3 = ("not opened: atomic", "not opened: commit", "not opened: rollback")
+
+
 @pytest.mark.parametrize("name", some_need(ERRORS, {"after_commit in manual_commit": "4.5"}))
 def test_error_is_peewees_own(cluster: LocalCluster, name: str) -> None:
-    found = []
+    found: list[Any] = []
     for made in (plain_database(cluster), cluster.database(consistency="eventual")):
-        with pytest.raises(Exception) as raised:  # noqa: PT011  # which one is compared
+        try:
             ERRORS[name](made)
-        text = str(raised.value).replace("Connection.__init__", "__init__")
-        found.append((type(raised.value), text))
+            found.append(None)
+        except Exception as exc:
+            found.append((type(exc), str(exc).replace("Connection.__init__", "__init__")))
         end(made)
     assert found[0] == found[1]
+    # Before 4.0, peewee connects for what ends a transaction, too.
+    assert found[0] or not (has_peewee("4.0") or name not in CONNECTS_IN_PEEWEE_3)
 
 
 def test_wrong_password_is_the_servers_own_error(cluster: LocalCluster) -> None:
@@ -197,6 +203,7 @@ def test_reading_goes_on_while_the_primary_is_down(server: str, database_class: 
 # Opening the primary late
 
 
+@needs_peewee("4.0", "a connection_context() inside another, which leaves the connection open,")
 def test_opening_the_primary_late_keeps_the_connection_context(database: Any, cluster: LocalCluster) -> None:
     with database.connection_context():
         with database.connection_context():

@@ -20,6 +20,7 @@ import pytest
 from support.clusters.lagging import frozen
 from support.collecting import collect_quietly
 from support.interrupts import Interrupt, Steps, comes_from
+from support.peewees import has_peewee
 
 from peewee_replicas import OutcomeUnknown, PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.scopes.frames import here
@@ -539,7 +540,10 @@ def test_plain_peewee_is_in_the_same_state(pair: Any, name: str) -> None:
     db._state.transactions.clear()
     db.execute_sql("DO 1")
     assert on_stack == (name == "pop_transaction")
-    assert db.connection().server_status & 1  # open on the server, whatever the program does next
+    # Open on the server, whatever the program does next. Before 4.0, peewee rolls back after every exception
+    # in COMMIT, and leaves the block only then.
+    still_open = has_peewee("4.0") or name not in ("commit", "pop_transaction")
+    assert bool(db.connection().server_status & 1) == still_open
     db.connection().close()
 
 

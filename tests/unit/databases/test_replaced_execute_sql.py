@@ -15,6 +15,7 @@ from unittest import mock
 
 import peewee
 import pytest
+from support.peewees import needs_peewee
 
 from peewee_replicas import ReplicatedSqliteDatabase
 from peewee_replicas.databases import overrides, replicated
@@ -30,6 +31,7 @@ def _db(tmp_path: Path) -> Iterator[Any]:
     database.close()
 
 
+@needs_peewee("4.5", "a method that is called for our classes too")
 @pytest.mark.parametrize("before", [False, True])
 def test_a_wrapper_sees_each_statement_once_and_routes_stay(
     db: Any, before: bool, monkeypatch: pytest.MonkeyPatch
@@ -61,6 +63,7 @@ def test_a_wrapper_sees_each_statement_once_and_routes_stay(
     assert len(logged) == 3
 
 
+@needs_peewee("4.5", "a method that is called for our classes too")
 def test_what_stands_in_its_place_is_all_that_is_called(db: Any) -> None:
     with mock.patch("peewee.Database.execute_sql", return_value="mocked"):
         assert db.execute_sql("INSERT INTO item VALUES (1)") == "mocked"
