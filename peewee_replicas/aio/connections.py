@@ -84,10 +84,10 @@ class TaskPrimary(PlainDatabase):
         """Close a connection for good and free its place in the pool."""
         self.db.drop(conn)
 
-    def autoconnect(self) -> bool:
+    def autoconnect(self, *, anyway: bool = False) -> bool:
         """Connect as the synchronous form does; what a subclass asks meanwhile is not streamed."""
         with not_streaming(self.state):
-            return super().autoconnect()
+            return super().autoconnect(anyway=anyway)
 
 
 class TaskNode(NodeDatabase):

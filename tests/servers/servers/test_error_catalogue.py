@@ -130,7 +130,7 @@ REASONS: dict[str, tuple[int, ...]] = {
         1256, 1258, 1259, 1298, 1301, 1354, 1469, 1887, 3025, 3089, 3127, 3237, 3565, 6431,
     ),
     "it is for the server's log": (1080, 1184, 1388),
-    "a name in the statement itself that DDL cannot make": (1109, 1115, 1273, 1649, 3579, 4009),
+    "a name in the statement itself that DDL cannot make": (1109, 1649, 3579, 4009),
     "the statement's own size": (1162, 3068, 4075, 4082),
     "too vague to say anything about the node": (1105, 1835, 3035, 3036, 3043, 3054),
     "a file that it names itself": (3121,),
