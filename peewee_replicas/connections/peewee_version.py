@@ -163,7 +163,7 @@ class _Older(Database):
         return cursor
 
     def cursor(self, named_cursor: object = None) -> Cursor:
-        cursor: Cursor = super().cursor()  # in peewee 3 another argument comes first
+        cursor: Cursor = super().cursor(named_cursor=named_cursor)  # in peewee 3 another comes first
         return cursor
 
 

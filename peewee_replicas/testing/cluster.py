@@ -209,9 +209,9 @@ class LocalCluster:
         name = options.pop("database", own.pop("database"))
         replicas = [{"name": node.name, "host": node.host, "port": node.port} for node in self.replicas]
         database = database_class(name, **{**own, "replicas": replicas, "probe_interval": None, **options})
-        self._stopping.callback(database.dispose)
-        if hasattr(database, "close_all"):
-            self._stopping.callback(database.close_all)
+        for method in ("dispose", "close_all"):  # not every class of peewee's has them
+            if hasattr(database, method):
+                self._stopping.callback(getattr(database, method))
         self._stopping.callback(database.close)  # registered last, so called first
         return database
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
@@ -76,9 +77,9 @@ def test_the_name_of_a_cursor_is_handed_on(db: Any, monkeypatch: pytest.MonkeyPa
     names: list[Any] = []
     original = peewee.Database.cursor
 
-    def cursor(self: Any, named_cursor: Any = None) -> Any:
-        names.append(named_cursor)
-        return original(self, named_cursor)
+    def cursor(*args: Any, **kwargs: Any) -> Any:
+        names.append(inspect.signature(original).bind(*args, **kwargs).arguments.get("named_cursor"))
+        return original(*args, **kwargs)
 
     monkeypatch.setattr(peewee.Database, "cursor", cursor)
     db.cursor("mine").close()
