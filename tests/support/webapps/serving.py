@@ -77,7 +77,11 @@ class Worker:
 
     def __init__(self, port: int, timeout: float = 30.0) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-        self.pid = self.ask("GET", "/pid", {})["pid"]
+        try:
+            self.pid = self.ask("GET", "/pid", {})["pid"]
+        except BaseException:
+            self.close()  # or the socket is found open in a later test, which fails by it
+            raise
 
     def ask(self, method: str, path: str, cookies: dict[str, str], **headers: str) -> Any:
         """Send a request and return its answer; fails unless it succeeded. Keeps cookies."""
