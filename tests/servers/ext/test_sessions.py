@@ -23,6 +23,7 @@ from support.clusters.lagging import (
     frozen,
     held_back,
 )
+from support.peewees import AsyncReplicatedDatabase, needs_asyncio
 from support.webapps.asking import Client
 
 from peewee_replicas import PooledReplicatedDatabase, ReadOnlyViolation, bookmarks
@@ -423,10 +424,9 @@ def test_an_owed_position_is_asked_for_in_a_thread_that_keeps_no_connection(lagg
 # The asyncio form
 
 
+@needs_asyncio
 @pytest.mark.parametrize("what", ["an update of nothing", "a write", "a read on the primary"])
 def test_the_asyncio_form_is_asked_in_the_event_loop(lagging: Any, what: str) -> None:
-    aio = pytest.importorskip("peewee_replicas.aio")
-
     async def change(db: Any) -> None:
         if what == "an update of nothing":
             await db.aexecute_sql("UPDATE slot SET n = 9 WHERE n = 0")
@@ -439,7 +439,7 @@ def test_the_asyncio_form_is_asked_in_the_event_loop(lagging: Any, what: str) ->
 
     async def main() -> tuple[bytes, bytes, int]:
         options = {"probe_interval": None, "catch_up_timeout": SHORT}
-        one, other = in_processes_of_their_own(lagging, aio.AsyncReplicatedDatabase, **options)
+        one, other = in_processes_of_their_own(lagging, AsyncReplicatedDatabase, **options)
 
         def serving(db: Any) -> Any:
             async def app(scope: Any, receive: Any, send: Any) -> None:

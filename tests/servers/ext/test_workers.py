@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from support.clusters import one_for_each, own_cluster
-from support.webapps.pairs import APPS, count_pairs, webapp_table
+from support.peewees import needs_asyncio
+from support.webapps.pairs import count_pairs, webapp_table
 
 from peewee_replicas.testing import LocalCluster
+
+WEBS = ["flask", "fastapi", pytest.param("fastapi-asyncio", marks=needs_asyncio)]
 
 
 @contextmanager
@@ -28,7 +31,7 @@ def clusters() -> Iterator[Any]:
         yield cluster
 
 
-@pytest.mark.parametrize("web", APPS)
+@pytest.mark.parametrize("web", WEBS)
 def test_with_the_middleware_a_get_after_a_post_never_shows_the_old_state(
     clusters: Any, server: str, web: str
 ) -> None:
@@ -38,7 +41,12 @@ def test_with_the_middleware_a_get_after_a_post_never_shows_the_old_state(
 
 
 @pytest.mark.parametrize(
-    ("server", "web"), [("mariadb", "flask"), ("mysql", "fastapi"), ("mariadb", "fastapi-asyncio")]
+    ("server", "web"),
+    [
+        ("mariadb", "flask"),
+        ("mysql", "fastapi"),
+        pytest.param("mariadb", "fastapi-asyncio", marks=needs_asyncio),
+    ],
 )
 def test_without_the_middleware_a_get_after_a_post_shows_the_old_state(
     clusters: Any, server: str, web: str
