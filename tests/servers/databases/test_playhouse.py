@@ -161,7 +161,11 @@ def proxied(db: Any, _: LocalCluster) -> Any:
     proxy = Proxy()
     proxy.initialize(db)
     with proxy.connection_context():
-        return type(SchemaMigrator.from_database(proxy)).__name__, Person.get_by_id(1).name
+        name = Person.get_by_id(1).name
+    try:
+        return name, type(SchemaMigrator.from_database(proxy)).__name__
+    except ValueError:  # older releases of peewee take no proxy, and their message has its address
+        return name, "no migrator"
 
 
 @pytest.mark.parametrize("name", WORKS)
