@@ -45,6 +45,9 @@ def some_need(names: Iterable[str], needs: Mapping[str, str]) -> list[Any]:
     ]
 
 
+AS_NEWEST_CONNECTS: dict[str, Any] = {"charset": "utf8mb4", "sql_mode": None}
+"""Before 4.5, peewee sets charset utf8 and a `sql_mode` that is not strict; with these, it does as since."""
+
 needs_asyncio = pytest.mark.skipif(bool(WITHOUT_ASYNCIO), reason=WITHOUT_ASYNCIO)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.clusters import SERVERS, own_cluster
+from support.peewees import AS_NEWEST_CONNECTS
 from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase, ReplicatedDatabase
@@ -67,6 +68,7 @@ class Case:
             **cluster.parameters("primary"),
             "user": USER,
             "connect_timeout": 10,
+            **AS_NEWEST_CONNECTS,
             "replicas": [self.at(node) for node in cluster.replicas],
         }
         self.processes = 1
@@ -179,6 +181,11 @@ def by_file_and_offset(case: Case) -> Iterator[None]:
             replica.execute(sql)
 
 
+def another_sql_mode_by_default(case: Case) -> Any:
+    case.options["sql_mode"] = "ANSI"  # every connection sets it
+    return on_replica("sql_mode", "''")(case)
+
+
 def many_pools(case: Case) -> None:
     case.kind = PooledReplicatedDatabase
     case.options["max_connections"] = 20
@@ -210,6 +217,7 @@ CASES: dict[str, tuple[Setup, list[tuple[str, str]]]] = {
     "far behind": (far_behind, [("lagging", "replica-1")]),
     "by file and offset": (by_file_and_offset, [("replicates-without-gtids", "replica-1")]),
     "another sql_mode": (on_replica("sql_mode", "''"), [("settings-differ", "replica-1")]),
+    "another sql_mode by default": (another_sql_mode_by_default, []),
     "another time zone": (on_replica("time_zone", "'+05:00'"), [("settings-differ", "replica-1")]),
     "another collation": (on_replica("collation_server", "latin1_bin"), [("settings-differ", "replica-1")]),
     "pools that are too large": (many_pools, [("max-connections", node) for node in ALL]),

@@ -17,6 +17,7 @@ import peewee
 import pymysql
 import pytest
 from support.clusters import own_cluster
+from support.peewees import AS_NEWEST_CONNECTS
 from support.statements.late_schema import CASES, Case
 
 from peewee_replicas.servers.error_table import TABLE
@@ -77,6 +78,8 @@ class Prepared:
     def database(self, name: str, **options: Any) -> Iterator[Any]:
         password = "secret" if self.cases[name].limited else self.cluster.password
         given = {"database": self.names(name)["schema"], "user": self.user(name), "password": password}
+        # Whether the replica refuses a read depends on the mode, and on the character set.
+        given |= AS_NEWEST_CONNECTS
         database = self.cluster.database(consistency="eventual", probe_interval=None, **given, **options)
         database.events = []
         database.execute_sql("SELECT 1")  # which server it is decides what is a read

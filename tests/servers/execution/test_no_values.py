@@ -22,6 +22,7 @@ from typing import Any
 import peewee
 import pytest
 from peewee import MySQLDatabase
+from support.peewees import AS_NEWEST_CONNECTS
 
 from peewee_replicas import (
     NoReplicaAvailable,
@@ -145,8 +146,9 @@ STATEMENTS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("form", [ReplicatedDatabase, PooledReplicatedDatabase])
 @pytest.mark.parametrize(("sql", "params"), STATEMENTS, ids=shown_id)
 def test_a_statement_that_fails(tables: LocalCluster, told: Told, form: Any, sql: str, params: Any) -> None:
-    database = told.watch(tables.database(form, probe_interval=None))
-    parameters = tables.parameters(tables.primary)
+    # Values that do not fit are an error to a strict server only.
+    database = told.watch(tables.database(form, probe_interval=None, **AS_NEWEST_CONNECTS))
+    parameters = {**tables.parameters(tables.primary), **AS_NEWEST_CONNECTS}
     plain = MySQLDatabase(parameters.pop("database"), **parameters)
     alone = Told.raises(told, lambda: plain.execute_sql(sql, params))
     ours = told.raises(lambda: database.execute_sql(sql, params))

@@ -119,7 +119,7 @@ def insert_that_loses(db: Any, cluster: Any) -> Then:
     return Then(lambda: n_of("b"), 7)
 
 
-@case()
+@case(sql_mode="STRICT_TRANS_TABLES")
 def write_that_fails(db: Any, cluster: Any) -> Then:
     elsewhere(cluster, "UPDATE slot SET n = 2")
     with pytest.raises(peewee.PeeweeException):
