@@ -269,7 +269,6 @@ TABLE: dict[Meaning, tuple[Row, ...]] = {
         Row(1455, "OLD_FILE_FORMAT", "a table's file is of an old format"),
         Row(1457, "SP_PROC_TABLE_CORRUPT", "a function cannot be loaded"),
         Row(1459, "TABLE_NEEDS_UPGRADE", "a table's file is of an old format"),
-        Row(1273, "UNKNOWN_COLLATION", "the server does not know the collation"),
         Row(1524, "PLUGIN_IS_NOT_LOADED", "a plugin is not there"),
         Row(1558, "COL_COUNT_DOESNT_MATCH_PLEASE_UPDATE", "a system table needs an upgrade"),
         Row(1696, "FAILED_READ_FROM_PAR_FILE", "a table's file is corrupt"),
