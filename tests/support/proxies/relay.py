@@ -167,10 +167,11 @@ class _Conversation:
                 self.end()
                 data = b""
             late = self._relay.to_server if from_client else self._relay.to_client
+            if data:
+                self._count(data, from_client)  # before the other side can answer
             waiting.put((time.perf_counter() + late, data))
             if not data:
                 break
-            self._count(data, from_client)
         sender.join()
         with self._lock:
             self._carrying -= 1
