@@ -7,14 +7,13 @@ overridden. The same of the form with threads is in `tests/servers/databases`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from peewee import OperationalError
 from playhouse.pwasyncio import AsyncMySQLDatabase
-from support.databases.async_pools import SESSIONS, closed, end_sessions, sessions
+from support.databases.async_pools import SESSIONS, closed, end_sessions, names, run, sessions
 from support.databases.models import Item
 from support.databases.retrying import mixed
 from support.proxies.saboteur import Saboteur
@@ -100,20 +99,6 @@ def retried(db: Any, cluster: Any) -> Iterator[Retried]:
 
         yield make
         db.bind([Item])
-
-
-def run(database: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        try:
-            await work()
-        finally:
-            await database.close_pool()
-
-    asyncio.run(main())
-
-
-def names(cluster: Any) -> list[str]:
-    return [name for (name,) in cluster.primary.execute("SELECT name FROM app.item ORDER BY id")]
 
 
 def kill_sessions(cluster: Any) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
 from peewee import DataError, OperationalError
 from playhouse.pwasyncio import AsyncMySQLDatabase, await_
+from support.databases.async_pools import names, run
 from support.databases.models import Item
 from support.databases.retrying import mixed
 from support.proxies.saboteur import Saboteur
@@ -126,20 +127,6 @@ def made(db: Any, cluster: Any) -> Iterator[Callable[..., Any]]:
 
     yield make
     db.bind([Item])
-
-
-def run(database: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        try:
-            await work()
-        finally:
-            await database.close_pool()
-
-    asyncio.run(main())
-
-
-def names(cluster: Any) -> list[str]:
-    return [name for (name,) in cluster.primary.execute("SELECT name FROM app.item ORDER BY id")]
 
 
 @pytest.mark.parametrize("mixin", [Zoned, ZonedInGreenlet])

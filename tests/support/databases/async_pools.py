@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -54,6 +54,23 @@ async def closed(cluster: Any, database: Any) -> None:
     await database.close_pool()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     await asyncio.to_thread(until, lambda: not any(sessions(cluster)))
+
+
+def run(database: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a test's work in an event loop of its own, and close the database's pools in that."""
+
+    async def main() -> None:
+        try:
+            await work()
+        finally:
+            await database.close_pool()
+
+    asyncio.run(main())
+
+
+def names(cluster: Any) -> list[str]:
+    """The names of the items on the primary, in the order in which they were written."""
+    return [name for (name,) in cluster.primary.execute("SELECT name FROM app.item ORDER BY id")]
 
 
 async def count(database: Any) -> int:
