@@ -96,7 +96,12 @@ class Classifier:
 
     def classify(self, sql: str) -> Statement:
         """Classify `sql`, a template whose placeholders are not filled in yet."""
-        found = self._recent.get(sql)
+        try:
+            found = self._recent.get(sql)
+        except TypeError:
+            if isinstance(sql, bytearray):  # drivers take it too, but it has no hash
+                return _NO_TEXT
+            raise
         if found is not None:
             return found
         return self._miss(sql)

@@ -231,8 +231,10 @@ class Connection(SessionState, _Connection):
 
     # Sending
 
-    def query(self, sql: str | bytes, unbuffered: bool = False) -> int:
+    def query(self, sql: str | bytes | bytearray, unbuffered: bool = False) -> int:
         """Send one statement like PyMySQL, and remember its text for the server's report about it."""
+        if isinstance(sql, bytearray):  # as `executemany()` sends rows; a text to remember must not change
+            sql = bytes(sql)
         if not self.executing and self._ready:
             if self.raw_statement_check is not None:
                 self.raw_statement_check(self, sql)

@@ -220,6 +220,22 @@ def raw_queries(db: Any, _: LocalCluster) -> Any:
 
 
 @work
+def raw_cursors(db: Any, cluster: LocalCluster) -> Any:
+    db.connect()
+    cursor = db.cursor()
+    insert = "INSERT INTO dropin_person (name, age) VALUES (%s, %s)"
+    counts = (
+        cursor.executemany(insert, [("x", 1), ("y", 2)]),  # the driver sends its rows as one bytearray
+        cursor.executemany("UPDATE dropin_person SET age = age + %s WHERE name = %s", [(1, "x"), (1, "y")]),
+        cursor.execute(b"DELETE FROM dropin_person WHERE name = 'y'"),
+    )
+    db.execute_sql(bytearray(b"UPDATE dropin_person SET age = 9 WHERE name = 'grace'"))
+    found = db.execute_sql(bytearray(b"SELECT MAX(age) FROM dropin_person")).fetchall()
+    cluster.sync()
+    return counts, found, cursor.execute("SELECT name FROM dropin_person WHERE name = 'x'"), cursor.fetchall()
+
+
+@work
 def after_commit_reads(db: Any, cluster: LocalCluster) -> Any:
     seen: list[Any] = []
 
