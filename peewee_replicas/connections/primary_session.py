@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from peewee import __exception_wrapper__
@@ -13,7 +14,7 @@ from ..log import log_event
 from ..routing.plan import refuse_raw_write
 from ..routing.router import Router
 from ..servers.protocols import ServerConnection
-from ..statements.kinds import NAMED_LOCK
+from ..statements.kinds import NAMED_LOCK, NEXT_TRANSACTION
 from ..statements.redaction import redacted
 from ..statements.tokens import first_word
 from .named_locks import NamedLocks
@@ -105,9 +106,10 @@ class PrimarySession:
             effect: the state in words.
             kind: of many states that differ in their words, what they have in common.
         """
-        if conn.initialized and not conn.session_state:
+        if conn.initialized and conn.session_state in ("", NEXT_TRANSACTION):
             conn.session_state = effect
-            self._warn_once(effect, kind or effect)
+            if effect != NEXT_TRANSACTION:
+                self._warn_once(effect, kind or effect)
 
     def _warn_once(self, effect: str, kind: str) -> None:
         """Log each kind once for a primary, because some programs take a lock in every request."""
@@ -198,6 +200,8 @@ class PrimarySession:
         """Record that a statement on the primary has ended; called by the primary's connections."""
         if conn.suspect_statement or not succeeded:
             self._doubt(conn, succeeded)
+        if conn.session_state == NEXT_TRANSACTION and succeeded and _was_a_transaction(conn, was_open):
+            conn.session_state = ""
         self._consistency.statement_ended(conn, succeeded, was_open)
 
     def _doubt(self, conn: ServerConnection, succeeded: bool) -> None:
@@ -213,6 +217,19 @@ class PrimarySession:
                 conn.changes.append(known)
         elif conn.open and not conn.effect_known and not grave:
             conn.suspect_statement = conn.last_statement
+
+
+def _was_a_transaction(conn: ServerConnection, was_open: bool) -> bool:
+    """Return whether a transaction has just ended: one that was open, or a statement that is one itself."""
+    if was_open or conn.transaction:
+        return not conn.transaction
+    # For the server only what uses a table is a transaction. In doubt the settings are taken to be in force.
+    text = _text(conn.last_statement)
+    return first_word(text) in _WRITES_A_TABLE or _NAMES_A_TABLE.search(text) is not None
+
+
+_WRITES_A_TABLE = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"})
+_NAMES_A_TABLE = re.compile(r"\A[\s(]*(TABLE|(SELECT|WITH)\b.*\bFROM)\b", re.IGNORECASE | re.DOTALL)
 
 
 def _text(sql: str | bytes) -> str:

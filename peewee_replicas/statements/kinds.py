@@ -24,6 +24,8 @@ NAMED_LOCK: Final = "a named lock"
 USER_VARIABLE: Final = "a user variable"
 PREPARED: Final = "a prepared statement"
 TEMPORARY_TABLE: Final = "a temporary table"
+NEXT_TRANSACTION: Final = "settings of its next transaction"
+"""The only state that a connection loses again without being told: the next transaction uses it up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from .kinds import USER_VARIABLE, Findings
+from .kinds import NEXT_TRANSACTION, USER_VARIABLE, Findings
 from .tokens import OP, QUOTED, WORD, Token
 
 _HARMLESS_NAMES = """
@@ -77,7 +77,7 @@ def _examine_assignment(assignment: list[Token], findings: Findings) -> None:
         if scope:
             findings.note("session", f"SET {scope} TRANSACTION", "SET SESSION TRANSACTION")
         else:
-            findings.note("transaction", "SET TRANSACTION belongs to transactions")
+            findings.note("transaction", "SET TRANSACTION belongs to transactions", NEXT_TRANSACTION)
     else:
         _examine_variable(words, assignment, findings)
 

@@ -286,6 +286,12 @@ _LEAVES_NOTHING = frozenset(
 
 
 def goes_unreported(sql: str | bytes) -> bool:
-    # The server does not report a query's named locks, handlers and user variables, but every other change.
+    # The server does not report a query's named locks, handlers and user variables, nor what SET TRANSACTION
+    # sets for the next transaction, but every other change.
     text = (sql if isinstance(sql, str) else bytes(sql).decode("latin1")).lower()
-    return "get_lock" in text or "handler" in text or ("@" in text and (":=" in text or "into" in text))
+    return (
+        "get_lock" in text
+        or "handler" in text
+        or ("@" in text and (":=" in text or "into" in text))
+        or ("transaction" in text and first_word(sql) == "SET")
+    )

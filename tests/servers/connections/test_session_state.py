@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import pymysql
 import pytest
 from support.databases.models import Item
 from support.forms.threads import in_thread
@@ -53,7 +54,6 @@ HARMLESS = [
     "COMMIT",
     "CALL makes_nothing()",
     "SHOW TABLES",
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
 ]
 
 
@@ -223,3 +223,54 @@ def test_a_reading_connection_never_keeps_what_a_raw_cursor_left_there(cluster: 
         before = db.execute_sql("SELECT COUNT(*) FROM item").fetchone()
         db.connection().select_db("information_schema")
         assert db.execute_sql("SELECT COUNT(*) FROM item").fetchone() == before
+
+
+NEXT = "settings of its next transaction"
+
+
+@pytest.mark.parametrize("send", [by_execute_sql, by_cursor, by_connection])
+def test_what_set_transaction_sets_is_used_up_where_it_was_set(
+    cluster: Any, db: Any, send: Callable[[Any, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Had the read run on a replica, the INSERT would be the read-only transaction, and refused."""
+    send(db, "SET TRANSACTION READ ONLY")
+    assert NEXT in db.explain_route("SELECT COUNT(*) FROM item").reason
+    cluster.reset_counts()
+    db.execute_sql("SELECT 1")  # for the server no transaction
+    db.execute_sql("SELECT COUNT(*) FROM item")
+    assert places(cluster) == (2, 0)
+    db.execute_sql("INSERT INTO item (name, n) VALUES ('a', 1)")
+    cluster.reset_counts()
+    db.execute_sql("SELECT COUNT(*) FROM item")
+    assert places(cluster)[0] == 0
+    assert not [record for record in caplog.records if "now carries" in record.getMessage()]
+
+
+def test_a_read_has_the_isolation_level_that_was_set_for_it(cluster: Any, db: Any) -> None:
+    Item.create(name="committed")
+    other = pymysql.connect(**cluster.parameters(cluster.primary))
+    try:
+        other.begin()
+        other.cursor().execute("UPDATE item SET name = 'not yet'")
+        db.execute_sql("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")
+        found = [db.execute_sql("SELECT name FROM item").fetchall() for _ in range(2)]
+    finally:
+        other.close()
+    assert found == [(("not yet",),), (("committed",),)]
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_the_end_of_a_transaction_uses_up_what_was_set_for_it(cluster: Any, db: Any, end: str) -> None:
+    for text in ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "BEGIN", "SELECT 1 FROM item", end):
+        db.execute_sql(text)
+    assert db.explain_route("SELECT 1").role == "replica"
+    with db.atomic("READ COMMITTED"):
+        Item.create(name="a")
+    assert db.explain_route("SELECT 1").role == "replica"
+
+
+def test_other_state_is_told_of_although_a_transaction_was_prepared(db: Any) -> None:
+    db.execute_sql("SET TRANSACTION READ WRITE")
+    db.execute_sql("CREATE TEMPORARY TABLE mine (a INT)")
+    db.execute_sql("SELECT COUNT(*) FROM mine")
+    assert "temporary table" in db.explain_route("SELECT 1").reason
