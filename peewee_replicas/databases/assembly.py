@@ -19,7 +19,7 @@ from ..connections.replica_connections import ReplicaConnections
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
 from ..nodes.cluster import PRIMARY, Cluster
-from ..nodes.discovery import is_coroutine_function
+from ..nodes.discovery import is_coroutine_function, takes_database
 from ..nodes.node import Node
 from ..nodes.prober import Prober
 from ..nodes.replica_set import ReplicaSet
@@ -27,12 +27,14 @@ from ..nodes.roles import Moved, all_nodes, readers
 from ..nodes.spec import (
     NodeSpec,
     address,
+    check_database,
     check_password,
     check_place,
     endpoint,
     node_specs,
     overlay,
     same_connection,
+    why_not_callable,
 )
 from ..routing.router import Router
 from ..routing.settings import Settings
@@ -96,12 +98,31 @@ class Assembly:
         check_place(parameters, "", ConfigurationError)
         check_password(parameters, "", ConfigurationError)
 
+    def check_database(self, database: object, parameters: Mapping[str, object]) -> None:
+        """Refuse what cannot be the name of the primary's database.
+
+        Parameters:
+            database: what was given as ``database``.
+            parameters: the primary's connection parameters.
+
+        Raises:
+            ConfigurationError: it is no name.
+        """
+        if self.known_parameters(parameters) is not None:
+            check_database(database, "", ConfigurationError)
+
     def check_discovery(self, ask: Callable[..., object]) -> None:
         """Refuse a callable ``replicas`` that a thread cannot call.
 
         Raises:
-            ConfigurationError: calling it gives a coroutine.
+            ConfigurationError: it needs other arguments, or calling it gives a coroutine.
         """
+        misfit = why_not_callable(ask, *([self.plain.db] if takes_database(ask) else []))
+        if misfit:
+            raise ConfigurationError(
+                "replicas: the callable is called without an argument, or with the database if it needs one; "
+                f"that does not work here ({misfit})"
+            )
         if is_coroutine_function(ask):
             raise ConfigurationError(
                 "replicas: a coroutine function cannot be used, because a thread without an event loop "

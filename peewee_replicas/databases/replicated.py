@@ -81,6 +81,13 @@ class Replicated(peewee.Database):
         cls.place_classes = PlaceClasses(cls)
 
     def __init__(self, database: object, *args: object, **kwargs: object) -> None:
+        for given in args:
+            if isinstance(given, str):
+                # peewee would take a host for `thread_safe`, and connect to localhost.
+                raise ConfigurationError(
+                    f"{type(self).__name__}: only the database's name is given by position; "
+                    "give what follows it by name, such as host=…"
+                )
         plain = {name: value for name, value in kwargs.items() if name not in self.routing_arguments}
         self.plain_arguments: tuple[tuple[object, ...], dict[str, object]] = (args, plain)
         primary = self._as_primary()

@@ -87,6 +87,7 @@ class RoutedMembers:
         own = {name: kwargs.pop(name) for name in self.db.routing_arguments if name in kwargs}
         configured = self.assembly.configured()
         parameters = {**configured, **kwargs}
+        self.assembly.check_database(database, parameters)
         self.assembly.check_arguments(kwargs, parameters)
         given, ask = self.nodes.given_with(own)
         settings = from_environment(checked(given, ConfigurationError))

@@ -88,6 +88,9 @@ class _SqliteAssembly(Assembly):
         plainly = getattr(factory, "__init__", None) is sqlite.Connection.__init__
         return super().known_parameters(parameters) if plainly else None
 
+    def check_database(self, database: object, parameters: Mapping[str, object]) -> None:
+        pass  # a path, which peewee and the driver take in several forms
+
     def check_discovery(self, ask: Callable[..., object]) -> None:
         raise ConfigurationError(_NO_REPLICAS)
 

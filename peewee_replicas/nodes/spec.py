@@ -142,6 +142,7 @@ def _node_spec(
         raise fail(f"{label}: port={shown(port)}: a whole number from 1 to 65535 is wanted")
     if known is not None:  # a subclass that connects by itself may use other parameters
         check_place(given, f"{label}: ", fail)
+        check_database(given.get("database"), f"{label}: ", fail)
         check_password(given, f"{label}: ", fail)
     return NodeSpec(name or "", weight, given, tags, max_lag)
 
@@ -180,7 +181,8 @@ def check_password(parameters: Mapping[str, object], label: str, fail: Fail) -> 
                 f"{label}{name}: a coroutine function cannot be used, because the prober asks in a thread "
                 "without an event loop; give a plain function, which the asyncio form runs in a thread"
             )
-        misfit = _why_not_callable(value)
+        keywords = {"refused": False} if takes_refused(value) else {}
+        misfit = why_not_callable(value, "node", **keywords)
         if misfit:
             raise fail(
                 f"{label}{name}: the callable is called with one argument, the node, and with the keyword "
@@ -188,18 +190,34 @@ def check_password(parameters: Mapping[str, object], label: str, fail: Fail) -> 
             )
 
 
-def _why_not_callable(ask: Callable[..., object]) -> str:
-    """Return why a callable for a password cannot be called as it is going to be, or ``""``."""
+def why_not_callable(given: Callable[..., object], *args: object, **kwargs: object) -> str:
+    """Return why a callable cannot be called with these arguments, or ``""``."""
     try:
-        signature = inspect.signature(ask)
+        signature = inspect.signature(given)
     except (TypeError, ValueError):
         return ""  # some callables written in C do not tell theirs
-    keywords = {"refused": False} if takes_refused(ask) else {}
     try:
-        signature.bind("node", **keywords)
+        signature.bind(*args, **kwargs)
     except TypeError as exc:
         return str(exc)
     return ""
+
+
+def check_database(value: object, label: str, fail: Fail) -> None:
+    """Refuse what cannot be the name of a database, such as a URL, which may contain a password.
+
+    Parameters:
+        value: what was given as ``database``; None for none yet.
+        label: the beginning of the message.
+        fail: turns a message into the exception to raise.
+    """
+    if value is not None and not isinstance(value, (str, bytes)):
+        raise fail(f"{label}database={shown(value)}: a database's name is wanted")
+    if isinstance(value, str) and "://" in value:
+        raise fail(
+            f"{label}database: a name is wanted, not a URL; playhouse.db_url.connect() takes URLs, such as "
+            "mysql+replicas://user:password@host/name?replica=host"
+        )
 
 
 def takes_refused(ask: Callable[..., object]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from ..errors import ConfigurationError
-from ..nodes.spec import Fail, did_you_mean, is_seconds
+from ..nodes.spec import Fail, did_you_mean, is_seconds, why_not_callable
 from ..nodes.tags import Tags
 from ..statements.redaction import shown
 from .policies import POLICIES, Candidate, Policy, PolicyName
@@ -168,6 +168,12 @@ def as_policy(name: str, value: object, fail: Fail) -> Policy:
         fresh: Policy = value.fresh()
         return fresh
     if callable(value):
+        misfit = why_not_callable(value, ())
+        if misfit:
+            raise fail(
+                f"{name}: the callable is called with one argument, the usable replicas; "
+                f"that does not work here ({misfit})"
+            )
         policy: Policy = value
         return policy
     hint = did_you_mean(value, POLICIES) if isinstance(value, str) else ""

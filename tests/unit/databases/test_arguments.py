@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import peewee
@@ -29,6 +30,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"policy": "fastest"}, r"policy='fastest'.*'round-robin', 'random', 'least-busy'"),
     ({"policy": 5}, r"policy=5.*callable"),
     ({"policy": None}, r"policy=None"),
+    ({"policy": lambda: None}, r"policy: the callable is called with one argument, the usable replicas"),
+    ({"policy": lambda replicas, zone: None}, r"policy: the callable .* 'zone'"),
+    ({"replicas": lambda one, two: []}, r"replicas: the callable is called without an argument, .* 'two'"),
+    ({"replicas": lambda *, zone: []}, r"replicas: the callable .* 'zone'"),
+    ({"replicas": [{"host": "r1", "database": "mysql://r2/app"}]}, r"replicas\[0\]: database: a name .*URL"),
     ({"reads": "both"}, r"reads='both'.*'replica', 'primary', 'observe'"),
     ({"fallback": "none"}, r"fallback='none'.*'primary', 'error'"),
     ({"fallback": None}, r"fallback=None"),
@@ -87,6 +93,41 @@ def test_a_wrong_argument_is_refused_at_construction(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         cls("app", **{"host": "p", "replicas": [{"host": "r1"}], **arguments})
+
+
+@pytest.mark.parametrize("cls", [ReplicatedDatabase, PooledReplicatedDatabase])
+@pytest.mark.parametrize("way", ["at_construction", "in_init"])
+@pytest.mark.parametrize(
+    ("database", "message"),
+    [
+        (
+            "mysql://app:hidden@p/app",
+            r"database: a name is wanted, not a URL; playhouse\.db_url\.connect\(\)",
+        ),
+        ("mysql+replicas://app:hidden@p/app?replica=r", r"database: a name is wanted, not a URL"),
+        (5, r"database=5: a database's name is wanted"),
+    ],
+)
+def test_a_database_is_a_name(cls: Any, way: str, database: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as raised:
+        if way == "in_init":
+            cls(None).init(database)
+        else:
+            cls(database)
+    assert "hidden" not in str(raised.value)
+
+
+@pytest.mark.parametrize("cls", [ReplicatedDatabase, PooledReplicatedDatabase])
+def test_a_host_by_position_is_refused(cls: Any) -> None:
+    """peewee takes it for another argument, and the driver connects to localhost."""
+    with pytest.raises(ConfigurationError, match=r"give what follows it by name, such as host=…") as raised:
+        cls("app", "hidden.db", "app", "hidden")
+    assert "hidden" not in str(raised.value)
+
+
+def test_what_peewee_takes_by_position_is_taken() -> None:
+    assert not isinstance(ReplicatedDatabase("app", False)._state, threading.local)
+    assert PooledReplicatedDatabase("app", 3)._max_connections == 3
 
 
 WRONG_SIZES: list[Any] = [
