@@ -14,8 +14,8 @@ default_storage_engine default_tmp_storage_engine foreign_key_checks
 idle_readonly_transaction_timeout idle_transaction_timeout idle_write_transaction_timeout
 innodb_ft_enable_stopword innodb_lock_wait_timeout innodb_strict_mode innodb_table_locks
 interactive_timeout join_buffer_size lock_wait_timeout log_slow_query log_slow_query_time
-long_query_time low_priority_updates max_error_count max_execution_time max_statement_time
-net_buffer_length net_read_timeout net_retry_count net_write_timeout preload_buffer_size profiling
+long_query_time low_priority_updates max_error_count
+net_buffer_length net_read_timeout net_retry_count net_write_timeout preload_buffer_size
 profiling_history_size query_cache_type read_buffer_size read_rnd_buffer_size
 select_into_buffer_size select_into_disk_sync session_track_gtids session_track_schema
 session_track_state_change session_track_system_variables session_track_transaction_info
@@ -23,8 +23,10 @@ slow_query_log sort_buffer_size sql_log_off sql_notes sql_safe_updates sql_warni
 updatable_views_with_limit wait_timeout
 """
 HARMLESS: Final = frozenset(_HARMLESS_NAMES.split())
-"""Session variables that cannot change what a SELECT returns. ``sql_log_bin`` is not listed: a write
-without it never reaches a replica."""
+"""Session variables that change neither what a SELECT returns nor how long it may take.
+
+Not listed: ``sql_log_bin``, because a write without it never reaches a replica, and ``profiling``, because
+SHOW PROFILES reports the statements of its own connection."""
 
 _GLOBAL = frozenset(("GLOBAL", "PERSIST", "PERSIST_ONLY"))
 _LOCAL = frozenset(("SESSION", "LOCAL"))

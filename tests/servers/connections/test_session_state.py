@@ -8,6 +8,7 @@ from typing import Any
 
 import pymysql
 import pytest
+from peewee import OperationalError
 from support.databases.models import Item
 from support.forms.threads import in_thread
 
@@ -35,9 +36,16 @@ STATE = {
     "PREPARE p FROM 'SELECT 1'": "prepared statement",
     "HANDLER item OPEN": "HANDLER",
     "SET timestamp = 1000": "timestamp",
+    "SET profiling = 1": "profiling",
+    "SET max_statement_time = 10": "max_statement_time",
+    "SET max_execution_time = 10000": "max_execution_time",
     "CALL makes_state()": "",
 }
-ONLY_MARIADB = "CREATE OR REPLACE TEMPORARY"
+ONLY_ON = {
+    "CREATE OR REPLACE TEMPORARY TABLE mine (a INT)": "mariadb",
+    "SET max_statement_time = 10": "mariadb",
+    "SET max_execution_time = 10000": "mysql",
+}
 
 HARMLESS = [
     "SET foreign_key_checks = 0",
@@ -101,8 +109,8 @@ def test_reads_stay_on_the_primary_until_its_connection_closes(
     send: Callable[[Any, str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    if text.startswith(ONLY_MARIADB) and server == "mysql":
-        pytest.skip("MySQL has no such statement")
+    if ONLY_ON.get(text, server) != server:
+        pytest.skip(f"{server} has no such statement")
     with caplog.at_level(logging.WARNING, "peewee.replicas"):
         send(db, text)
         cluster.reset_counts()
@@ -225,6 +233,25 @@ def test_a_reading_connection_never_keeps_what_a_raw_cursor_left_there(cluster: 
         assert db.execute_sql("SELECT COUNT(*) FROM item").fetchone() == before
 
 
+def test_a_limit_of_time_holds_for_reads(db: Any, server: str) -> None:
+    mysql = server == "mysql"
+    db.execute_sql("SET SESSION " + ("max_execution_time = 50" if mysql else "max_statement_time = 0.05"))
+    with pytest.raises(OperationalError) as raised:
+        db.execute_sql(
+            "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 300) "
+            "SELECT SUM(a.n * b.n + d.n) FROM c a, c b, c d"
+        )
+    assert raised.value.args[0] == (3024 if mysql else 1969)
+
+
+def test_a_profile_has_the_reads(db: Any) -> None:
+    db.execute_sql("SET profiling = 1")
+    db.execute_sql("SELECT COUNT(*) FROM item")
+    assert "SELECT COUNT(*) FROM item" in [
+        query for _, _, query in db.execute_sql("SHOW PROFILES").fetchall()
+    ]
+
+
 NEXT = "settings of its next transaction"
 
 
@@ -274,3 +301,16 @@ def test_other_state_is_told_of_although_a_transaction_was_prepared(db: Any) -> 
     db.execute_sql("CREATE TEMPORARY TABLE mine (a INT)")
     db.execute_sql("SELECT COUNT(*) FROM mine")
     assert "temporary table" in db.explain_route("SELECT 1").reason
+
+
+@pytest.mark.parametrize("scope", ["primary", "atomic"])
+def test_what_the_last_read_has_left_is_told_where_it_ran(db: Any, scope: str) -> None:
+    Item.insert_many([(f"item {n}", n) for n in range(5)], fields=[Item.name, Item.n]).execute()
+    with getattr(db, scope)():
+        db.execute_sql("SELECT CAST('x' AS UNSIGNED) FROM item LIMIT 3")
+        assert len(db.execute_sql("SHOW WARNINGS").fetchall()) == 3
+        db.execute_sql("SELECT id FROM item LIMIT 3")
+        assert db.execute_sql("SELECT FOUND_ROWS()").fetchone() == (3,)
+        assert db.execute_sql("SELECT ROW_COUNT()").fetchone() == (-1,)
+    db.execute_sql("SELECT SQL_CALC_FOUND_ROWS id FROM item LIMIT 3")
+    assert db.execute_sql("SELECT FOUND_ROWS()").fetchone() == (5,)
