@@ -155,13 +155,13 @@ class TaskMembers(RoutedMembers):
         finally:
             self.after_use(state, had_writer, "SELECT 1")
 
-    def close(self) -> bool:
-        """Give all of this task's connections back to their pools; return True if there were any."""
-        was_open = super().close()
+    def _close_connections(self) -> list[Exception]:
+        """Give all of this task's connections back to their pools."""
+        failures = super()._close_connections()
         state = self.plain.state
         state.leases.clear()
         state.holds = 0
-        return was_open
+        return failures
 
     def execute_sql(
         self,

@@ -28,7 +28,8 @@ def _starts(*words: str) -> frozenset[str | bytes]:
 _WRITES = ("INSERT ", "UPDATE ", "DELETE ", "REPLACE")
 PLAIN_WRITES: Final = _starts(*_WRITES, "COMMIT")
 """The first seven characters of nearly all writes. A write that reported its position leaves no debt."""
-PLAIN_INSIDE: Final = _starts(*_WRITES, "BEGIN")
+PLAIN_BEGIN: Final = _starts("BEGIN")
+PLAIN_INSIDE: Final = _starts(*_WRITES)
 """The same for statements inside transactions, which leave no debt before the transaction ends."""
 
 
@@ -37,7 +38,8 @@ class Left(NamedTuple):
 
     Attributes:
         owes: there is a debt: the context must see the primary's present position.
-        transaction_has_read: the open transaction has read something, or a statement in it has failed.
+        transaction_has_read: the open transaction has read something, or a statement in it has failed or
+            changed nothing.
     """
 
     owes: bool
@@ -54,6 +56,7 @@ def left_by(
     transaction_has_read: bool,
     commit_covers_reads: bool,
     more_results: bool = False,
+    changed_rows: int = 1,
 ) -> Left:
     """Return whether a statement that has ended on the primary leaves a debt.
 
@@ -66,6 +69,7 @@ def left_by(
         transaction_has_read: whether the transaction had read something before, or a statement had failed.
         commit_covers_reads: whether a commit's own position covers everything its transaction has read.
         more_results: whether further results follow, from more statements or a procedure.
+        changed_rows: how many rows it has changed. A write that changed none has found what others wrote.
     """
     word = first_word(text)
     silent = succeeded and not more_results and _is_silent(word, text)
@@ -77,7 +81,7 @@ def left_by(
             return Left(owes_for_reads or not (plain or ends), False)
         # After a ROLLBACK, or a COMMIT without a write, the program has still seen the transaction's reads.
         return Left(was_open or not silent, False)
-    harmless = succeeded and (plain or silent)
+    harmless = succeeded and ((plain and changed_rows > 0) or silent)
     if reported and ends:  # the transaction before this one has been committed
         return Left(owes_for_reads, False)
     # Reads leave their debt when the transaction ends, but a procedure, for example, may commit before that.

@@ -15,7 +15,7 @@ from ..positions import Position, Unmeasured
 from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
 from ..servers.protocols import ServerConnection
-from .debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
+from .debts import PLAIN_BEGIN, PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .delay import Since
 from .inquiry import Inquiry, PrimaryPositions, log_unanswered
 from .process_history import ProcessHistory, process_history
@@ -169,6 +169,15 @@ class Consistency:
                 session.start_from(position, Clock.monotonic())
         return session
 
+    def unit_begins(self) -> None:
+        """Let a unit of work begin now, because this thread or task has no connection.
+
+        Something other than a successful statement may have begun one before, such as taking a bookmark.
+        """
+        session = getattr(self._local, "session", None)
+        if session is not None and session.begun:
+            session.begin_anew()
+
     def unit_ended(self) -> None:
         """End the unit of work, because this thread or task has closed the database."""
         session = getattr(self._local, "session", None)
@@ -204,8 +213,10 @@ class Consistency:
                 if conn.last_statement[:7] in PLAIN_WRITES:
                     self._wrote(position)
                     return
-            elif conn.transaction and conn.last_statement[:7] in PLAIN_INSIDE:
-                return
+            elif conn.transaction:
+                start = conn.last_statement[:7]
+                if start in PLAIN_BEGIN or (conn.changed_rows and start in PLAIN_INSIDE):
+                    return
         left = left_by(
             conn.last_statement,
             succeeded=succeeded,
@@ -215,6 +226,7 @@ class Consistency:
             transaction_has_read=conn.transaction_has_read,
             commit_covers_reads=self._commit_covers_reads(conn),
             more_results=conn.more_results,
+            changed_rows=conn.changed_rows,
         )
         conn.transaction_has_read = left.transaction_has_read
         owes = left.owes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 
 from ..concurrency import new_lock
 from ..positions import Position
@@ -12,9 +13,13 @@ from .sessions import Session
 _SAID_FOR = 3600.0
 # Seconds for which to trust that the primary has a single GTID domain. The prober asks more often.
 _FRESH = 5.0
+# A program that makes a database object for each job must still see what its earlier jobs wrote. So this many
+# endpoints, those asked for last, keep their history while no database object uses them.
+_KEPT = 256
 
 _lock = new_lock()
 _by_endpoint: weakref.WeakValueDictionary[str, ProcessHistory] = weakref.WeakValueDictionary()
+_kept: OrderedDict[str, ProcessHistory] = OrderedDict()
 
 
 class ProcessHistory:
@@ -106,9 +111,13 @@ class ProcessHistory:
 
 
 def process_history(endpoint: str) -> ProcessHistory:
-    """Return the one `ProcessHistory` of an endpoint; it lives as long as a database object uses it."""
+    """Return the one `ProcessHistory` of an endpoint."""
     with _lock:
         found = _by_endpoint.get(endpoint)
         if found is None:
             found = _by_endpoint[endpoint] = ProcessHistory(endpoint)
+        _kept[endpoint] = found
+        _kept.move_to_end(endpoint)
+        if len(_kept) > _KEPT:
+            _kept.popitem(last=False)
         return found

@@ -73,6 +73,11 @@ class Session:
             self.begun = True  # comes last, or another thread of this context would read without it
             self._settle()
 
+    def begin_anew(self) -> None:
+        """Let the next read call `begin` again, and keep what was seen."""
+        with self.lock:
+            self.begun = self.settled = False
+
     def end_unit(self) -> None:
         """Forget everything at the end of a unit of work; the next one calls `begin` again."""
         with self.lock:

@@ -212,8 +212,10 @@ class RoutedMembers:
         if plan.refusal:
             parts.counters.add("refused")
             raise ReadOnlyViolation(f"{plan.refusal} ({redacted(sql)})")
-        if conn is None and state.closed and self.plain.autoconnect():
-            plan = self._plan(statement, frame, state, at_primary)  # the subclass may have set something
+        if conn is None and state.closed:
+            parts.consistency.unit_begins()
+            if self.plain.autoconnect():
+                plan = self._plan(statement, frame, state, at_primary)  # the subclass may have set something
         if parts.cluster.replicas.unsettled:
             parts.replicas.attend(reads=plan.place in (REPLICA, EITHER))
             if parts.cluster.replicas.ages:
@@ -272,7 +274,14 @@ class RoutedMembers:
 
     def bookmark(self) -> str | None:
         """Return this context's position as a string, or None if it has none."""
-        return self.scopes.bookmark_of(self.parts.consistency.session())
+        was_closed = not self.plain.is_open
+        try:
+            return self.scopes.bookmark_of(self.parts.consistency.session())
+        finally:
+            if was_closed:
+                # The question for it may have opened a connection, of which the program knows nothing.
+                self._close_connections()
+                self.parts.consistency.unit_begins()
 
     # Connections
 
@@ -289,6 +298,7 @@ class RoutedMembers:
             self.parts.primary.connect()
             return True
         state.reset()
+        self.parts.consistency.unit_begins()
         tried: dict[Node, BaseException] = {}
         if not self._open_for_reading(tried, at_primary):
             try:
@@ -334,14 +344,18 @@ class RoutedMembers:
             raise OperationalError("Attempting to close database while transaction is open.")
         was_open = self.plain.is_open
         # Close everything before raising an error, so that the thread keeps no connection.
-        failures = self.parts.replicas.close()
-        self.parts.primary.close()
+        failures = self._close_connections()
         self.parts.consistency.unit_ended()
         if self.parts.cluster.units is not None:
             self.parts.cluster.units.end()
         if failures:
             raise failures[0]
         return was_open
+
+    def _close_connections(self) -> list[Exception]:
+        failures = self.parts.replicas.close()
+        self.parts.primary.close()
+        return failures
 
     def dispose(self) -> None:
         """Forget all of this thread's connections without closing them; end the prober until the next use."""

@@ -314,6 +314,7 @@ class ServerConnection(Connection, Protocol):
         internal: True while one of the library's own statements runs.
         server_identity: the server's identity, once it is known.
         position: what the last statement reported as its own GTID; None if it reported none.
+        changed_rows: how many rows the last statement has changed, by its answer; 0 if it returned rows.
         transaction_has_read: whether the open transaction has read something, or a statement in it failed.
         more_results: whether the server announced further results with the last one.
         named_locks: the named locks that it holds, as its owner counts them; None if it never had any.
@@ -329,6 +330,7 @@ class ServerConnection(Connection, Protocol):
     internal: bool
     server_identity: str | None
     position: Position | None
+    changed_rows: int
     transaction_has_read: bool
     more_results: bool
     answer_ahead: Row | Exception | None

@@ -39,11 +39,13 @@ class ResultSource(ColumnSource, Protocol):
     Attributes:
         without_eof: whether no EOF packet follows column descriptions.
         columns: the source of column descriptions in that case.
+        changed_rows: how many rows the last statement has changed; 0 if it returned rows.
         open: whether the connection is open.
     """
 
     without_eof: bool
     columns: Columns
+    changed_rows: int
     open: bool
     _next_seq_id: int
     _result: Result | None
@@ -111,6 +113,7 @@ class Result(MySQLResult):
             if self.field_count:
                 self._read_rowdata_packet()
             elif self.server_status is not None:
+                connection.changed_rows = self.affected_rows
                 connection.statement_ended(self.server_status, self.message)
         finally:
             self.connection = None
@@ -203,6 +206,7 @@ class Result(MySQLResult):
                 raise
             raise connection.malformed(exc) from exc
         if self.server_status is not None:
+            connection.changed_rows = self.affected_rows
             connection.statement_ended(self.server_status, self.message)
 
     def _get_descriptions(self) -> None:
@@ -341,6 +345,7 @@ class Result(MySQLResult):
             raise MalformedPacket("a result's last packet ends early") from exc
         self.has_next = status & _MORE_RESULTS
         self.server_status = status
+        connection.changed_rows = 0
         connection.statement_ended(status, tail)
         return True
 

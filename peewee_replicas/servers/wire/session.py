@@ -56,6 +56,7 @@ class SessionState:
         generated_key: whether an INSERT of a database whose connections age has generated a key on it.
         at_rest: whether it has gone back to a pool and nobody has taken it from there.
         position: what the last statement reported as its own GTID; None if it reported none.
+        changed_rows: how many rows the last statement has changed, by its answer; 0 if it returned rows.
         complaint: why a report of the server could not be read, until it has been logged; or ``""``.
         cluster_waits: whether each read here waits until the node shows what its cluster has committed.
         untracked: why the server does not report positions and session changes, in words; or ``""``.
@@ -84,6 +85,7 @@ class SessionState:
     executing = ""
     more_results = False
     position: Position | None = None
+    changed_rows = 0
     complaint = untracked = ""
     cluster_waits = False
     dialect: ServerDialect

@@ -192,6 +192,30 @@ def test_a_commit_does_not_stand_for_what_was_read_in_another_domain(domains: Lo
         assert rows(db) == (value, value)
 
 
+NOTHING = {
+    "an optimistic update that lost": f"UPDATE {TABLE} SET n = 1 WHERE id = 1 AND n = 0",
+    "an update to what is there": f"UPDATE {TABLE} SET n = {{value}} WHERE id = 1",
+    "a row that is there": f"INSERT IGNORE INTO {TABLE} VALUES (1, 0)",
+    "a row that is there, returning none": f"INSERT IGNORE INTO {TABLE} VALUES (1, 0) RETURNING id",
+    "an upsert that changes nothing": f"INSERT INTO {TABLE} VALUES (1, 0) ON DUPLICATE KEY UPDATE id = id",
+    "a delete of nothing": f"DELETE FROM {TABLE} WHERE id = 1 AND n = 0",
+}
+
+
+@pytest.mark.parametrize("write", NOTHING.values(), ids=NOTHING)
+def test_a_commit_does_not_stand_for_what_another_domain_kept_from_being_written(
+    domains: LocalCluster, write: str
+) -> None:
+    db, value = database(domains), next(_value)
+    rows(db)
+    with held_up(domains, 1):
+        write_elsewhere(domains, value, 1)
+        with db.atomic():
+            assert not db.execute_sql(write.format(value=value)).fetchall()
+            db.execute_sql(UPDATE.format(value=value, domain=0))
+        assert rows(db) == (value, value)
+
+
 def test_with_a_single_domain_a_commit_stands_for_all_that_was_read(pair: Any, server: str) -> None:
     """No question to the primary but the first, which tells how many domains there are."""
     if server != "mariadb":

@@ -19,6 +19,7 @@ def statement(found: Consistency, text: str, gtid: str | None = None, **values: 
         transaction_has_read=False,
         dialect=mariadb,
         more_results=False,
+        changed_rows=0,
         executing="",
         guarded=False,
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from peewee_replicas.consistency.debts import PLAIN_INSIDE, PLAIN_WRITES, left_by
+from peewee_replicas.consistency.debts import PLAIN_BEGIN, PLAIN_INSIDE, PLAIN_WRITES, left_by
 
 # The statement; succeeded, reported, was open, is open, had read; covers reads -> owes, has read.
 Y, N = True, False
@@ -98,7 +98,9 @@ STATEMENTS: list[tuple[str, tuple[bool, ...], bool, tuple[bool, bool]]] = [
 ]
 
 
-def outcome(text: Any, flags: tuple[bool, ...], covers: bool, more: bool = False) -> tuple[bool, bool]:
+def outcome(
+    text: Any, flags: tuple[bool, ...], covers: bool, more: bool = False, changed: int = 1
+) -> tuple[bool, bool]:
     succeeded, reported, was_open, is_open, had_read = flags
     found = left_by(
         text,
@@ -109,6 +111,7 @@ def outcome(text: Any, flags: tuple[bool, ...], covers: bool, more: bool = False
         transaction_has_read=had_read,
         commit_covers_reads=covers,
         more_results=more,
+        changed_rows=changed,
     )
     return found
 
@@ -162,6 +165,17 @@ def test_further_results_are_of_further_statements() -> None:
             assert owes
 
 
+@pytest.mark.parametrize("word", ["INSERT IGNORE INTO", "UPDATE", "DELETE FROM", "REPLACE"])
+def test_a_write_of_nothing_in_a_transaction_has_read(word: str) -> None:
+    assert outcome(f"{word} t", (Y, N, Y, Y, N), N, changed=0) == (N, Y)
+    assert outcome(f"{word} t", (Y, Y, N, N, N), N, changed=0) == (N, N)
+
+
+@pytest.mark.parametrize("text", ["BEGIN", "SAVEPOINT s", "SET NAMES utf8mb4", "USE other"])
+def test_what_never_changes_a_row_has_read_nothing(text: str) -> None:
+    assert outcome(text, (Y, N, Y, Y, N), N, changed=0) == (N, N)
+
+
 def test_the_short_way_for_plain_writes_says_what_the_long_one_says() -> None:
     for start in PLAIN_WRITES:
         text = start + (" INTO t VALUES (1)" if isinstance(start, str) else b" INTO t VALUES (1)")
@@ -170,8 +184,9 @@ def test_the_short_way_for_plain_writes_says_what_the_long_one_says() -> None:
 
 
 def test_the_short_way_inside_transactions_says_what_the_long_one_says() -> None:
-    for start in PLAIN_INSIDE:
-        rest = "" if start in ("BEGIN", "begin", b"BEGIN", b"begin") else " INTO t VALUES (1)"
+    for start in (*PLAIN_INSIDE, *PLAIN_BEGIN):
+        rest = "" if start in PLAIN_BEGIN else " INTO t VALUES (1)"
         text = start + (rest if isinstance(start, str) else rest.encode())
-        for was_open in (False, True):
-            assert outcome(text, (True, False, was_open, True, False), False) == (False, False)
+        for was_open, changed in product((False, True), (0, 1) if start in PLAIN_BEGIN else (1,)):
+            flags = (True, False, was_open, True, False)
+            assert outcome(text, flags, False, changed=changed) == (False, False)
