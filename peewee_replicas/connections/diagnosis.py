@@ -143,12 +143,13 @@ class Diagnosis:
             yield f"{replica.label}: {in_words(exc)}" + (f"; {words}" if words else "")
 
 
-def nobody_answers(reasons: str, exc: BaseException, kind: type[OperationalError]) -> OperationalError:
-    """Return the error to raise when no node can be reached.
+def nobody_serves(reasons: str, exc: BaseException, kind: type[OperationalError]) -> OperationalError:
+    """Return the error to raise when the primary cannot be reached, and no replica can serve a read.
 
     Parameters:
         reasons: why no replica can serve a read.
         exc: the primary's error, which names it.
         kind: the class of the error to raise.
     """
-    return kind(*exc.args[:-1], f"no node answers: {reasons}; {exc.args[-1]}")
+    # Replicas may well answer: they may be behind, or ejected by hand.
+    return kind(*exc.args[:-1], f"no node can serve a read: {reasons}; {exc.args[-1]}")

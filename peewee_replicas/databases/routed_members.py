@@ -13,7 +13,7 @@ from peewee import InterfaceError, OperationalError, PeeweeException
 
 from ..concurrency import Clock, abandon, free, track_database
 from ..connections.aging import close_old
-from ..connections.diagnosis import nobody_answers
+from ..connections.diagnosis import nobody_serves
 from ..connections.opening import Opening
 from ..connections.parts import Parts
 from ..connections.peewee_types import Cursor, Parameters, ThreadState
@@ -313,7 +313,7 @@ class RoutedMembers:
         parts = self.parts
         reasons = parts.diagnosis.reasons(tried, parts.router.reasons(set(tried)))
         if reasons and parts.diagnosis.has_no_connection(exc):
-            raise nobody_answers(reasons, exc, OperationalError) from exc
+            raise nobody_serves(reasons, exc, OperationalError) from exc
 
     def _open_for_reading(self, tried: dict[Node, BaseException], at_primary: bool) -> bool:
         parts = self.parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from peewee import PeeweeException
 
 from ..concurrency import Clock
-from ..connections.diagnosis import nobody_answers
+from ..connections.diagnosis import nobody_serves
 from ..errors import NoReplicaAvailable
 from ..nodes.node import Node
 from ..routing.plan import REPLICA
@@ -96,8 +96,8 @@ def follow_fallback(execution: Execution, replica: Node) -> None:
             router.budget.charge(Clock.monotonic(), cluster.replicas.reads())
 
 
-def say_nobody_answers(execution: Execution, exc: PeeweeException) -> None:
+def say_nobody_serves(execution: Execution, exc: PeeweeException) -> None:
     """Raise an error that names every node and its reason, if the primary is unreachable too."""
     parts = execution.parts
     if parts.cluster.replicas.all and parts.diagnosis.has_no_connection(exc):
-        raise nobody_answers(execution.why_no_replica(), exc, NoReplicaAvailable) from exc
+        raise nobody_serves(execution.why_no_replica(), exc, NoReplicaAvailable) from exc

@@ -10,7 +10,7 @@ from ..consistency.catch_up import CatchUp
 from ..servers.error_meanings import NO_CONNECTION
 from .attempt import attempt, behind, violation
 from .execution import Execution
-from .fallback import follow_fallback, refuse_fallback, say_nobody_answers, starts_over
+from .fallback import follow_fallback, refuse_fallback, say_nobody_serves, starts_over
 from .moving import next_replica
 
 
@@ -73,5 +73,5 @@ def _begin(execution: Execution, snapshot: Snapshot) -> None:
         parts.cluster.reader_causes.add(execution.plan.cause)
     except PeeweeException as exc:
         parts.diagnosis.name_node(exc, reader.label)
-        say_nobody_answers(execution, exc)
+        say_nobody_serves(execution, exc)
         raise

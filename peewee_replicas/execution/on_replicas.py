@@ -21,7 +21,7 @@ from ..servers.error_meanings import Meaning, explained, is_servers, lacking
 from ..statements.redaction import redacted
 from .attempt import Behind, Refuses, StillBehind, attempt, attempt_caught_up, violation
 from .execution import Execution
-from .fallback import follow_fallback, is_late, refuse_fallback, say_nobody_answers, starts_over
+from .fallback import follow_fallback, is_late, refuse_fallback, say_nobody_serves, starts_over
 from .in_snapshot import in_snapshot
 from .moving import follow_move, next_replica
 from .on_primary import on_primary
@@ -265,7 +265,7 @@ def _fall_back(execution: Execution) -> Cursor:
         if left and parts.diagnosis.is_not_opened(exc):
             execution.plan, execution.reason = before
             return _wait_after_all(execution, left)  # nothing was sent to the primary
-        say_nobody_answers(execution, exc)
+        say_nobody_serves(execution, exc)
         raise
 
 

@@ -425,5 +425,5 @@ def test_arguments_that_cannot_work_are_refused() -> None:
 
 def test_no_node_at_all_is_told_with_every_reason() -> None:
     db = AsyncReplicatedDatabase("app", host="127.0.0.1", port=1, replicas=["127.0.0.1:2"])
-    with pytest.raises(OperationalError, match=r"no node answers: 127\.0\.0\.1:2: .*the primary"):
+    with pytest.raises(OperationalError, match=r"no node can serve a read: 127\.0\.0\.1:2: .*the primary"):
         run(db, lambda: db.aexecute_sql("SELECT 1"))

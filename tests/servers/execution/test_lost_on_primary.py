@@ -159,7 +159,7 @@ def test_reads_of_a_moment_in_which_all_servers_go_are_no_killers(ready: Any, pr
         error = lost_on_both(ready, [one, two, primary], primary_too=primary_too)
     if primary_too:
         assert isinstance(error, NoReplicaAvailable)
-        assert "no node answers" in str(error)
+        assert "no node can serve a read" in str(error)
     else:
         assert not isinstance(error, NoReplicaAvailable)
         assert "sent twice" in str(error)  # two nodes died of it, for all that is known

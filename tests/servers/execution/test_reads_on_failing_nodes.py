@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import peewee
@@ -13,6 +14,7 @@ import pytest
 from support.clusters import own_cluster
 from support.clusters.failing import LOGGER, opened, prepare, read
 from support.clusters.galera import LIBRARY, needs_galera
+from support.clusters.lagging import frozen
 from support.databases.nodes import nodes_of
 from support.load.faults import FAULTS
 from support.waiting import until
@@ -222,6 +224,26 @@ def test_where_nothing_answers_a_snapshot_names_every_node(server: str) -> None:
         ):
             database.execute_sql("SELECT 1")
         assert isinstance(caught.value.__cause__, peewee.OperationalError)
+
+
+def test_a_replica_that_is_only_behind_is_not_said_to_be_silent(own_pair: Any) -> None:
+    database = own_pair.database(catch_up_timeout=0.05, connect_timeout=2)
+    database.execute_sql("SELECT 1")
+    with frozen(own_pair):
+        database.execute_sql("UPDATE slot SET n = 2")
+        own_pair.primary.kill()
+        for attempt in ("read", "snapshot"):
+            with (
+                pytest.raises(NoReplicaAvailable) as caught,
+                database.readonly(snapshot=True) if attempt == "snapshot" else nullcontext(),
+            ):
+                database.execute_sql("SELECT n FROM slot")
+            text = str(caught.value)
+            assert "no node can serve a read: replica-1" in text, text
+            assert "has not caught up" in text or "has applied nothing" in text, text
+            assert "no node answers" not in text
+        own_pair.primary.start()
+    database.close()
 
 
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
