@@ -70,6 +70,11 @@ class ReplicaConnections:
 
     # Finding and opening
 
+    def held(self, node: Node) -> ServerConnection | None:
+        """Return this thread's connection to a node as it is, perhaps lost; None if there is none."""
+        database = self.made_of(node)
+        return None if database is None else database.conn
+
     def reach(self, node: Node, *, patient: bool = False, state: ThreadState | None = None) -> NodeDatabase:
         """Return the node's database, with an open connection of this thread.
 

@@ -7,6 +7,7 @@ from typing import cast
 from peewee import PeeweeException
 
 from ..consistency.catch_up import CatchUp
+from ..consistency.inquiry import log_unanswered
 from ..nodes.node import Node
 from ..positions import Position
 from ..scopes.frames import keeping, pinning
@@ -31,12 +32,35 @@ def next_replica(execution: Execution) -> Node | None:
         # Without positions, there is no way to know whether another replica shows what the scope has seen.
         if now is None:
             return None
-        for frame in keeping(parts.cluster):
-            with frame.lock:
-                before: Position | None = frame.must_reach  # type: ignore[assignment]  # set only here
-                frame.must_reach = must_reach = now if before is None else before.merge(now)
-            must_see_too(execution, must_reach)
+        _must_reach(execution, now)
     return parts.router.choice.another(tried, execution.catch_up)
+
+
+def reconnected(execution: Execution) -> None:
+    """Make a read see what the primary has now, if its scope has lost the connection that served it.
+
+    The scope's address may lead to another server now, as behind a balancer. While the primary cannot be
+    asked, the scope goes on as it is: mostly it is the same server.
+    """
+    consistency = execution.parts.consistency
+    if not any(frame.served for frame in keeping(execution.parts.cluster)):
+        return
+    try:
+        now = consistency.primary.current()
+    except PeeweeException as exc:
+        log_unanswered("how far it has come", exc)
+        return
+    if now is not None:
+        _must_reach(execution, now)
+
+
+def _must_reach(execution: Execution, position: Position) -> None:
+    """Make the scope in force, and this read in it, see a position from now on."""
+    for frame in keeping(execution.parts.cluster):
+        with frame.lock:
+            before: Position | None = frame.must_reach  # type: ignore[assignment]  # set only here
+            frame.must_reach = must_reach = position if before is None else before.merge(position)
+        must_see_too(execution, must_reach)
 
 
 def follow_move(execution: Execution) -> None:

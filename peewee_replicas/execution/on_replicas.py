@@ -23,7 +23,7 @@ from .attempt import Behind, Refuses, StillBehind, attempt, attempt_caught_up, v
 from .execution import Execution
 from .fallback import follow_fallback, is_late, refuse_fallback, say_nobody_serves, starts_over
 from .in_snapshot import in_snapshot
-from .moving import follow_move, next_replica
+from .moving import follow_move, next_replica, reconnected
 from .on_primary import on_primary
 
 _INTERRUPTED = 1317  # ER_QUERY_INTERRUPTED
@@ -68,6 +68,7 @@ def read(execution: Execution) -> Cursor:
 def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
     parts = execution.parts
     while replica is not None:
+        held = parts.replicas.held(replica) if execution.scoped else None
         try:
             database = parts.replicas.reach(replica, state=execution.state)
         except MaxConnectionsExceeded as exc:
@@ -83,6 +84,8 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             execution.tried[replica] = exc
             replica = next_replica(execution)
             continue
+        if held is not None and held is not database.conn:
+            reconnected(execution)
         if execution.statement.rules is not parts.router.classifier.rules and not _is_still_a_read(execution):
             return on_primary(execution)
         try:
@@ -156,8 +159,10 @@ def _after_failure(
         execution.lost, execution.lost_at = exc, replica if alive else None
     elif treatment.read == "again" and replica not in execution.unsent:
         execution.unsent |= {replica}
+        reconnected(execution)
         return replica
     if alive and pinning(execution.parts.cluster) is not None:
+        reconnected(execution)
         return replica  # the node is healthy, so the scope stays with it
     execution.tried[replica] = exc
     return next_replica(execution)

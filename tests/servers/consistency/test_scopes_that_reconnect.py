@@ -1,0 +1,91 @@
+"""A scope whose connection is lost, at an address that may lead to another server from then on.
+
+The members of this kind are the ways in which a connection ends inside a scope: it is found closed before the
+next read, or the answer to a read is lost. Behind a balancer nothing else shows that the server is gone, and
+the next one may be late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import peewee
+import pytest
+from support.clusters.lagging import SHORT, bound, elsewhere, n_of, watched
+from support.proxies.relay import Relay
+from support.waiting import until
+
+SCOPES = ["readonly", "eventual", "causal_session"]
+
+
+@pytest.fixture
+def ahead_and_late(own_three: Any) -> Iterator[tuple[Any, Relay, int]]:
+    """An address of replicas that leads to one that shows n = 2; the other, whose port it is, shows 1."""
+    ahead, late = own_three.replicas
+    late.freeze()
+    elsewhere(own_three, "UPDATE slot SET n = 2")
+    until(lambda: ahead.execute(f"SELECT n FROM {own_three.database_name}.slot") == [(2,)])
+    with Relay(ahead.port) as relay:
+        yield own_three, relay, late.port
+    late.thaw()
+
+
+@contextmanager
+def inside(cluster: Any, relay: Relay, scope: str) -> Iterator[tuple[Any, list[Any]]]:
+    """A database whose only replica is behind the address, inside a scope that has read there."""
+    readers = {"name": "readers", "host": "127.0.0.1", "port": relay.port}
+    with bound(cluster, replicas=[readers], catch_up_timeout=SHORT, connect_timeout=2) as db:
+        entered = db.readonly(consistency="eventual") if scope == "eventual" else getattr(db, scope)()
+        with entered:
+            assert n_of() == 2
+            with watched(db) as events:
+                yield db, events
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_late_server_does_not_serve_it(ahead_and_late: tuple[Any, Relay, int], scope: str) -> None:
+    cluster, relay, late = ahead_and_late
+    with inside(cluster, relay, scope) as (_, events):
+        relay.lead_to(late)
+        relay.drop()
+        assert [n_of() for _ in range(3)] == [2, 2, 2]
+        assert {event.role for event in events} == {"primary"}
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_read_whose_answer_was_lost_is_not_served_by_it_either(
+    ahead_and_late: tuple[Any, Relay, int], scope: str
+) -> None:
+    cluster, relay, late = ahead_and_late
+    with inside(cluster, relay, scope):
+        relay.lead_to(late)
+        relay.lose_answer()
+        with pytest.raises(peewee.OperationalError, match="run it again"):
+            n_of()  # nor by the primary, as it may be what ends the connections
+        assert [n_of(), n_of()] == [2, 2]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_it_stays_with_a_server_that_is_up_to_date(
+    ahead_and_late: tuple[Any, Relay, int], scope: str
+) -> None:
+    cluster, relay, _ = ahead_and_late
+    with inside(cluster, relay, scope) as (db, events):
+        asked = db.stats()["asked"]
+        relay.drop()
+        assert [n_of() for _ in range(3)] == [2, 2, 2]
+        assert {event.node for event in events} == {"readers"}
+        assert db.stats()["asked"] == asked + 1
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_while_the_primary_is_down_it_goes_on(ahead_and_late: tuple[Any, Relay, int], scope: str) -> None:
+    cluster, relay, _ = ahead_and_late
+    with inside(cluster, relay, scope) as (_, events):
+        cluster.primary.kill()
+        relay.drop()
+        assert [n_of(), n_of()] == [2, 2]
+        assert {event.node for event in events} == {"readers"}
+    cluster.primary.start()
