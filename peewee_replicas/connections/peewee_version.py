@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import heapq
+import inspect
 import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import peewee
 import playhouse.pool
@@ -37,6 +38,8 @@ __all__ = [
     "PooledMySQLDatabase",
     "QueryLog",
     "SqliteDatabase",
+    "cursor_takes_commit",
+    "execute_takes_commit",
     "kept_state",
     "lacking",
     "query_log",
@@ -44,7 +47,7 @@ __all__ = [
     "takes_commit",
 ]
 
-_Execute = TypeVar("_Execute", bound=Callable[..., object])
+_Method = TypeVar("_Method", bound=Callable[..., object])
 
 HAS_HOOKS = hasattr(Database, "_notify_hooks")
 """Whether peewee has ``query_hooks``, ``after_commit()`` and ``dispose()``: since 4.5."""
@@ -115,19 +118,52 @@ def query_log(db: QueryLog) -> QueryLog:
     return db if HAS_HOOKS else _LogAlone(db)
 
 
-def takes_commit(execute: _Execute) -> _Execute:
+def takes_commit(execute: _Method) -> _Method:
     """Let an ``execute_sql()`` accept ``commit`` as peewee 3's does, where it has no effect either.
 
     Mixins written for peewee 3, which repeat a statement after an error, pass it on.
     """
-    if not IS_PEEWEE_3:
+    if not _takes_commit("execute_sql"):
         return execute
 
     @functools.wraps(execute)
     def execute_sql(self: object, sql: str, params: object = None, commit: object = None) -> object:
         return execute(self, sql, params)
 
-    return execute_sql  # type: ignore[return-value]  # it takes one argument more
+    return cast(_Method, _own_signature(execute_sql))
+
+
+def execute_takes_commit(execute: _Method) -> _Method:
+    """Do the same for an ``execute()``."""
+    if not _takes_commit("execute"):
+        return execute
+
+    @functools.wraps(execute)
+    def call(self: object, query: object, commit: object = None, **context_options: object) -> object:
+        return execute(self, query, **context_options)
+
+    return cast(_Method, _own_signature(call))
+
+
+def cursor_takes_commit(cursor: _Method) -> _Method:
+    """Do the same for a ``cursor()``, whose first parameter it is in peewee 3."""
+    if not _takes_commit("cursor"):
+        return cursor
+
+    @functools.wraps(cursor)
+    def call(self: object, commit: object = None, named_cursor: object = None) -> object:
+        return cursor(self, named_cursor)
+
+    return cast(_Method, _own_signature(call))
+
+
+def _takes_commit(name: str) -> bool:
+    return "commit" in inspect.signature(getattr(Database, name)).parameters
+
+
+def _own_signature(method: Callable[..., object]) -> Callable[..., object]:
+    del method.__wrapped__  # type: ignore[attr-defined]  # `inspect` would show its parameters
+    return method
 
 
 def kept_state(state: ThreadState) -> dict[str, object]:
@@ -172,7 +208,7 @@ class _OlderMySQL(_Older, peewee.MySQLDatabase):
 
 
 class _OlderSqlite(_Older, peewee.SqliteDatabase):
-    def __init__(self, database: object, **kwargs: object) -> None:
+    def __init__(self, database: object, *args: object, **kwargs: object) -> None:
         since = {"lock_type": "4.5"}
         if IS_PEEWEE_3:
             since |= {"regexp_function": "4.0", "rank_functions": "4.0"}
@@ -180,7 +216,7 @@ class _OlderSqlite(_Older, peewee.SqliteDatabase):
             if kwargs.pop(name, None):
                 raise ConfigurationError(lacking(name, release))
         kwargs["pragmas"] = kwargs.get("pragmas") or ()
-        super().__init__(database, **kwargs)
+        super().__init__(database, *args, **kwargs)
 
     # Older releases send these as statements of the user's, or past the cursor.
 
@@ -240,8 +276,8 @@ class _PoolOfPeewee3(_OlderPool):
     and `close_all` takes the locks in the opposite order to `connect`.
     """
 
-    def __init__(self, database: object, **kwargs: object) -> None:
-        super().__init__(database, **kwargs)
+    def __init__(self, database: object, *args: object, **kwargs: object) -> None:
+        super().__init__(database, *args, **kwargs)
         self._order = itertools.count()  # the heap cannot compare connections
         self._pool_available = threading.Condition(self._pool_lock)  # nobody waits on it
 

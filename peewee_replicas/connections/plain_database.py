@@ -167,7 +167,8 @@ class PlainDatabase:
 
     def raw_cursor(self, named_cursor: object) -> Cursor:
         """Return a cursor for the user, from a subclass's own ``cursor()`` if it has one."""
-        return self.db.cursor(named_cursor)
+        # peewee 3 has another parameter before this one.
+        return self.db.cursor() if named_cursor is None else self.db.cursor(named_cursor=named_cursor)
 
     @property
     def transactions(self) -> PlainDatabase:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 import peewee
 
 from ..connections.parts import Parts
-from ..connections.peewee_version import HAS_HOOKS, takes_commit
+from ..connections.peewee_version import HAS_HOOKS, cursor_takes_commit, execute_takes_commit, takes_commit
 from ..connections.plain_database import PlainDatabase, make_reentrant
 from ..errors import ConfigurationError
 from ..events import CommentHook, NodeHook, Route, RouteHook
@@ -24,6 +24,7 @@ from .overrides import PEEWEES_EXECUTE_SQL, check_order, guard_retries, is_overr
 from .places import PlaceClasses, selecting_reads
 from .routed_members import RoutedMembers
 from .scope_entry import check_read_only, check_readonly
+from .signatures import by_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -100,12 +101,14 @@ class Replicated(peewee.Database):
     def _as_primary(self) -> PlainDatabase:
         return PlainDatabase(self, self.beneath)
 
-    def init(self, database: Any, **kwargs: Any) -> None:
+    def init(self, database: Any, *args: object, **kwargs: Any) -> None:
         """Like peewee's method; takes the routing arguments too.
 
         Raises:
             ConfigurationError: an argument cannot work; nothing was changed.
         """
+        if args:
+            kwargs = {**by_name(self.beneath.init, self, database, *args), **kwargs}
         self._members.init(database, **kwargs)
 
     def set_replicas(self, replicas: Replicas) -> None:
@@ -180,6 +183,7 @@ class Replicated(peewee.Database):
         """Return this thread's connection to the primary; inside ``readonly()``, to the scope's node."""
         return self._members.connection(self.at_primary)
 
+    @cursor_takes_commit
     def cursor(self, named_cursor: object = None) -> Any:
         """Return a cursor of the connection that `connection` returns."""
         return self._members.cursor(named_cursor, self.at_primary)
@@ -239,6 +243,7 @@ class Replicated(peewee.Database):
                 self._members.transactions.transaction_not_left(depth)
             raise
 
+    @execute_takes_commit
     def execute(self, query: object, **context_options: object) -> Any:
         """Like peewee's method; connects first if needed, as building SQL needs the server's version."""
         if self.server_version is None and self.autoconnect and self.is_closed() and not self.deferred:

@@ -1,4 +1,4 @@
-"""Methods that declare a signature, and leave the work to the method that they inherit."""
+"""Methods that declare a signature of their own, or have that of the method they inherit."""
 
 from __future__ import annotations
 
@@ -36,3 +36,13 @@ class _Declared:
             getattr(super(owner, self), name)(*args[:1], *rest, **by_name, **kwargs)
 
         setattr(owner, name, method)
+
+
+def by_name(method: Callable[..., object], *args: object) -> dict[str, object]:
+    """Return the arguments of a call of `method` after the first two, by the names that it gives them.
+
+    Raises:
+        TypeError: it would not take them.
+    """
+    bound = inspect.signature(method).bind_partial(*args).arguments
+    return dict(list(bound.items())[2:])

@@ -41,7 +41,7 @@ from .argument_names import names_taken
 from .assembly import Assembly
 from .replicated import Replicated
 from .routed_members import RoutedMembers
-from .signatures import declares_signature
+from .signatures import by_name, declares_signature
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -241,6 +241,7 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         self,
         database: str | bytes | os.PathLike[str] | None,
         pragmas: Pragmas | None = None,
+        *args: object,
         **kwargs: Unpack[SqliteArguments],
     ) -> None:
         """Like peewee's method; takes the routing arguments too.
@@ -256,7 +257,9 @@ class ReplicatedSqliteDatabase(Replicated, SqliteDatabase):
         given = self._pragmas if pragmas is None else pragmas
         for name, value in given.items() if isinstance(given, dict) else given or ():
             _check_pragma(name, value)
-        chosen = {} if pragmas is None else {"pragmas": pragmas}
+        chosen = by_name(SqliteDatabase.init, self, database, pragmas, *args)
+        if pragmas is None:
+            del chosen["pragmas"]
         super().init(database, **chosen, **kwargs)
 
     @property
