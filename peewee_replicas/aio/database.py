@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from greenlet import getcurrent
 from peewee import BaseQuery
@@ -11,7 +11,7 @@ from playhouse.pwasyncio import AsyncModel, await_
 
 from ..connections.peewee_types import Cursor, Parameters
 from ..connections.plain_database import PlainDatabase
-from ..databases.overrides import is_overridden
+from ..databases.overrides import has_own
 from ..databases.replicated import Replicated
 from ..databases.signatures import declares_signature
 from .connections import TaskPrimary
@@ -54,14 +54,8 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     _members: TaskMembers
     _model_class = AsyncModel
     reading_methods = (*Replicated.reading_methods, "_stream", "_execute_passed", "_connect_passed")
-    own_aconnect: ClassVar[bool] = False
-    own_aclose: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.own_aconnect = is_overridden(cls, "aconnect")
-        cls.own_aclose = is_overridden(cls, "aclose")
-        cls.own_connect = cls.own_connect or cls.own_aconnect
+    # The models of the function that `run` calls have places of their own.
+    placeless_methods = (*Replicated.placeless_methods, "run")
 
     @declares_signature
     def __init__(
@@ -153,16 +147,28 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     async def aexecute_sql(self, sql: str, params: object = None) -> Any:
         """Run `execute_sql` and await it."""
         # `execute_sql` calls a subclass's own method or a test's, which calls this one.
-        calls_this = self.own_aexecute_sql or "aexecute_sql" in vars(self)
-        return await self.run(self._execute_passed if calls_this else self.execute_sql, sql, params)
+        passed = self.own_aexecute_sql
+        return await self.run(self._execute_passed if passed else self.execute_sql, sql, params)
 
     @property
     def own_aexecute_sql(self) -> bool:
-        """Whether the class has another ``aexecute_sql()``, which then gets every statement.
+        """Whether the class or the object has another ``aexecute_sql()``, which then gets every statement."""
+        return has_own(self, "aexecute_sql", _AEXECUTE_SQL)
 
-        It may be a subclass's, or one that was put in the place of ours since, as tests do.
-        """
-        return type(self).aexecute_sql is not _AEXECUTE_SQL
+    @property
+    def own_aconnect(self) -> bool:
+        """Whether the class or the object has an ``aconnect()`` of its own."""
+        return has_own(self, "aconnect", _ACONNECT)
+
+    @property
+    def own_aclose(self) -> bool:
+        """Whether the class or the object has an ``aclose()`` of its own."""
+        return has_own(self, "aclose", _ACLOSE)
+
+    @property
+    def own_connect(self) -> bool:
+        """Whether the class or the object has a ``connect()`` or an ``aconnect()`` of its own."""
+        return has_own(self, "connect", _CONNECT) or self.own_aconnect
 
     def _execute_passed(self, sql: str, params: Parameters) -> Any:
         return self._members.execute_sql(sql, params, self.at_primary, passed=True)
@@ -244,7 +250,11 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         return self._members.stream(sql, params, self.at_primary)
 
 
+# Ours, whatever stands in their places later.
 _AEXECUTE_SQL = AsyncReplicatedDatabase.aexecute_sql
+_ACONNECT = AsyncReplicatedDatabase.aconnect
+_ACLOSE = AsyncReplicatedDatabase.aclose
+_CONNECT = AsyncReplicatedDatabase.connect
 
 
 class TaskConnection:

@@ -22,7 +22,7 @@ from ..databases.assembly import Assembly
 from ..databases.routed_members import RoutedMembers
 from ..nodes.cluster import Cluster
 from ..nodes.spec import NodeSpec
-from ..scopes.frames import any_here, tightest_lag
+from ..scopes.frames import here, place_here, tightest_lag
 from ..statements.redaction import redacted
 from .connection import Connection
 from .connections import (
@@ -114,7 +114,7 @@ class TaskMembers(RoutedMembers):
     def _await_lag(self) -> None:
         """Wait for the prober's first look if a scope bounds the lag; entering the scope could not wait."""
         cluster = self.parts.cluster
-        unknown = any_here() and cluster.prober is not None and not cluster.prober.looked.is_set()
+        unknown = bool(here()) and cluster.prober is not None and not cluster.prober.looked.is_set()
         if unknown and tightest_lag(cluster) is not None:
             self.parts.replicas.await_lag()
 
@@ -181,13 +181,13 @@ class TaskMembers(RoutedMembers):
         """
         if getcurrent().parent is None:
             self._need_greenlet("query: ", sql)
-        db = self.db
-        # What a test has put into the object itself does not know about `on_primary`, which shares it.
-        if not passed and (db.own_aexecute_sql or ("aexecute_sql" in vars(db) and not at_primary)):
-            place = db.on_primary if at_primary else db
-            cursor: Cursor = await_(place.aexecute_sql(sql, params or ()))  # as peewee calls it
-            return cursor
-        if any_here():
+        scoped = here()
+        if not passed:
+            db = self._place(at_primary) if at_primary or scoped else self.db
+            if db.own_aexecute_sql:
+                cursor: Cursor = await_(db.aexecute_sql(sql, params or ()))  # as peewee calls it
+                return cursor
+        if scoped:
             self._await_lag()
         own: TaskState = self.plain.state
         had_writer = own.conn is not None
@@ -197,6 +197,14 @@ class TaskMembers(RoutedMembers):
         finally:
             if own.leases or not had_writer:
                 self.after_use(own, had_writer, sql)
+
+    def _place(self, at_primary: bool) -> TaskDatabase:
+        """Return the object through which a statement came; it may have an ``aexecute_sql()`` of its own."""
+        if at_primary:
+            return self.db.on_primary
+        frame = place_here(self.parts.cluster)
+        place: TaskDatabase = self.db if frame is None else frame.through  # type: ignore[assignment]
+        return place
 
     def bookmark(self) -> str | None:
         """Return the bookmark as the synchronous form does."""

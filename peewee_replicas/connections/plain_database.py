@@ -7,6 +7,7 @@ has another instance of the same class, so that a subclass's own ``_connect()`` 
 
 from __future__ import annotations
 
+import inspect
 from threading import Lock, RLock
 from typing import Any, ClassVar
 
@@ -47,6 +48,8 @@ class PlainDatabase:
     def __init__(self, db: UserDatabase, beneath: type[Database]) -> None:
         self.db = db
         self.beneath = beneath
+        self._attributes = vars(db)
+        self._routed_cursor = db.routed_cursor
 
     @property
     def state(self) -> ThreadState:
@@ -70,6 +73,11 @@ class PlainDatabase:
         """Whether this thread has a connection."""
         return not self.db._state.closed
 
+    @property
+    def own_cursor(self) -> bool:
+        """Whether the class or the object has a ``cursor()`` of the program's; `send` asks the same."""
+        return type(self.db).cursor is not self._routed_cursor or "cursor" in self._attributes
+
     def in_block(self) -> bool:
         """Return whether a block is open that ends its own transaction, unlike ``manual_commit()``."""
         return any(not isinstance(one, _manual) for one in self.state.transactions)
@@ -85,8 +93,11 @@ class PlainDatabase:
         if comment:
             return self._send_with_comment(conn, sql, params, comment)
         try:
-            # A subclass's own cursor() is called; peewee's would only look up the connection again.
-            cursor: Cursor = conn.cursor() if self.db.plain_cursor else self.db.cursor()
+            # A program's own cursor() is called; ours would only look up the connection again.
+            if type(self.db).cursor is self._routed_cursor and "cursor" not in self._attributes:
+                cursor: Cursor = conn.cursor()
+            else:
+                cursor = self.db.cursor()
             cursor.execute(sql, params or ())
         except Exception:
             with __exception_wrapper__:  # only now, because entering it costs more than one would think
@@ -257,6 +268,10 @@ def node_parameters(primary: UserDatabase, cluster: Cluster, node: Node) -> tupl
     return parameters.pop("database", database), parameters
 
 
+def _is_method(cls: type, name: str) -> bool:
+    return inspect.isfunction(getattr(cls, name, None))
+
+
 def make_reentrant(db: UserDatabase) -> None:
     """Let a thread take peewee's lock for connecting again.
 
@@ -306,7 +321,8 @@ class NodeDatabase(PlainDatabase):
         """Copy a subclass's own attributes and the current connection parameters from the primary's."""
         db = self.db
         for name, value in vars(primary).items():
-            if name not in self._by_itself:
+            # What replaces one of peewee's methods in the primary's object alone acts on that object.
+            if name not in self._by_itself and (name.startswith("_") or not _is_method(self.beneath, name)):
                 setattr(db, name, value)
         db.database, parameters = node_parameters(primary, db.opening.cluster, self.node)
         for name in self.pool_arguments:

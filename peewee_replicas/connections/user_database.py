@@ -16,15 +16,11 @@ class UserDatabase(Protocol):
     """A database of one of this library's classes, or of a user's own subclass.
 
     Attributes:
-        plain_cursor: whether no subclass has a ``cursor()`` of its own.
-        own_connect: whether a subclass has a ``connect()`` of its own.
         routing_arguments: the names of this library's arguments.
         opening: opens its connections.
         database, connect_params: the schema's name, and the driver's other arguments.
     """
 
-    plain_cursor: ClassVar[bool]
-    own_connect: ClassVar[bool]
     routing_arguments: ClassVar[tuple[str, ...]]
     opening: Opening
     database: object
@@ -37,6 +33,14 @@ class UserDatabase(Protocol):
     _lock: object
     _parts: object
     plain_arguments: tuple[tuple[object, ...], dict[str, object]]
+
+    @property
+    def routed_cursor(self) -> object:
+        """The function that our class has as ``cursor()``."""
+
+    @property
+    def own_connect(self) -> bool:
+        """Whether the class or the object has a ``connect()`` of its own."""
 
     def connect(self) -> bool: ...
     def close(self) -> bool: ...

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Protocol, TypeVar, cast
 
 import peewee
 
@@ -17,15 +17,14 @@ from ..log import log_event
 R = TypeVar("R")
 
 
-def own_function(cls: type, name: str) -> object:
+def own_function(cls: type, name: str) -> Callable[..., object] | None:
     """Return a class's function, unless it was replaced by one from another file; then None."""
-    function = getattr(cls, name)
-    code, file = getattr(function, "__code__", None), getattr(sys.modules[cls.__module__], "__file__", None)
+    owner = next(base for base in cls.__mro__ if name in vars(base))
+    function: Callable[..., object] = getattr(cls, name)
+    code, file = getattr(function, "__code__", None), getattr(sys.modules[owner.__module__], "__file__", None)
     return function if code is not None and code.co_filename == file else None
 
 
-PEEWEES_EXECUTE_SQL = own_function(peewee.Database, "execute_sql")
-"""peewee's method. Migrations and tracing replace it, for our classes too; None if somebody has already."""
 _PACKAGE = __name__.partition(".")[0]
 # Methods of ours that call the next class's own.
 _COOPERATING = frozenset({"__init__", "__init_subclass__", "execute", "atomic", "Model"})
@@ -35,19 +34,54 @@ _GUARDED = "_is_guarded"
 def is_overridden(cls: type, name: str) -> bool:
     """Return whether a user's class, and not one of ours, has the method that `cls` uses under this name."""
     owner = next(base for base in cls.__mro__ if name in vars(base))
-    return not _is_ours(owner)
+    return not is_ours(owner)
 
 
-def next_with(cls: type, ours: type, name: str) -> type[peewee.Database]:
-    """Return the class behind `ours`, in the order of `cls`, whose method `super()` would find."""
+class _Replaceable(Protocol):
+    replaced: Mapping[str, object]
+
+
+def has_own(database: _Replaceable, name: str, ours: object) -> bool:
+    """Return whether a database has a method of the program's under this name, and not ours.
+
+    It may be a subclass's, one that replaces ours in a class, or one in the object itself. A test or a
+    tracing tool puts it there at any time, so nothing may remember the answer.
+
+    Parameters:
+        database: the database.
+        name: the method's name.
+        ours: the function that our class has under this name.
+    """
+    if name in vars(database) or getattr(type(database), name) is not ours:
+        return True
+    return name in database.replaced
+
+
+class _Rest:
+    """The rest of the order of a class, where no class has just these behind it."""
+
+    def __init__(self, classes: tuple[type, ...]) -> None:
+        self._classes = classes
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(next(cls for cls in self._classes if name in vars(cls)), name)
+
+
+def behind(cls: type, ours: type) -> type[peewee.Database]:
+    """Return what has the methods that `super()` finds in `ours`, in an object of `cls`.
+
+    It is asked at each call, as a tool may replace methods of the class, or of one behind it.
+    """
     order = cls.__mro__
-    return next(base for base in order[order.index(ours) + 1 :] if name in vars(base))
+    rest = order[order.index(ours) + 1 :]
+    found = rest[0] if rest[0].__mro__ == rest else _Rest(rest)
+    return cast("type[peewee.Database]", found)
 
 
 def guard_retries(cls: type) -> None:
     """Keep a subclass's own methods that send statements from repeating a write that may have happened."""
     for name in ("execute_sql", "execute", "commit", "aexecute_sql", "aexecute"):
-        has_it = any(_is_ours(base) and name in vars(base) for base in cls.__mro__)
+        has_it = any(is_ours(base) and name in vars(base) for base in cls.__mro__)
         if not has_it or not is_overridden(cls, name):
             continue
         method = getattr(cls, name)
@@ -108,12 +142,12 @@ def check_order(cls: type, beneath: type[peewee.Database]) -> None:
         ConfigurationError: peewee's own class in the place of ours would have called them.
     """
     order = cls.__mro__
-    ours = [base for base in order if _is_ours(base)]
+    ours = [base for base in order if is_ours(base)]
     names = {name for base in ours for name in vars(base)} - _COOPERATING
     names = {name for name in names if hasattr(beneath, name) and not name.startswith("__")}
     first, database = order.index(ours[0]), order.index(peewee.Database)
     for place, base in enumerate(order):
-        if place < first or base in beneath.__mro__ or _is_ours(base):
+        if place < first or base in beneath.__mro__ or is_ours(base):
             continue
         hidden = sorted(names.intersection(vars(base)))
         if not hidden:
@@ -128,5 +162,6 @@ def check_order(cls: type, beneath: type[peewee.Database]) -> None:
         log_event("override_unused", "%s", words, cause=words)
 
 
-def _is_ours(cls: type) -> bool:
+def is_ours(cls: type) -> bool:
+    """Return whether a class is one of this package's."""
     return cls.__module__.partition(".")[0] == _PACKAGE

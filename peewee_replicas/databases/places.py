@@ -5,15 +5,18 @@ Such an object shares the attributes of the database that it was made of. What d
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Hashable
+from types import AsyncGeneratorType
+from typing import Final, Generic, Protocol, TypeVar
 
-from ..scopes.frames import Selector
+from peewee import BaseQuery
+
+from ..scopes.frames import PlaceFrame, Selector, Steps
+from ..scopes.scope import Scope
 from .scope_entry import ScopeEntry
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 class _Members(Protocol):
@@ -22,7 +25,9 @@ class _Members(Protocol):
 
 
 class _Placed(Protocol):
+    at_primary: bool
     selector: Selector
+    replaced: dict[str, object]
     _members: _Members
 
 
@@ -31,46 +36,134 @@ class PlaceClasses(Generic[T]):
 
     Parameters:
         base: the database class.
+        reading: the names of the methods that choose a node.
+        placeless: the names of methods that a place makes no difference to.
     """
 
-    def __init__(self, base: type[T]) -> None:
+    def __init__(self, base: type[T], reading: Collection[str], placeless: Collection[str]) -> None:
         self._base = base
+        self._reading = reading
+        self._placeless = placeless
         self._made: dict[Hashable, type[T]] = {}
 
-    def place_of(self, database: T, key: Hashable, attributes: Callable[[], dict[str, object]]) -> T:
+    def place_of(self, database: T, key: Hashable, **attributes: object) -> T:
         """Return the object for one place of a database; the same one each time.
 
         Parameters:
             database: the database, or the object for another of its places.
             key: identifies the place.
-            attributes: returns what differs in its class.
+            attributes: what differs in its class.
         """
         places: dict[Hashable, T] = database.__dict__.setdefault("_places", {})
         found = places.get(key)
         if found is None:
-            made = object.__new__(self._class_for(key, attributes))
+            made = object.__new__(self._made.get(key) or self._make(key, attributes))
             made.__dict__ = database.__dict__
+            made.replaced = {}  # type: ignore[attr-defined]  # a slot, so it is this object's own
             found = places.setdefault(key, made)
         return found
 
-    def _class_for(self, key: Hashable, attributes: Callable[[], dict[str, object]]) -> type[T]:
-        made = self._made.get(key)
-        if made is None:
-            base = self._base
-            own = {**attributes(), "placed_from": base, "__module__": base.__module__}
-            made = self._made.setdefault(key, type(base.__name__, (base,), own))
-        return made
+    def _make(self, key: Hashable, attributes: dict[str, object]) -> type[T]:
+        base = self._base
+        methods = {
+            name: _Method(base, name, name in self._reading)
+            for name in dir(base)
+            if inspect.isfunction(inspect.getattr_static(base, name))
+            and name not in self._placeless
+            and (name in self._reading or not name.startswith("_"))
+        }
+        own = {
+            **methods, **attributes, "__slots__": ("replaced",), "placed_from": base,
+            "__module__": base.__module__,
+        }  # fmt: skip
+        return self._made.setdefault(key, type(base.__name__, (base,), own))
 
 
-def selecting_reads(base: type, methods: tuple[str, ...]) -> dict[str, object]:
-    """Return a class's methods, with the class's selector in force while each runs."""
-    return {name: _selecting(getattr(base, name)) for name in methods if hasattr(base, name)}
+_NOTHING: Final = object()
 
 
-def _selecting(method: Callable[..., R]) -> Callable[..., R]:
-    @functools.wraps(method)
-    def call(self: _Placed, *args: object, **kwargs: object) -> R:
-        with self._members.scopes.on_replicas(self.selector):
-            return method(self, *args, **kwargs)
+class _Method:
+    """One method of the objects for a place.
 
-    return call
+    Programs and tools replace methods of one object, as in ``db.execute_sql = traced``. The objects for the
+    database's places share its dictionary, so the replacement would be called as it is, and it has been made
+    for the database. This is a data descriptor, which is found before what the dictionary has, and calls the
+    replacement with the place in force. What is put into the object for a place stays there.
+
+    Parameters:
+        base: the class of the database.
+        name: the method's name in `base`, where it is looked up at each call, as tools may replace it there.
+        reads: whether it chooses a node, so that the place's selector must be in force.
+    """
+
+    def __init__(self, base: type, name: str, reads: bool) -> None:
+        self._base = base
+        self._name = name
+        self._reads = reads
+
+    def __get__(self, place: _Placed | None, _owner: type | None = None) -> object:
+        name = self._name
+        if place is None:
+            return getattr(self._base, name)
+        if name in place.replaced:
+            return place.replaced[name]
+        shared = place.__dict__.get(name, _NOTHING)
+        if shared is not _NOTHING:
+            return _InForce(place, shared) if callable(shared) else shared
+        found = getattr(self._base, name)
+        bind = getattr(type(found), "__get__", None)  # a mock in the class has none
+        method = found if bind is None else bind(found, place, type(place))
+        return _InForce(place, method) if self._reads and place.selector else method
+
+    def __set__(self, place: _Placed, method: object) -> None:
+        if method is place.__dict__.get(self._name, _NOTHING):
+            place.replaced.pop(self._name, None)  # a mock that ends puts back what it has found
+        else:
+            place.replaced[self._name] = method
+
+    def __delete__(self, place: _Placed) -> None:
+        if self._name not in place.replaced:
+            raise AttributeError(self._name)
+        del place.replaced[self._name]
+
+
+class _InForce:
+    """A function that is called with a place in force. For the rest, it is like the function itself."""
+
+    __slots__ = ("__wrapped__", "_place")
+
+    def __init__(self, place: _Placed, function: Callable[..., object]) -> None:
+        self.__wrapped__ = function
+        self._place = place
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.__wrapped__, name)
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        given = args[0] if args else kwargs.get("query")
+        query = given if isinstance(given, BaseQuery) else None
+        frame = self._frame(query)
+        awaited = False
+        try:
+            with Steps(frame).step():
+                result = self.__wrapped__(*args, **kwargs)
+            awaited = inspect.isawaitable(result)
+        finally:
+            if not awaited:
+                frame.end()
+        # The body of a coroutine or generator has not run yet.
+        if isinstance(result, AsyncGeneratorType):
+            return Scope(self._place, lambda: self._frame(query))(lambda: result)()
+        return _awaited(frame, result) if awaited else result  # type: ignore[arg-type]  # it is awaitable
+
+    def _frame(self, query: object) -> PlaceFrame:
+        place = self._place
+        return place._members.scopes.call_through(place, place.at_primary, place.selector, query)
+
+
+async def _awaited(frame: PlaceFrame, result: Awaitable[object]) -> object:
+    try:
+        with Steps(frame).step():
+            return await result
+    finally:
+        frame.end()

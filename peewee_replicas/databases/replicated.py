@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import peewee
@@ -16,12 +18,12 @@ from ..nodes.health import Health
 from ..nodes.replica import Replica
 from ..nodes.selector import narrowed, selector_from
 from ..routing.settings import OWN_ARGUMENTS, Level, Reads, Writes
-from ..scopes.frames import Selector
+from ..scopes.frames import Selector, here, outside_places, place_here
 from ..scopes.scope import Scope
 from .assembly import Assembly
 from .counting import Counts
-from .overrides import PEEWEES_EXECUTE_SQL, check_order, guard_retries, is_overridden, next_with
-from .places import PlaceClasses, selecting_reads
+from .overrides import behind, check_order, guard_retries, has_own, is_ours, own_function
+from .places import PlaceClasses
 from .routed_members import RoutedMembers
 from .scope_entry import check_read_only, check_readonly
 from .signatures import by_name
@@ -49,12 +51,10 @@ class Replicated(peewee.Database):
     """The peewee class below ours, whose methods do not route."""
     assembly: ClassVar[type[Assembly]] = Assembly
     members: ClassVar[type[RoutedMembers]] = RoutedMembers
-    plain_cursor: ClassVar[bool] = True
-    """Whether no subclass has a ``cursor()`` of its own."""
-    own_connect: ClassVar[bool] = False
-    """Whether a subclass has a ``connect()`` of its own."""
-    executes: ClassVar[type[peewee.Database]] = peewee.Database
-    """The next class whose ``execute()`` ours calls. For each statement, `super()` would cost more."""
+    behind: ClassVar[type[peewee.Database]] = peewee.Database
+    """The class behind ours, whose ``execute()`` ours calls. Each time, `super()` would cost more."""
+    peewees_execute_sql: ClassVar[object] = None
+    """Its ``execute_sql()``, which tools replace, for our classes too; None if one has already."""
 
     at_primary: bool = False
     """Whether this object is the `on_primary` of a database."""
@@ -68,18 +68,29 @@ class Replicated(peewee.Database):
         "execute_sql", "_execute_cursor", "connect", "connection", "cursor", "explain_route",
     )  # fmt: skip
     """The methods that choose a node."""
+    placeless_methods: ClassVar[tuple[str, ...]] = (
+        "get_sql_context", "get_context_options", "conflict_statement", "conflict_update", "last_insert_id",
+        "rows_affected",
+    )  # fmt: skip
+    """Methods that lead to no node, and that each query calls."""
+    replaced: Mapping[str, object] = MappingProxyType({})
+    """What a program has put in the place of methods of this `on_primary` or `on_replicas` alone."""
     _model_class: ClassVar[type[peewee.Model]] = peewee.Model
     _members: RoutedMembers
     _parts: Parts
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.placed_from is not None:
+            return  # its methods are those of the database's class
         check_order(cls, cls.beneath)
         guard_retries(cls)
-        cls.plain_cursor = cls.cursor is Replicated.cursor
-        cls.own_connect = is_overridden(cls, "connect")
-        cls.executes = next_with(cls, Replicated, "execute")
-        cls.place_classes = PlaceClasses(cls)
+        cls.behind = behind(cls, Replicated)
+        if is_ours(cls):
+            # A static method, because a function would be bound at each look-up.
+            found = own_function(cls.behind, "execute_sql")
+            cls.peewees_execute_sql = found and staticmethod(found)
+        cls.place_classes = PlaceClasses(cls, cls.reading_methods, cls.placeless_methods)
 
     def __init__(self, database: object, *args: object, **kwargs: object) -> None:
         for given in args:
@@ -188,6 +199,9 @@ class Replicated(peewee.Database):
         """Return a cursor of the connection that `connection` returns."""
         return self._members.cursor(named_cursor, self.at_primary)
 
+    routed_cursor = staticmethod(cursor)
+    """Our ``cursor()``, whatever stands in its place later."""
+
     def is_connection_usable(self) -> bool:
         """Return whether this thread has connections and all of them answer."""
         return bool(self._members.is_connection_usable())
@@ -248,9 +262,15 @@ class Replicated(peewee.Database):
         """Like peewee's method; connects first if needed, as building SQL needs the server's version."""
         if self.server_version is None and self.autoconnect and self.is_closed() and not self.deferred:
             self.connect()
+        if here():
+            frame = place_here(self._parts.cluster)
+            if frame is not None and not frame.executes(query):
+                # A wrapper of a method, or a hook, asks something of its own meanwhile.
+                with outside_places(self._parts.cluster):
+                    return self.behind.execute(self, query, **context_options)
         if not context_options:
-            return self.executes.execute(self, query)  # a call with `**` costs twice as much
-        return self.executes.execute(self, query, **context_options)
+            return self.behind.execute(self, query)  # a call with `**` costs twice as much
+        return self.behind.execute(self, query, **context_options)
 
     @takes_commit
     def execute_sql(self, sql: str, params: object = None) -> Any:
@@ -266,7 +286,7 @@ class Replicated(peewee.Database):
             OutcomeUnknown: the connection to the primary was lost after a write was sent.
             PrimaryReadOnly: the primary no longer accepts writes.
         """
-        if peewee.Database.execute_sql is not PEEWEES_EXECUTE_SQL and HAS_HOOKS:
+        if self.behind.execute_sql is not self.peewees_execute_sql and HAS_HOOKS:
             # Before 4.5, peewee's method would bypass the routes.
             # If what replaces peewee's method calls it, that calls `_execute_cursor`.
             return super().execute_sql(sql, params)
@@ -337,7 +357,7 @@ class Replicated(peewee.Database):
                 ``snapshot=True``.
         """
         check_readonly(consistency, max_lag, snapshot)
-        selector = narrowed(self.selector, selector_from(tags, node, ConfigurationError))
+        selector = narrowed(self._here().selector, selector_from(tags, node, ConfigurationError))
         given = (consistency, snapshot, max_lag, selector)
         return Scope(self, lambda: self._members.scopes.enter_readonly(*given))
 
@@ -368,7 +388,7 @@ class Replicated(peewee.Database):
     @property
     def on_primary(self) -> Self:
         """The same database and connections, always on the primary. A scope's restrictions still apply."""
-        place: Self = self._base().place_classes.place_of(self, "on_primary", lambda: {"at_primary": True})
+        place: Self = self._base().place_classes.place_of(self, "on_primary", at_primary=True)
         return place
 
     def on_replicas(self, **tags: str) -> Self:
@@ -387,13 +407,14 @@ class Replicated(peewee.Database):
         """
         if not tags:
             raise ConfigurationError(NO_TAGS_GIVEN)
-        selector = narrowed(self.selector, selector_from(tags, None, ConfigurationError))
-        base = self._base()
+        selector = narrowed(self._here().selector, selector_from(tags, None, ConfigurationError))
+        place: Self = self._base().place_classes.place_of(self, selector, selector=selector)
+        return place
 
-        def differs() -> dict[str, object]:
-            return {"selector": selector, **selecting_reads(base, base.reading_methods)}
-
-        place: Self = base.place_classes.place_of(self, selector, differs)
+    def _here(self) -> Self:
+        """Return the place through which a method was called that a program has replaced in the object."""
+        frame = None if self.placed_from is not None else place_here(self._parts.cluster)
+        place: Self = self if frame is None else frame.through  # type: ignore[assignment]  # it is one of ours
         return place
 
     def _base(self) -> type[Self]:
@@ -402,6 +423,11 @@ class Replicated(peewee.Database):
     def shares_connections_with(self, other: object) -> bool:
         """Return whether `other` is the same database, its `on_primary` or an `on_replicas` of it."""
         return isinstance(other, Replicated) and other._parts is self._parts
+
+    @property
+    def own_connect(self) -> bool:
+        """Whether the class or this object has a ``connect()`` of its own."""
+        return has_own(self, "connect", _CONNECT)
 
     @property
     def Model(self) -> Any:  # peewee's name
@@ -520,3 +546,6 @@ class Replicated(peewee.Database):
     def stats(self) -> dict[str, Any]:
         """Return counters since the database was created, by name, and each node's state, role and lag."""
         return self._parts.cluster.stats()
+
+
+_CONNECT = Replicated.connect  # ours, whatever stands in its place later

@@ -30,7 +30,7 @@ from ..nodes.health import Health, judge_health
 from ..nodes.node import Node
 from ..routing.plan import EITHER, REPLICA, WRITER, Plan
 from ..routing.settings import Reads, Writes, check_reads, check_writes, checked
-from ..scopes.frames import Frame, innermost
+from ..scopes.frames import Frame, at_primary_here, here, innermost
 from ..scopes.transaction_escapes import Escapes
 from ..servers.protocols import ServerConnection
 from ..statements.classifier import Statement
@@ -197,7 +197,10 @@ class RoutedMembers:
         """
         parts, reports = self.parts, self.reports
         statement = parts.router.classifier.classify(sql)
-        frame = innermost(parts.cluster)
+        frame: Frame | None = None
+        if here():  # most statements run outside of scopes
+            frame = innermost(parts.cluster)
+            at_primary = at_primary or at_primary_here(parts.cluster)
         if state is None:
             state = self.plain.state
         if self.escapes is not None:
@@ -235,6 +238,7 @@ class RoutedMembers:
 
     def _plan(self, statement: Statement, frame: Frame | None, state: ThreadState, at_primary: bool) -> Plan:
         transaction, carried = self.parts.primary.situation(state)
+        at_primary = at_primary or at_primary_here(self.parts.cluster)
         return self.parts.router.plan(statement, frame, transaction, carried, at_primary)
 
     def explain(self, sql: str, at_primary: bool) -> Route:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import cast
 
 from .. import bookmarks
@@ -18,7 +17,7 @@ from ..nodes.replica_set import within
 from ..nodes.selector import narrowed, without_tags
 from ..positions import MySQLPosition, Position
 from ..routing.settings import check_choice, check_seconds_or_none
-from ..scopes.frames import Frame, Selector, Steps, pinning, selecting
+from ..scopes.frames import Frame, PlaceFrame, Selector, pinning, selecting
 from ..statements.redaction import shown
 
 BOOKMARK_SECONDS = 24 * 3600.0
@@ -89,16 +88,13 @@ class ScopeEntry:
             frame.snapshot = Snapshot(parts.here)
         return frame
 
-    @contextmanager
-    def on_replicas(self, selector: Selector) -> Iterator[None]:
-        """Let the reads of one call of ``on_replicas()`` use these nodes."""
-        frame = Frame(self._parts.cluster, "on_replicas")
+    def call_through(
+        self, place: object, at_primary: bool, selector: Selector, query: object = None
+    ) -> PlaceFrame:
+        """Return the frame of one call through ``on_primary``, or through an ``on_replicas()``."""
+        frame = PlaceFrame(self._parts.cluster, place, at_primary=at_primary, query=query)
         self._narrow(frame, selector)
-        try:
-            with Steps(frame).step():
-                yield
-        finally:
-            frame.end()
+        return frame
 
     def _narrow(self, frame: Frame, selector: Selector) -> None:
         cluster = self._parts.cluster

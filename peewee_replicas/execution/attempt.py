@@ -132,7 +132,7 @@ def _may_go_together(
     # A result read before the replica caught up is thrown away, so it must be buffered.
     return bool(
         execution.sends
-        and database.db.plain_cursor
+        and not database.own_cursor
         and not conn.busy
         and not issubclass(conn.cursorclass, SSCursor)
         and progress.stalled is None

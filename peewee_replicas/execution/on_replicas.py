@@ -16,7 +16,7 @@ from ..errors import NoReplicaAvailable
 from ..log import log_event
 from ..nodes.node import Node
 from ..routing.plan import REPLICA, cause_of
-from ..scopes.frames import any_here, pinning, snapshotting
+from ..scopes.frames import here, pinning, snapshotting
 from ..servers.error_meanings import Meaning, explained, is_servers, lacking
 from ..statements.redaction import redacted
 from .attempt import Behind, Refuses, StillBehind, attempt, attempt_caught_up, violation
@@ -40,7 +40,7 @@ _LOST_ON_A_HEALTHY_NODE = (
 def read(execution: Execution) -> Cursor:
     """Run a read that a replica may serve; returns the driver's cursor."""
     parts = execution.parts
-    execution.scoped = any_here() or parts.cluster.units is not None
+    execution.scoped = True if here() else parts.cluster.units is not None
     if not execution.scoped and not parts.cluster.replicas.usable:
         return _fall_back(execution)  # the primary shows everything the read must see
     plan = execution.plan = parts.router.plan_read(execution.plan, execution.frame, scoped=execution.scoped)

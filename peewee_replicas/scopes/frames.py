@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from ..concurrency import Here, new_lock
 
-Place = Literal["readonly", "primary", "causal", "unit", "on_replicas"]
+Place = Literal["readonly", "primary", "causal", "unit", "place"]
 
 Selector = tuple[frozenset[tuple[str, str]], ...]
 """Which nodes a scope accepts: sets of tags, tried in order, all of one set. Empty: any node."""
@@ -51,7 +51,7 @@ class Frame:
     Attributes:
         owner: the identity of the database it belongs to.
         place: the type of scope; ``"unit"`` for a unit of work that keeps to one node, and
-            ``"on_replicas"`` for one statement of a database's ``on_replicas()``, which are no scopes.
+            ``"place"`` for one call through ``on_primary`` or an ``on_replicas()``, which are no scopes.
         ended: True once the scope was left; the frame is then no longer in force anywhere.
         level: the consistency that the scope asks for, or None for the database's own.
         session: the session of a ``causal_session()``, which ends with the frame; None for other scopes.
@@ -110,6 +110,35 @@ class Frame:
             self.snapshot.end()
 
 
+class PlaceFrame(Frame):
+    """One call of a method through ``on_primary`` or an ``on_replicas()`` of a database.
+
+    Attributes:
+        through: the ``on_primary`` or ``on_replicas()``.
+        at_primary: whether it is ``on_primary``.
+        query: the query that the call executes; None if it executes none, or gets it as text.
+    """
+
+    __slots__ = ("at_primary", "query", "through")
+
+    def __init__(self, owner: object, through: object, *, at_primary: bool, query: object = None) -> None:
+        super().__init__(owner, "place")
+        self.through = through
+        self.at_primary = at_primary
+        self.query = query
+
+    def executes(self, query: object) -> bool:
+        """Return whether the call executes this query, or another form of its own, and not one beside it.
+
+        A method that a program has wrapped may add a condition to its query. What it asks besides is usually
+        bound elsewhere.
+        """
+        own = self.query
+        if own is None:
+            return False
+        return own is query or getattr(own, "_database", None) is getattr(query, "_database", None)
+
+
 # Innermost first. A tuple and not a list, because copied contexts share it.
 _frames: ContextVar[tuple[Frame, ...]] = ContextVar("peewee_replicas_scopes", default=())
 
@@ -130,30 +159,46 @@ def take_off_ended() -> None:
         _frames.set(live)
 
 
-def here() -> tuple[Frame, ...]:
-    """Return the frames of this context, innermost first, including those that have ended."""
-    return _frames.get()
+here: Callable[[], tuple[Frame, ...]] = _frames.get
+"""Returns the frames of this context, innermost first, including those that have ended.
 
-
-def any_here() -> bool:
-    """Return whether this context may be inside a scope of any database."""
-    return bool(_frames.get())
+Every statement asks, and most run outside of scopes: a function around this one would cost more than it.
+"""
 
 
 def innermost(owner: object) -> Frame | None:
     """Return the innermost ``readonly()`` or ``primary()`` of `owner` that is in force in this context."""
-    # Called for every statement, and most run outside of scopes: they must cost next to nothing.
-    frames = _frames.get()
-    if frames:
-        for frame in frames:
-            if (
-                frame.owner is owner
-                and not frame.ended
-                and frame.session is None
-                and frame.place != "on_replicas"
-            ):
-                return frame
+    for frame in _frames.get():
+        if frame.owner is owner and not frame.ended and frame.session is None and frame.place != "place":
+            return frame
     return None
+
+
+def place_here(owner: object) -> PlaceFrame | None:
+    """Return the innermost call through an ``on_primary`` or ``on_replicas()`` of `owner` in this context."""
+    for frame in _frames.get():
+        if frame.place == "place" and frame.owner is owner and not frame.ended:
+            assert isinstance(frame, PlaceFrame)
+            return frame
+    return None
+
+
+def at_primary_here(owner: object) -> bool:
+    """Return whether this context is in a call through the ``on_primary`` of `owner`."""
+    frame = place_here(owner)
+    return frame is not None and frame.at_primary
+
+
+@contextmanager
+def outside_places(owner: object) -> Iterator[None]:
+    """Return a context manager in which no call through a place of `owner` is in force."""
+    # Keep the old value until set() has returned, see `put_in_force`.
+    before = _frames.get()
+    token = _frames.set(tuple([one for one in before if one.place != "place" or one.owner is not owner]))
+    try:
+        yield
+    finally:
+        _frames.reset(token)
 
 
 def pinning(owner: Owner) -> Frame | None:
@@ -164,7 +209,7 @@ def pinning(owner: Owner) -> Frame | None:
     found = None
     # No generator here or below: a read in a scope asks several times, and a generator costs the most of it.
     for frame in _frames.get():
-        if frame.owner is owner and not frame.ended and frame.place not in ("primary", "on_replicas"):
+        if frame.owner is owner and not frame.ended and frame.place not in ("primary", "place"):
             found = frame
     if found is None and owner.units is not None:
         return owner.units.frame()
