@@ -145,8 +145,8 @@ def _of_version(server: Server, version: str, why: str) -> Installation:
     there = list(_all(server))
     fitting = [each for each in there if f"{each.version}.".startswith(f"{version}.")]
     if fitting:
-        return max(fitting, key=lambda each: _numbers(each.version))
-    others = ", ".join(sorted({each.version for each in there}, key=_numbers)) or "none"
+        return max(fitting, key=lambda each: numbers(each.version))
+    others = ", ".join(sorted({each.version for each in there}, key=numbers)) or "none"
     if server == "mariadb":
         remedy = f"To get it, run scripts/install-servers mariadb-{version} from peewee_replicas's source"
     else:
@@ -156,7 +156,8 @@ def _of_version(server: Server, version: str, why: str) -> Installation:
     )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version, to compare it with others."""
     return tuple(int(number) for number in version.split("."))
 
 
