@@ -10,6 +10,10 @@ from typing import Literal
 
 Role = Literal["primary", "replica"]
 
+CLUSTER, REPLICATION = "cluster", "replication"
+OTHERS = (CLUSTER, "event_scheduler")
+"""The users whose statements and connections are nobody's to know."""
+
 WRITES = (
     "Com_insert",
     "Com_insert_select",
@@ -130,8 +134,9 @@ def exact_counters(role: Role, scope: Literal["GLOBAL", "SESSION"]) -> str:
 STATEMENTS_BY_USER = (
     "SELECT user, event_name, count_star "
     "FROM performance_schema.events_statements_summary_by_user_by_event_name "
-    "WHERE event_name LIKE 'statement/sql/%' AND count_star > 0 AND user IS NOT NULL"
+    "WHERE user IN %s AND event_name LIKE 'statement/sql/%%' AND count_star > 0"
 )
+"""Its parameter: the users."""
 # Before a replica asks for the binary log it sends statements of its own, and each is counted globally
 # a moment before it is counted for its user.
 DUMPS = ("Binlog Dump", "Binlog Dump GTID")
@@ -143,20 +148,20 @@ def combine(
     every: Mapping[str, str],
     by_user: Iterable[tuple[str, str, int]],
     connections: Iterable[tuple[str, int]],
-    cluster_user: str,
-    replication_user: str,
 ) -> dict[str, int]:
-    """Return the counters of clients; those of ``EXACT`` include the cluster's own user."""
-    others = (cluster_user, replication_user, "event_scheduler")
+    """Return the counters of clients; those of ``EXACT`` include the cluster's own user.
+
+    Parameters:
+        every: the global counters of ``EXACT``.
+        by_user: the counters of clients and of replicas.
+    """
     counters: Counter[str] = Counter()
     replication: Counter[str] = Counter()
     for user, event, count in by_user:
         name = f"Com_{event.rpartition('/')[2]}"
-        if user == replication_user:
-            replication[name] += int(count)
-        elif user not in others:
-            counters[name] += int(count)
+        (replication if user == REPLICATION else counters)[name] += int(count)
     for name in EXACT[role]:
         counters[name] = int(every[name]) - replication[name]
-    counters["Connections"] = sum(int(count) for user, count in connections if user not in others)
+    clients = (int(count) for user, count in connections if user not in (REPLICATION, *OTHERS))
+    counters["Connections"] = sum(clients)
     return dict(counters)

@@ -18,8 +18,8 @@ import pymysql
 
 from peewee_replicas.servers.protocols import Row
 from peewee_replicas.testing.cleanup import cleanup
-from peewee_replicas.testing.control import ADMIN, APP, CLUSTER, REPLICATION, Control
-from peewee_replicas.testing.counts import Counts, Role, summarise
+from peewee_replicas.testing.control import ADMIN, APP, Control
+from peewee_replicas.testing.counts import CLUSTER, REPLICATION, Counts, Role, summarise
 from peewee_replicas.testing.installations import Installation
 from peewee_replicas.testing.launch import copy_template, log_tail, reserve_port, start_server
 from peewee_replicas.testing.replication_sql import STATEMENTS, accounts
@@ -207,7 +207,8 @@ class ClusterNode:
 
     def position(self) -> str:
         """Return the position of a primary, in the server's notation of GTIDs."""
-        return str(self._run(self._statements.position)[0][0])
+        self._check_running()
+        return str(self._control.ask(self._statements.position)[0])
 
     def wait_for(self, position: str, deadline: float) -> bool:
         """Wait until the replica has applied a position; return whether it has.
@@ -220,7 +221,8 @@ class ClusterNode:
         """
         while True:
             seconds = min(max(deadline - Clock.monotonic(), 0.001), 1.0)
-            if self._run(self._statements.wait, (position, seconds))[0][0] == 0:
+            self._check_running()
+            if self._control.ask(self._statements.wait, (position, seconds))[0] == 0:
                 return True
             if Clock.monotonic() >= deadline or self.replication_status().get("Last_SQL_Errno"):
                 return False
@@ -290,6 +292,7 @@ class ClusterNode:
         if process is not None:
             self._inherited_pid = process.pid if process.returncode is None else None
             process.returncode = 0  # not our child: keeps Popen from calling it "still running"
+        self._control.abandon()
         self._free_port()
 
     # Internals
@@ -363,6 +366,7 @@ class ClusterNode:
         if process.poll() is None:
             if not self._paused:
                 self._snapshot()
+            self._control.close()  # or a shutdown would wait for it
             process.send_signal(how)
             if self._paused:
                 process.send_signal(signal.SIGCONT)
@@ -376,6 +380,7 @@ class ClusterNode:
         if self._process is not None:
             self._process.wait()
             cleanup.forget_process(self._process.pid)
+        self._control.close()
         self._process = None
         self._paused = False
 

@@ -326,6 +326,18 @@ def test_counts_do_not_miss_the_last_read(cluster: LocalCluster) -> None:
         assert cluster.replicas[0].counts().reads == number
 
 
+def test_killing_the_clusters_own_session_changes_nothing(cluster: LocalCluster) -> None:
+    cluster.sync()
+    cluster.reset_counts()
+    others = "SELECT id FROM information_schema.processlist WHERE user = 'cluster' AND id <> CONNECTION_ID()"
+    for node in cluster.nodes:
+        sessions = node.execute(others)
+        assert len(sessions) == 1  # that of the questions above
+        node.execute("KILL %s", sessions[0])
+    cluster.sync()
+    assert all(counts == Counts() for counts in cluster.counts().values())
+
+
 def test_refused_writes_are_counted_where_they_went(cluster: LocalCluster) -> None:
     with client(cluster, "replica-1") as cursor:
         for _ in range(2):

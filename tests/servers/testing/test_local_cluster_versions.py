@@ -33,8 +33,8 @@ def test_an_unpacked_version_replicates(version: str) -> None:
         # Since 11.4 the server would make a key at every start, which takes longer than the rest of it.
         assert (key is not None) == (version == "11.8" and shutil.which("openssl") is not None)
         accounts = "SELECT User FROM mysql.user WHERE Host = '%' OR User = 'root'"
-        with closing(pymysql.connect(**cluster.parameters(replica))) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
-                assert bool(cursor.fetchall()[0][1]) == (version == "11.8")
+        connecting = closing(pymysql.connect(**cluster.parameters(replica)))
+        with connecting as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+            assert bool(cursor.fetchall()[0][1]) == (version == "11.8")
         assert {user for (user,) in replica.execute(accounts)} == {"admin", "app", "cluster", "replication"}
