@@ -52,7 +52,7 @@ _Method = TypeVar("_Method", bound=Callable[..., object])
 HAS_HOOKS = hasattr(Database, "_notify_hooks")
 """Whether peewee has ``query_hooks``, ``after_commit()`` and ``dispose()``: since 4.5."""
 IS_PEEWEE_3 = not hasattr(playhouse.pool.PooledDatabase, "_close_raw")
-"""Whether the release is older than 4.0."""
+"""Whether the release is older than 4.0, or 4.0.0, which still works as these do."""
 _THREAD_STATE = tuple(vars(peewee._ConnectionState()).keys() - {"closed", "conn"})
 
 
@@ -210,8 +210,8 @@ class _OlderMySQL(_Older, peewee.MySQLDatabase):
 class _OlderSqlite(_Older, peewee.SqliteDatabase):
     def __init__(self, database: object, *args: object, **kwargs: object) -> None:
         since = {"lock_type": "4.5"}
-        if IS_PEEWEE_3:
-            since |= {"regexp_function": "4.0", "rank_functions": "4.0"}
+        taken = inspect.signature(peewee.SqliteDatabase).parameters
+        since |= {name: "4.0" for name in ("regexp_function", "rank_functions") if name not in taken}
         for name, release in since.items():
             if kwargs.pop(name, None):
                 raise ConfigurationError(lacking(name, release))

@@ -134,9 +134,7 @@ class Control:
 
     def abandon(self) -> None:
         """Forget the session that is kept, in a forked child, because it belongs to the parent."""
-        for connection in self._kept:
-            connection._force_close()  # close() would end the parent's session
-        self._kept = []
+        self._kept = []  # close() would end the parent's session
 
     def _on_kept_session(self, question: Callable[[Cursor], T], selects: Callable[[T], int]) -> T:
         while True:
@@ -148,7 +146,7 @@ class Control:
                 with connection.cursor() as cursor:
                     answer = question(cursor)
             except BaseException as exc:
-                connection._force_close()
+                connection.close()
                 ended = isinstance(exc, pymysql.err.OperationalError) and exc.args[0] in _ENDED
                 if was_kept and ended:
                     continue
