@@ -253,7 +253,8 @@ def own_three(server: str) -> Iterator[LocalCluster]:
 @pytest.fixture
 def disposable_pair(server: str) -> Iterator[LocalCluster]:
     """Like `own_pair`, for a test that replaces a server."""
-    with held_back(server) as found:
+    with repaired(server, 1, MODELS, spoils=True) as found:
+        clear(found, ("a", 1))
         yield found
 
 
