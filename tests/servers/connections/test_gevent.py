@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 from support.load.ledger import prepare
 from support.load.programs import Flapping, Program, connections, settles
 
@@ -22,7 +22,7 @@ pytestmark = [
 @pytest.mark.parametrize("kind", ["plain", pytest.param("pooled", marks=pytest.mark.once)])
 def test_greenlets_lose_no_read_and_leave_no_socket(server: str, kind: str) -> None:
     pytest.importorskip("gevent")
-    with own_cluster(server) as cluster:
+    with repaired(server, 2, []) as cluster:
         prepare(cluster)
         with Program("gevent_program.py", cluster, kind) as program:
             # What the prober has not opened yet would count as left behind afterwards.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 from support.load.ledger import prepare
 from support.load.programs import Flapping, Prefork, Program, connections, settles
 
@@ -22,8 +22,8 @@ EVERY = 10
 
 @pytest.fixture
 def flapping(server: str) -> Iterator[Any]:
-    """A cluster of this test's own, with the tables of the load."""
-    with own_cluster(server) as cluster:
+    """A cluster whose nodes may be killed, with the tables of the load."""
+    with repaired(server, 2, []) as cluster:
         prepare(cluster)
         yield cluster
 

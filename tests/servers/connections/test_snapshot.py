@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from peewee import OperationalError
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 from support.databases.models import Item, Note
 from support.forms.threads import in_thread
 from support.waiting import until
@@ -17,6 +17,13 @@ from peewee_replicas.connections import snapshot as snapshots
 from peewee_replicas.testing import LocalCluster
 
 pytestmark = pytest.mark.usefixtures("form")
+
+
+@pytest.fixture
+def fragile(server: str) -> Iterator[LocalCluster]:
+    """A cluster whose nodes may be frozen and killed."""
+    with repaired(server, 2, [Item, Note]) as cluster:
+        yield cluster
 
 
 def write_elsewhere(cluster: LocalCluster, db: Any, name: str) -> None:
@@ -67,17 +74,15 @@ def test_reads_outside_the_snapshot_do_not_join_it(cluster: Any, db: Any) -> Non
     seen.close()
 
 
-def test_it_begins_no_earlier_than_what_the_session_must_see(server: str) -> None:
-    with own_cluster(server) as cluster:
-        db = cluster.database()
-        with db.bind_ctx([Item, Note]):
-            db.create_tables([Item, Note])
-            for replica in cluster.replicas:
-                replica.freeze()
-            Item.create(name="mine")
-            with db.readonly(snapshot=True):
-                assert names() == ["mine"]
-            db.close()
+def test_it_begins_no_earlier_than_what_the_session_must_see(fragile: Any) -> None:
+    db = fragile.database()
+    with db.bind_ctx([Item, Note]):
+        for replica in fragile.replicas:
+            replica.freeze()
+        Item.create(name="mine")
+        with db.readonly(snapshot=True):
+            assert names() == ["mine"]
+        db.close()
 
 
 def test_writes_and_transactions_are_refused(db: Any) -> None:
@@ -109,19 +114,16 @@ def connections(node: Any) -> set[int]:
     return {row[0] for row in node.execute("SHOW PROCESSLIST")}
 
 
-def test_a_snapshot_whose_node_dies_fails_instead_of_moving(server: str) -> None:
-    with own_cluster(server) as cluster:
-        db = cluster.database()
-        with db.bind_ctx([Item, Note]):
-            db.create_tables([Item, Note])
-            cluster.sync()
-            with db.readonly(snapshot=True):
+def test_a_snapshot_whose_node_dies_fails_instead_of_moving(fragile: Any) -> None:
+    db = fragile.database()
+    with db.bind_ctx([Item, Note]):
+        with db.readonly(snapshot=True):
+            names()
+            fragile.node(db.explain_route("SELECT 1").node).kill()
+            with pytest.raises(OperationalError, match=r"snapshot on replica-\d .* is lost"):
                 names()
-                cluster.node(db.explain_route("SELECT 1").node).kill()
-                with pytest.raises(OperationalError, match=r"snapshot on replica-\d .* is lost"):
-                    names()
-            assert names() == []
-            db.close()
+        assert names() == []
+        db.close()
 
 
 def test_it_belongs_to_one_thread_and_lasts_for_a_bounded_time(

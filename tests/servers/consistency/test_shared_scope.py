@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
 import pytest
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 
 SELECT = "SELECT v FROM t"
+
+
+@pytest.fixture
+def fragile(server: str) -> Iterator[Any]:
+    """A cluster whose nodes may be frozen and killed."""
+    with repaired(server, 2, []) as cluster:
+        yield cluster
 
 
 def read(database: Any) -> Any:
@@ -24,6 +32,11 @@ def seeded(cluster: Any) -> Any:
     other.execute_sql("INSERT INTO t VALUES (1)")
     cluster.sync()
     return other
+
+
+def freeze(cluster: Any) -> None:
+    for node in cluster.replicas:
+        node.freeze()
 
 
 def held_up(
@@ -47,15 +60,15 @@ def held_up(
 
 @pytest.mark.parametrize("scope", ["causal_session", "readonly"])
 def test_a_read_that_was_decided_before_its_scope_moved(
-    server: str, scope: str, monkeypatch: pytest.MonkeyPatch
+    fragile: Any, scope: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with own_cluster(server) as cluster, ThreadPoolExecutor(1) as pool:
-        database = cluster.database(policy=lambda usable: usable[0])
-        other = seeded(cluster)
-        near, far = cluster.replicas
+    with ThreadPoolExecutor(1) as pool:
+        database = fragile.database(policy=lambda usable: usable[0])
+        other = seeded(fragile)
+        near, far = fragile.replicas
         far.freeze()
         other.execute_sql("UPDATE t SET v = 2")
-        cluster.sync()
+        fragile.sync()
 
         decided, moved = held_up(monkeypatch, database._parts.consistency, "needs")
         with getattr(database, scope)():
@@ -70,12 +83,12 @@ def test_a_read_that_was_decided_before_its_scope_moved(
 
 
 def test_threads_of_one_causal_session_wait_for_one_answer(
-    server: str, monkeypatch: pytest.MonkeyPatch
+    fragile: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with own_cluster(server, replicas=1) as cluster, ThreadPoolExecutor(1) as pool:
-        database, other = cluster.database(), seeded(cluster)
+    with ThreadPoolExecutor(1) as pool:
+        database, other = fragile.database(), seeded(fragile)
         assert read(database) == 1
-        cluster.replicas[0].freeze()
+        freeze(fragile)
         other.execute_sql("UPDATE t SET v = 2")
 
         asking, answered = held_up(monkeypatch, database._parts.consistency.primary, "current")
@@ -91,28 +104,27 @@ def test_threads_of_one_causal_session_wait_for_one_answer(
 
 @pytest.mark.lesson(36)
 def test_a_question_whose_connection_is_killed_is_asked_again(
-    server: str, monkeypatch: pytest.MonkeyPatch
+    fragile: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with own_cluster(server, replicas=1) as cluster:
-        database, other = cluster.database(catch_up_timeout=0.05), seeded(cluster)
-        assert read(database) == 1
-        cluster.replicas[0].freeze()
-        other.execute_sql("UPDATE t SET v = 2")
-        assert database.execute_sql(SELECT + " FOR UPDATE").fetchone()[0] == 2
-        killed = []
-        positions = database._parts.consistency.primary
-        reach = positions._connection
+    database, other = fragile.database(catch_up_timeout=0.05), seeded(fragile)
+    assert read(database) == 1
+    freeze(fragile)
+    other.execute_sql("UPDATE t SET v = 2")
+    assert database.execute_sql(SELECT + " FOR UPDATE").fetchone()[0] == 2
+    killed: list[int] = []
+    positions = database._parts.consistency.primary
+    reach = positions._connection
 
-        def reach_and_kill() -> Any:
-            conn = reach()
-            if not killed:
-                killed.append(conn.thread_id())
-                cluster.primary.execute("KILL %s", killed)
-            return conn
+    def reach_and_kill() -> Any:
+        conn = reach()
+        if not killed:
+            killed.append(conn.thread_id())
+            fragile.primary.execute("KILL %s", killed)
+        return conn
 
-        monkeypatch.setattr(positions, "_connection", reach_and_kill)
-        assert read(database) == 2, "the read falls back, on a new connection to the primary"
-        assert killed
-        assert database.stats()["unasked"] == 0
-        database.close()
-        assert read(database) == 2, "what the locking read saw still has to be seen"
+    monkeypatch.setattr(positions, "_connection", reach_and_kill)
+    assert read(database) == 2, "the read falls back, on a new connection to the primary"
+    assert killed
+    assert database.stats()["unasked"] == 0
+    database.close()
+    assert read(database) == 2, "what the locking read saw still has to be seen"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import Any
 
 import peewee
 import pymysql
 import pytest
-from support.clusters import own_cluster
+from support.clusters import administrator, one_for_each, own_cluster
 from support.clusters.failing import LOGGER, opened, prepare, read
 from support.clusters.galera import LIBRARY, needs_galera
 from support.clusters.lagging import frozen
+from support.clusters.repaired import repaired
+from support.databases.models import Item
 from support.databases.nodes import nodes_of
 from support.load.faults import FAULTS
 from support.waiting import until
@@ -29,10 +31,36 @@ from peewee_replicas.nodes import breaker as health
 
 @pytest.fixture
 def breakable(server: str) -> Iterator[Any]:
-    """A cluster of the test's own with one row in `item`."""
-    with own_cluster(server) as cluster:
+    """A cluster with one row in `item`, whose nodes a test may disturb."""
+    with repaired(server, 2, [Item]) as cluster:
         prepare(cluster)
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def clusters_to_kill() -> Iterator[Any]:
+    with one_for_each(own_cluster) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def dead(server: str, clusters_to_kill: Any) -> Any:
+    """A cluster of this module's own whose nodes have all been killed, and are not needed alive again."""
+    cluster = clusters_to_kill(server)
+    for node in cluster.nodes:
+        node.kill()
+    return cluster
+
+
+@contextmanager
+def setting(node: Any, name: str, value: object) -> Iterator[None]:
+    """Give a setting of a server another value during the block."""
+    ((before,),) = node.execute(f"SELECT @@GLOBAL.{name}")
+    node.execute(f"SET GLOBAL {name} = {value}")
+    try:
+        yield
+    finally:
+        node.execute(f"SET GLOBAL {name} = {before}")
 
 
 @pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
@@ -50,9 +78,9 @@ def test_a_node_without_room_for_a_connection_is_left_alone_for_a_moment(
                 held.append(pymysql.connect(**breakable.parameters(one)))
         assert full.value.args[0] == number
 
-    with opened(breakable, cls) as database, opened(breakable, cls) as late:
+    with opened(breakable, cls) as database, opened(breakable, cls) as late, ExitStack() as busy:
         assert read(database) == "one"
-        one.execute("SET GLOBAL max_connections = 12")
+        busy.enter_context(setting(one, "max_connections", 12))
         fill(1040)
         with caplog.at_level(logging.WARNING, LOGGER):
             for _ in range(5):
@@ -64,7 +92,7 @@ def test_a_node_without_room_for_a_connection_is_left_alone_for_a_moment(
         assert read(database) == "one"  # what is connected goes on
         assert database.events[-1].node == "replica-1"
         # All are busy: the primary serves, and says why.
-        two.execute("SET GLOBAL max_connections = 12")
+        busy.enter_context(setting(two, "max_connections", 12))
         late.close()
         if cls is not None:
             late.close_idle()
@@ -91,42 +119,40 @@ def test_a_user_without_room_for_a_connection(breakable: Any) -> None:
     }
     if breakable.server == "mysql":
         limits[1203] = ("SET GLOBAL max_user_connections = 1", "SET GLOBAL max_user_connections = 0")
-    for number, (limit, unlimit) in limits.items():
-        one.execute(limit)
-        with opened(breakable) as database, pymysql.connect(**breakable.parameters(one)):
-            assert read(database) == "one"
-            assert database.events[-1].node == "replica-2"
-            assert str(number) in nodes_of(database)[0].backoff.cause
-            assert database.replicas[0].state == "up"
-        one.execute(unlimit)
+    with closing(administrator(breakable, one)) as admin:
+        for number, (limit, unlimit) in limits.items():
+            admin.query(limit)
+            try:
+                with opened(breakable) as database, pymysql.connect(**breakable.parameters(one)):
+                    assert read(database) == "one"
+                    assert database.events[-1].node == "replica-2"
+                    assert str(number) in nodes_of(database)[0].backoff.cause
+                    assert database.replicas[0].state == "up"
+            finally:
+                admin.query(unlimit)
 
 
-def test_a_mysql_server_that_goes_offline_is_ejected_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("server", ["mysql"])
+def test_a_mysql_server_that_goes_offline_is_ejected_and_comes_back(
+    breakable: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(health, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(health, "LONGEST_PAUSE", 0.1)
-    with own_cluster("mysql") as cluster:
-        prepare(cluster)
-        one = cluster.replicas[0]
-        with opened(cluster) as database:
-            assert read(database) == "one"
-            one.execute("SET GLOBAL offline_mode = ON")
+    with opened(breakable) as database:
+        assert read(database) == "one"
+        with setting(breakable.replicas[0], "offline_mode", "ON"):
             for _ in range(3):
                 assert read(database) == "one"
                 assert database.events[-1].node == "replica-2"
             assert database.replicas[0].state == "ejected"
             assert "3032" in nodes_of(database)[0].breaker.cause
             assert "offline_mode" in nodes_of(database)[0].breaker.cause
-            one.execute("SET GLOBAL offline_mode = OFF")
-            until(lambda: read(database) and database.events[-1].node == "replica-1")
+        until(lambda: read(database) and database.events[-1].node == "replica-1")
 
 
-@needs_galera
-@pytest.mark.parametrize("probe_interval", [None, 0.1])
-def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
-    monkeypatch: pytest.MonkeyPatch, probe_interval: Any
-) -> None:
-    monkeypatch.setattr(health, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(health, "LONGEST_PAUSE", 0.05)
+@pytest.fixture(scope="module")
+def with_galera() -> Iterator[Any]:
+    """A cluster of MariaDB whose first replica is a node of Galera, with one row in `item`."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = {
@@ -138,11 +164,20 @@ def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
     }
     with own_cluster("mariadb", options={"replica-1": options}) as cluster:
         prepare(cluster)
-        one = cluster.replicas[0]
-        with opened(cluster, probe_interval=probe_interval) as database:
-            # A node that has just started may not be ready yet, and is ejected for it.
-            until(lambda: read(database) and database.events[-1].node == "replica-1")
-            one.execute("SET GLOBAL wsrep_reject_queries = 'ALL'")
+        yield cluster
+
+
+@needs_galera
+@pytest.mark.parametrize("probe_interval", [None, 0.1])
+def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
+    with_galera: Any, monkeypatch: pytest.MonkeyPatch, probe_interval: Any
+) -> None:
+    monkeypatch.setattr(health, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(health, "LONGEST_PAUSE", 0.05)
+    with opened(with_galera, probe_interval=probe_interval) as database:
+        # A node that has just started may not be ready yet, and is ejected for it.
+        until(lambda: read(database) and database.events[-1].node == "replica-1")
+        with setting(with_galera.replicas[0], "wsrep_reject_queries", "ALL"):
             for _ in range(20):
                 assert read(database) == "one"
                 assert database.events[-1].node == "replica-2"
@@ -153,19 +188,16 @@ def test_a_galera_node_that_is_not_ready_is_ejected_until_it_is(
                 assert read(database) == "one"
                 assert database.events[-1].node == "replica-2"
             assert database.stats()["replica-1.restorations"] == before
-            one.execute("SET GLOBAL wsrep_reject_queries = 'NONE'")
-            until(lambda: read(database) and database.events[-1].node == "replica-1")
+        until(lambda: read(database) and database.events[-1].node == "replica-1")
 
 
 # Nothing answers
 
 
 @pytest.mark.lesson(25)
-def test_every_node_that_was_tried_is_named_with_its_reason(breakable: Any) -> None:
-    for node in breakable.nodes:
-        node.kill()
+def test_every_node_that_was_tried_is_named_with_its_reason(dead: Any) -> None:
     for attempt in ("connect", "read", "write"):
-        with opened(breakable, connect_timeout=5) as database:
+        with opened(dead, connect_timeout=5) as database:
             with pytest.raises(peewee.OperationalError) as caught:
                 if attempt == "connect":
                     database.connect()
@@ -175,12 +207,12 @@ def test_every_node_that_was_tried_is_named_with_its_reason(breakable: Any) -> N
                     database.execute_sql("DELETE FROM item")
             assert caught.value.args[0] == 2003
             text = str(caught.value)
-            assert f"the primary (127.0.0.1:{breakable.primary.port})" in text
+            assert f"the primary (127.0.0.1:{dead.primary.port})" in text
             assert "check that it is running" in text
             if attempt != "write":
                 assert isinstance(caught.value, NoReplicaAvailable) == (attempt == "read")
                 assert isinstance(caught.value.__cause__, peewee.OperationalError)
-                for node in breakable.replicas:
+                for node in dead.replicas:
                     assert f"{node.name} (127.0.0.1:{node.port})" in text
             assert database.is_closed()
             with (
@@ -202,26 +234,10 @@ def test_a_replica_that_refuses_the_user_is_named(cluster: Any, caplog: pytest.L
     assert "configuration" in caplog.text
 
 
-def test_the_error_names_all_nodes_also_when_the_replicas_were_ejected_before(server: str) -> None:
-    with own_cluster(server, replicas=1) as cluster:
-        database = cluster.database(connect_timeout=1)
-        for node in cluster.nodes:
-            node.kill()
-        for _ in range(2):
-            with pytest.raises(NoReplicaAvailable, match=r"replica-1.*the primary") as caught:
-                database.execute_sql("SELECT 1")
-            assert isinstance(caught.value.__cause__, peewee.OperationalError)
-
-
-def test_where_nothing_answers_a_snapshot_names_every_node(server: str) -> None:
-    with own_cluster(server, replicas=1) as cluster:
-        database = cluster.database(connect_timeout=2)
-        for node in cluster.nodes:
-            node.kill()
-        with (
-            pytest.raises(NoReplicaAvailable, match=r"replica-1.*the primary") as caught,
-            database.readonly(snapshot=True),
-        ):
+def test_the_error_names_all_nodes_also_when_the_replicas_were_ejected_before(dead: Any) -> None:
+    database = dead.database(connect_timeout=1)
+    for _ in range(2):
+        with pytest.raises(NoReplicaAvailable, match=r"replica-1.*the primary") as caught:
             database.execute_sql("SELECT 1")
         assert isinstance(caught.value.__cause__, peewee.OperationalError)
 
@@ -246,17 +262,26 @@ def test_a_replica_that_is_only_behind_is_not_said_to_be_silent(own_pair: Any) -
     database.close()
 
 
-@pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
-def test_messages_about_a_busy_node_do_not_grow(server: str, cls: Any, caplog: Any) -> None:
-    with own_cluster(server, replicas=2) as cluster:
-        database = cluster.database(cls)
+def test_where_nothing_answers_a_snapshot_names_every_node(dead: Any) -> None:
+    database = dead.database(connect_timeout=2)
+    with (
+        pytest.raises(NoReplicaAvailable, match=r"replica-1.*the primary") as caught,
+        database.readonly(snapshot=True),
+    ):
         database.execute_sql("SELECT 1")
-        with FAULTS["refusing"](cluster, cluster.replicas[0]):
-            for _ in range(60):
-                database.close()
-                assert database.execute_sql("SELECT 1").fetchone() == (1,)
-            said = [record.getMessage() for record in caplog.records]
-            assert any("1040" in text for text in said)
-            assert max(map(len, said)) < 600
-            assert sum("no new connections" in text for text in said) == 1
-        database.close()
+    assert isinstance(caught.value.__cause__, peewee.OperationalError)
+
+
+@pytest.mark.parametrize("cls", [None, PooledReplicatedDatabase])
+def test_messages_about_a_busy_node_do_not_grow(breakable: Any, cls: Any, caplog: Any) -> None:
+    database = breakable.database(cls)
+    database.execute_sql("SELECT 1")
+    with FAULTS["refusing"](breakable, breakable.replicas[0]):
+        for _ in range(60):
+            database.close()
+            assert database.execute_sql("SELECT 1").fetchone() == (1,)
+        said = [record.getMessage() for record in caplog.records]
+        assert any("1040" in text for text in said)
+        assert max(map(len, said)) < 600
+        assert sum("no new connections" in text for text in said) == 1
+    database.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import peewee
 import pytest
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 from support.databases.models import Item
 from support.proxies.relay import Relay
 from support.waiting import until
@@ -24,12 +24,8 @@ LOGGER = "peewee.replicas"
 
 @pytest.fixture
 def breakable(server: str) -> Iterator[Any]:
-    """A cluster of the test's own with an empty `item`."""
-    with own_cluster(server) as cluster:
-        database = cluster.database(replicas=(), probe_interval=None)
-        with database.bind_ctx([Item]):
-            database.create_tables([Item])
-        cluster.sync()
+    """A cluster with an empty `item`, whose servers a test may promote, demote and kill."""
+    with repaired(server, 2, [Item], spoils=True) as cluster:
         yield cluster
 
 
@@ -197,26 +193,26 @@ def test_a_primary_that_dies_and_comes_back_is_written_to_without_a_restart(brea
 
 @pytest.mark.lesson(27)
 def test_a_demoted_primary_that_lives_on_is_left_without_a_write(
-    server: str, caplog: pytest.LogCaptureFixture
+    breakable: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its address leads elsewhere, but the connections to it stay."""
-    with own_cluster(server, replicas=1) as cluster, Relay(cluster.primary.port) as relay:
-        database = cluster.database(port=relay.port, probe_interval=0.1)
+    with Relay(breakable.primary.port) as relay:
+        database = breakable.database(port=relay.port, probe_interval=0.1)
         database.execute_sql("CREATE TABLE mark (n INT)")
-        cluster.sync()
+        breakable.sync()
         database.execute_sql("SELECT 1")
         # Where the first probe fails, the primary has not been seen to take writes yet.
         until(lambda: database._parts.cluster.writes == "taken")
         with database.primary(), caplog.at_level(logging.WARNING, "peewee.replicas"):
             database.execute_sql("SELECT 1")
-            new = cluster.replicas[0]
+            new = breakable.replicas[0]
             old = database.connection().thread_id()
-            cluster.primary.execute("SET GLOBAL read_only = ON")
+            breakable.primary.execute("SET GLOBAL read_only = ON")
             until(lambda: database.connection().thread_id() != old)
-            words = "SLAVE" if server == "mariadb" else "REPLICA"
+            words = "SLAVE" if breakable.server == "mariadb" else "REPLICA"
             new.execute(f"STOP {words}")
             new.execute(f"RESET {words} ALL")
-            if server == "mysql":
+            if breakable.server == "mysql":
                 new.execute("SET GLOBAL super_read_only = OFF")
             new.execute("SET GLOBAL read_only = OFF")
             relay.lead_to(new.port)
