@@ -27,7 +27,9 @@ class Flapping:
     Parameters:
         faults: which, by their words in `FAULTS`.
         nodes: how many of the replicas; with one no read can lose its connection on two of them.
-        hold, rest: seconds that each lasts, and that lie between two.
+        hold: seconds that each lasts, beside those that the node needs to return.
+        rest: seconds that lie between two. By default 0.3 until each of `faults` has happened once, and then
+            as many as the last one took: a busy machine, whose servers start slowly, would do little else.
     """
 
     def __init__(
@@ -37,13 +39,13 @@ class Flapping:
         *,
         nodes: int | None = None,
         hold: float = 0.3,
-        rest: float = 0.3,
+        rest: float | None = None,
     ) -> None:
         self.done: Counter[str] = Counter()
         self.errors: list[BaseException] = []
         self._cluster = cluster
         self._turns = zip(cycle(cluster.replicas[:nodes]), cycle(faults), strict=False)
-        self._hold, self._rest = hold, rest
+        self._hold, self._rest, self._kinds = hold, rest, len(faults)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
 
@@ -61,12 +63,18 @@ class Flapping:
         try:
             while not self._stop.is_set():
                 node, fault = next(self._turns)
+                began = time.monotonic()
                 with FAULTS[fault](self._cluster, node):
                     self._stop.wait(self._hold)
                 self.done[fault] += 1
-                self._stop.wait(self._rest)
+                self._stop.wait(self._pause(time.monotonic() - began))
         except BaseException as exc:
             self.errors.append(exc)
+
+    def _pause(self, took: float) -> float:
+        if self._rest is not None:
+            return self._rest
+        return 0.3 if len(self.done) < self._kinds else took
 
 
 class Program:
