@@ -23,6 +23,7 @@ from support.clusters.lagging import MODELS, clear, frozen, held_back
 from support.clusters.repaired import repaired, stop_all
 from support.databases.models import Item, Note
 from support.databases.nodes import stop_probers
+from support.databases.renewed import renew
 from support.peewees import WITHOUT_ASYNCIO, pytest_pycollect_makemodule, skip_asyncio
 from support.versions import versions
 
@@ -266,9 +267,7 @@ def db(cluster: LocalCluster) -> Iterator[Any]:
     """
     database = cluster.database(consistency="eventual")
     with database.bind_ctx([Item, Note]):
-        with database.primary():
-            database.drop_tables([Note, Item], safe=True)
-            database.create_tables([Item, Note])
+        renew(cluster, database)
         cluster.sync()
         database.close()
         cluster.reset_counts()
