@@ -65,8 +65,16 @@ HARMLESS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def have_procedures() -> set[str]:
+    """The servers on which the procedures are, which no test changes."""
+    return set()
+
+
 @pytest.fixture(autouse=True)
-def _procedures(request: pytest.FixtureRequest, db: Any) -> None:
+def _procedures(cluster: Any, db: Any, server: str, have_procedures: set[str]) -> None:
+    if server in have_procedures:
+        return
     for text in (
         "DROP PROCEDURE IF EXISTS makes_state",
         "DROP PROCEDURE IF EXISTS makes_nothing",
@@ -75,9 +83,9 @@ def _procedures(request: pytest.FixtureRequest, db: Any) -> None:
     ):
         db.execute_sql(text)
     db.close()
-    cluster = request.getfixturevalue("cluster")
     cluster.sync()
     cluster.reset_counts()
+    have_procedures.add(server)
 
 
 def places(cluster: Any) -> tuple[int, int]:
