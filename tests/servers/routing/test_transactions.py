@@ -113,12 +113,12 @@ def test_all_reads_inside_reach_the_primary_and_those_after_it_the_replicas(
     cluster.sync()
     cluster.reset_counts()
     with CONTEXTS[name](db):
-        for _ in range(50):
+        for _ in range(10):
             assert db.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
-        assert counted(cluster) == (50, 0)
+        assert counted(cluster) == (10, 0)
     for _ in range(10):
         db.execute_sql("SELECT COUNT(*) FROM item")
-    assert counted(cluster) == (50, 10)
+    assert counted(cluster) == (10, 10)
 
 
 @pytest.mark.lesson(2)
