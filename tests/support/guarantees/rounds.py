@@ -28,7 +28,9 @@ OPTIONS = {
         "*": {
             "log_bin": None,
             "log_slave_updates": "ON",
-            "slave_parallel_threads": 4,
+            "slave_parallel_threads": 6,
+            # Or a domain that is held up would take all threads, and hold the other one up as well.
+            "slave_domain_parallel_threads": 4,
             "slave_parallel_mode": "optimistic",
             "sync_binlog": 1,
         }
