@@ -18,6 +18,8 @@ from support.load.ledger import Group, Load, audit, prepare
 from peewee_replicas import PooledReplicatedDatabase
 
 THREADS = 8
+REST = 0.03
+"""Seconds between two rounds of one thread: many meet each fault, and a core is left for the servers."""
 HOLD = {"paused": 4.0, "frozen": 1.0, "refusing": 1.0}
 """Seconds that a fault lasts: a node that hangs has to be found out."""
 
@@ -41,7 +43,7 @@ def test_no_read_fails_and_no_write_is_doubled_while_replicas_fail(server: str) 
         prepare(cluster)
         groups = groups_of(cluster)
         found = []
-        with Load(groups, THREADS, rest=0.01) as load, States(load) as states:
+        with Load(groups, THREADS, rest=REST) as load, States(load) as states:
             for number, fault in enumerate(FAULTS):
                 node = cluster.replicas[number % 3]
                 found.append(befall(load, states, cluster, fault, node, hold=HOLD.get(fault, 0.5)))
@@ -67,7 +69,7 @@ def test_reads_outlive_the_primary_and_writes_come_back_with_it(server: str) -> 
         prepare(cluster)
         groups = groups_of(cluster, read_timeout=2)
         names = [node.name for node in cluster.replicas]
-        with Load(groups, THREADS, writers=4, rest=0.01) as load:
+        with Load(groups, THREADS, writers=4, rest=REST) as load:
             for fault in ("killed", "paused"):
                 assert until_served(load, names, load.now(), 30.0, reads=5)
                 with ExitStack() as stack:
