@@ -29,6 +29,13 @@ class Interrupt(BaseException):
 
 
 @cache
+def _has_steps(file: str) -> bool:
+    """Whether lines of this file are steps; kept, as every call asks, and the file system answers slowly."""
+    ours = file.startswith(_FOLDERS) or os.path.realpath(file).startswith(_FOLDERS)
+    return ours and not file.startswith(_NOT_OURS)
+
+
+@cache
 def _ends_of_with(code: CodeType) -> frozenset[int]:
     """Where a ``with`` statement is about to call ``__exit__`` after its body.
 
@@ -76,10 +83,7 @@ class Steps:
 
     def __call__(self, frame: FrameType, event: str, _arg: Any) -> Callable[..., Any] | None:
         """A trace function for calls."""
-        name = frame.f_code.co_filename
-        if not name.startswith(_FOLDERS) and not os.path.realpath(name).startswith(_FOLDERS):
-            return None
-        return None if name.startswith(_NOT_OURS) else self._line
+        return self._line if _has_steps(frame.f_code.co_filename) else None
 
     def _line(self, frame: FrameType, event: str, _arg: Any) -> Callable[..., Any]:
         if event == "line" and not self.where and frame.f_lasti not in _ends_of_with(frame.f_code):
