@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.characters import CHARACTERS
 
 from peewee_replicas.positions import POSITIONS, MariaDBPosition, MySQLInterval, MySQLPosition, Position
 
@@ -138,7 +139,11 @@ def test_compact_closes_gaps_with_what_is_known_and_nothing_else(two: tuple[Any,
 
 @pytest.mark.parametrize("position_class", POSITIONS.values())
 @given(
-    text=st.one_of(st.text(), st.text("0123456789abcdefABC-:,#_ \n"), st.from_regex(rf"{A}(:[0-9a-c-]+)+"))
+    text=st.one_of(
+        st.text(CHARACTERS),
+        st.text("0123456789abcdefABC-:,#_ \n"),
+        st.from_regex(rf"{A}(:[0-9a-c-]+)+", alphabet=CHARACTERS),
+    )
 )
 def test_parse_raises_nothing_but_value_error(position_class: type[Position], text: str) -> None:
     try:

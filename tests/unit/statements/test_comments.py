@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.characters import CHARACTERS
 
 from peewee_replicas import ConfigurationError, ReplicatedSqliteDatabase
 from peewee_replicas.events import ask_for_comment
@@ -33,7 +34,9 @@ def test_tags_are_sorted_and_encoded_as_sqlcommenter_does() -> None:
     assert comment_of({}) == comment_of({"a": None}) == ""
 
 
-@given(st.dictionaries(st.text(max_size=8), st.text(max_size=20), min_size=1, max_size=3))
+@given(
+    st.dictionaries(st.text(CHARACTERS, max_size=8), st.text(CHARACTERS, max_size=20), min_size=1, max_size=3)
+)
 def test_no_tag_ends_the_comment(tags: dict[str, str]) -> None:
     comment = comment_of(tags)
     assert comment.index("*/") == len(comment) - 2

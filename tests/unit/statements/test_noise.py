@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.characters import CHARACTERS
 from support.statements.entries import ENTRIES, VERSIONS
 
 from peewee_replicas.statements.classifier import Classifier, Dialect, Kind
@@ -44,7 +45,7 @@ def test_nothing_raises(parts: list[str], between: str, dialect: Dialect | None)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(max_size=50), DIALECTS)
+@given(st.text(CHARACTERS, max_size=50), DIALECTS)
 def test_no_text_raises(text: str, dialect: Dialect | None) -> None:
     for sql in (text, f"SELECT {text}", f"SELECT '{text}'"):
         assert CLASSIFIERS[dialect].classify(sql).reason
