@@ -45,6 +45,7 @@ class TaskDatabase(UserDatabase, Protocol):
     @property
     def on_primary(self) -> TaskDatabase: ...
     def aexecute_sql(self, sql: str, params: Parameters, /) -> Awaitable[Cursor]: ...
+    def aconnect(self) -> Awaitable[object]: ...
     def drop(self, conn: ServerConnection, /) -> None: ...
     def close_unused(self) -> None: ...
     def forget_task(self, task: Task | None = None, /) -> TaskState | None: ...
@@ -88,6 +89,14 @@ class TaskPrimary(PlainDatabase):
         """Connect as the synchronous form does; what a subclass asks meanwhile is not streamed."""
         with not_streaming(self.state):
             return super().autoconnect(anyway=anyway)
+
+    def connect_own(self, method: str) -> None:
+        """Connect as the synchronous form does; an ``aconnect()`` is awaited."""
+        if method != "aconnect":
+            super().connect_own(method)
+            return
+        with self.own_connect_call():
+            await_(self.db.aconnect())
 
 
 class TaskNode(NodeDatabase):

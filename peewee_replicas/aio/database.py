@@ -108,10 +108,17 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
 
     def connect(self, reuse_if_open: bool = True) -> bool:
         """Connect as the synchronous form does; do nothing if this task is already connected."""
-        if self.own_aconnect and self.is_closed():
-            await_(self.aconnect())  # peewee's method does the same
+        if self.own_connect == "aconnect" and self.is_closed():
+            with self._members.own_connect_call():
+                await_(self.aconnect())  # peewee's method does the same
             return True
         return super().connect(reuse_if_open)
+
+    def _connect_for_statement(self) -> None:
+        if self.own_connect == "aconnect":
+            await_(self.aconnect())
+        else:
+            self.connect()
 
     def close(self) -> bool:
         """Give all of this task's connections back to their pools; return True if there were any."""
@@ -131,7 +138,7 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
     async def aconnect(self) -> TaskConnection:
         """Connect to the node that the next plain read would use; return a `TaskConnection`."""
         # `connect` calls a subclass's own method, which calls this one.
-        await self.run(self._connect_passed if self.own_aconnect else self.connect)
+        await self.run(self._connect_passed if self.own_connect == "aconnect" else self.connect)
         return TaskConnection(self)
 
     def _connect_passed(self) -> bool:
@@ -156,19 +163,19 @@ class AsyncReplicatedDatabase(Replicated, PooledMySQL):
         return has_own(self, "aexecute_sql", _AEXECUTE_SQL)
 
     @property
-    def own_aconnect(self) -> bool:
-        """Whether the class or the object has an ``aconnect()`` of its own."""
-        return has_own(self, "aconnect", _ACONNECT)
-
-    @property
     def own_aclose(self) -> bool:
         """Whether the class or the object has an ``aclose()`` of its own."""
         return has_own(self, "aclose", _ACLOSE)
 
     @property
-    def own_connect(self) -> bool:
-        """Whether the class or the object has a ``connect()`` or an ``aconnect()`` of its own."""
-        return has_own(self, "connect", _CONNECT) or self.own_aconnect
+    def own_connect(self) -> str:
+        """The name of the class's or the object's own method that connects; ``""`` without one.
+
+        Of two, it is the one that peewee's form calls for a statement.
+        """
+        if has_own(self, "aconnect", _ACONNECT):
+            return "aconnect"
+        return "connect" if has_own(self, "connect", _CONNECT) else ""
 
     def _execute_passed(self, sql: str, params: Parameters) -> Any:
         return self._members.execute_sql(sql, params, self.at_primary, passed=True)

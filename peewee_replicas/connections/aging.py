@@ -22,9 +22,9 @@ def close_old(parts: Parts, state: ThreadState, kind: str, *, on_primary: bool =
         conn.generated_key = True  # LAST_INSERT_ID() in any later statement may ask for it
     # A statement that belongs to the session, such as SELECT LAST_INSERT_ID(), needs the session that it has.
     idle = on_primary and kind != "session" and not parts.primary.transaction(state)
-    spare = conn is not None and conn.replaceable and not (conn.busy or conn.generated_key)
+    spare = conn is not None and conn.renewable and not (conn.busy or conn.generated_key)
     if conn is not None and idle and spare and is_old(conn, now):
-        parts.primary.drop()
+        parts.primary.make_way(conn)
     pin = pinning(parts.cluster)
     kept = None if pin is None else pin.node  # the scope has read there, and another server may be behind
     for database in parts.replicas.opened():

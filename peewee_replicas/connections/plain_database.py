@@ -8,6 +8,8 @@ has another instance of the same class, so that a subclass's own ``_connect()`` 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock, RLock
 from typing import Any, ClassVar
 
@@ -41,9 +43,11 @@ class PlainDatabase:
 
     Attributes:
         unknown_outcomes: None, because users' own methods write nothing on a node; see `RoutedMembers`.
+        own_connect_call: returns a context manager to be around each call of the program's own ``connect()``.
     """
 
     unknown_outcomes: UnknownOutcomes | None = None
+    own_connect_call: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
 
     def __init__(self, db: UserDatabase, beneath: type[Database]) -> None:
         self.db = db
@@ -152,7 +156,7 @@ class PlainDatabase:
         return False
 
     def autoconnect(self, *, anyway: bool = False) -> bool:
-        """Call a subclass's own ``connect()``, if it has one and the database is closed, as peewee does.
+        """Call the program's own ``connect()``, if it has one and the database is closed, as peewee does.
 
         Returns whether it was called. Without one, connections open when they are needed.
 
@@ -169,9 +173,19 @@ class PlainDatabase:
             raise InterfaceError(NOT_INITIALIZED)
         if not (db.autoconnect or anyway):
             raise InterfaceError("Error, database connection not opened.")
-        if db.own_connect:
-            db.connect()
-        return db.own_connect
+        own = db.own_connect
+        if own:
+            self.connect_own(own)
+        return bool(own)
+
+    def connect_own(self, method: str) -> None:
+        """Connect through the program's own method.
+
+        Parameters:
+            method: its name, `own_connect` of the database.
+        """
+        with self.own_connect_call():
+            getattr(self.db, method)()
 
     def close_unused(self) -> None:
         """Close the idle connections, if there is a pool."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from peewee import PeeweeException, __exception_wrapper__
+from peewee import InterfaceError, OperationalError, PeeweeException, __exception_wrapper__
 
 from ..concurrency import Clock, Here
 from ..consistency.levels import Consistency
 from ..nodes.cluster import PRIMARY, Cluster
 from ..nodes.primary_state import UNKNOWN, PrimaryState
+from ..scopes.frames import Frame, Steps
 from ..servers.protocols import ServerConnection
 from .checks import ConnectionChecks, LostByAsking
 from .diagnosis import Diagnosis
@@ -21,6 +23,11 @@ from .primary_session import PrimarySession
 from .unknown_outcomes import UnknownOutcomes
 
 Sending = Callable[[], None]
+
+
+def _is_sql_error(exc: BaseException) -> bool:
+    """Return whether a server has answered a statement with an error and kept the connection."""
+    return isinstance(exc, PeeweeException) and not isinstance(exc, (OperationalError, InterfaceError))
 
 
 def unwatched() -> None:
@@ -119,8 +126,15 @@ class PrimaryConnection:
                 conn.hang_up()  # if it cannot be replaced, the statement fails as on a lost connection
             if (state.transactions and not begins) or not self.is_spent(conn, begins=begins):
                 return conn
-            self.drop()
+            self.make_way(conn)
         return self.open()
+
+    def make_way(self, conn: ServerConnection) -> None:
+        """Drop this thread's connection; the caller opens another."""
+        if conn.set_by_connect:
+            # If the next cannot be opened, no read may go on at a replica without what ``connect()`` sets.
+            self.plain.state.closed = True
+        self.drop()
 
     def open(self) -> ServerConnection:
         """Open this thread's connection."""
@@ -152,24 +166,52 @@ class PrimaryConnection:
         return conn
 
     def _connect(self) -> None:
-        """Connect, through a subclass's own ``connect()`` if it has one, because that may retry."""
+        """Connect, through the program's own ``connect()`` if it has one, because that may retry."""
         calls = self._connect_calls
-        if not self.plain.db.own_connect or getattr(calls, "running", False):
+        own = self.plain.db.own_connect
+        if not own or getattr(calls, "running", False):
             self.connect()
             return
         calls.running = calls.for_primary = True
+        frame = Frame(self.cluster, "primary")  # a ``readonly()`` of the program's would refuse what it sets
         try:
-            self.plain.db.connect()
+            with Steps(frame).step():
+                self.plain.connect_own(own)
             if self.plain.conn is None:  # it has connected another task, such as one of `asyncio.wait_for()`
                 self.plain.state.closed = True
                 self.connect()
         finally:
             calls.running = calls.for_primary = False
+            frame.end()
 
     @property
     def is_connecting(self) -> bool:
-        """Whether this thread has called a subclass's own ``connect()`` to open its primary's connection."""
+        """Whether this thread has called the program's own ``connect()`` to open its primary's connection."""
         return getattr(self._connect_calls, "for_primary", False)
+
+    @contextmanager
+    def own_connect_call(self) -> Iterator[None]:
+        """Tell what the program's own ``connect()`` sets, during a call, from what the program sets later."""
+        before = self.plain.conn
+        kept = before if before is not None and before.has_own_state else None
+        was_closed = not self.plain.is_open
+        try:
+            yield
+        except BaseException as exc:
+            if was_closed and not _is_sql_error(exc):
+                self._not_connected()
+            raise
+        conn = self.plain.conn
+        if conn is not None and conn is not kept:
+            self.session.connected(conn)
+
+    def _not_connected(self) -> None:
+        """Count the database as closed after a failed call, unless it has left the primary's connection."""
+        conn = self.plain.conn
+        if conn is None or conn.dropped():
+            # Else the next read would run, perhaps at a replica, without what was to be set.
+            self.plain.state.closed = True
+            self.drop()
 
     def connect(self) -> None:
         """Connect to the primary; peewee's state of this thread must be that of a closed database."""
@@ -227,7 +269,7 @@ class PrimaryConnection:
             calls.running = False
 
     def is_spent(self, conn: ServerConnection, *, begins: bool = False) -> bool:
-        """Return whether the connection is no longer usable and may be replaced without anybody noticing.
+        """Return whether the connection is no longer usable and may be replaced.
 
         Parameters:
             begins: as for `get`.
@@ -235,7 +277,7 @@ class PrimaryConnection:
         outdated = conn.generation != self.cluster.generation and not conn.busy
         if not (outdated or conn.dropped()):
             return False
-        return conn.replaceable and (begins or not self.transaction(self.plain.state))
+        return conn.renewable and (begins or not self.transaction(self.plain.state))
 
     def idle(self) -> ServerConnection | None:
         """Return this thread's connection if the library may query it without side effects, else None."""
@@ -403,6 +445,10 @@ class PrimaryConnection:
         if conn.transaction:  # the server last reported an open transaction
             self.consistency.abandoned()
         # After commit() inside atomic(), later statements of that block must not run in autocommit.
-        if not conn.carries_state and not (commits and self.plain.in_block()):
+        if commits and self.plain.in_block():
+            return
+        conn.forget_lost_transaction()
+        if not conn.carries_state:
             self.drop()
-        # Otherwise statements fail until the block ends or the database is closed, as with peewee.
+        # Otherwise the next statement connects again, if that restores the state; if not, statements fail
+        # until the database is closed, as with peewee.

@@ -72,7 +72,7 @@ class PrimaryFailures:
         elif found in NO_CONNECTION:
             kept = not transaction or _may_have_ended(conn)
             words = "" if kept else "nothing of its transaction is kept"
-            if not conn.replaceable:
+            if not conn.renewable:
                 words = f"{words or 'what was set on it is gone'}; leave the transaction, or close() it"
             exc.args = explained(exc.args, label, words)
 

@@ -14,7 +14,7 @@ from ..log import log_event
 from ..routing.plan import refuse_raw_write
 from ..routing.router import Router
 from ..servers.protocols import ServerConnection
-from ..statements.kinds import NAMED_LOCK, NEXT_TRANSACTION
+from ..statements.kinds import NAMED_LOCK, NEXT_TRANSACTION, TEMPORARY_TABLE
 from ..statements.redaction import redacted
 from ..statements.tokens import first_word
 from .named_locks import NamedLocks
@@ -93,6 +93,8 @@ class PrimarySession:
             statement = self._router.classifier.classify_sent(text)
             if statement.effect:
                 self.mark(conn, statement.effect)
+                if statement.effect == NAMED_LOCK:
+                    conn.unrepeatable = True  # nobody counts a raw cursor's locks
             elif statement.kind not in SELF_EXPLANATORY:
                 kind = f"what {first_word(text)} changed"
                 self.mark(conn, f"what {redacted(text, 40)!r} changed in it", kind)
@@ -106,10 +108,28 @@ class PrimarySession:
             effect: the state in words.
             kind: of many states that differ in their words, what they have in common.
         """
-        if conn.initialized and conn.session_state in ("", NEXT_TRANSACTION):
+        if not conn.initialized:
+            return
+        if effect == TEMPORARY_TABLE or kind:  # what cannot be told from the text may be one too
+            conn.unrepeatable = True
+        if conn.set_by_connect and effect != NAMED_LOCK:
+            conn.session_changed = True
+        if conn.session_state in _replaced_by(effect, conn.connect_state):
             conn.session_state = effect
             if effect != NEXT_TRANSACTION:
                 self._warn_once(effect, kind or effect)
+
+    def connected(self, conn: ServerConnection) -> None:
+        """Record that the program's own ``connect()`` has ended on a connection to the primary.
+
+        What it has set there, it sets again on another connection.
+        """
+        state = self.state(conn)
+        locked = conn.named_locks is not None and conn.named_locks.any_held
+        if conn.unrepeatable or locked or not (state or conn.session_changed):
+            return
+        conn.set_by_connect, conn.connect_state = True, conn.session_state
+        conn.session_changed = False
 
     def _warn_once(self, effect: str, kind: str) -> None:
         """Log each kind once for a primary, because some programs take a lock in every request."""
@@ -144,7 +164,7 @@ class PrimarySession:
             return
         conn.session_changed = had_changes
         if conn.session_state == NAMED_LOCK:
-            conn.session_state = ""
+            conn.session_state = conn.connect_state
 
     def has_unread_results(self, conn: ServerConnection) -> bool:
         """Return whether the last statement has unread results that may report writes or changes."""
@@ -201,7 +221,7 @@ class PrimarySession:
         if conn.suspect_statement or not succeeded:
             self._doubt(conn, succeeded)
         if conn.session_state == NEXT_TRANSACTION and succeeded and _was_a_transaction(conn, was_open):
-            conn.session_state = ""
+            conn.session_state = conn.connect_state = ""  # the latter if ``connect()`` has set it
         self._consistency.statement_ended(conn, succeeded, was_open)
 
     def _doubt(self, conn: ServerConnection, succeeded: bool) -> None:
@@ -217,6 +237,15 @@ class PrimarySession:
                 conn.changes.append(known)
         elif conn.open and not conn.effect_known and not grave:
             conn.suspect_statement = conn.last_statement
+
+
+def _replaced_by(effect: str, connect_state: str) -> tuple[str, ...]:
+    """Return the states in whose place a new one is recorded: those that end earlier, or come back."""
+    if effect == NEXT_TRANSACTION:
+        return ("",)  # it ends with the next transaction, and then what else there is still holds
+    if effect == NAMED_LOCK:
+        return ("", connect_state, NEXT_TRANSACTION)  # a lock may be released
+    return ("", connect_state, NEXT_TRANSACTION, NAMED_LOCK)
 
 
 def _was_a_transaction(conn: ServerConnection, was_open: bool) -> bool:

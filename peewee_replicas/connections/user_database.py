@@ -39,8 +39,8 @@ class UserDatabase(Protocol):
         """The function that our class has as ``cursor()``."""
 
     @property
-    def own_connect(self) -> bool:
-        """Whether the class or the object has a ``connect()`` of its own."""
+    def own_connect(self) -> str:
+        """The name of the class's or the object's own method that connects; ``""`` without one."""
 
     def connect(self) -> bool: ...
     def close(self) -> bool: ...

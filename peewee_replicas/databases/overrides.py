@@ -6,6 +6,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, cast
 
 import peewee
@@ -80,38 +81,73 @@ def behind(cls: type, ours: type) -> type[peewee.Database]:
 
 def guard_retries(cls: type) -> None:
     """Keep a subclass's own methods that send statements from repeating a write that may have happened."""
-    for name in ("execute_sql", "execute", "commit", "aexecute_sql", "aexecute"):
+    _surround(cls, ("execute_sql", "execute", "commit", "aexecute_sql", "aexecute"), _one_call)
+
+
+def watch_connecting(cls: type) -> None:
+    """Have what a subclass's own methods set while they connect told from what the program sets later."""
+    _surround(cls, ("connect", "aconnect"), _one_connecting)
+
+
+Around = Callable[[object, Callable[..., object]], AbstractContextManager[None]]
+
+
+def _surround(cls: type, names: tuple[str, ...], around: Around) -> None:
+    """Put a context manager around each call of the methods that a user's class has in the place of ours.
+
+    Parameters:
+        around: returns it, for the database and the function that is called.
+    """
+    for name in names:
         has_it = any(is_ours(base) and name in vars(base) for base in cls.__mro__)
         if not has_it or not is_overridden(cls, name):
             continue
         method = getattr(cls, name)
         # A decorator that retries may have copied the mark from the method it calls.
         if getattr(method, _GUARDED, None) is not method:
-            made = (_guarded_async if name.startswith("a") else _guarded)(method)
+            made = (_surrounded_async if name.startswith("a") else _surrounded)(method, around)
             setattr(made, _GUARDED, made)
             setattr(cls, name, made)
 
 
-def _guarded(method: Callable[..., R]) -> Callable[..., R]:
+def _surrounded(method: Callable[..., R], around: Around) -> Callable[..., R]:
     @functools.wraps(method)
     def call(self: object, *args: object, **kwargs: object) -> R:
-        with _one_call(self):
+        with around(self, call):
             return method(self, *args, **kwargs)
 
     return call
 
 
-def _guarded_async(method: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]]:
+def _surrounded_async(method: Callable[..., Awaitable[R]], around: Around) -> Callable[..., Awaitable[R]]:
     @functools.wraps(method)
     async def call(self: object, *args: object, **kwargs: object) -> R:
-        with _one_call(self):
+        with around(self, call):
             return await method(self, *args, **kwargs)
 
     return call
 
 
+class _Connecting(Protocol):
+    @property
+    def own_connect(self) -> str: ...
+    @property
+    def placed_from(self) -> type | None: ...
+
+
+def _one_connecting(database: object, function: Callable[..., object]) -> AbstractContextManager[None]:
+    """Tell what is set during a call of a method that connects, if it is called again after a loss."""
+    connecting = cast(_Connecting, database)
+    name = connecting.own_connect
+    # Not while a method of one class calls that of the next: only all of them together set everything.
+    if name and getattr(connecting.placed_from or type(database), name) is function:
+        found: AbstractContextManager[None] = vars(database)["_members"].own_connect_call()
+        return found
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
-def _one_call(database: object) -> Iterator[None]:
+def _one_call(database: object, _function: object) -> Iterator[None]:
     """Have the writes of unknown outcome remembered during a call of such a method."""
     outcomes: UnknownOutcomes | None = vars(database)["_members"].unknown_outcomes
     if outcomes is None:

@@ -22,7 +22,7 @@ from ..scopes.frames import Selector, here, outside_places, place_here
 from ..scopes.scope import Scope
 from .assembly import Assembly
 from .counting import Counts
-from .overrides import behind, check_order, guard_retries, has_own, is_ours, own_function
+from .overrides import behind, check_order, guard_retries, has_own, is_ours, own_function, watch_connecting
 from .places import PlaceClasses
 from .routed_members import RoutedMembers
 from .scope_entry import check_read_only, check_readonly
@@ -85,6 +85,7 @@ class Replicated(peewee.Database):
             return  # its methods are those of the database's class
         check_order(cls, cls.beneath)
         guard_retries(cls)
+        watch_connecting(cls)
         cls.behind = behind(cls, Replicated)
         if is_ours(cls):
             # A static method, because a function would be bound at each look-up.
@@ -261,7 +262,7 @@ class Replicated(peewee.Database):
     def execute(self, query: object, **context_options: object) -> Any:
         """Like peewee's method; connects first if needed, as building SQL needs the server's version."""
         if self.server_version is None and self.autoconnect and self.is_closed() and not self.deferred:
-            self.connect()
+            self._connect_for_statement()
         if here():
             frame = place_here(self._parts.cluster)
             if frame is not None and not frame.executes(query):
@@ -271,6 +272,9 @@ class Replicated(peewee.Database):
         if not context_options:
             return self.behind.execute(self, query)  # a call with `**` costs twice as much
         return self.behind.execute(self, query, **context_options)
+
+    def _connect_for_statement(self) -> None:
+        self.connect()
 
     @takes_commit
     def execute_sql(self, sql: str, params: object = None) -> Any:
@@ -425,9 +429,9 @@ class Replicated(peewee.Database):
         return isinstance(other, Replicated) and other._parts is self._parts
 
     @property
-    def own_connect(self) -> bool:
-        """Whether the class or this object has a ``connect()`` of its own."""
-        return has_own(self, "connect", _CONNECT)
+    def own_connect(self) -> str:
+        """The name of the class's or this object's own method that connects; ``""`` without one."""
+        return "connect" if has_own(self, "connect", _CONNECT) else ""
 
     @property
     def Model(self) -> Any:  # peewee's name

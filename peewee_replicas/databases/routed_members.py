@@ -7,6 +7,7 @@ The program's database object delegates to `RoutedMembers`. A single node's obje
 from __future__ import annotations
 
 import contextlib
+from contextlib import AbstractContextManager
 from functools import partial
 
 from peewee import InterfaceError, OperationalError, PeeweeException
@@ -80,6 +81,10 @@ class RoutedMembers:
         parts: Parts | None = vars(self).get("parts")
         return None if parts is None else parts.primary.unknown_outcomes
 
+    def own_connect_call(self) -> AbstractContextManager[None]:
+        """Return a context manager to be around each call of the program's own ``connect()``."""
+        return self.plain.own_connect_call()
+
     # Arguments and nodes
 
     def init(self, database: object, **kwargs: object) -> None:
@@ -110,6 +115,7 @@ class RoutedMembers:
             if before is not None:
                 before.cluster.replaced = False
             raise
+        self.plain.own_connect_call = parts.primary.own_connect_call
         opening = self.db.opening = Opening(parts.cluster)
         self.scopes = ScopeEntry(self.plain, parts)
         action = settings.on_transaction_escape
@@ -301,7 +307,9 @@ class RoutedMembers:
         if self.parts.primary.is_connecting:
             self.parts.primary.connect()
             return True
+        contexts = state.ctx  # of the program's, if its connection was lost and not opened again
         state.reset()
+        state.ctx = contexts
         self.parts.consistency.unit_begins()
         tried: dict[Node, BaseException] = {}
         if not self._open_for_reading(tried, at_primary):
@@ -332,6 +340,8 @@ class RoutedMembers:
         while node is not None:
             try:
                 parts.replicas.reach(node)
+                # After a ``connect()`` that failed, its connection may have been open, and the database not.
+                self.plain.state.closed = False
                 return True
             except PeeweeException as exc:
                 if not parts.diagnosis.is_not_opened(exc):
@@ -442,6 +452,8 @@ class RoutedMembers:
                 node=PRIMARY,
             )
         else:
+            # What the program's own ``connect()`` has set there must be there for the child's reads as well.
+            state.closed = state.closed or (state.conn is not None and state.conn.set_by_connect)
             state.conn = None
 
     def broken_off(self) -> None:

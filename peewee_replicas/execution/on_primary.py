@@ -46,7 +46,7 @@ def on_writer(execution: Execution) -> Cursor:
             cursor = primary.plain.send(conn, execution.sql, execution.params, execution.comment)
     except PeeweeException as exc:
         transaction = bool(was_open or primary.plain.state.transactions)
-        if conn.replaceable and not transaction and _may_resend(execution, exc):
+        if conn.renewable and not transaction and _may_resend(execution, exc):
             return on_writer(execution)
         primary.failures.explain(conn, exc, statement.kind, execution.sql, transaction=transaction)
         raise
@@ -59,7 +59,8 @@ def on_writer(execution: Execution) -> Cursor:
     if statement.kind in _MAY_SET and _sets_something(statement.kind, execution.sql):
         conn.session_changed = True
     if statement.effect or conn.session_state:
-        if NAMED_LOCK in (statement.effect, conn.session_state):
+        locks = conn.named_locks
+        if NAMED_LOCK in (statement.effect, conn.session_state) or (locks is not None and locks.any_held):
             parts.session.named_locks_changed(conn, statement.effect == NAMED_LOCK, had_changes)
         if statement.effect and statement.effect != NAMED_LOCK:
             parts.session.mark(conn, statement.effect)

@@ -198,7 +198,12 @@ class Connection(Protocol):
         effect_known: True while the text of that statement shows its effect, so that no report is needed.
         initialized: True once the owner has set it up; later changes count as state of the session.
         at_rest: whether it has gone back to a pool and nobody has taken it from there.
-        session_changed: True once anything was set on the session, even if it does not affect reads.
+        session_changed: True once anything was set on the session, even if it does not affect reads; not by
+            the program's own ``connect()``, once that has ended.
+        set_by_connect: whether the program's own ``connect()`` has set something, as on each new connection.
+        connect_state: the part of `session_state` that it has set.
+        unrepeatable: whether there is, or may be, what the same statements would not bring back on another
+            connection, such as the rows of a temporary table.
         suspect_statement: the text of a statement that failed, or may fail, after changing the session; or
             ``""``.
         comment: a comment for the texts that are sent, and not for what is remembered of them; or ``""``.
@@ -217,6 +222,9 @@ class Connection(Protocol):
     initialized: bool
     at_rest: bool
     session_changed: bool
+    set_by_connect: bool
+    connect_state: str
+    unrepeatable: bool
     suspect_statement: str | bytes
     comment: str
     generation: int
@@ -254,8 +262,19 @@ class Connection(Protocol):
         """Whether the session has state that a new connection would lack."""
 
     @property
+    def has_own_state(self) -> bool:
+        """Whether it has state that even one set up by the program's own ``connect()`` would lack."""
+
+    @property
     def replaceable(self) -> bool:
         """Whether a new connection could replace this one without anybody noticing."""
+
+    @property
+    def renewable(self) -> bool:
+        """Whether a new one could replace it on which the program's own ``connect()`` has run, if any."""
+
+    def forget_lost_transaction(self) -> None:
+        """Record that the session has ended in a transaction that the program has left."""
 
     def cursor(self) -> Cursor:
         """Return a DB-API cursor."""

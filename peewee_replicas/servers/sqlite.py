@@ -113,6 +113,10 @@ class Connection(sqlite3.Connection):
         initialized: True once the owner has set it up; later changes count as state of the session.
         at_rest: always False.
         session_changed: True once its owner has set anything on it.
+        set_by_connect: whether the program's own ``connect()`` has set something.
+        connect_state: the part of `session_state` that it has set.
+        unrepeatable: whether there may be more than the same statements would bring back on another one.
+        named_locks: always None.
         raw_statement_check: raises if a raw cursor may not run a statement here.
         generation: always 0, because the file does not move.
         untracked: always ``""``.
@@ -122,8 +126,10 @@ class Connection(sqlite3.Connection):
     """
 
     dialect: protocols.Dialect = sqlite_dialect
-    session_state = ""
+    session_state = connect_state = ""
     initialized = at_rest = False
+    set_by_connect = unrepeatable = False
+    named_locks = None
     effect_known = False
     executing = ""
     guarded = False
@@ -229,9 +235,22 @@ class Connection(sqlite3.Connection):
         return bool(self.session_state or self.changes)
 
     @property
+    def has_own_state(self) -> bool:
+        """Whether it has state that even one set up by the program's own ``connect()`` would lack."""
+        return self.carries_state
+
+    @property
     def replaceable(self) -> bool:
         """Whether a new connection could replace this one without anybody noticing."""
         return not self.carries_state
+
+    @property
+    def renewable(self) -> bool:
+        """Whether a new connection could replace this one, as above."""
+        return not self.carries_state
+
+    def forget_lost_transaction(self) -> None:
+        """Do nothing, because the connection to a file is not lost."""
 
     def unanswered_statement(self) -> str:
         """Return ``""``, because SQLite never leaves an answer outstanding."""

@@ -70,7 +70,12 @@ class SessionState:
         holder: identifies the thread that has taken it from a pool; None without a pool.
         generation: how many primaries the owner had seen lose their role when the connection was opened.
         opened_at: when it had been opened, on a monotonic clock in seconds; infinite before.
-        session_changed: True once anything was set on the session, even if it does not affect reads.
+        session_changed: True once anything was set on the session, even if it does not affect reads; not by
+            the program's own ``connect()``, once that has ended.
+        set_by_connect: whether the program's own ``connect()`` has set something, as on each new connection.
+        connect_state: the part of `session_state` that it has set.
+        unrepeatable: whether there is, or may be, what the same statements would not bring back on another
+            connection, such as the rows of a temporary table.
         raw_statement_check: called with the connection and each text that the owner did not send itself;
             may raise.
         comment: a comment for the texts that are sent, and not for what is remembered of them; or ``""``.
@@ -78,7 +83,8 @@ class SessionState:
             ``""``.
     """
 
-    transaction = session_state = ""
+    transaction = session_state = connect_state = ""
+    set_by_connect = unrepeatable = False
     suspect_statement: str | bytes = ""
     comment = ""
     effect_known = initialized = at_rest = generated_key = session_changed = False
@@ -114,10 +120,10 @@ class SessionState:
 
     def begin_anew(self) -> None:
         """Reset everything, because a new session begins."""
-        self.transaction = self.session_state = self.suspect_statement = ""
+        self.transaction = self.session_state = self.connect_state = self.suspect_statement = ""
         self._tables_locked = self.transaction_has_read = self.session_changed = self._lost_state = (
             self._lost_transaction
-        ) = False
+        ) = self.set_by_connect = self.unrepeatable = False
         self.server_identity = self.position = self.named_locks = None
         self.untracked = ""
         self.cluster_waits = False
@@ -130,11 +136,17 @@ class SessionState:
     def end_session(self) -> None:
         """Record that the session has ended and its state is lost."""
         # Remembered after the end, because no new connection may silently replace such a session.
-        self._lost_state = self.carries_state
+        self._lost_state = self.has_own_state
         self._lost_transaction = self._lost_transaction or bool(self.transaction)
-        self.transaction = self.session_state = self.suspect_statement = ""
+        # `session_state` stays: no replica may serve a read in place of such a session either.
+        self.transaction = self.suspect_statement = ""
         self._tables_locked = False
         self.changes.clear()
+
+    def forget_lost_transaction(self) -> None:
+        """Record that the session has ended in a transaction that the program has left."""
+        self.end_session()
+        self._lost_transaction = False
 
     def statement_ended(self, status: int, tail: bytes) -> None:
         """Record the status word and the tail of a packet that ends a statement."""
@@ -244,10 +256,22 @@ class SessionState:
         return bool(self.transaction)
 
     @property
-    def carries_state(self) -> bool:
-        """Whether the session has state that a new one would lack, or had such state when it was lost."""
+    def has_own_state(self) -> bool:
+        """Whether it has state that even one set up by ``connect()`` would lack, or had when it was lost."""
         return bool(
             self._lost_state
+            or self.session_changed
+            or self.session_state != self.connect_state
+            or self.changes
+            or (self.suspect_statement and _may_leave(self.suspect_statement))
+        )
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the session has state that a new one would lack, or had such state when it was lost."""
+        return bool(  # as `has_own_state` does, without a call: the asyncio form asks after each read
+            self._lost_state
+            or self.set_by_connect
             or self.session_changed
             or self.session_state
             or self.changes
@@ -258,6 +282,11 @@ class SessionState:
     def replaceable(self) -> bool:
         """Whether a new connection could replace this one without anybody noticing."""
         return not (self.transaction or self._lost_transaction or self.carries_state)
+
+    @property
+    def renewable(self) -> bool:
+        """Whether a new one could replace it on which the program's own ``connect()`` has run, if any."""
+        return not (self.transaction or self._lost_transaction or self.has_own_state)
 
     @property
     def busy(self) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from peewee import InterfaceError, OperationalError
-from support.databases.async_pools import SESSIONS, closed, count, end_sessions, making, sessions
+from support.databases.async_pools import closed, count, end_sessions, making, sessions
+from support.databases.lost import SESSIONS
 from support.databases.models import Item
 from support.databases.nodes import nodes_of
 from support.waiting import until

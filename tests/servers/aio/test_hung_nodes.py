@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 from support.clusters import own_cluster
-from support.databases.async_pools import SESSIONS, making
+from support.databases.async_pools import making
+from support.databases.lost import SESSIONS
 from support.databases.nodes import nodes_of
 from support.waiting import until
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 from playhouse.pwasyncio import AsyncMySQLDatabase
-from support.databases.async_pools import SESSIONS, closed, end_sessions, names, run, sessions
+from support.databases.async_pools import closed, end_sessions, run, sessions
+from support.databases.lost import item_names, lose_primary
 from support.databases.models import Item
 from support.databases.retrying import mixed
 from support.proxies.saboteur import Saboteur
@@ -99,11 +100,6 @@ def retried(db: Any, cluster: Any) -> Iterator[Retried]:
 
         yield make
         db.bind([Item])
-
-
-def kill_sessions(cluster: Any) -> None:
-    for (number,) in cluster.primary.execute(SESSIONS, (cluster.user,)):
-        cluster.primary.execute("KILL %s", (number,))
 
 
 class Seeing:
@@ -217,7 +213,7 @@ def test_a_read_is_repeated_and_a_write_that_may_have_happened_is_not(
             saboteur.cut("INSERT", when)
             with pytest.raises(OutcomeUnknown):
                 await write()
-        assert names(cluster) == ["in a function", "raw"]
+        assert item_names(cluster) == ["in a function", "raw"]
         saboteur.answer("UPDATE", DEADLOCK)  # the server has undone it
         assert await database.aexecute(Item.update(n=Item.n + 1)) == 2
         for _ in range(2):
@@ -250,11 +246,11 @@ def test_run_repeats_the_programs_whole_function(cluster: Any, retried: Retried)
     async def work() -> None:
         saboteur.answer("second", DEADLOCK)
         await database.run(two_writes)
-        assert names(cluster) == ["first", "first", "second"]
+        assert item_names(cluster) == ["first", "first", "second"]
         saboteur.cut("second", "after")
         with pytest.raises(OutcomeUnknown):
             await database.run(two_writes)
-        assert names(cluster)[3:] == ["first", "second"]
+        assert item_names(cluster)[3:] == ["first", "second"]
 
     run(database, work)
     careless, saboteur = retried(FunctionWhateverHappened)
@@ -262,7 +258,7 @@ def test_run_repeats_the_programs_whole_function(cluster: Any, retried: Retried)
     async def again() -> None:
         saboteur.cut("second", "after")
         await careless.run(two_writes)
-        assert names(cluster)[5:] == ["first", "second"] * 2
+        assert item_names(cluster)[5:] == ["first", "second"] * 2
 
     run(careless, again)
 
@@ -277,22 +273,22 @@ def test_run_repeats_a_transaction_that_lost_its_connection_as_a_whole(
         with database.atomic():
             Item.create(name="first")
             if kills:
-                kill_sessions(kills.pop())
+                lose_primary(kills.pop())
             Item.create(name="second")
 
     async def work() -> None:
         await database.run(two_writes)
-        assert names(cluster) == ["first", "second"]
+        assert item_names(cluster) == ["first", "second"]
         saboteur.cut("COMMIT", "after")
         with pytest.raises(OutcomeUnknown):
             await database.run(two_writes)
-        assert names(cluster)[2:] == ["first", "second"]
+        assert item_names(cluster)[2:] == ["first", "second"]
         with pytest.raises(OperationalError):
             async with database.atomic():
                 await database.aexecute(Item.insert(name="half", n=0))
-                kill_sessions(cluster)
+                lose_primary(cluster)
                 await database.aexecute(Item.insert(name="other half", n=0))
-        assert len(names(cluster)) == 4
+        assert len(item_names(cluster)) == 4
 
     run(database, work)
 
@@ -354,4 +350,4 @@ def test_a_retry_of_connecting_waits_for_the_primary(cluster: Any, retried: Retr
             await database.close_pool()
 
     run(database, work)
-    assert names(cluster) == ["awaited", "in a function", "begun"]
+    assert item_names(cluster) == ["awaited", "in a function", "begun"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from peewee import InterfaceError, OperationalError
-from support.databases.async_pools import SESSIONS, closed, count, making
+from support.databases.async_pools import closed, count, making
+from support.databases.lost import SESSIONS
 from support.databases.models import Item
 
 pytestmark = pytest.mark.core

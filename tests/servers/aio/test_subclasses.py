@@ -10,7 +10,8 @@ from unittest import mock
 import pytest
 from peewee import DataError, OperationalError
 from playhouse.pwasyncio import AsyncMySQLDatabase, await_
-from support.databases.async_pools import names, run
+from support.databases.async_pools import run
+from support.databases.lost import item_names
 from support.databases.models import Item
 from support.databases.retrying import mixed
 from support.proxies.saboteur import Saboteur
@@ -196,7 +197,7 @@ def test_connecting_may_happen_in_another_task(made: Any, cluster: Any) -> None:
         assert await database.count(Item.select()) == 2
 
     run(database, work)
-    assert names(cluster) == ["first", "second"]
+    assert item_names(cluster) == ["first", "second"]
 
 
 def test_a_write_that_may_have_happened_is_not_repeated_after_an_attempt_in_another_task(
@@ -220,8 +221,8 @@ def test_a_write_that_may_have_happened_is_not_repeated_after_an_attempt_in_anot
             await database.run(Item.create, name="once")
 
         run(database, work)
-    assert names(cluster).count("once") == 3
-    assert names(cluster).count("late") <= 1
+    assert item_names(cluster).count("once") == 3
+    assert item_names(cluster).count("late") <= 1
 
 
 def test_a_write_in_a_task_that_a_call_has_left_behind_is_not_repeated(made: Any, cluster: Any) -> None:
@@ -236,7 +237,7 @@ def test_a_write_in_a_task_that_a_call_has_left_behind_is_not_repeated(made: Any
                 await database.written
 
         run(database, work)
-    assert names(cluster) == ["audit"]
+    assert item_names(cluster) == ["audit"]
 
 
 @pytest.mark.parametrize("where", ["object", "class", "ours"])

@@ -8,7 +8,8 @@ from typing import Any
 import peewee
 import pytest
 from peewee import OperationalError
-from support.databases.async_pools import SESSIONS, closed, making
+from support.databases.async_pools import closed, making
+from support.databases.lost import SESSIONS
 from support.databases.models import Item
 
 from peewee_replicas import ReplicatedDatabaseProxy

@@ -112,3 +112,13 @@ def test_a_connection_that_holds_a_lock_is_closed_with_it(pooled: Any, cluster: 
     pooled.close()
     with closing(cluster.database()) as other:
         assert other.execute_sql(GET, ("mine",)).fetchone()[0] == 1
+
+
+@pytest.mark.parametrize("text", ["SET SESSION time_zone = '+05:00'", "CREATE TEMPORARY TABLE mine (a INT)"])
+def test_what_was_set_under_a_lock_stays_after_its_release(pooled: Any, text: str) -> None:
+    pooled.execute_sql(GET, ("a",))
+    pooled.execute_sql(text)
+    pooled.execute_sql(RELEASE, ("a",))
+    assert role(pooled) == "primary"
+    pooled.close()
+    assert role(pooled) == "replica"

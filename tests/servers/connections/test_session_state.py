@@ -8,7 +8,8 @@ from typing import Any
 
 import pymysql
 import pytest
-from peewee import OperationalError
+from peewee import InterfaceError, OperationalError
+from support.databases.lost import lose_primary
 from support.databases.models import Item
 from support.forms.threads import in_thread
 
@@ -311,6 +312,17 @@ def test_other_state_is_told_of_although_a_transaction_was_prepared(db: Any) -> 
     assert "temporary table" in db.explain_route("SELECT 1").reason
 
 
+@pytest.mark.parametrize("first", ["SET TRANSACTION READ WRITE", "SELECT GET_LOCK('mine', 0)"])
+def test_a_lock_holds_although_a_transaction_that_was_prepared_has_ended(db: Any, first: str) -> None:
+    db.execute_sql(first)
+    for text in {"SET TRANSACTION READ WRITE", "SELECT GET_LOCK('mine', 0)"} - {first}:
+        db.execute_sql(text)
+    Item.create(name="a")
+    assert "named lock" in db.explain_route("SELECT 1").reason
+    db.execute_sql("SELECT RELEASE_LOCK('mine')")
+    assert db.explain_route("SELECT 1").role == "replica"
+
+
 @pytest.mark.parametrize("scope", ["primary", "atomic"])
 def test_what_the_last_read_has_left_is_told_where_it_ran(db: Any, scope: str) -> None:
     Item.insert_many([(f"item {n}", n) for n in range(5)], fields=[Item.name, Item.n]).execute()
@@ -322,3 +334,23 @@ def test_what_the_last_read_has_left_is_told_where_it_ran(db: Any, scope: str) -
         assert db.execute_sql("SELECT ROW_COUNT()").fetchone() == (-1,)
     db.execute_sql("SELECT SQL_CALC_FOUND_ROWS id FROM item LIMIT 3")
     assert db.execute_sql("SELECT FOUND_ROWS()").fetchone() == (5,)
+
+
+LOST = (
+    "SET SESSION time_zone = '+05:00'",
+    "SET @mine = 5",
+    "CREATE TEMPORARY TABLE mine (a INT)",
+    "USE `app`",
+    "SET TRANSACTION READ WRITE",
+)
+
+
+def test_no_replica_takes_the_place_of_a_session_that_was_lost_with_its_state(cluster: Any, db: Any) -> None:
+    for text in LOST:
+        db.execute_sql(text)
+        lose_primary(cluster, db)
+        for _ in range(3):
+            with pytest.raises((OperationalError, InterfaceError), match=r"close\(\)"):
+                db.execute_sql("SELECT COUNT(*) FROM item")
+        db.close()
+    assert db.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (0,)

@@ -8,13 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 import pymysql
+from support.databases.lost import SESSIONS
 from support.databases.models import Item, Note
 from support.databases.nodes import stop_probers
 from support.waiting import until
 
 from peewee_replicas.aio import AsyncReplicatedDatabase
-
-SESSIONS = "SELECT id FROM information_schema.processlist WHERE user = %s"
 
 
 def making(cluster: Any, db: Any) -> Iterator[Any]:
@@ -66,11 +65,6 @@ def run(database: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await database.close_pool()
 
     asyncio.run(main())
-
-
-def names(cluster: Any) -> list[str]:
-    """The names of the items on the primary, in the order in which they were written."""
-    return [name for (name,) in cluster.primary.execute("SELECT name FROM app.item ORDER BY id")]
 
 
 async def count(database: Any) -> int:
