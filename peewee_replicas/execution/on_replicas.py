@@ -86,6 +86,8 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             continue
         if held is not None and held is not database.conn:
             reconnected(execution)
+            if not database.is_open:
+                continue  # a task gives it back before it asks the primary
         if execution.statement.rules is not parts.router.classifier.rules and not _is_still_a_read(execution):
             return on_primary(execution)
         try:
