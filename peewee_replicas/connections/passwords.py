@@ -9,8 +9,9 @@ from typing import TypeVar, cast
 from peewee import OperationalError
 
 from ..errors import PasswordUnavailable
+from ..nodes.callables import takes_refused
 from ..nodes.replica import Replica
-from ..nodes.spec import PASSWORD_NAMES, takes_refused
+from ..nodes.spec import PASSWORD_NAMES
 
 C = TypeVar("C")
 

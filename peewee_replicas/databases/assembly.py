@@ -18,8 +18,8 @@ from ..connections.primary_session import PrimarySession
 from ..connections.replica_connections import ReplicaConnections
 from ..consistency.levels import Consistency
 from ..errors import ConfigurationError
+from ..nodes.callables import is_coroutine_function, takes_database, why_not_callable
 from ..nodes.cluster import PRIMARY, Cluster
-from ..nodes.discovery import is_coroutine_function, takes_database
 from ..nodes.node import Node
 from ..nodes.prober import Prober
 from ..nodes.replica_set import ReplicaSet
@@ -34,7 +34,6 @@ from ..nodes.spec import (
     node_specs,
     overlay,
     same_connection,
-    why_not_callable,
 )
 from ..routing.router import Router
 from ..routing.settings import Settings

@@ -95,7 +95,7 @@ class Replicated(peewee.Database):
 
     def __init__(self, database: object, *args: object, **kwargs: object) -> None:
         for given in args:
-            if isinstance(given, str):
+            if isinstance(given, str) and not given.isdigit():  # a pool takes digits for its sizes
                 # peewee would take a host for `thread_safe`, and connect to localhost.
                 raise ConfigurationError(
                     f"{type(self).__name__}: only the database's name is given by position; "
@@ -120,7 +120,7 @@ class Replicated(peewee.Database):
             ConfigurationError: an argument cannot work; nothing was changed.
         """
         if args:
-            kwargs = {**by_name(self.beneath.init, self, database, *args), **kwargs}
+            kwargs.update(by_name(self.beneath.init, self, database, *args, **kwargs))
         self._members.init(database, **kwargs)
 
     def set_replicas(self, replicas: Replicas) -> None:

@@ -38,11 +38,15 @@ class _Declared:
         setattr(owner, name, method)
 
 
-def by_name(method: Callable[..., object], *args: object) -> dict[str, object]:
-    """Return the arguments of a call of `method` after the first two, by the names that it gives them.
+def by_name(method: Callable[..., object], /, *args: object, **kwargs: object) -> dict[str, object]:
+    """Return the arguments of a call of `method` that are given by position, by name, after the first two.
 
     Raises:
         TypeError: it would not take them.
     """
     bound = inspect.signature(method).bind_partial(*args).arguments
-    return dict(list(bound.items())[2:])
+    found = dict(list(bound.items())[2:])
+    twice = sorted(found.keys() & kwargs.keys())
+    if twice:
+        raise TypeError(f"{method.__name__}() got multiple values for argument {twice[0]!r}")
+    return found

@@ -7,7 +7,6 @@ nothing; no statement waits for it, and the nodes stay as they are until it name
 from __future__ import annotations
 
 import atexit
-import inspect
 import os
 import re
 import threading
@@ -18,6 +17,7 @@ from ..concurrency import Clock, Registry, chance, new_lock
 from ..events import NodeNews
 from ..log import EventName, log_event
 from ..servers.error_meanings import in_words
+from .callables import takes_database
 from .probe_run import Run
 from .replica_set import ReplicaSet
 
@@ -256,23 +256,6 @@ def _watch(reference: Callable[[], Discovery | None], answered: threading.Event,
         if discovery is None or discovery.tell_if_late():
             break
         del discovery
-
-
-def takes_database(ask: Callable[..., object]) -> bool:
-    """Return whether a callable must be given an argument, which is then the database."""
-    try:
-        parameters = inspect.signature(ask).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    return any(
-        each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
-        for each in parameters
-    )
-
-
-def is_coroutine_function(ask: Callable[..., object]) -> bool:
-    """Return whether calling it gives a coroutine, which a thread without an event loop cannot await."""
-    return inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(getattr(ask, "__call__", None))  # noqa: B004  # the method itself
 
 
 def _stop_all() -> None:

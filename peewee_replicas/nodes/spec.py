@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeGuard
 
 from ..statements.redaction import shown
+from .callables import is_coroutine_function, takes_refused, why_not_callable
 from .tags import NO_TAGS, Tags, check_tags
 
 ALIASES = {"passwd": "password", "db": "database"}
@@ -176,7 +176,7 @@ def check_password(parameters: Mapping[str, object], label: str, fail: Fail) -> 
             continue
         if not callable(value):
             raise fail(f"{label}{name}: text is wanted, or a callable that returns it for a node")
-        if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", 0)):  # noqa: B004  # the method itself
+        if is_coroutine_function(value):
             raise fail(
                 f"{label}{name}: a coroutine function cannot be used, because the prober asks in a thread "
                 "without an event loop; give a plain function, which the asyncio form runs in a thread"
@@ -190,43 +190,24 @@ def check_password(parameters: Mapping[str, object], label: str, fail: Fail) -> 
             )
 
 
-def why_not_callable(given: Callable[..., object], *args: object, **kwargs: object) -> str:
-    """Return why a callable cannot be called with these arguments, or ``""``."""
-    try:
-        signature = inspect.signature(given)
-    except (TypeError, ValueError):
-        return ""  # some callables written in C do not tell theirs
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as exc:
-        return str(exc)
-    return ""
-
-
 def check_database(value: object, label: str, fail: Fail) -> None:
     """Refuse what cannot be the name of a database, such as a URL, which may contain a password.
 
     Parameters:
         value: what was given as ``database``; None for none yet.
-        label: the beginning of the message.
+        label: the beginning of the message; ``""`` for the primary's.
         fail: turns a message into the exception to raise.
     """
     if value is not None and not isinstance(value, (str, bytes)):
         raise fail(f"{label}database={shown(value)}: a database's name is wanted")
     if isinstance(value, str) and "://" in value:
-        raise fail(
-            f"{label}database: a name is wanted, not a URL; playhouse.db_url.connect() takes URLs, such as "
+        remedy = (
+            "in replicas, a URL takes the place of the whole dict"
+            if label
+            else "playhouse.db_url.connect() takes URLs, such as "
             "mysql+replicas://user:password@host/name?replica=host"
         )
-
-
-def takes_refused(ask: Callable[..., object]) -> bool:
-    """Return whether a callable for a password takes the argument ``refused``."""
-    try:
-        parameters = inspect.signature(ask).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    return any(each.name == "refused" or each.kind is each.VAR_KEYWORD for each in parameters)
+        raise fail(f"{label}database: a name is wanted, not a URL; {remedy}")
 
 
 def check_place(parameters: Mapping[str, object], label: str, fail: Fail) -> None:

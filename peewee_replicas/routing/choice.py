@@ -11,7 +11,7 @@ from ..nodes.node import Node
 from ..nodes.replica_set import within
 from ..scopes.frames import Frame, Selector, keeping, pinning, selecting, tightest_lag
 from .picker import Picker
-from .policies import Policy
+from .policies import Policy, made_afresh
 
 # With more selectors than this in use, each begins again with a policy of its own.
 _MOST_PICKERS = 100
@@ -67,8 +67,7 @@ class Choice:
         if picker is None:
             if len(self._pickers) >= _MOST_PICKERS:
                 self._pickers.clear()
-            fresh = getattr(self._policy, "fresh", None)
-            policy = self._policy if fresh is None else fresh()
+            policy = made_afresh(self._policy)
             picker = self._pickers.setdefault(selector, Picker(selector, policy, self._here))
         return picker
 

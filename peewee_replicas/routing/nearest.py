@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from ..errors import ConfigurationError
-from ..nodes.spec import Fail, did_you_mean, is_seconds, why_not_callable
+from ..nodes.callables import why_not_callable
+from ..nodes.spec import Fail, did_you_mean, is_seconds
 from ..nodes.tags import Tags
 from ..statements.redaction import shown
-from .policies import POLICIES, Candidate, Policy, PolicyName
+from .policies import POLICIES, Candidate, Policy, PolicyName, made_afresh, peek_of
 
 
 class Placed(Candidate, Protocol):
@@ -60,7 +61,7 @@ class Nearest:
         self.then = self._near = as_policy("then", then, ConfigurationError)
         self._elsewhere = as_policy("then", then, ConfigurationError)
         self.uses_latency = tolerance is not None or bool(getattr(self.then, "uses_latency", True))
-        if hasattr(self._near, "peek"):
+        if peek_of(self._near) is not None:
             self.peek = self._peek
         self._divided: Divided = ((), (), ())
         self._fit: tuple[Placed, ...] = ()
@@ -163,10 +164,6 @@ def as_policy(name: str, value: object, fail: Fail) -> Policy:
         raise fail(f"{name}: Nearest needs its zone: {name}=Nearest(zone='…')")
     if isinstance(value, type):
         value = value()
-    if hasattr(value, "fresh"):
-        # Two databases given the same policy object must not share its state.
-        fresh: Policy = value.fresh()
-        return fresh
     if callable(value):
         misfit = why_not_callable(value, ())
         if misfit:
@@ -174,8 +171,7 @@ def as_policy(name: str, value: object, fail: Fail) -> Policy:
                 f"{name}: the callable is called with one argument, the usable replicas; "
                 f"that does not work here ({misfit})"
             )
-        policy: Policy = value
-        return policy
+        return made_afresh(value)  # because two databases given one policy must not share its state
     hint = did_you_mean(value, POLICIES) if isinstance(value, str) else ""
     raise fail(
         f"{name}={shown(value)}: allowed are {', '.join(map(repr, POLICIES))}, "

@@ -13,7 +13,7 @@ from ..nodes.selector import among
 from ..scopes.frames import Selector
 from ..statements.redaction import shown
 from .nearest import is_built_in
-from .policies import Policy
+from .policies import Policy, peek_of
 
 Pick = Callable[[tuple[Node, ...]], Node]
 
@@ -32,13 +32,13 @@ class Picker:
 
     def __init__(self, selector: Selector, policy: Policy, here: Here) -> None:
         self.selector = selector
-        peek = getattr(policy, "peek", None)
+        peek = peek_of(policy)
         self._pick: Pick
         self._peek: Pick | None
         if is_built_in(policy):
             # The built-in policies use only attributes that a node has too, so they need no handles.
             self._pick = policy  # type: ignore[assignment]
-            self._peek = peek
+            self._peek = peek  # type: ignore[assignment]
         else:
             self._pick = partial(self._by_handles, policy)
             self._peek = None if peek is None else partial(self._by_handles, peek)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 from .. import concurrency
 from ..nodes.replica import Replica
@@ -229,6 +230,27 @@ Policy = Callable[[Sequence[Replica]], Replica]
 """Picks one of the replicas that may serve a read. It gets the same sequence until something changes."""
 
 PolicyName = Literal["round-robin", "random", "least-busy"]
+
+
+def made_afresh(policy: Policy) -> Policy:
+    """Return a policy with the same settings that shares no state with this one; itself if it makes none."""
+    fresh = cast("Callable[[], Policy] | None", _own(policy, "fresh"))
+    return policy if fresh is None else fresh()
+
+
+def peek_of(policy: Policy) -> Policy | None:
+    """Return what tells a policy's next choice without taking the turn; None if it cannot tell."""
+    return cast("Policy | None", _own(policy, "peek"))
+
+
+def _own(policy: Policy, name: str) -> object:
+    # A mock makes up what it is asked for, and a wrapper may pass the look-up on to the policy that it wraps.
+    # What is found that way would be used in place of the mock or the wrapper.
+    if inspect.getattr_static(policy, name, None) is None:
+        return None
+    found: object = getattr(policy, name)
+    return found
+
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     RoundRobin.name: RoundRobin,

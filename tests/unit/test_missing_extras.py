@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 REQUIRED = {"peewee", "playhouse", "pymysql"}
 FOR_TYPE_CHECKERS = {"_typeshed", "typing_extensions"}
+# In the standard library, since 3.14.
+NEWER = {"annotationlib"}
 # Imported only where pytest has loaded the module.
 PYTEST = {"pytest", "_pytest"}
 # Without it, tables have no colours.
@@ -54,7 +56,7 @@ def extra_of(package: str) -> str:
 GUARDED = sorted(
     (module, package)
     for module, package in third_party()
-    if package not in REQUIRED | FOR_TYPE_CHECKERS | PYTEST | OPTIONAL
+    if package not in REQUIRED | FOR_TYPE_CHECKERS | NEWER | PYTEST | OPTIONAL
     and not (WITHOUT_ASYNCIO and ".aio" in module)
 )
 BLOCK = """

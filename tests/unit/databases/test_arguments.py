@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
+import random
 import re
 import threading
 from typing import Any
+from unittest import mock
 
 import peewee
 import pytest
@@ -14,6 +18,7 @@ from playhouse import db_url
 from peewee_replicas import (
     ConfigurationError,
     LeastBusy,
+    Nearest,
     PooledReplicatedDatabase,
     ReplicatedDatabase,
     ReplicatedDatabaseProxy,
@@ -29,7 +34,7 @@ def make(**arguments: Any) -> ReplicatedDatabase:
 
 def _short(value: object) -> str:
     """An id that is the same in each worker: a function's address is not."""
-    return re.sub(" at 0x[0-9a-f]+", "", str(value))[:60]
+    return re.sub(" at 0x[0-9a-f]+| id='[0-9]+'", "", str(value))[:60]
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -40,7 +45,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"policy": lambda replicas, zone: None}, r"policy: the callable .* 'zone'"),
     ({"replicas": lambda one, two: []}, r"replicas: the callable is called without an argument, .* 'two'"),
     ({"replicas": lambda *, zone: []}, r"replicas: the callable .* 'zone'"),
-    ({"replicas": [{"host": "r1", "database": "mysql://r2/app"}]}, r"replicas\[0\]: database: a name .*URL"),
+    (
+        {"replicas": [{"host": "r1", "database": "mysql://r2/app"}]},
+        r"replicas\[0\]: database: .* the whole dict",
+    ),
     ({"reads": "both"}, r"reads='both'.*'replica', 'primary', 'observe'"),
     ({"fallback": "none"}, r"fallback='none'.*'primary', 'error'"),
     ({"fallback": None}, r"fallback=None"),
@@ -134,6 +142,101 @@ def test_a_host_by_position_is_refused(cls: Any) -> None:
 def test_what_peewee_takes_by_position_is_taken() -> None:
     assert not isinstance(ReplicatedDatabase("app", False)._state, threading.local)
     assert PooledReplicatedDatabase("app", 3)._max_connections == 3
+    assert PooledReplicatedDatabase("app", "3", "40")._stale_timeout == 40  # as from the environment
+
+
+@pytest.mark.parametrize("cls", [ReplicatedDatabase, PooledReplicatedDatabase])
+@pytest.mark.parametrize("name", ["app", "", "my-app", "a b", "a/b:c", "münze", "`", "50%", b"app", None])
+def test_any_text_but_a_url_is_a_databases_name(cls: Any, name: Any) -> None:
+    assert cls(name, replicas=[{"host": "r", "database": name}]).database == name
+
+
+def _adding(function: Any) -> Any:
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return function(*args, "zone")
+
+    return call
+
+
+class _First:
+    def __call__(self, replicas: Any, more: Any = None) -> Any:
+        return replicas[0]
+
+    def pick(self, replicas: Any) -> Any:
+        return replicas[0]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda replicas, *, zone="a": replicas[0],
+        lambda *args: args[0][0],
+        functools.partial(lambda zone, replicas: replicas[0], "a"),
+        functools.cache(lambda replicas: replicas[0]),
+        _adding(lambda replicas, zone: replicas[0]),
+        functools.partial(_adding(lambda replicas, zone: replicas[0])),
+        _First(),
+        _First,
+        _First().pick,
+        random.choice,
+        max,
+        operator.itemgetter(0),
+        mock.create_autospec(_First().pick, side_effect=lambda replicas: replicas[0]),
+    ],
+    ids=_short,
+)
+def test_a_policy_that_can_be_called_with_the_replicas_is_taken(policy: Any) -> None:
+    make(policy=policy)
+    make(policy=Nearest("a", then=policy))
+
+
+class _Passing:
+    """A policy around another one, such as one that counts its calls."""
+
+    def __init__(self, policy: Any) -> None:
+        self.policy, self.called = policy, False
+
+    def __call__(self, replicas: Any) -> Any:
+        self.called = True
+        return self.policy(replicas)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.policy, name)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [_Passing(RoundRobin()), mock.Mock(wraps=RoundRobin()), mock.MagicMock(wraps=RoundRobin())],
+    ids=_short,
+)
+def test_a_policy_that_passes_attributes_on_is_asked_itself(policy: Any) -> None:
+    db = make(policy=policy, replicas=["r1", "r2"])
+    assert db._parts.router.settings.policy is policy
+    assert db.explain_route("SELECT 1").node is None  # a policy with a `peek()` of its own would tell
+    assert not policy.called
+    nearest = make(policy=Nearest("a", then=policy))._parts.router.settings.policy
+    assert nearest.then is policy
+
+
+@pytest.mark.parametrize(
+    "replicas",
+    [
+        list,
+        lambda *, zone="a": [],
+        lambda db: [],
+        lambda db=None: [],
+        functools.partial(lambda zone: [], zone="a"),
+        functools.lru_cache(lambda: []),
+        _adding(lambda zone: []),
+        _adding(lambda db, zone: []),
+        mock.Mock(return_value=[]),
+        mock.MagicMock(return_value=[]),
+    ],
+    ids=_short,
+)
+def test_a_callable_that_can_name_the_replicas_is_taken(replicas: Any) -> None:
+    make(replicas=replicas)
 
 
 WRONG_SIZES: list[Any] = [

@@ -9,7 +9,7 @@ import pytest
 
 from peewee_replicas import ConfigurationError, PooledReplicatedDatabase, ReplicatedDatabase
 from peewee_replicas.aio import AsyncReplicatedDatabase
-from peewee_replicas.nodes.spec import takes_refused
+from peewee_replicas.nodes.callables import takes_refused
 
 CLASSES = [ReplicatedDatabase, PooledReplicatedDatabase, AsyncReplicatedDatabase]
 

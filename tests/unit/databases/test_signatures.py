@@ -105,6 +105,9 @@ def test_arguments_by_position_arrive_as_with_peewees_class(tmp_path: Path) -> N
         assert (database._max_connections, database._stale_timeout) == (7, 80)
         with pytest.raises(TypeError):
             database.init("other", 7, 80, 9, 11)
+        with pytest.raises(TypeError, match="multiple values for argument 'max_connections'"):
+            database.init("other", 8, max_connections=9)
+        assert database._max_connections == 7
     file = str(tmp_path / "app.db")
     for database in (peewee.SqliteDatabase(file), ReplicatedSqliteDatabase(file)):
         database.init(file, {"cache_size": 10}, 7)

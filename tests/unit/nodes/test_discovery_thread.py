@@ -30,7 +30,7 @@ from peewee_replicas import (
     ReplicatedSqliteDatabase,
 )
 from peewee_replicas.nodes import discovery
-from peewee_replicas.nodes.discovery import takes_database
+from peewee_replicas.nodes.callables import takes_database
 
 ONE, TWO = {"name": "one", "host": "r1"}, {"name": "two", "host": "r2"}
 CLASSES: list[Any] = [ReplicatedDatabase, PooledReplicatedDatabase]
