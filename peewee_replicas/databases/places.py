@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Hashable
+from itertools import takewhile
 from types import AsyncGeneratorType
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ class _Members(Protocol):
 class _Placed(Protocol):
     at_primary: bool
     selector: Selector
-    replaced: dict[str, object]
+    replaced: dict[str, tuple[object, ...]]
     _members: _Members
 
 
@@ -106,7 +107,7 @@ class _Method:
         if place is None:
             return getattr(self._base, name)
         if name in place.replaced:
-            return place.replaced[name]
+            return place.replaced[name][-1]
         shared = place.__dict__.get(name, _NOTHING)
         if shared is not _NOTHING:
             return _InForce(place, shared) if callable(shared) else shared
@@ -116,15 +117,33 @@ class _Method:
         return _InForce(place, method) if self._reads and place.selector else method
 
     def __set__(self, place: _Placed, method: object) -> None:
-        if method is place.__dict__.get(self._name, _NOTHING):
-            place.replaced.pop(self._name, None)  # a mock that ends puts back what it has found
+        name = self._name
+        if self._is_its_own(place, method):
+            place.replaced.pop(name, None)  # a mock or a test that ends puts back what it has found
         else:
-            place.replaced[self._name] = method
+            # What was there stays below: of two mocks, the inner one only deletes its own at its end, because
+            # it has found nothing in the dictionary.
+            below = takewhile(lambda one: one is not method, place.replaced.get(name, ()))
+            place.replaced[name] = (*below, method)
 
     def __delete__(self, place: _Placed) -> None:
-        if self._name not in place.replaced:
-            raise AttributeError(self._name)
-        del place.replaced[self._name]
+        name = self._name
+        if name not in place.replaced:
+            raise AttributeError(name)
+        *below, _ = place.replaced[name]
+        if below:
+            place.replaced[name] = tuple(below)
+        else:
+            del place.replaced[name]
+
+    def _is_its_own(self, place: _Placed, method: object) -> bool:
+        """Return whether the place has this method while nothing is put into it."""
+        name = self._name
+        found = method.__wrapped__ if isinstance(method, _InForce) else method
+        if name in place.__dict__:
+            return found is place.__dict__[name]
+        function = getattr(found, "__func__", None)
+        return function is getattr(self._base, name) and getattr(found, "__self__", None) is place
 
 
 class _InForce:
