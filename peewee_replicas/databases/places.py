@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Hashable
 from itertools import takewhile
-from types import AsyncGeneratorType
+from types import AsyncGeneratorType, GeneratorType
 from typing import Final, Generic, Protocol, TypeVar
 
 from peewee import BaseQuery
@@ -171,7 +171,7 @@ class _InForce:
             if not awaited:
                 frame.end()
         # The body of a coroutine or generator has not run yet.
-        if isinstance(result, AsyncGeneratorType):
+        if isinstance(result, (GeneratorType, AsyncGeneratorType)):
             return Scope(self._place, lambda: self._frame(query))(lambda: result)()
         return _awaited(frame, result) if awaited else result  # type: ignore[arg-type]  # it is awaitable
 
