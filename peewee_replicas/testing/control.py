@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class Control:
         self._socket_path = socket_path
         self._password = password
         self._kept: list[Connection[Cursor]] = []
+        self._keeping = threading.Lock()
 
     def accepts_logins(self) -> bool:
         """Log in once as each user; return False if the server does not answer."""
@@ -135,6 +137,7 @@ class Control:
     def abandon(self) -> None:
         """Forget the session that is kept, in a forked child, because it belongs to the parent."""
         self._kept = []  # close() would end the parent's session
+        self._keeping = threading.Lock()
 
     def _on_kept_session(self, question: Callable[[Cursor], T], selects: Callable[[T], int]) -> T:
         while True:
@@ -152,8 +155,16 @@ class Control:
                     continue
                 raise
             self.since_reset.add_own({"Com_select": selects(answer)})
-            self._kept.append(connection)
+            self._keep(connection)
             return answer
+
+    def _keep(self, connection: Connection[Cursor]) -> None:
+        # One is enough: more of them, of several threads, would take places that the server has for clients.
+        with self._keeping:
+            if not self._kept:
+                self._kept.append(connection)
+                return
+        connection.close()
 
     def _replicas(self, cursor: Cursor) -> dict[int, str]:
         """Return what each session of a replica is doing. ``SHOW``, because a ``SELECT`` would be counted."""

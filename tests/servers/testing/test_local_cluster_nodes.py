@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -336,6 +338,21 @@ def test_killing_the_clusters_own_session_changes_nothing(cluster: LocalCluster)
         node.execute("KILL %s", sessions[0])
     cluster.sync()
     assert all(counts == Counts() for counts in cluster.counts().values())
+
+
+def test_threads_that_ask_at_once_leave_one_session(cluster: LocalCluster) -> None:
+    ready = threading.Barrier(4)
+
+    def ask() -> None:
+        for _ in range(20):
+            ready.wait(30)
+            cluster.primary.position()
+
+    with ThreadPoolExecutor(4) as pool:
+        for asking in [pool.submit(ask) for _ in range(4)]:
+            asking.result(60)
+    others = "SELECT id FROM information_schema.processlist WHERE user = 'cluster' AND id <> CONNECTION_ID()"
+    until(lambda: len(cluster.primary.execute(others)) == 1)
 
 
 def test_refused_writes_are_counted_where_they_went(cluster: LocalCluster) -> None:
