@@ -42,14 +42,20 @@ def reconnected(execution: Execution) -> None:
     The scope's address may lead to another server now, as behind a balancer. While the primary cannot be
     asked, the scope goes on as it is: mostly it is the same server.
     """
-    consistency = execution.parts.consistency
+    primary = execution.parts.consistency.primary
     if not any(frame.served for frame in keeping(execution.parts.cluster)):
         return
+    if not primary.may_ask():
+        return  # it is known to be down, and would hold up each read whose connection was lost
+    now = None
+    answered = False
     try:
-        now = consistency.primary.current()
-    except PeeweeException as exc:
+        now = primary.current()
+        answered = True
+    except Exception as exc:  # also where this program's own pool of connections to it is used up
         log_unanswered("how far it has come", exc)
-        return
+    finally:
+        primary.asked(answered)
     if now is not None:
         _must_reach(execution, now)
 

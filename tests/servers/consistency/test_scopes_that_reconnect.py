@@ -7,6 +7,7 @@ the next one may be late.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +15,12 @@ from typing import Any
 import peewee
 import pytest
 from support.clusters.lagging import SHORT, bound, elsewhere, n_of, watched
+from support.load.faults import FAULTS
 from support.proxies.relay import Relay
 from support.waiting import until
+
+from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas.nodes import breaker
 
 SCOPES = ["readonly", "eventual", "causal_session"]
 
@@ -33,10 +38,19 @@ def ahead_and_late(own_three: Any) -> Iterator[tuple[Any, Relay, int]]:
 
 
 @contextmanager
-def inside(cluster: Any, relay: Relay, scope: str) -> Iterator[tuple[Any, list[Any]]]:
-    """A database whose only replica is behind the address, inside a scope that has read there."""
-    readers = {"name": "readers", "host": "127.0.0.1", "port": relay.port}
-    with bound(cluster, replicas=[readers], catch_up_timeout=SHORT, connect_timeout=2) as db:
+def inside(
+    cluster: Any, relay: Relay, scope: str, kind: Any = None, own: Any = None, **options: Any
+) -> Iterator[tuple[Any, list[Any]]]:
+    """A database whose only replica is behind the address, inside a scope that has read there.
+
+    Parameters:
+        kind: the database's class.
+        own: the replica's own arguments.
+        options: the database's other arguments.
+    """
+    readers = {"name": "readers", "host": "127.0.0.1", "port": relay.port, **(own or {})}
+    options = {"catch_up_timeout": SHORT, "connect_timeout": 2, **options}
+    with bound(cluster, kind, replicas=[readers], **options) as db:
         entered = db.readonly(consistency="eventual") if scope == "eventual" else getattr(db, scope)()
         with entered:
             assert n_of() == 2
@@ -89,3 +103,45 @@ def test_while_the_primary_is_down_it_goes_on(ahead_and_late: tuple[Any, Relay, 
         assert [n_of(), n_of()] == [2, 2]
         assert {event.node for event in events} == {"readers"}
     cluster.primary.start()
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_while_the_primary_hangs_one_lost_connection_waits_for_it(
+    ahead_and_late: tuple[Any, Relay, int], scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_PAUSE", 600.0)  # no read finds out whether it is back
+    cluster, relay, _ = ahead_and_late
+    with (
+        inside(cluster, relay, scope, probe_interval=None) as (db, events),
+        FAULTS["paused"](cluster, cluster.primary),
+    ):
+        asked = db.stats()["asked"]
+        for _ in range(3):
+            relay.drop()
+            assert n_of() == 2
+        assert {event.node for event in events} == {"readers"}
+        assert db.stats()["asked"] == asked + 1
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_full_pool_of_the_primary_fails_no_read(ahead_and_late: tuple[Any, Relay, int], scope: str) -> None:
+    cluster, relay, _ = ahead_and_late
+    taken, done = threading.Event(), threading.Event()
+    own = {"max_connections": 5}
+    with inside(cluster, relay, scope, PooledReplicatedDatabase, own, max_connections=1) as (db, _):
+
+        def take() -> None:
+            with db.connection_context(), db.readonly(consistency="strong"):
+                n_of()
+                taken.set()
+                done.wait(20)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        try:
+            assert taken.wait(20)
+            relay.drop()
+            assert [n_of(), n_of()] == [2, 2]
+        finally:
+            done.set()
+            thread.join(20)
