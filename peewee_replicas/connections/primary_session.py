@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from itertools import pairwise
 
 from peewee import __exception_wrapper__
 
@@ -16,7 +16,7 @@ from ..routing.router import Router
 from ..servers.protocols import ServerConnection
 from ..statements.kinds import NAMED_LOCK, NEXT_TRANSACTION, TEMPORARY_TABLE
 from ..statements.redaction import redacted
-from ..statements.tokens import first_word
+from ..statements.tokens import OP, QUOTED, WORD, QuotingMode, first_word, lex
 from .named_locks import NamedLocks
 from .questions import QUESTION_SECONDS, ask
 
@@ -254,11 +254,27 @@ def _was_a_transaction(conn: ServerConnection, was_open: bool) -> bool:
         return not conn.transaction
     # For the server only what uses a table is a transaction. In doubt the settings are taken to be in force.
     text = _text(conn.last_statement)
-    return first_word(text) in _WRITES_A_TABLE or _NAMES_A_TABLE.search(text) is not None
+    return first_word(text) in _USES_A_TABLE or _reads_a_table(text)
 
 
-_WRITES_A_TABLE = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD"})
-_NAMES_A_TABLE = re.compile(r"\A[\s(]*(TABLE|(SELECT|WITH)\b.*\bFROM)\b", re.IGNORECASE | re.DOTALL)
+_USES_A_TABLE = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "TABLE"})
+_NO_TABLES = frozenset({"DUAL", "INFORMATION_SCHEMA", "PERFORMANCE_SCHEMA"})
+
+
+def _reads_a_table(text: str) -> bool:
+    """Return whether a query surely reads a table; ``TRIM('a' FROM 'b')`` and ``FROM (SELECT 1)`` do not."""
+    tokens = [(token.kind, token.text.upper()) for token in lex(text, None, QuotingMode())]
+    begins = next((word for _, word in tokens if word != "("), "")
+    if begins not in ("SELECT", "WITH"):
+        return False
+    pairs = list(pairwise([*tokens, (OP, "")]))
+    others = set(_NO_TABLES)
+    if begins == "WITH":
+        others.update(name for (_, word), (_, name) in pairs if word in ("WITH", "RECURSIVE", ","))
+    return any(
+        before == (WORD, "FROM") and kind in (WORD, QUOTED) and name not in others and after != "("
+        for (before, (kind, name)), (_, (_, after)) in pairwise(pairs)
+    )
 
 
 def _text(sql: str | bytes) -> str:

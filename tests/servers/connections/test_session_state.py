@@ -305,6 +305,29 @@ def test_the_end_of_a_transaction_uses_up_what_was_set_for_it(cluster: Any, db: 
     assert db.explain_route("SELECT 1").role == "replica"
 
 
+@pytest.mark.parametrize("read", [
+    "SELECT 1 FROM item", "/* page 1 */ SELECT 1 FROM item", "-- page 1\nSELECT 1 FROM item",
+    "(SELECT 1 FROM item)", "/* page 1 */ WITH one AS (SELECT 1 FROM item) SELECT * FROM one",
+])  # fmt: skip
+def test_a_read_uses_up_what_was_set_for_its_transaction_however_it_begins(db: Any, read: str) -> None:
+    db.execute_sql("SET TRANSACTION READ WRITE")
+    db.execute_sql(read)
+    assert db.explain_route("SELECT 1").role == "replica"
+
+
+@pytest.mark.parametrize("read", [
+    "/* from page 1 */ SELECT 1", "SELECT 1 /* from item */", "SELECT 'from item'",
+    "SELECT EXTRACT(YEAR FROM NOW())", "SELECT TRIM(BOTH 'x' FROM 'xy')", "SELECT 1 FROM DUAL",
+    "SELECT * FROM (SELECT 1) AS t", "WITH one AS (SELECT 1) SELECT * FROM one",
+])  # fmt: skip
+def test_a_read_without_a_table_uses_up_nothing(db: Any, read: str) -> None:
+    """Had the second read run on a replica, the INSERT would be the read-only transaction, and refused."""
+    db.execute_sql("SET TRANSACTION READ ONLY")
+    db.execute_sql(read)
+    db.execute_sql("SELECT COUNT(*) FROM item")
+    db.execute_sql("INSERT INTO item (name, n) VALUES ('a', 1)")
+
+
 def test_other_state_is_told_of_although_a_transaction_was_prepared(db: Any) -> None:
     db.execute_sql("SET TRANSACTION READ WRITE")
     db.execute_sql("CREATE TEMPORARY TABLE mine (a INT)")
