@@ -6,6 +6,7 @@ from typing import cast
 
 from peewee import PeeweeException
 
+from ..connections.plain_database import PlainDatabase
 from ..consistency.catch_up import CatchUp
 from ..consistency.inquiry import log_unanswered
 from ..nodes.node import Node
@@ -36,11 +37,14 @@ def next_replica(execution: Execution) -> Node | None:
     return parts.router.choice.another(tried, execution.catch_up)
 
 
-def reconnected(execution: Execution) -> None:
+def reconnected(execution: Execution, database: PlainDatabase) -> None:
     """Make a read see what the primary has now, if its scope has lost the connection that served it.
 
     The scope's address may lead to another server now, as behind a balancer. While the primary cannot be
     asked, the scope goes on as it is: mostly it is the same server.
+
+    Parameters:
+        database: the node's database, with the new connection if there is one already.
     """
     primary = execution.parts.consistency.primary
     if not any(frame.served for frame in keeping(execution.parts.cluster)):
@@ -54,6 +58,10 @@ def reconnected(execution: Execution) -> None:
         answered = True
     except Exception as exc:  # also where this program's own pool of connections to it is used up
         log_unanswered("how far it has come", exc)
+    except BaseException:
+        if database.is_open:
+            database.open_conn.hang_up()  # an interrupt: the next read finds it lost, and asks again
+        raise
     finally:
         primary.asked(answered)
     if now is not None:

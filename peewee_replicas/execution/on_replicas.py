@@ -85,7 +85,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             replica = next_replica(execution)
             continue
         if held is not None and held is not database.conn:
-            reconnected(execution)
+            reconnected(execution, database)
             if not database.is_open:
                 continue  # a task gives it back before it asks the primary
         if execution.statement.rules is not parts.router.classifier.rules and not _is_still_a_read(execution):
@@ -161,10 +161,10 @@ def _after_failure(
         execution.lost, execution.lost_at = exc, replica if alive else None
     elif treatment.read == "again" and replica not in execution.unsent:
         execution.unsent |= {replica}
-        reconnected(execution)
+        reconnected(execution, database)
         return replica
     if alive and pinning(execution.parts.cluster) is not None:
-        reconnected(execution)
+        reconnected(execution, database)
         return replica  # the node is healthy, so the scope stays with it
     execution.tried[replica] = exc
     return next_replica(execution)

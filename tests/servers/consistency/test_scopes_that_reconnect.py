@@ -20,6 +20,7 @@ from support.proxies.relay import Relay
 from support.waiting import until
 
 from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas.connections.primary_positions import PrimaryPositions
 from peewee_replicas.nodes import breaker
 
 SCOPES = ["readonly", "eventual", "causal_session"]
@@ -58,6 +59,11 @@ def inside(
                 yield db, events
 
 
+def interrupted(_: Any) -> None:
+    """Be interrupted by the user."""
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_late_server_does_not_serve_it(ahead_and_late: tuple[Any, Relay, int], scope: str) -> None:
     cluster, relay, late = ahead_and_late
@@ -78,6 +84,22 @@ def test_a_read_whose_answer_was_lost_is_not_served_by_it_either(
         relay.lose_answer()
         with pytest.raises(peewee.OperationalError, match="run it again"):
             n_of()  # nor by the primary, as it may be what ends the connections
+        assert [n_of(), n_of()] == [2, 2]
+
+
+@pytest.mark.parametrize("loss", ["drop", "lose_answer"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_after_an_interrupt_of_the_question_it_is_asked_again(
+    ahead_and_late: tuple[Any, Relay, int], scope: str, loss: str
+) -> None:
+    cluster, relay, late = ahead_and_late
+    with inside(cluster, relay, scope):
+        relay.lead_to(late)
+        getattr(relay, loss)()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PrimaryPositions, "current", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                n_of()
         assert [n_of(), n_of()] == [2, 2]
 
 
