@@ -12,6 +12,7 @@ from peewee import OperationalError, sqlite3
 from ..concurrency import Clock
 from ..errors import ConfigurationError
 from ..nodes.node import Node
+from ..positions import Position
 from ..servers import sqlite
 from ..servers.protocols import ServerConnection
 from .checks import ConnectionChecks
@@ -213,3 +214,31 @@ class SqliteReaders(ReplicaConnections):
 def bare_name(pragma: str) -> str:
     """Return a pragma's name in lower case, without its schema and quotes."""
     return pragma.rpartition(".")[2].strip('"').lower()
+
+
+class OnePosition:
+    """Stands in for the questions about positions: all connections read the same file, so none is behind.
+
+    Attributes:
+        without_gtids: why there are none, in words.
+    """
+
+    without_gtids = "SQLite has one file and no positions"
+
+    def may_ask(self) -> bool:
+        """Return False, because there is nothing to ask for."""
+        return False
+
+    def asked(self, answered: bool) -> None:
+        """Do nothing."""
+
+    def current(self) -> None:
+        """Return None."""
+
+    def missing(self, positions: Sequence[Position]) -> list[Position | None]:
+        """Return that nothing is missing."""
+        return [None for _ in positions]
+
+    def is_unreachable(self, exc: BaseException) -> bool:
+        """Return False."""
+        return False

@@ -17,6 +17,7 @@ from ..connections.primary_connection import PrimaryConnection
 from ..connections.primary_session import PrimarySession
 from ..connections.replica_connections import ReplicaConnections
 from ..connections.sqlite_files import (
+    OnePosition,
     SqliteChecks,
     SqliteNode,
     SqlitePrimary,
@@ -129,6 +130,7 @@ class _SqliteAssembly(Assembly):
         parts = super().assemble(settings, specs)
         parts.router.learn_server(sqlite_dialect.NAME, "")
         parts.session.carried = _carried(self.plain.db)
+        parts.consistency.attach(OnePosition(), self.primary_endpoint())
         return parts
 
     def make_diagnosis(self, router: Router) -> Diagnosis:

@@ -70,6 +70,23 @@ def test_where_reads_go_in_scopes_and_on_primary(db: Any) -> None:
     assert nodes(db) == ["primary", "primary"]
 
 
+def test_a_scope_goes_on_after_its_connection_was_closed(db: Any) -> None:
+    with db.readonly():
+        assert Row.select().count() == 1
+        db.connection().close()
+        assert Row.select().count() == 1
+    assert nodes(db) in (["reader-1"] * 2, ["reader-2"] * 2)
+    assert db.stats()["asked"] == 0
+
+
+def test_a_scope_goes_on_after_its_reader_was_ejected(db: Any) -> None:
+    with db.readonly():
+        assert Row.select().count() == 1
+        for reader in db.replicas:
+            reader.eject("by hand")
+            assert Row.select().count() == 1
+
+
 def test_readonly_refuses_writes_and_transactions(db: Any) -> None:
     with db.readonly():
         for sql in ("INSERT INTO row (name, n) VALUES ('x', 1)", "PRAGMA user_version = 3", "VACUUM"):
