@@ -19,7 +19,7 @@ from support.load.faults import FAULTS
 from support.proxies.relay import Relay
 from support.waiting import until
 
-from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas import NoReplicaAvailable, PooledReplicatedDatabase
 from peewee_replicas.connections.primary_positions import PrimaryPositions
 from peewee_replicas.nodes import breaker
 
@@ -167,3 +167,22 @@ def test_a_full_pool_of_the_primary_fails_no_read(ahead_and_late: tuple[Any, Rel
         finally:
             done.set()
             thread.join(20)
+
+
+def test_on_a_late_replica_an_eventual_scope_ends_with_its_connection_where_nothing_falls_back(
+    own_pair: Any,
+) -> None:
+    replica = own_pair.replicas[0]
+    replica.freeze()
+    elsewhere(own_pair, "UPDATE slot SET n = 2")
+    with Relay(replica.port) as relay:
+        readers = [{"name": "readers", "host": "127.0.0.1", "port": relay.port}]
+        with bound(own_pair, replicas=readers, fallback="error", catch_up_timeout=SHORT) as db:
+            with db.readonly(consistency="eventual"):
+                assert n_of() == 1
+                relay.drop()
+                with pytest.raises(NoReplicaAvailable):
+                    n_of()
+            with db.readonly(consistency="eventual"):
+                assert n_of() == 1
+    replica.thaw()
