@@ -82,7 +82,7 @@ def test_the_name_of_a_cursor_is_handed_on(db: Any, monkeypatch: pytest.MonkeyPa
         return original(*args, **kwargs)
 
     monkeypatch.setattr(peewee.Database, "cursor", cursor)
-    db.cursor("mine").close()
+    db.cursor(named_cursor="mine").close()
     with db.readonly():
         db.cursor(named_cursor="theirs").close()
     assert names == ["mine", "theirs"]
