@@ -86,12 +86,11 @@ class Control:
     def ask(self, sql: str, params: Sequence[object] | None = None) -> Row:
         """Run one ``SELECT`` that changes nothing, and return its first row."""
 
-        def question(cursor: Cursor) -> Row:
+        def question(cursor: Cursor) -> tuple[Row, int]:
             cursor.execute(sql, params)
-            row: Row = cursor.fetchone() or ()
-            return row
+            return cursor.fetchone() or (), 1
 
-        return self._on_kept_session(question, selects=lambda _: 1)
+        return self._on_kept_session(question)
 
     def counters(self, seconds: float | None = None) -> dict[str, int]:
         """Return the server's current counters.
@@ -102,7 +101,7 @@ class Control:
         if seconds is not None:
             with self.session(seconds=seconds) as cursor:
                 return self._read_counters(cursor)[0]
-        return self._on_kept_session(self._read_counters, selects=lambda read: read[1])[0]
+        return self._on_kept_session(self._read_counters)
 
     def _read_counters(self, cursor: Cursor) -> tuple[dict[str, int], int]:
         """Return the counters, and how many ``SELECT`` they count of these questions."""
@@ -139,7 +138,8 @@ class Control:
         self._kept = []  # close() would end the parent's session
         self._keeping = threading.Lock()
 
-    def _on_kept_session(self, question: Callable[[Cursor], T], selects: Callable[[T], int]) -> T:
+    def _on_kept_session(self, question: Callable[[Cursor], tuple[T, int]]) -> T:
+        """Ask on the session that is kept; `question` returns the answer and how many ``SELECT`` it sent."""
         while True:
             try:
                 connection, was_kept = self._kept.pop(), True
@@ -147,14 +147,14 @@ class Control:
                 connection, was_kept = self._connect(CLUSTER, ANSWER_SECONDS), False
             try:
                 with connection.cursor() as cursor:
-                    answer = question(cursor)
+                    answer, selects = question(cursor)
             except BaseException as exc:
                 connection.close()
                 ended = isinstance(exc, pymysql.err.OperationalError) and exc.args[0] in _ENDED
                 if was_kept and ended:
                     continue
                 raise
-            self.since_reset.add_own({"Com_select": selects(answer)})
+            self.since_reset.add_own({"Com_select": selects})
             self._keep(connection)
             return answer
 

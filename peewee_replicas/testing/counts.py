@@ -12,7 +12,7 @@ Role = Literal["primary", "replica"]
 
 CLUSTER, REPLICATION = "cluster", "replication"
 OTHERS = (CLUSTER, "event_scheduler")
-"""The users whose statements and connections are nobody's to know."""
+"""The users whose statements and connections do not count: neither clients' nor replicas'."""
 
 WRITES = (
     "Com_insert",
