@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +15,12 @@ import pytest
 from support.clusters import SERVERS, own_cluster
 
 from peewee_replicas.testing import LocalCluster, MissingServer, available, installations
+
+
+def holes_are_kept(folder: Path) -> bool:
+    with tempfile.TemporaryFile(dir=folder.parent, buffering=0) as file:
+        file.truncate(1 << 20)
+        return os.fstat(file.fileno()).st_blocks == 0
 
 
 class FakeReplicated(peewee.MySQLDatabase):
@@ -38,6 +46,14 @@ def test_database_knows_every_node_and_is_closed_with_the_cluster() -> None:
         assert not database.is_closed()
     assert database.is_closed()
     assert admin.is_closed()
+
+
+def test_what_is_empty_in_a_data_directory_takes_no_room(cluster: LocalCluster, server: str) -> None:
+    largest = cluster.replicas[0].datadir / {"mysql": "undo_001", "mariadb": "ibdata1"}[server]
+    if not holes_are_kept(largest.parent):
+        pytest.skip("this file system keeps no holes")
+    found = largest.stat()
+    assert found.st_blocks * 512 < 0.6 * found.st_size
 
 
 def test_a_privilege_on_one_database_is_none_on_its_likes() -> None:
