@@ -98,11 +98,29 @@ make_venv() {
     "$python" -m venv "$VENV" >&2 || die "$python could not make a virtual environment in $VENV"
 }
 
-# pip_install WHAT ARGUMENT...: install WHAT into $VENV by `pip install ARGUMENT...`.
+# use_uv: install uv into $VENV, which installs packages in a tenth of pip's time, and hand it the settings of pip's
+# that decide where packages come from. Fails where uv cannot be had, or finds no packages with them.
+use_uv() {
+    local pip=("$VENV/bin/python" -m pip) index
+    uv=
+    [ -z "${PIP_NO_INDEX:-}$("${pip[@]}" config get global.no-index 2>/dev/null)" ] || return 1
+    "${pip[@]}" install --quiet --retries 1 uv >/dev/null 2>&1 && [ -x "$VENV/bin/uv" ] || return 1
+    index="${PIP_INDEX_URL:-$("${pip[@]}" config get global.index-url 2>/dev/null)}" || index=
+    if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
+    if [ -n "${PIP_CONSTRAINT:-}" ]; then export UV_CONSTRAINT="$PIP_CONSTRAINT"; fi
+    if [ -n "${PIP_CERT:-}" ]; then export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"; fi
+    # It would get a Python that this machine does not have.
+    export UV_PYTHON_DOWNLOADS=never
+    echo peewee | UV_HTTP_TIMEOUT=10 "$VENV/bin/uv" pip compile --quiet --no-cache - >/dev/null 2>&1 || return 1
+    uv="$VENV/bin/uv"
+}
+
+# pip_install WHAT ARGUMENT...: install WHAT into $VENV by `pip install ARGUMENT...`, or by uv after `use_uv`.
 pip_install() {
     local what="$1" log="$VENV/pip.log" reason
     shift
     say "installing $what into $VENV"
+    if [ -n "${uv:-}" ] && "$uv" pip install --quiet --python "$VENV/bin/python" "$@" >/dev/null 2>&1; then return; fi
     rm -f "$log"
     "$VENV/bin/python" -m pip install --quiet --log "$log" "$@" >/dev/null 2>&1 && return
     # Pip tells of a network that it cannot reach in many lines, and names another cause in its last.

@@ -37,6 +37,24 @@ case "$*" in
     *) printf '<%s>' "$@"; echo ;;
 esac
 """
+# `pip install uv` gets $UV. Whoever installs tox gets one that writes down how it was called.
+TOX = (
+    """printf '#!/bin/sh\\necho "$UV_DEFAULT_INDEX, $*, $PATH"\\n' > "${0%/*}/tox"; chmod +x "${0%/*}/tox" """
+)
+INSTALLING = PYTHON.replace(
+    """    *"pip install"*)""",
+    f"""    *"config get global.index-url") echo "$INDEX" ;;
+    *"config get"*) exit 1 ;;
+    *"pip install"*" uv") cp "$UV" "${{0%/*}}/uv" ;;
+    *"pip install"*" tox>"*) {TOX} ;;
+    *"pip install"*)""",
+)
+UV = f"""#!/bin/sh
+case "$*" in
+    "pip compile"*) exit $UV_CODE ;;
+    "pip install"*" tox>"*) {TOX} ;;
+esac
+"""
 OFFLINE = "NewConnectionError: Temporary failure in name resolution"
 
 
@@ -169,6 +187,33 @@ def test_quick_needs_no_server(run: Run, tools: Path) -> None:
     done = run("test", "quick", "lint", PIP_ANSWER=OFFLINE)
     assert "SERVER" not in done.stderr
     assert "SERVER" in run("test", "quick", "full", PIP_ANSWER=OFFLINE).stderr
+
+
+@pytest.fixture
+def uv(tools: Path) -> str:
+    add(tools, "uv-to-install", UV)
+    return str(tools / "uv-to-install")
+
+
+@pytest.mark.parametrize("index", ["", "https://index.example/simple"])
+def test_uv_installs_what_tox_needs_from_where_pip_would(run: Run, tools: Path, uv: str, index: str) -> None:
+    add(tools, "python3", INSTALLING)
+    done = run("test", "quick", UV=uv, UV_CODE="0", INDEX=index)
+    says_no_more_than_it_should(done)
+    assert "uv installs what the environments need" in done.stderr
+    told, command, path = done.stdout.splitlines()[0].split(", ")
+    assert (told, command.split(" --")[0]) == (index, "run")
+    assert "--runner" not in command
+    assert path == f"{tools}:{tools}", "where uv looks for the Pythons"
+
+
+@pytest.mark.parametrize("problem", [{"UV_CODE": "2"}, {"UV_CODE": "0", "PIP_NO_INDEX": "1"}])
+def test_where_uv_finds_nothing_pip_installs(run: Run, tools: Path, uv: str, problem: dict[str, str]) -> None:
+    add(tools, "python3", INSTALLING)
+    done = run("test", "quick", UV=uv, **problem)
+    says_no_more_than_it_should(done)
+    assert "uv installs" not in done.stderr
+    assert ", run --runner virtualenv --discover " in done.stdout.splitlines()[0]
 
 
 def test_without_home_the_users_own_is_taken(run: Run, tools: Path) -> None:
