@@ -90,6 +90,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
                 continue  # a task gives it back before it asks the primary
         if execution.statement.rules is not parts.router.classifier.rules and not _is_still_a_read(execution):
             return on_primary(execution)
+        attempts = execution.attempts
         try:
             if execution.catch_up is None:
                 return attempt(execution, replica, database)
@@ -103,9 +104,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
                 parts.counters.add("behind")
             replica = next_replica(execution)
         except PeeweeException as exc:
-            found = parts.diagnosis.meaning(exc)
-            if exc.args[:1] == (_INTERRUPTED,) and not database.open_conn.is_alive():
-                found = "lost"  # nobody killed the query: the server is shutting down
+            found = _meaning(execution, database, exc, was_sent=execution.attempts > attempts)
             if database.is_open and is_behind_cluster(database.open_conn, exc):
                 execution.tried[replica] = exc
                 parts.counters.add("behind")
@@ -121,6 +120,16 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
             replica = _after_failure(execution, replica, database, exc, found)
             parts.counters.add("retries")
     return _fall_back(execution)
+
+
+def _meaning(execution: Execution, database: PlainDatabase, exc: Exception, *, was_sent: bool) -> Meaning:
+    """Return what an error says of an attempt, whose question before the read may be what was lost."""
+    found = execution.parts.diagnosis.meaning(exc)
+    if exc.args[:1] == (_INTERRUPTED,) and not database.open_conn.is_alive():
+        found = "lost"  # nobody killed the query: the server is shutting down
+    if found in ("lost", "killed") and not was_sent:
+        found = "not sent"
+    return found
 
 
 def _is_still_a_read(execution: Execution) -> bool:

@@ -248,6 +248,11 @@ def wait_alone(setup: Setup) -> None:
     _late(setup, db)
 
 
+def wait_alone_for_a_late_replica(setup: Setup) -> None:
+    with frozen(setup.cluster):
+        wait_alone(setup)
+
+
 def wait_before_a_streamed_read(setup: Setup) -> None:
     _late(setup, setup.database(cursorclass=SSCursor))
 
@@ -260,6 +265,11 @@ def wait_before_a_snapshot(setup: Setup) -> None:
     with within(CATCH_UP_SECONDS + CONNECT_SECONDS), db.readonly(snapshot=True):
         assert n_read(db) == 7
     assert n_read(db) == 7
+
+
+def wait_before_a_snapshot_of_a_late_replica(setup: Setup) -> None:
+    with frozen(setup.cluster):
+        wait_before_a_snapshot(setup)
 
 
 def _snapshot(setup: Setup, marker: str) -> None:
@@ -482,8 +492,10 @@ CASES = [
     Case("history", history),
     Case("wait with the read", wait_with_the_read),
     Case("wait alone", wait_alone),
+    Case("wait alone", wait_alone_for_a_late_replica),
     Case("wait alone", wait_before_a_streamed_read, "its streams are another member"),
     Case("wait alone", wait_before_a_snapshot),
+    Case("wait alone", wait_before_a_snapshot_of_a_late_replica),
     Case("snapshot", snapshot_life),
     Case("snapshot", snapshot_isolation),
     Case("snapshot", snapshot_begin),
