@@ -20,11 +20,12 @@ from peewee_replicas.testing.cleanup import cleanup
 from peewee_replicas.testing.installations import Installation, cache_folder, numbers
 from peewee_replicas.testing.janitor import MARK
 
-_TEMPLATE_FORMAT = "3"
+_TEMPLATE_FORMAT = "4"
 # What `mariadb-install-db` sends before the scripts of the system tables.
 _TABLES_START = b"CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
 # As MySQL names its own.
-_KEY, _CERTIFICATE = "server-key.pem", "server-cert.pem"
+_KEY, _CERTIFICATE, _AUTHORITY = "server-key.pem", "server-cert.pem", "ca.pem"
+_FROM_OLD_AUTHORITY = "ca-key.pem", "client-key.pem", "client-cert.pem"
 _PREPARE_SECONDS = 120.0
 _LOG_LINES = 12
 _BLOCK_BYTES = 4096
@@ -235,7 +236,7 @@ def _prepare(installation: Installation, target: Path) -> None:
         else:
             command = [*installation.command, *options, "--initialize-insecure"]
         _run(command, _environment(installation, work), work / "output", script)
-        if _makes_own_key(installation):
+        if _takes_key(installation):
             _make_key(datadir)
         _make_holes(datadir)
         (datadir / "auto.cnf").unlink(missing_ok=True)  # holds the server's UUID; each node needs its own
@@ -244,25 +245,35 @@ def _prepare(installation: Installation, target: Path) -> None:
         remove_folder(work)
 
 
-def _makes_own_key(installation: Installation) -> bool:
-    return installation.server == "mariadb" and numbers(installation.version) >= (11, 4)
+def _takes_key(installation: Installation) -> bool:
+    return installation.server == "mysql" or numbers(installation.version) >= (11, 4)
 
 
 def _make_key(datadir: Path) -> None:
     """Make a key and a certificate for TLS, if this machine has the command `openssl`.
 
     Without them MariaDB makes an RSA key at every start since 11.4, which takes longer than the rest of the
-    start. MySQL makes its key only once, when the data directory is prepared.
+    start. MySQL makes one only when the data directory is prepared, but with a key on an elliptic curve a
+    connection takes half of its time.
     """
     openssl = shutil.which("openssl")
     if openssl is None:
         return
+    new = {datadir / f"{name}.new": datadir / name for name in (_KEY, _CERTIFICATE)}
+    key, certificate = new
     command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    files = ["-keyout", str(datadir / _KEY), "-out", str(datadir / _CERTIFICATE)]
+    files = ["-keyout", str(key), "-out", str(certificate)]
     done = subprocess.run([*command, *files, "-days", "3650", "-subj", "/CN=localhost"], capture_output=True)
     if done.returncode:  # the server can do without
-        for name in (_KEY, _CERTIFICATE):
-            (datadir / name).unlink(missing_ok=True)
+        for path in new:
+            path.unlink(missing_ok=True)
+        return
+    for path, name in new.items():
+        path.replace(name)
+    if (datadir / _AUTHORITY).exists():
+        shutil.copy(datadir / _CERTIFICATE, datadir / _AUTHORITY)
+        for old in _FROM_OLD_AUTHORITY:
+            (datadir / old).unlink(missing_ok=True)
 
 
 def _run(command: list[str], environment: dict[str, str], output: Path, script: Path | None) -> None:
@@ -369,7 +380,8 @@ def start_server(
 
 
 def _key_options(installation: Installation, datadir: Path) -> tuple[str, ...]:
-    if not _makes_own_key(installation) or not (datadir / _KEY).exists():
+    # MySQL finds them by their names.
+    if installation.server == "mysql" or not _takes_key(installation) or not (datadir / _KEY).exists():
         return ()
     return f"--ssl-key={datadir / _KEY}", f"--ssl-cert={datadir / _CERTIFICATE}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 from contextlib import closing
@@ -54,6 +55,19 @@ def test_what_is_empty_in_a_data_directory_takes_no_room(cluster: LocalCluster, 
         pytest.skip("this file system keeps no holes")
     found = largest.stat()
     assert found.st_blocks * 512 < 0.6 * found.st_size
+
+
+@pytest.mark.parametrize("server", ["mysql"])  # this MariaDB has no key unless it is given one
+def test_a_key_for_tls_is_one_on_an_elliptic_curve(cluster: LocalCluster) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl is installed")
+    node = cluster.replicas[0]
+    assert len((node.datadir / "server-key.pem").read_bytes()) < 500, "an RSA key would take 1,700 bytes"
+    options = {"ca": str(node.datadir / "ca.pem"), "check_hostname": False}
+    with closing(pymysql.connect(**cluster.parameters(node), ssl=options)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+        assert cursor.fetchall()[0][1]
 
 
 def test_a_privilege_on_one_database_is_none_on_its_likes() -> None:
