@@ -61,23 +61,32 @@ def test_a_node_that_is_new_or_comes_back_is_warmed_up(
     nodes_read(database, 3)
     database.set_replicas(specs(cluster, 1, 2))
     first, second = nodes_of(database)
-    # The busier of two nodes gets fewer reads, and on a machine under load that is not by half.
-    exact = {"round-robin": 0, "random": 18, "least-busy": 40}[policy]
+    exact = {"round-robin": 0, "random": 18, "least-busy": 9}[policy]
 
     def share() -> int:
         before = second.reads
         nodes_read(database, 110)
         return int(second.reads - before)
 
-    assert share() == pytest.approx(10, abs=exact)
+    def serves(expected: int) -> bool:
+        return share() == pytest.approx(expected, abs=exact)
+
+    def comes_to_serve(expected: int) -> None:
+        if policy == "least-busy":
+            # On a busy machine a node can seem slower than the other for a while, and then gets fewer reads.
+            until(lambda: serves(expected))
+        else:
+            assert serves(expected)
+
+    comes_to_serve(10)
     assert replicas.unsettled
     replicas.warm_up(time.monotonic() + 1e6)
-    assert share() == pytest.approx(55, abs=exact)
+    comes_to_serve(55)
     assert not replicas.unsettled
     first.eject("a test")
     assert share() == 110
     first.restore()
-    assert share() == pytest.approx(100, abs=exact)
+    comes_to_serve(100)
 
 
 def test_the_step_of_a_warm_up_is_taken_by_whoever_reads(cluster: Any, make: Callable[..., Any]) -> None:
