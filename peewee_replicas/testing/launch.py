@@ -29,7 +29,7 @@ _FROM_OLD_AUTHORITY = "ca-key.pem", "client-key.pem", "client-cert.pem"
 _PREPARE_SECONDS = 120.0
 _LOG_LINES = 12
 _BLOCK_BYTES = 4096
-_COPIED_BYTES = 1 << 20
+_COPIED_BYTES = 1 << 16
 
 # The sizes of what counting statements by user does not need.
 _UNUSED_INSTRUMENTS = (

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from imports import Module, read_package, room, room_graph
 
+pytestmark = pytest.mark.source
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 PICTURES = sorted((ROOT / "docs" / "architecture").glob("*.dot"))

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import pytest
 from imports import Import, Module, cycles, imports, imports_of, module_graph, read_package, room
 
+pytestmark = pytest.mark.source
+
 PACKAGE = Path(__file__).parents[2] / "peewee_replicas"
 
 # From top to bottom: a room imports only rooms that stand on a line below its own.

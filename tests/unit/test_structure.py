@@ -15,6 +15,8 @@ from imports import cycles, floors
 from structure import ROWS, measure
 from support.peewees import has_peewee
 
+pytestmark = pytest.mark.source
+
 FILES = {
     "__init__.py": "from .high.top import Database\n",
     "low.py": '''

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.source
+
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "peewee_replicas"
 PAGE = ROOT / "docs" / "questions.md"

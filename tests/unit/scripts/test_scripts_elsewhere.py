@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.source
+
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ("demo", "test", "bench", "install-servers", "lib.sh")
 TOOLS = """

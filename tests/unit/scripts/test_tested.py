@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import tested
 
+pytestmark = pytest.mark.source
+
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.unit.nodes.test_lag" name="one"/>
 <testcase classname="tests.servers.nodes.test_prober" name="two"/>
