@@ -282,6 +282,9 @@ class CatchUp:
         started = Clock.monotonic()
         try:
             yield
+        except BaseException:
+            self._left -= Clock.monotonic() - self._sent  # there is no answer to `learn` from
+            raise
         finally:
             self.waited += Clock.monotonic() - started
 

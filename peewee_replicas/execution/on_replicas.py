@@ -15,6 +15,7 @@ from ..consistency.catch_up import CatchUp
 from ..errors import NoReplicaAvailable
 from ..log import log_event
 from ..nodes.node import Node
+from ..nodes.probe_run import timed_out
 from ..routing.plan import REPLICA, cause_of
 from ..scopes.frames import here, pinning, snapshotting
 from ..servers.error_meanings import Meaning, explained, is_servers, lacking
@@ -123,7 +124,7 @@ def _on_replicas(execution: Execution, replica: Node | None) -> Cursor:
 
 
 def _meaning(execution: Execution, database: PlainDatabase, exc: Exception, *, was_sent: bool) -> Meaning:
-    """Return what an error says of an attempt, whose question before the read may be what was lost."""
+    """Return what an attempt's error means; if the wait before the read was lost, the read was not sent."""
     found = execution.parts.diagnosis.meaning(exc)
     if exc.args[:1] == (_INTERRUPTED,) and not database.open_conn.is_alive():
         found = "lost"  # nobody killed the query: the server is shutting down
@@ -168,7 +169,7 @@ def _after_failure(
             exc.args = explained(exc.args, replica.label, _LOST_TWICE)
             raise exc from execution.lost
         execution.lost, execution.lost_at = exc, replica if alive else None
-    elif treatment.read == "again" and replica not in execution.unsent:
+    elif treatment.read == "again" and replica not in execution.unsent and not _is_silent(replica, exc):
         execution.unsent |= {replica}
         reconnected(execution, database)
         return replica
@@ -177,6 +178,11 @@ def _after_failure(
         return replica  # the node is healthy, so the scope stays with it
     execution.tried[replica] = exc
     return next_replica(execution)
+
+
+def _is_silent(replica: Node, exc: Exception) -> bool:
+    """Return whether the node has not answered in time; then a new connection would have to wait, too."""
+    return replica.breaker.open or timed_out(exc)
 
 
 def _primary_is_gone_too(execution: Execution) -> bool:

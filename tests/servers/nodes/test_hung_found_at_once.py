@@ -20,6 +20,7 @@ from support.forms.threads import in_thread, in_threads
 from support.proxies.relay import Relay
 from support.waiting import until
 
+from peewee_replicas.concurrency import Clock
 from peewee_replicas.nodes.node import Node
 from peewee_replicas.nodes.silence import Silence
 from peewee_replicas.servers.wire.connection import Connection
@@ -61,7 +62,7 @@ class Replica:
 def replica(pair: Any) -> Iterator[Replica]:
     with Relay(pair.replicas[0].port) as relay:
         # A read that waits for a write must still be waiting when the node is taken for hung.
-        found = Replica(pair, relay, catch_up_timeout=60)
+        found = Replica(pair, relay, catch_up_timeout=60, connect_timeout=30)
         yield found
         relay.drop()
         found.database.close()
@@ -85,8 +86,14 @@ def wait_for_a_write(replica: Replica) -> list[int]:
     return [replica.read() - 1]
 
 
+def wait_alone_for_a_write(replica: Replica) -> list[int]:
+    nodes_of(replica.database)[0].progress.stall(Clock.monotonic() - 60)  # so the read is not sent with it
+    return wait_for_a_write(replica)
+
+
 WAYS: list[Callable[[Replica], list[int]]] = [
     wait_for_an_answer, wait_for_an_answer_in_several, wait_for_a_new_connection, wait_for_a_write,
+    wait_alone_for_a_write,
 ]  # fmt: skip
 
 
@@ -94,7 +101,9 @@ WAYS: list[Callable[[Replica], list[int]]] = [
 @pytest.mark.parametrize("server", ["mariadb"])  # nothing of it is the server's
 def test_a_read_is_served_elsewhere_before_the_next_round(way: Any, replica: Replica) -> None:
     replica.relay.to_client = NEVER
+    began = Clock.monotonic()
     assert set(way(replica)) == {1}
+    assert Clock.monotonic() - began < 15, "it has connected once more to the node that was ejected"
     assert replica.rounds == 1
     assert nodes_of(replica.database)[0].state == "ejected"
     until(lambda: replica.stats["hung_up"] >= 1)  # counted after the reads have been let go
