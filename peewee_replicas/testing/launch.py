@@ -147,17 +147,11 @@ def copy_template(installation: Installation, folder: Path, datadir: Path) -> No
 
 def _copy_written(source: str, target: str) -> None:
     """Copy a file, but for the holes in it: they take no memory, and half of what MySQL prepares is empty."""
-    with open(source, "rb", buffering=0) as file, open(target, "wb", buffering=0) as copy:
+    with open(source, "rb", buffering=0) as file, open(target, "wb") as copy:
         size = os.fstat(file.fileno()).st_size
         end = 0
         while end < size:
-            try:
-                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-            except OSError as exc:
-                if exc.errno != errno.ENXIO:
-                    raise
-                break  # the rest is one hole
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            start, end = _written_after(file.fileno(), end, size)
             file.seek(start)
             copy.seek(start)
             while (left := end - file.tell()) > 0 and (data := file.read(min(left, _COPIED_BYTES))):
@@ -166,11 +160,22 @@ def _copy_written(source: str, target: str) -> None:
     shutil.copystat(source, target)
 
 
+def _written_after(file: int, position: int, size: int) -> tuple[int, int]:
+    """Return where the next written part of a file begins and ends; the rest where the system cannot say."""
+    try:
+        start = os.lseek(file, position, os.SEEK_DATA)
+        return start, os.lseek(file, start, os.SEEK_HOLE)
+    except AttributeError:  # this system knows no holes
+        return position, size
+    except OSError as exc:  # nor does this file system, unless the rest is one hole
+        return (size, size) if exc.errno == errno.ENXIO else (position, size)
+
+
 def _make_holes(folder: Path) -> None:
     """Write the files of a folder anew without the blocks in which nothing is."""
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         new = path.with_name(f"{path.name}.new")
-        with path.open("rb") as file, new.open("wb", buffering=0) as copy:
+        with path.open("rb") as file, new.open("wb") as copy:
             while data := file.read(_BLOCK_BYTES):
                 if data.count(0) == len(data):
                     copy.seek(len(data), os.SEEK_CUR)
@@ -182,7 +187,8 @@ def _make_holes(folder: Path) -> None:
 
 
 def _template(installation: Installation, folder: Path) -> Path:
-    settings = (_TEMPLATE_FORMAT, *installation.command, *_COMMON, *_OWN[installation.server])
+    key = str(_takes_key(installation) and shutil.which("openssl") is not None)
+    settings = (_TEMPLATE_FORMAT, key, *installation.command, *_COMMON, *_OWN[installation.server])
     digest = hashlib.sha256("\0".join(settings).encode()).hexdigest()[:12]
     name = f"{installation.server}-{installation.version}-{digest}"
     templates = cache_folder() / "templates"
