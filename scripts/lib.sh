@@ -98,31 +98,56 @@ make_venv() {
     "$python" -m venv "$VENV" >&2 || die "$python could not make a virtual environment in $VENV"
 }
 
-# use_uv: install uv into $VENV, which installs packages in a tenth of pip's time, and hand it the settings of pip's
-# that decide where packages come from. Fails where uv cannot be had, or finds no packages with them.
+# pip_setting NAME: print what pip was told in its variables or files, or nothing.
+pip_setting() {
+    sed -n -E "s/^(:env:|install|global)\\.$1='(.*)'\$/\\2/p" <<<"$pip_settings" | head -n 1 | sed 's/\\n/ /g'
+}
+
+# use_uv: install uv into $VENV, which installs packages in a tenth of pip's time, and tell it where pip gets them.
+# Fails where uv cannot be had, or finds no packages there. What was found the first time stays, so that a
+# later run without a network keeps what it has.
 use_uv() {
-    local pip=("$VENV/bin/python" -m pip) index
+    local pip=("$VENV/bin/python" -m pip) pip_settings found
     uv=
-    [ -z "${PIP_NO_INDEX:-}$("${pip[@]}" config get global.no-index 2>/dev/null)" ] || return 1
-    "${pip[@]}" install --quiet --retries 1 uv >/dev/null 2>&1 && [ -x "$VENV/bin/uv" ] || return 1
-    index="${PIP_INDEX_URL:-$("${pip[@]}" config get global.index-url 2>/dev/null)}" || index=
-    if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
-    if [ -n "${PIP_CONSTRAINT:-}" ]; then export UV_CONSTRAINT="$PIP_CONSTRAINT"; fi
-    if [ -n "${PIP_CERT:-}" ]; then export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"; fi
-    # It would get a Python that this machine does not have.
-    export UV_PYTHON_DOWNLOADS=never
-    echo peewee | UV_HTTP_TIMEOUT=10 "$VENV/bin/uv" pip compile --quiet --no-cache - >/dev/null 2>&1 || return 1
+    if [ -e "$VENV/without-uv" ]; then return 1; fi
+    pip_settings="$("${pip[@]}" config list 2>/dev/null)" || pip_settings=
+    found="$(pip_setting index-url)" && [ -z "$found" ] || export UV_DEFAULT_INDEX="$found"
+    found="$(pip_setting extra-index-url)" && [ -z "$found" ] || export UV_INDEX="$found"
+    found="$(pip_setting find-links)" && [ -z "$found" ] || export UV_FIND_LINKS="${found// /,}"
+    found="$(pip_setting constraint)" && [ -z "$found" ] || export UV_CONSTRAINT="$found"
+    found="$(pip_setting cert)" && [ -z "$found" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$found}"
+    # As pip does, take the best release of all indexes, and no Python that this machine does not have.
+    export UV_INDEX_STRATEGY=unsafe-best-match UV_PYTHON_DOWNLOADS=never
+    if [ ! -x "$VENV/bin/uv" ]; then
+        if [ -n "$(pip_setting no-index)$(pip_setting proxy)" ] ||
+            ! "${pip[@]}" install --quiet --retries 1 uv >/dev/null 2>&1 || [ ! -x "$VENV/bin/uv" ] ||
+            ! echo peewee | UV_HTTP_TIMEOUT=10 "$VENV/bin/uv" pip compile --quiet --refresh - >/dev/null 2>&1; then
+            do_without_uv
+            return 1
+        fi
+    fi
     uv="$VENV/bin/uv"
 }
 
-# pip_install WHAT ARGUMENT...: install WHAT into $VENV by `pip install ARGUMENT...`, or by uv after `use_uv`.
+# do_without_uv: install by pip, now and in later runs with this $VENV.
+do_without_uv() {
+    uv=
+    : >"$VENV/without-uv"
+}
+
+# try_install ARGUMENT...: install into $VENV by uv after `use_uv`, or else by pip, whose log is then in $VENV.
+try_install() {
+    if [ -n "${uv:-}" ] && "$uv" pip install --quiet --python "$VENV/bin/python" "$@" >/dev/null 2>&1; then return; fi
+    rm -f "$VENV/pip.log"
+    "$VENV/bin/python" -m pip install --quiet --log "$VENV/pip.log" "$@" >/dev/null 2>&1
+}
+
+# pip_install WHAT ARGUMENT...: install WHAT into $VENV, or end with the reason why not.
 pip_install() {
     local what="$1" log="$VENV/pip.log" reason
     shift
     say "installing $what into $VENV"
-    if [ -n "${uv:-}" ] && "$uv" pip install --quiet --python "$VENV/bin/python" "$@" >/dev/null 2>&1; then return; fi
-    rm -f "$log"
-    "$VENV/bin/python" -m pip install --quiet --log "$log" "$@" >/dev/null 2>&1 && return
+    if try_install "$@"; then return; fi
     # Pip tells of a network that it cannot reach in many lines, and names another cause in its last.
     if grep -qsE 'NewConnectionError|Max retries|timed out|Temporary failure' "$log"; then
         reason="no package index can be reached; connect to a network, or set PIP_INDEX_URL or PIP_FIND_LINKS"

@@ -40,14 +40,13 @@ case "$*" in
 esac
 """
 # `pip install uv` gets $UV. Whoever installs tox gets one that writes down how it was called.
-TOX = (
-    """printf '#!/bin/sh\\necho "$UV_DEFAULT_INDEX, $*, $PATH"\\n' > "${0%/*}/tox"; chmod +x "${0%/*}/tox" """
-)
+TOX = """[ -z "$NO_TOX_UV" ] || case "$*" in *tox-uv*) exit 1 ;; esac
+        printf '#!/bin/sh\\necho "$*, $PATH, $UV_DEFAULT_INDEX, $UV_INDEX, $UV_FIND_LINKS"\\n' >"${0%/*}/tox"
+        chmod +x "${0%/*}/tox" """
 INSTALLING = PYTHON.replace(
     """    *"pip install"*)""",
-    f"""    *"config get global.index-url") echo "$INDEX" ;;
-    *"config get"*) exit 1 ;;
-    *"pip install"*" uv") cp "$UV" "${{0%/*}}/uv" ;;
+    f"""    *"config list") printf '%s\\n' "$PIP_CONFIG" ;;
+    *"pip install"*" uv") [ -n "$UV" ] && cp "$UV" "${{0%/*}}/uv" ;;
     *"pip install"*" tox>"*) {TOX} ;;
     *"pip install"*)""",
 )
@@ -197,25 +196,51 @@ def uv(tools: Path) -> str:
     return str(tools / "uv-to-install")
 
 
-@pytest.mark.parametrize("index", ["", "https://index.example/simple"])
-def test_uv_installs_what_tox_needs_from_where_pip_would(run: Run, tools: Path, uv: str, index: str) -> None:
+SOURCES = {
+    "": ("", "", ""),
+    "global.index-url='https://one.example/'": ("https://one.example/", "", ""),
+    ":env:.extra-index-url='https://two.example/ /three'\nglobal.find-links='/four /five'": (
+        "", "https://two.example/ /three", "/four,/five",
+    ),
+    "install.extra-index-url='https://two.example/\\n/three'": ("", "https://two.example/ /three", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", SOURCES)
+def test_uv_installs_what_tox_needs_from_where_pip_would(run: Run, tools: Path, uv: str, config: str) -> None:
     add(tools, "python3", INSTALLING)
-    done = run("test", "quick", UV=uv, UV_CODE="0", INDEX=index)
+    done = run("test", "quick", UV=uv, UV_CODE="0", PIP_CONFIG=config)
     says_no_more_than_it_should(done)
     assert "uv installs what the environments need" in done.stderr
-    told, command, path = done.stdout.splitlines()[0].split(", ")
-    assert (told, command.split(" --")[0]) == (index, "run")
-    assert "--runner" not in command
+    command, path, *sources = done.stdout.splitlines()[0].split(", ")
+    assert command.startswith("run --discover ")
     assert path == f"{tools}:{tools}", "where uv looks for the Pythons"
+    assert tuple(sources) == SOURCES[config]
 
 
-@pytest.mark.parametrize("problem", [{"UV_CODE": "2"}, {"UV_CODE": "0", "PIP_NO_INDEX": "1"}])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        {"UV_CODE": "2"},
+        {"UV_CODE": "0", "PIP_CONFIG": ":env:.no-index='1'"},
+        {"UV_CODE": "0", "NO_TOX_UV": "1"},
+    ],
+)
 def test_where_uv_finds_nothing_pip_installs(run: Run, tools: Path, uv: str, problem: dict[str, str]) -> None:
     add(tools, "python3", INSTALLING)
-    done = run("test", "quick", UV=uv, **problem)
-    says_no_more_than_it_should(done)
-    assert "uv installs" not in done.stderr
-    assert ", run --runner virtualenv --discover " in done.stdout.splitlines()[0]
+    for _ in range(2):
+        done = run("test", "quick", UV=uv, **problem)
+        says_no_more_than_it_should(done)
+        assert "uv installs" not in done.stderr
+        assert done.stdout.splitlines()[0].startswith("run --runner virtualenv --discover ")
+        problem = {"UV_CODE": "0"}  # what is there was made by pip, and stays
+
+
+def test_a_later_run_without_a_network_keeps_what_uv_has_installed(run: Run, tools: Path, uv: str) -> None:
+    add(tools, "python3", INSTALLING)
+    first = run("test", "quick", UV=uv, UV_CODE="0")
+    later = run("test", "quick", UV="", UV_CODE="2")
+    assert later.stdout == first.stdout
 
 
 def test_without_home_the_users_own_is_taken(run: Run, tools: Path) -> None:
