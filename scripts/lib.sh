@@ -100,7 +100,7 @@ make_venv() {
 
 # pip_setting NAME: print what pip was told in its variables or files, or nothing.
 pip_setting() {
-    sed -n -E "s/^(:env:|install|global)\\.$1='(.*)'\$/\\2/p" <<<"$pip_settings" | head -n 1 | sed 's/\\n/ /g'
+    sed -n -E "/^(:env:|install|global)\\.$1='/{s/^[^=]*='(.*)'\$/\\1/;s/\\\\n/ /g;p;q;}" <<<"$pip_settings"
 }
 
 # use_uv: install uv into $VENV, which installs packages in a tenth of pip's time, and tell it where pip gets them.
@@ -121,7 +121,7 @@ use_uv() {
     if [ ! -x "$VENV/bin/uv" ]; then
         if [ -n "$(pip_setting no-index)$(pip_setting proxy)" ] ||
             ! "${pip[@]}" install --quiet --retries 1 uv >/dev/null 2>&1 || [ ! -x "$VENV/bin/uv" ] ||
-            ! echo peewee | UV_HTTP_TIMEOUT=10 "$VENV/bin/uv" pip compile --quiet --refresh - >/dev/null 2>&1; then
+            ! UV_HTTP_TIMEOUT=10 "$VENV/bin/uv" pip compile --quiet --refresh - <<<peewee >/dev/null 2>&1; then
             do_without_uv
             return 1
         fi
