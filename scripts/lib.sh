@@ -103,19 +103,22 @@ pip_setting() {
     sed -n -E "/^(:env:|install|global)\\.$1='/{s/^[^=]*='(.*)'\$/\\1/;s/\\\\n/ /g;p;q;}" <<<"$pip_settings"
 }
 
+# tell_uv VARIABLE VALUE: export the variable, unless there is no value.
+tell_uv() { [ -z "$2" ] || export "$1=$2"; }
+
 # use_uv: install uv into $VENV, which installs packages in a tenth of pip's time, and tell it where pip gets them.
 # Fails where uv cannot be had, or finds no packages there. What was found the first time stays, so that a
 # later run without a network keeps what it has.
 use_uv() {
-    local pip=("$VENV/bin/python" -m pip) pip_settings found
+    local pip=("$VENV/bin/python" -m pip) pip_settings
     uv=
     if [ -e "$VENV/without-uv" ]; then return 1; fi
     pip_settings="$("${pip[@]}" config list 2>/dev/null)" || pip_settings=
-    found="$(pip_setting index-url)" && [ -z "$found" ] || export UV_DEFAULT_INDEX="$found"
-    found="$(pip_setting extra-index-url)" && [ -z "$found" ] || export UV_INDEX="$found"
-    found="$(pip_setting find-links)" && [ -z "$found" ] || export UV_FIND_LINKS="${found// /,}"
-    found="$(pip_setting constraint)" && [ -z "$found" ] || export UV_CONSTRAINT="$found"
-    found="$(pip_setting cert)" && [ -z "$found" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$found}"
+    tell_uv UV_DEFAULT_INDEX "$(pip_setting index-url)"
+    tell_uv UV_INDEX "$(pip_setting extra-index-url)"
+    tell_uv UV_FIND_LINKS "$(pip_setting find-links | tr ' ' ',')"
+    tell_uv UV_CONSTRAINT "$(pip_setting constraint)"
+    tell_uv SSL_CERT_FILE "${SSL_CERT_FILE:-$(pip_setting cert)}"
     # As pip does, take the best release of all indexes, and no Python that this machine does not have.
     export UV_INDEX_STRATEGY=unsafe-best-match UV_PYTHON_DOWNLOADS=never
     if [ ! -x "$VENV/bin/uv" ]; then

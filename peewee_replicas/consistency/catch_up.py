@@ -283,10 +283,14 @@ class CatchUp:
         try:
             yield
         except BaseException:
-            self._left -= Clock.monotonic() - self._sent  # there is no answer to `learn` from
+            self._spend(Clock.monotonic())  # there is no answer to `learn` from
             raise
         finally:
             self.waited += Clock.monotonic() - started
+
+    def _spend(self, now: float) -> None:
+        """Count the time since the last question against the time limit of all nodes together."""
+        self._left -= now - self._sent
 
     def answer_seconds(self, conn: ServerConnection) -> float | None:
         """Return the time limit for the last `query` in seconds: its wait and time to answer."""
@@ -307,7 +311,7 @@ class CatchUp:
         if answer is None or isinstance(answer, Exception):
             # A wait that ends in an error, such as the user's limit on statements, has still used up time.
             now = Clock.monotonic()
-            self._left -= now - self._sent
+            self._spend(now)
             why = "" if answer is None else refusal(answer)
             if not why:
                 progress.stall(now)
@@ -332,7 +336,7 @@ class CatchUp:
         conn.server_identity = answer[1]
         self._learn_delay(progress, now, reached=reached)
         if not reached:
-            self._left -= now - self._sent
+            self._spend(now)
             # A question without a wait, or with a brief one, does not show whether the node has stalled.
             if (self._waits > 0 and not self.briefly) or progress.stalled is not None:
                 progress.stall(now)

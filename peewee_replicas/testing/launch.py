@@ -387,7 +387,7 @@ def start_server(
 
 def _key_options(installation: Installation, datadir: Path) -> tuple[str, ...]:
     # MySQL finds them by their names.
-    if installation.server == "mysql" or not _takes_key(installation) or not (datadir / _KEY).exists():
+    if installation.server == "mysql" or not (datadir / _KEY).exists():
         return ()
     return f"--ssl-key={datadir / _KEY}", f"--ssl-cert={datadir / _CERTIFICATE}"
 
