@@ -56,7 +56,7 @@ class Relay:
         self._losing = False
 
     def __enter__(self) -> Relay:
-        self._run(self._accept)
+        self._accepting = self._run(self._accept)
         return self
 
     def __exit__(
@@ -65,6 +65,7 @@ class Relay:
         self._closing = True
         # Closing a listener does not wake the thread in accept(); shutting it down does.
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(10)
         self._listener.close()
         self.drop()
         for thread in self._threads:
@@ -101,10 +102,11 @@ class Relay:
         server.connect(self._target)
         return server
 
-    def _run(self, work: object, *args: object) -> None:
+    def _run(self, work: object, *args: object) -> threading.Thread:
         thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]
         self._threads = [*(other for other in self._threads if other.is_alive()), thread]
         thread.start()
+        return thread
 
     def _forget(self, conversation: _Conversation) -> None:
         with self._lock:
@@ -151,7 +153,10 @@ class _Conversation:
         """Cut the connection, and drop what is still on its way."""
         self._over.set()
         for sock in self._sockets:
-            _shut(sock)
+            # Only the last thread that uses them closes them: the number of a closed one may be another's at
+            # once, such as of the client's next connection, and a thread here would take what arrives there.
+            with suppress(OSError):  # the other end was quicker
+                sock.shutdown(socket.SHUT_RDWR)
 
     def carry(self, source: socket.socket, target: socket.socket, from_client: bool) -> None:
         waiting: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
@@ -177,7 +182,8 @@ class _Conversation:
             self._carrying -= 1
         if not self._carrying:  # neither side has more to say: keep no sockets, where clients come and go
             self._relay._forget(self)
-            self.end()
+            for sock in self._sockets:
+                sock.close()
 
     def _send(self, waiting: queue.SimpleQueue[tuple[float, bytes]], target: socket.socket) -> None:
         while True:
@@ -217,12 +223,6 @@ class _Conversation:
                 self._missing = int.from_bytes(self._header[:3], "little")
                 self._header = b""
         return found
-
-
-def _shut(sock: socket.socket) -> None:
-    with suppress(OSError):  # the other end was quicker
-        sock.shutdown(socket.SHUT_RDWR)
-    sock.close()
 
 
 _MOVE = {

@@ -26,27 +26,40 @@ class Listener:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Any:
-        self.run(self._accept)
+        self._accepting = self.run(self._accept)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end(self._listener, *self._sockets)
+        self.wake(self._listener)
+        self._accepting.join(10)
+        self._listener.close()
+        self.wake(*self._sockets)
         for thread in self._threads:
             thread.join(10)
 
-    def run(self, work: Any, *args: Any) -> None:
+    def run(self, work: Any, *args: Any) -> threading.Thread:
         """Run a function in a new thread."""
         thread = threading.Thread(target=work, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
-    def end(self, *sockets: socket.socket) -> None:
-        """Close sockets, and wake those who wait on them."""
+    def wake(self, *sockets: socket.socket) -> None:
+        """Cut connections, and wake those who wait on them."""
         for sock in sockets:
             with suppress(OSError):  # the other end was quicker
                 sock.shutdown(socket.SHUT_RDWR)
+
+    def end(self, *sockets: socket.socket) -> None:
+        """Cut connections, and close their sockets, which no other thread may use any more.
+
+        The number of a closed socket may be another's at once, such as of the client's next connection, and
+        a thread that still used it here would take what arrives there.
+        """
+        self.wake(*sockets)
+        for sock in sockets:
             sock.close()
 
     def _accept(self) -> None:
@@ -150,26 +163,37 @@ class Saboteur(Listener):
             return
         self._sockets.append(server)
         mute, answered = threading.Event(), threading.Event()
-        self.run(self._back, server, client, mute, answered)
+        back = self.run(self._back, server, client, mute, answered)
+        try:
+            self._forth(client, server, mute, answered)
+        finally:
+            self.wake(client, server)
+            back.join()
+            self.end(client, server)
+
+    def _forth(
+        self, client: socket.socket, server: socket.socket, mute: threading.Event, answered: threading.Event
+    ) -> None:
         while True:
             try:
                 data = client.recv(1 << 16)
             except OSError:
-                break
+                return
             plan = self._plan_for(data) if data else None
             if not data or (plan is not None and plan[0] == "before"):
                 if data and self.die_after_cut:
                     self.refuse(1053)
-                break
+                return
             if plan is not None and plan[0] == "answer":
-                client.sendall(plan[1])
+                with suppress(OSError):  # the client has gone
+                    client.sendall(plan[1])
                 continue
             if plan is not None and plan[0] == "hold":
                 mute.set()
                 with suppress(OSError):
                     while client.recv(1 << 16):
                         pass
-                break
+                return
             if plan is not None and plan[0] == "delay":
                 self._over.wait(float(plan[1]))
                 plan = None
@@ -179,8 +203,7 @@ class Saboteur(Listener):
                 server.sendall(data)
             if plan is not None:
                 answered.wait(20)
-                break
-        self.end(client, server)
+                return
 
     def _back(
         self, server: socket.socket, client: socket.socket, mute: threading.Event, answered: threading.Event
@@ -195,5 +218,5 @@ class Saboteur(Listener):
             except OSError:
                 data = b""
             if not data:
-                self.end(client)
+                self.wake(client)
                 return
