@@ -127,7 +127,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             item.add_marker("once")
     yield  # others choose the tests, and their order
     places = {_SERVER_TESTS / name: place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+    # Modules that share repaired clusters follow each other, so that fewer of these clusters are started.
+    _sharing.update(item.path for item in items if _uses_repaired(item))
+    items.sort(key=lambda item: places.get(item.path, len(places) + (item.path not in _sharing)))
+
+
+# The modules whose tests use repaired clusters, by any of the ways to get one.
+_sharing: set[Path] = set()
+_FIXTURES = {"own_pair", "own_three", "disposable_pair"}
+
+
+def _uses_repaired(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    return hasattr(getattr(item, "module", None), "repaired") or not _FIXTURES.isdisjoint(names)
 
 
 def pytest_report_header() -> str:
@@ -161,15 +173,16 @@ def _pair(server: str) -> LocalCluster:
 
 @pytest.fixture(scope="session", autouse=True)
 def _stop_clusters() -> Iterator[None]:
-    with _running:
+    with ExitStack() as stack:
+        stack.callback(stop_all)
+        stack.enter_context(_running)
         yield
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _stop_repaired_clusters() -> Iterator[None]:
-    """Few modules need these clusters, and the memory that they take would be missing for more workers."""
-    yield
-    stop_all()
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop the repaired clusters before a test whose module does not use them: they take much memory."""
+    if item.path not in _sharing:
+        stop_all()
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from peewee import OperationalError
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 from support.databases.async_pools import making
 from support.databases.lost import SESSIONS
 from support.databases.nodes import nodes_of
@@ -21,7 +21,7 @@ make = pytest.fixture(making)
 
 
 def test_a_primary_that_hangs_costs_a_question_a_bounded_time(server: Any) -> None:
-    with own_cluster(server, replicas=1) as cluster:
+    with repaired(server, 1, []) as cluster:
         database = cluster.database(AsyncReplicatedDatabase, connect_timeout=1, probe_interval=None)
 
         async def work() -> None:

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.clusters import as_in_another_process, own_cluster
+from support.clusters import as_in_another_process
+from support.clusters.repaired import repaired
 from support.proxies.relay import Relay
 from support.waiting import until
 from support.webapps.visits import SECRET
@@ -102,7 +103,7 @@ class Failover:
 
 @contextmanager
 def set_up(server: str, rows: int) -> Iterator[Failover]:
-    with own_cluster(server, 3) as cluster, Relay(cluster.primary.port) as relay:
+    with repaired(server, 3, [], spoils=True) as cluster, Relay(cluster.primary.port) as relay:
         table = f"{cluster.database_name}.held"
         cluster.primary.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY, n INT)")
         for row in range(rows):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from peewee import MySQLDatabase, PeeweeException
+from support.clusters.repaired import repaired
 from support.databases.plain import Person, end, plain_database, seed
 from support.peewees import has_peewee, needs_peewee, some_need
 from support.waiting import until
@@ -171,7 +172,7 @@ def test_reading_never_opens_the_primary(database: Any, cluster: LocalCluster, r
 
 @pytest.mark.parametrize("database_class", CLASSES)
 def test_reading_goes_on_while_the_primary_is_down(server: str, database_class: Any) -> None:
-    with LocalCluster(replicas=2, server=server) as own:  # type: ignore[arg-type]
+    with repaired(server, 2, []) as own:
         seed(own)
         own.primary.kill()
         made = own.database(database_class, consistency="eventual")

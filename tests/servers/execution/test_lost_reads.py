@@ -10,7 +10,7 @@ from typing import Any
 import peewee
 import pytest
 from peewee import OperationalError
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 from support.waiting import until
 
 from peewee_replicas import (
@@ -75,7 +75,7 @@ def killing(node: Any, database: Any, times: int = 1) -> Iterator[None]:
 
 
 def test_a_read_whose_connection_was_killed_returns_where_no_other_serves_it(server: str) -> None:
-    with own_cluster(server) as cluster:
+    with repaired(server, 2, []) as cluster:
         database = cluster.database(consistency="eventual")
         events: list[Any] = []
         with killing(cluster.replicas[0], database):
@@ -111,7 +111,7 @@ def test_a_full_pool_is_no_reason_to_lose_a_read(cluster: Any, monkeypatch: pyte
 
 
 def test_no_read_is_lost_when_a_replica_is_stopped_in_order(server: str) -> None:
-    with own_cluster(server, replicas=1) as cluster:
+    with repaired(server, 1, []) as cluster:
         database = cluster.database(consistency="eventual")
         database.execute_sql("SELECT 1")
         going, answers = threading.Event(), []

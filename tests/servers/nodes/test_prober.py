@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from support import waiting
-from support.clusters import SERVERS, heal, own_cluster
+from support.clusters import SERVERS, heal
+from support.clusters.repaired import repaired
 from support.databases.nodes import nodes_of
 from support.peewees import has_peewee
 from support.proxies.relay import Relay
@@ -32,8 +33,8 @@ until = functools.partial(waiting.until, seconds=30.0)
 
 @pytest.fixture(scope="module", params=SERVERS)
 def shared(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A cluster of this module's own: its tests disturb the nodes, and heal them."""
-    with own_cluster(request.param) as cluster:
+    """A cluster whose nodes the tests of this module disturb, and heal."""
+    with repaired(request.param, 2, []) as cluster:
         cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.mark (n INT)")
         yield cluster
 

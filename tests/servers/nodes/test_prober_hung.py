@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 from support import waiting
-from support.clusters import SERVERS, own_cluster
+from support.clusters import SERVERS
+from support.clusters.repaired import repaired
 from support.databases.nodes import nodes_of
 
 from peewee_replicas import PooledReplicatedDatabase
@@ -25,7 +26,7 @@ until = functools.partial(waiting.until, seconds=30.0)
 
 @pytest.fixture(scope="module", params=SERVERS)
 def shared(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with own_cluster(request.param) as cluster:
+    with repaired(request.param, 2, []) as cluster:
         cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.mark (n INT)")
         cluster.sync()
         yield cluster

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from support import waiting
-from support.clusters import SERVERS, own_cluster
+from support.clusters import SERVERS
+from support.clusters.repaired import repaired
 
 READ = "SELECT COUNT(*) FROM mark"
 
@@ -20,7 +21,7 @@ until = functools.partial(waiting.until, seconds=30.0)
 
 @pytest.fixture(params=SERVERS)
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with own_cluster(request.param) as cluster:
+    with repaired(request.param, 2, [], spoils=True) as cluster:
         cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.mark (n INT)")
         cluster.sync()
         yield cluster
@@ -52,12 +53,14 @@ def test_a_replica_in_a_wrong_role_is_noticed(cluster: Any, caplog: pytest.LogCa
         assert caplog.text.count("read_only=OFF") == 2  # once for each database
     if cluster.server == "mysql":
         first.execute("SET GLOBAL offline_mode = ON")
-        for database in (told, untold):
-            # An ordinary user is turned away, an administrator looks around.
-            used(database, lambda database=database: database.replicas[0].state in ("unfit", "ejected"))
-            assert "offline" in database._parts.router.reasons(set())
-        assert told.replicas[0].state == "unfit"
-        first.execute("SET GLOBAL offline_mode = OFF")
+        try:
+            for database in (told, untold):
+                # An ordinary user is turned away, an administrator looks around.
+                used(database, lambda database=database: database.replicas[0].state in ("unfit", "ejected"))
+                assert "offline" in database._parts.router.reasons(set())
+            assert told.replicas[0].state == "unfit"
+        finally:  # the cluster goes on to other tests
+            first.execute("SET GLOBAL offline_mode = OFF")
         for database in (told, untold):
             used(database, lambda database=database: database.replicas[0].state == "up")
     _promote(cluster, told, untold)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from support import waiting
 from support.clusters import SERVERS, own_cluster
+from support.clusters.repaired import repaired
 from support.databases.nodes import nodes_of
 from support.proxies.relay import Relay
 
@@ -170,7 +171,7 @@ def test_one_that_was_not_pointed_at_the_new_primary_serves_nothing(
 ) -> None:
     """And nothing of what the old one, which lives on, still takes."""
     kind = clusters[0].server
-    with own_cluster(kind, replicas=3) as cluster:
+    with repaired(kind, 3, [], spoils=True) as cluster:
         promoted, pointed, forgotten = cluster.replicas
         cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.mark (who VARCHAR(20))")
         cluster.primary.execute(f"INSERT INTO {cluster.database_name}.mark VALUES ('ours')")
@@ -291,7 +292,7 @@ def test_a_replica_whose_sources_share_a_gtid_domain_serves_nothing() -> None:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_transactions_of_its_own_are_said_once(server: str, caplog: pytest.LogCaptureFixture) -> None:
-    with own_cluster(server, replicas=1) as cluster:
+    with repaired(server, 1, [], spoils=True) as cluster:
         cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.mark (who VARCHAR(20))")
         cluster.primary.execute(f"INSERT INTO {cluster.database_name}.mark VALUES ('ours')")
         cluster.sync()

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.clusters import SERVERS, own_cluster
+from support.clusters import SERVERS
+from support.clusters.repaired import repaired
 from support.databases.models import Item
 from support.databases.nodes import nodes_of
 
@@ -22,7 +23,7 @@ READ = "SELECT name FROM item WHERE id = 1"
 @pytest.fixture(scope="module", params=SERVERS)
 def breakable(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A cluster whose replicas the tests of this module kill and freeze."""
-    with own_cluster(request.param) as cluster:
+    with repaired(request.param, 2, []) as cluster:
         yield cluster
 
 

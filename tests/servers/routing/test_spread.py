@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support.clusters import one_for_each, own_cluster
+from support.clusters import one_for_each
+from support.clusters.repaired import repaired
 from support.forms.threads import in_thread
 
 from peewee_replicas.testing import LocalCluster
@@ -25,7 +26,7 @@ PARENT = "SELECT id FROM parent WHERE id = %s"
 
 @contextmanager
 def with_tables(server: str) -> Iterator[LocalCluster]:
-    with own_cluster(server) as cluster:
+    with repaired(server, 2, []) as cluster:
         for table in ("parent (id INT PRIMARY KEY)", "child (id INT PRIMARY KEY, parent INT)"):
             cluster.primary.execute(f"CREATE TABLE {cluster.database_name}.{table}")
         yield cluster

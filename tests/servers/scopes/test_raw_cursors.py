@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.clusters import own_cluster
+from support.clusters.repaired import repaired
 
 from peewee_replicas import (
     ReadOnlyViolation,
@@ -16,7 +16,7 @@ PORT = "SELECT @@port"
 
 
 def test_a_raw_cursor_in_readonly_sees_what_was_written(server: str) -> None:
-    with own_cluster(server, replicas=1) as cluster:
+    with repaired(server, 1, []) as cluster:
         database = cluster.database(catch_up_timeout=0.05)
         database.execute_sql("CREATE TABLE item (n INT)")
         cluster.sync()

@@ -13,7 +13,8 @@ from typing import Any
 
 import pymysql
 import pytest
-from support.clusters import SERVERS, administrator, own_cluster
+from support.clusters import SERVERS, administrator
+from support.clusters.repaired import repaired
 
 from peewee_replicas.servers.wire import connection as wire
 from peewee_replicas.statements.functions import rules_for
@@ -33,7 +34,7 @@ def error_of(cursor: Any, text: str) -> int:
 
 @pytest.fixture(scope="module", params=SERVERS)
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with own_cluster(request.param, 1) as cluster:
+    with repaired(request.param, 1, []) as cluster:
         name = ABSENT[request.param].lower()
         with administrator(cluster, cluster.primary, database="app") as connection:
             if error_of(connection.cursor(), f"SELECT {name}()") not in NO_SUCH_FUNCTION:

@@ -1,4 +1,4 @@
-"""Clusters that the tests of one module share. Repairing one after a test is faster than starting another.
+"""Clusters that tests use one after the other. Repairing one after a test is faster than starting another.
 
 A test may stop, kill, pause or freeze their nodes. One that writes on replicas, changes who follows whom or
 replaces a server says that it `spoils` the cluster. What a test sets on a server it sets back.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,9 @@ def repaired(
 
 def stop_all() -> None:
     """Stop all of these clusters."""
-    while _running:
-        _running.popitem()[1].cluster.stop()
+    with ExitStack() as stack:
+        while _running:
+            stack.callback(_running.popitem()[1].cluster.stop)
 
 
 def _empty(cluster: LocalCluster, models: list[Any]) -> None:
