@@ -39,7 +39,7 @@ until = functools.partial(waiting.until, seconds=60.0)
 
 @pytest.fixture(scope="module", params=SERVERS)
 def shared(request: pytest.FixtureRequest) -> Iterator[Any]:
-    # 200 databases with a prober each would need more connections than this.
+    # 100 databases with a prober each would need more connections than this.
     with own_cluster(request.param, options={"*": {"max_connections": 60}}) as cluster:
         for tenant in TENANTS:
             cluster.primary.execute(f"CREATE DATABASE {tenant}")
@@ -119,11 +119,11 @@ def all_are(state: str, databases: list[Any], place: int = 0) -> bool:
 
 @pytest.mark.core
 @pytest.mark.parametrize("cls", [ReplicatedDatabase, PooledReplicatedDatabase])
-def test_two_hundred_databases_have_one_prober_and_each_its_findings(
+def test_a_hundred_databases_have_one_prober_and_each_its_findings(
     nodes: Any, tenants: Make, cls: Any
 ) -> None:
     heard: dict[Any, list[str]] = {}
-    databases = tenants(200, cls, probe_interval=1.0)
+    databases = tenants(100, cls, probe_interval=1.0)
     until(lambda: connections(nodes) == ONE_EACH)
     assert len(threads()) == 1
     for database in databases:

@@ -15,7 +15,7 @@ from peewee_replicas.testing import LocalCluster
 
 pytestmark = [pytest.mark.core, pytest.mark.usefixtures("form")]
 
-READS = 2_500
+READS = 1_000
 
 
 def reads(cluster: LocalCluster) -> tuple[int, list[int]]:
@@ -33,7 +33,7 @@ def fill(cluster: LocalCluster, rows: int = 10) -> None:
     cluster.reset_counts()
 
 
-def test_of_thousands_of_reads_outside_scopes_none_reaches_the_primary(cluster: Any, db: Any) -> None:
+def test_of_a_thousand_reads_outside_scopes_none_reaches_the_primary(cluster: Any, db: Any) -> None:
     fill(cluster)
     key = Item.select(fn.MIN(Item.id)).scalar()
     db.close()
@@ -63,11 +63,11 @@ def test_in_readonly_all_reads_reach_one_replica(cluster: Any, db: Any) -> None:
     for _ in range(4):
         cluster.reset_counts()
         with db.readonly():
-            for _ in range(250):
+            for _ in range(100):
                 Item.select().count()
         primary, replicas = reads(cluster)
         assert primary == 0
-        assert sorted(replicas) == [0, 250]
+        assert sorted(replicas) == [0, 100]
         used.add(tuple(replicas))
     assert len(used) == 2  # each scope picks anew, so the scopes share the replicas
 

@@ -29,7 +29,8 @@ class Flapping:
         nodes: how many of the replicas; with one no read can lose its connection on two of them.
         hold: seconds that each lasts, beside those that the node needs to return.
         rest: seconds that lie between two. By default 0.3 until each of `faults` has happened once, and then
-            as many as the last one took: a busy machine, whose servers start slowly, would do little else.
+            three times as many as the last one took: a busy machine, whose servers start slowly, would do
+            little else.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Flapping:
     def _pause(self, took: float) -> float:
         if self._rest is not None:
             return self._rest
-        return 0.3 if len(self.done) < self._kinds else took
+        return 0.3 if len(self.done) < self._kinds else 3 * took
 
 
 class Program:
