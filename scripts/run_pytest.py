@@ -17,6 +17,9 @@ from pathlib import Path
 # More than this many failures are no accident.
 FEW = 5
 
+# For more workers than this, the tests' modules are compiled before they start.
+FEW_WORKERS = 3
+
 _TESTS_FAILED = 1  # pytest's code for it
 
 
@@ -39,6 +42,10 @@ def main(junit: Path, arguments: list[str]) -> int:
     again(junit).unlink(missing_ok=True)
     # Not `python -m pytest`, which would import the source tree instead of what is installed.
     pytest = [str(Path(sys.executable).with_name("pytest")), "-o", f"cache_dir={cache}", *arguments]
+    workers = arguments[arguments.index("-n") + 1] if "-n" in arguments else ""
+    if workers.isdigit() and int(workers) > FEW_WORKERS:
+        # The workers all begin at once, and each would compile every module that no other has compiled yet.
+        subprocess.call([*pytest, "--collect-only", "-qqq", "-n", "0"], stdout=subprocess.DEVNULL)
     code = subprocess.call([*pytest, f"--junitxml={junit}"])
     remembered = cache / "v" / "cache" / "lastfailed"
     if code != _TESTS_FAILED or not remembered.exists():

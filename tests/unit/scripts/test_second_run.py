@@ -76,3 +76,18 @@ def test_tests_that_cannot_begin_fail(tmp_path: Path, text: str) -> None:
     (tmp_path / "test_some.py").write_text(text)
     arguments = ["-q", "--rootdir", str(tmp_path), str(tmp_path)]
     assert run_pytest.main(tmp_path / "some.xml", arguments) != 0
+
+
+@pytest.mark.parametrize(("workers", "collects"), [("3", False), ("4", True), ("auto", False)])
+def test_before_many_workers_start_the_modules_are_compiled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, collects: bool
+) -> None:
+    commands: list[list[str]] = []
+
+    def call(command: list[str], **_: object) -> int:
+        commands.append(command)
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+    run_pytest.main(tmp_path / "some.xml", ["-n", workers])
+    assert ["--collect-only" in command for command in commands] == ([True, False] if collects else [False])
