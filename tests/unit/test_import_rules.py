@@ -19,6 +19,7 @@ from imports import Import, Module, cycles, imports, imports_of, module_graph, r
 pytestmark = pytest.mark.source
 
 PACKAGE = Path(__file__).parents[2] / "peewee_replicas"
+TESTS = Path(__file__).parents[1]
 
 # From top to bottom: a room imports only rooms that stand on a line below its own.
 ORDER = (
@@ -195,6 +196,57 @@ def test_every_import_keeps_to_the_rules(modules: dict[str, Module]) -> None:
     assert not unknown, "\n".join(unknown)
     over = KNOWN - {each.arrow for each in broken}
     assert not over, f"no longer needed in KNOWN: {sorted(over)}"
+
+
+PURE = [
+    path
+    for path in sorted(TESTS.rglob("test_*.py"))
+    if "mark.pure" in path.read_text() and path != Path(__file__)
+]
+
+
+def packages_used(text: str, modules: Mapping[str, Module]) -> Iterator[str]:
+    """What a test module imports that uses another package, itself or through the tests' own support."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        of = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+        for name in (f"{of}{alias.name}" for alias in node.names):
+            top = name.split(".")[0]
+            known = next((found for found in (name, of.rstrip(".")) if found in modules), "")
+            if top == "support":
+                yield from packages_used(_support(name).read_text(), modules)
+            elif top == "peewee_replicas":
+                # Waiting for a replica is decided there, beside the reading of the clock.
+                if not decides(known) and short(known) not in {*HARMLESS, "consistency.catch_up"}:
+                    yield name
+            elif top in OUTSIDE - {"time", "datetime"}:
+                yield name
+
+
+def _support(name: str) -> Path:
+    parts = name.split(".")
+    paths = (TESTS.joinpath(*parts[:length]).with_suffix(".py") for length in range(len(parts), 0, -1))
+    return next(path for path in paths if path.exists())
+
+
+@pytest.mark.parametrize("path", PURE, ids=[path.stem for path in PURE])
+def test_a_module_marked_pure_uses_no_other_package(path: Path, modules: dict[str, Module]) -> None:
+    assert not list(packages_used(path.read_text(), modules))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pymysql",
+        "from playhouse.pool import MaxConnectionsExceeded",
+        "from peewee_replicas import ReplicatedDatabase",
+        "from peewee_replicas.nodes.prober import Prober",
+        "from support.databases.models import Item",
+    ],
+)
+def test_a_module_that_uses_another_package_is_not_pure(line: str, modules: dict[str, Module]) -> None:
+    assert list(packages_used(line, modules))
 
 
 def test_no_modules_import_each_other_in_a_circle(modules: dict[str, Module]) -> None:

@@ -12,6 +12,8 @@ from support.statements.entries import ENTRIES, VERSIONS
 from peewee_replicas.cli.explain import MOST_TOKENS, Proof, prove
 from peewee_replicas.statements.classifier import Classifier
 
+pytestmark = pytest.mark.pure
+
 RULES = Classifier("mysql", version=VERSIONS["mysql"]).rules
 
 

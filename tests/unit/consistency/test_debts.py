@@ -16,6 +16,8 @@ import pytest
 
 from peewee_replicas.consistency.debts import PLAIN_BEGIN, PLAIN_INSIDE, PLAIN_WRITES, left_by
 
+pytestmark = pytest.mark.pure
+
 # The statement; succeeded, reported, was open, is open, had read; covers reads -> owes, has read.
 Y, N = True, False
 STATEMENTS: list[tuple[str, tuple[bool, ...], bool, tuple[bool, bool]]] = [

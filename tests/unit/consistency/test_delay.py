@@ -114,7 +114,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-pytestmark = pytest.mark.judges
+pytestmark = [pytest.mark.judges, pytest.mark.pure]
 
 
 def test_a_program_whose_replicas_are_quick_reads_there_and_waits(make: Any) -> None:

@@ -7,6 +7,8 @@ from support.forms.threads import in_threads
 
 from peewee_replicas.nodes.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 
+pytestmark = pytest.mark.pure
+
 
 def breaker(jitter: float = 1.0) -> Breaker:
     return Breaker(lambda: jitter)

@@ -16,6 +16,8 @@ import pytest
 from peewee_replicas.nodes import silence
 from peewee_replicas.nodes.silence import STEP, Silence
 
+pytestmark = pytest.mark.pure
+
 
 class Watched:
     """A node that is looked at, and a prober that follows each advice."""

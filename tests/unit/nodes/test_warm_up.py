@@ -7,6 +7,8 @@ import pytest
 from peewee_replicas.nodes.latency import MEMORY, Latency
 from peewee_replicas.nodes.warm_up import WARM_UP_SECONDS, WarmUp
 
+pytestmark = pytest.mark.pure
+
 
 def test_nothing_warms_up_at_the_start_of_a_program() -> None:
     it = WarmUp()

@@ -8,6 +8,8 @@ import pytest
 
 from peewee_replicas.routing.plan import READER, REPLICA, WRITER, Plan, cause_of, make_plan
 
+pytestmark = pytest.mark.pure
+
 KINDS = ("read", "query", "locking", "write", "session", "transaction", "unknown")
 TRANSACTIONS = ("", "a transaction is open")
 STATES = ("", "a temporary table")

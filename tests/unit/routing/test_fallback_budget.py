@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from peewee_replicas.routing.fallback_budget import QUIET_SECONDS, WINDOW, FallbackBudget
 
+pytestmark = pytest.mark.pure
+
 
 class Program:
     """Reads through a budget; `now` stands still unless a test moves it."""

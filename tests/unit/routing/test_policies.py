@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from peewee_replicas.routing.policies import POLICIES, LeastBusy, Random, RoundRobin, spread
 
+pytestmark = pytest.mark.pure
+
 
 @dataclass(eq=False)
 class Node:

@@ -6,6 +6,8 @@ import pytest
 
 from peewee_replicas.positions import MAX_NUMBER, MySQLInterval, MySQLPosition
 
+pytestmark = pytest.mark.pure
+
 A = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 B = "beb0008b-e4ca-11f1-9f01-02fc00000001"
 

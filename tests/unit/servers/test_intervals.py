@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from peewee_replicas.servers.intervals import contains, difference, join, union, without_gaps
 
+pytestmark = pytest.mark.pure
+
 A = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 B = "beb0008b-e4ca-11f1-9f01-02fc00000001"
 

@@ -15,6 +15,8 @@ from peewee_replicas.statements import tokens
 from peewee_replicas.statements.classifier import Classifier, Dialect, Kind
 from peewee_replicas.statements.kinds import RANK
 
+pytestmark = pytest.mark.pure
+
 CLASSIFIERS: dict[Dialect | None, Classifier] = {
     None: Classifier(None),
     **{dialect: Classifier(dialect, version=version) for dialect, version in VERSIONS.items()},

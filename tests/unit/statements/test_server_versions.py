@@ -18,6 +18,8 @@ from peewee_replicas.statements import classifier as module
 from peewee_replicas.statements.classifier import Classifier, Dialect
 from peewee_replicas.statements.versions import Span, Version, names_at, span_of
 
+pytestmark = pytest.mark.pure
+
 
 @pytest.mark.parametrize(
     ("greeting", "low", "high"),

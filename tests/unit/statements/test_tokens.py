@@ -18,6 +18,8 @@ from peewee_replicas.statements.tokens import (
     quoting_modes,
 )
 
+pytestmark = pytest.mark.pure
+
 PLAIN = QuotingMode()
 
 
