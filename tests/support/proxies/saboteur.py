@@ -169,7 +169,8 @@ class Saboteur(Listener):
         finally:
             self.wake(client, server)
             back.join()
-            self.end(client, server)
+            client.close()
+            server.close()
 
     def _forth(
         self, client: socket.socket, server: socket.socket, mute: threading.Event, answered: threading.Event
