@@ -395,3 +395,22 @@ def test_a_paused_node_keeps_its_counts(cluster: LocalCluster) -> None:
     with client(cluster, "replica-1") as cursor:
         cursor.execute("SELECT 1")
     assert cluster.counts()["replica-1"].reads == 1
+
+
+def test_counts_include_users_for_whose_accounts_there_is_no_place(cluster: LocalCluster) -> None:
+    names = [f"user_{number}" for number in range(15)]
+    parameters = {**cluster.parameters("primary"), "database": None, "password": "x"}
+    try:
+        for name in names:
+            cluster.primary.execute(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'x'")
+            with closing(pymysql.connect(**{**parameters, "user": name})) as connection:
+                connection.cursor().execute("SELECT 1")
+                connection.cursor().execute("DO 1")
+        counts = cluster.counts()["primary"]
+        assert (counts.reads, counts.connections) == (15, 15)
+        until(lambda: cluster.counts()["primary"].raw["Com_do"] == 15)  # by user, which takes a moment
+        lost = cluster.primary.execute("SHOW GLOBAL STATUS LIKE 'Performance_schema_accounts_lost'")
+        assert int(lost[0][1]) > 5
+    finally:
+        for name in names:
+            cluster.primary.execute(f"DROP USER IF EXISTS {name}@'127.0.0.1'")
