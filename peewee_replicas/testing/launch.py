@@ -20,12 +20,14 @@ from peewee_replicas.testing.cleanup import cleanup
 from peewee_replicas.testing.installations import Installation, cache_folder, numbers
 from peewee_replicas.testing.janitor import MARK
 
-_TEMPLATE_FORMAT = "4"
+_TEMPLATE_FORMAT = "5"
 # What `mariadb-install-db` sends before the scripts of the system tables.
 _TABLES_START = b"CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
 # As MySQL names its own.
 _KEY, _CERTIFICATE, _AUTHORITY = "server-key.pem", "server-cert.pem", "ca.pem"
 _FROM_OLD_AUTHORITY = "ca-key.pem", "client-key.pem", "client-cert.pem"
+# Files that MySQL keeps ready for its redo log. What is in them is written anew before it is read.
+_SPARE_LOGS = "#innodb_redo/#ib_redo*_tmp"
 _PREPARE_SECONDS = 120.0
 _LOG_LINES = 12
 _BLOCK_BYTES = 4096
@@ -176,6 +178,12 @@ def _written_after(file: int, position: int, size: int) -> tuple[int, int]:
 def _make_holes(folder: Path) -> None:
     """Write the files of a folder anew without the blocks in which nothing is."""
     for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if path.match(_SPARE_LOGS):
+            with path.open("r+b") as spare:
+                size = spare.seek(0, os.SEEK_END)
+                spare.truncate(0)
+                spare.truncate(size)
+            continue
         new = path.with_name(f"{path.name}.new")
         with path.open("rb") as file, new.open("wb") as copy:
             while data := file.read(_BLOCK_BYTES):
