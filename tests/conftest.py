@@ -6,7 +6,6 @@ import ast
 import gc
 import json
 import os
-import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-import pymysql
 import pytest
 from hypothesis import HealthCheck, settings
 from support.clusters import SERVERS, own_cluster
@@ -25,6 +23,7 @@ from support.databases.models import Item, Note
 from support.databases.nodes import stop_probers
 from support.databases.renewed import renew
 from support.peewees import WITHOUT_ASYNCIO, pytest_pycollect_makemodule, skip_asyncio
+from support.tls import share_context
 from support.versions import versions
 
 from peewee_replicas.consistency import process_history
@@ -42,20 +41,7 @@ if not WITHOUT_ASYNCIO:
 
     __all__ += ["pytest_pyfunc_call", "pytest_runtest_protocol"]
 
-# PyMySQL reads the system's certificates for every connection, which takes longer than most tests do.
-_new_context = pymysql.connections.Connection._create_ssl_ctx
-_usual_contexts: list[ssl.SSLContext] = []
-
-
-def _shared_context(connection: Any, settings: Any) -> ssl.SSLContext:
-    if settings != {}:
-        return _new_context(connection, settings)
-    if not _usual_contexts:
-        _usual_contexts.append(_new_context(connection, settings))
-    return _usual_contexts[0]
-
-
-pymysql.connections.Connection._create_ssl_ctx = _shared_context
+share_context()
 
 
 _parse = ast.parse
