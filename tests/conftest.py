@@ -9,16 +9,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.clusters import SERVERS, own_cluster
-from support.clusters.lagging import MODELS, clear, frozen, held_back
+from support.clusters import SERVERS
+from support.clusters.lagging import MODELS, clear, frozen
 from support.clusters.repaired import repaired, stop_all
+from support.clusters.shared import KINDS, pause_others, shared, stop_shared
 from support.databases.models import Item, Note
 from support.databases.nodes import stop_probers
 from support.databases.renewed import renew
@@ -115,11 +115,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     places = {_SERVER_TESTS / name: place for place, name in enumerate(_LONGEST)}
     # Modules that share repaired clusters follow each other, so that fewer of these clusters are started.
     _sharing.update(item.path for item in items if _uses_repaired(item))
+    for item in items:
+        _kinds_of.setdefault(item.path, set()).update(KINDS.keys() & set(getattr(item, "fixturenames", ())))
     items.sort(key=lambda item: places.get(item.path, len(places) + (item.path not in _sharing)))
 
 
 # The modules whose tests use repaired clusters, by any of the ways to get one.
 _sharing: set[Path] = set()
+# Which of the other clusters each module uses.
+_kinds_of: dict[Path, set[str]] = {}
 _FIXTURES = {"own_pair", "own_three", "disposable_pair"}
 
 
@@ -142,33 +146,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         Path(report).with_suffix(".versions.json").write_text(json.dumps(versions()))
 
 
-_running = ExitStack()
-
-
-@cache
-def _cluster(server: str) -> LocalCluster:
-    return _running.enter_context(own_cluster(server))
-
-
-@cache
-def _pair(server: str) -> LocalCluster:
-    # For what some writes need: files of the client's, and functions that write.
-    options = {"local_infile": True, "log_bin_trust_function_creators": True}
-    return _running.enter_context(held_back(server, options={"*": options}))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _stop_clusters() -> Iterator[None]:
     with ExitStack() as stack:
+        stack.callback(stop_shared)
         stack.callback(stop_all)
-        stack.enter_context(_running)
         yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Stop the repaired clusters before a test whose module does not use them: they take much memory."""
+    """Stop or pause the clusters that the module of the test does not use: they take memory and time."""
     if item.path not in _sharing:
         stop_all()
+    pause_others(_kinds_of.get(item.path, ()))
 
 
 @pytest.fixture(autouse=True)
@@ -211,7 +201,7 @@ def cluster(server: str, no_prober_left: None) -> LocalCluster:
 
     A test that stops, freezes or reconfigures a node uses a cluster of its own.
     """
-    found = _cluster(server)
+    found = shared("cluster", server)
     found.sync()
     return found
 
@@ -222,7 +212,7 @@ def pair(server: str, no_prober_left: None) -> LocalCluster:
 
     A test may freeze the replica, and nothing worse.
     """
-    found = _pair(server)
+    found = shared("pair", server)
     clear(found, ("a", 1))
     return found
 
