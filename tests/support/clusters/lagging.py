@@ -53,10 +53,12 @@ def clear(cluster: LocalCluster, *rows: tuple[str, int]) -> None:
     """Empty the tables on all nodes, and insert `rows` into `slot`."""
     for node in cluster.replicas:
         node.thaw()
-    for table in ("slot", "mark"):
-        cluster.primary.execute(f"DELETE FROM {cluster.database_name}.{table}")
-    for name, n in rows:
-        elsewhere(cluster, f"INSERT INTO slot (name, n) VALUES ('{name}', {n})")
+    schema = cluster.database_name
+    with cluster.primary._control.session() as cursor:  # one for all, since opening it is most of the work
+        for table in ("slot", "mark"):
+            cursor.execute(f"DELETE FROM {schema}.{table}")
+        for name, n in rows:
+            cursor.execute(f"INSERT INTO {schema}.slot (name, n) VALUES ('{name}', {n})")
     cluster.sync()
 
 
