@@ -53,10 +53,12 @@ class Load(NamedTuple):
     faults: Counter[str]
 
 
-def run(cluster: LocalCluster, *, tasks: int, seconds: float, pool_size: int, **options: Any) -> Load:
+def run(
+    cluster: LocalCluster, *, tasks: int, seconds: float, pool_size: int, seed: int = 1, **options: Any
+) -> Load:
     """Let tasks read and write for some seconds, while replicas are killed and started again."""
     database: Any = cluster.database(AsyncReplicatedDatabase, pool_size=pool_size, **options)
-    faults = Faults(cluster, {"crash": 1.0}, kill_every=1.0, quiet=2.0, seed=1)
+    faults = Faults(cluster, {"crash": 1.0}, kill_every=1.0, quiet=2.0, seed=seed)
     with faults:
         found = asyncio.run(_work(cluster, database, tasks, seconds))
     if faults.errors:
