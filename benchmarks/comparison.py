@@ -150,15 +150,14 @@ class Comparison:
                 stack.callback(made[module].close)
             yield made
 
-    def overhead(self, rounds: int, reads: int, seconds: float) -> None:
-        """One after the other, over one replica, so that both forms ask the same server."""
-        with self.peers(1) as peers:
-            for module, peer in peers.items():
-                self.keep(module, "about", lambda peer=peer: peer.call("about"))
-                self.found["peers"][module].update(self.found["peers"][module]["about"])
-                work = {"number": rounds, "reads": reads, "seconds": seconds}
-                self.keep(module, "overhead", lambda peer=peer, work=work: peer.call("overhead", **work))
-                self.plan.say(f"overhead of {module}")
+    def overhead(self, peers: dict[str, Peer], rounds: int, reads: int, seconds: float) -> None:
+        """One after the other. Over one replica both forms ask the same server; the quick form has two."""
+        for module, peer in peers.items():
+            self.keep(module, "about", lambda peer=peer: peer.call("about"))
+            self.found["peers"][module].update(self.found["peers"][module]["about"])
+            work = {"number": rounds, "reads": reads, "seconds": seconds}
+            self.keep(module, "overhead", lambda peer=peer, work=work: peer.call("overhead", **work))
+            self.plan.say(f"overhead of {module}")
 
     def consistency(self, peers: dict[str, Peer], operations: int, pairs: int, seconds: float) -> None:
         """Where reads go, and what they see where one of two replicas is behind."""
@@ -191,7 +190,7 @@ class Comparison:
         }
         begins = time.monotonic() + CONNECT_SECONDS
         for peer in ready.values():
-            peer.ask("load", begins=begins, seconds=seconds, threads=4, every=0.04)
+            peer.ask("load", begins=begins, seconds=seconds, threads=4, every=self.plan.pick(0.1, 0.04))
         wait_until(begins + at)
         struck = time.monotonic()
         strike()
@@ -259,7 +258,10 @@ def measure(plan: Plan) -> dict[str, Any]:
 def _measure_on(server: str, plan: Plan, found: dict[str, Any] | None) -> dict[str, Any]:
     with stage(server, 2) as cluster:
         run = Comparison(plan, cluster, first=found)
-        run.overhead(plan.pick(3, 60), plan.pick(20, 150), plan.pick(1.0, 12.0))
+        size = plan.pick((3, 20, 1.0), (60, 150, 12.0))
+        if not plan.quick:
+            with run.peers(1) as peers:
+                run.overhead(peers, *size)
         first = cluster.replicas[0]
         fault, pause = plan.pick((3.0, 1.0), (7.0, 1.0)), plan.pick(1.0, 8.0)
         run.found["paused_s"] = pause
@@ -269,6 +271,8 @@ def _measure_on(server: str, plan: Plan, found: dict[str, Any] | None) -> dict[s
             first.resume()
 
         with run.peers(2) as peers:
+            if plan.quick:  # to start all peers twice takes as long as all that is asked of them
+                run.overhead(peers, *size)
             run.consistency(peers, plan.pick(60, 600), plan.pick(8, 60), plan.pick(2.0, 8.0))
             run.fault(peers, "kill", *fault, first.kill, lambda struck: None)
             run.fault(peers, "pause", pause + 3.0, 1.0, first.pause, wait_and_resume)
