@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clusters import own_cluster, require
+from support.clusters import SERVERS, own_cluster, require
 
 from peewee_replicas.testing import janitor
 from peewee_replicas.testing.cleanup import cleanup
@@ -112,7 +112,16 @@ def child(server: str, how: str) -> Iterator[tuple[subprocess.Popen[str], dict[s
             process.kill()
 
 
-@pytest.mark.parametrize("how", ["return", "stop", "abandon", "raise", "_exit", "fork ends"])
+_OF_THE_SERVER = ("stop", "kill", "paused")
+
+
+def ways(*hows: str) -> pytest.MarkDecorator:
+    """Both servers for the ends in which the server takes part, and one for the others."""
+    chosen = [(server, how) for how in hows for server in (SERVERS if how in _OF_THE_SERVER else SERVERS[:1])]
+    return pytest.mark.parametrize(("server", "how"), chosen)
+
+
+@ways("return", "stop", "abandon", "raise", "_exit", "fork ends")
 def test_nothing_is_left_when_the_program_ends(server: str, how: str) -> None:
     with child(server, how) as (process, told):
         ended = Ended([*told["servers"], told["janitor"]])
@@ -128,9 +137,7 @@ def test_nothing_is_left_when_the_program_ends(server: str, how: str) -> None:
     assert not Path(told["folder"]).exists()
 
 
-@pytest.mark.parametrize(
-    "how", ["kill", "paused", "fork", "fork unseen by Python", "unregistered", "second janitor"]
-)
+@ways("kill", "paused", "fork", "fork unseen by Python", "unregistered", "second janitor")
 def test_nothing_is_left_when_the_program_is_killed(server: str, how: str) -> None:
     with child(server, how) as (process, told):
         ended = Ended([*told["servers"], told["janitor"]])
@@ -141,8 +148,8 @@ def test_nothing_is_left_when_the_program_is_killed(server: str, how: str) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_nothing_is_left_when_the_program_gets_a_signal(server: str, number: int) -> None:
-    with child(server, "signal") as (process, told):
+def test_nothing_is_left_when_the_program_gets_a_signal(number: int) -> None:
+    with child(SERVERS[0], "signal") as (process, told):
         ended = Ended([*told["servers"], told["janitor"]])
         os.kill(told["janitor"], number)  # as from a terminal or a careless hand: it stays
         process.send_signal(number)
