@@ -33,7 +33,7 @@ pytestmark = [
 ]
 
 EVERY_STEP = os.environ.get("PEEWEE_REPLICAS_EVERY_STEP") == "1"
-SAMPLE = 25
+SAMPLE = 15
 SEED = int(os.environ.get("PEEWEE_REPLICAS_SEED", "0")) or random.randrange(1, 1 << 30)
 
 

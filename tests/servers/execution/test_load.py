@@ -18,7 +18,7 @@ from support.load.ledger import Group, Load, audit, prepare
 from peewee_replicas import PooledReplicatedDatabase
 
 THREADS = 8
-REST = 0.03
+REST = 0.05
 """Seconds between two rounds of one thread: many meet each fault, and a core is left for the servers."""
 HOLD = {"paused": 4.0, "frozen": 1.0, "refusing": 1.0}
 """Seconds that a fault lasts: a node that hangs has to be found out."""

@@ -111,7 +111,6 @@ def test_all_reads_inside_reach_the_primary_and_those_after_it_the_replicas(
 ) -> None:
     Item.create(name="before")
     cluster.sync()
-    cluster.reset_counts()
     with CONTEXTS[name](db):
         for _ in range(10):
             assert db.execute_sql("SELECT COUNT(*) FROM item").fetchone() == (1,)
