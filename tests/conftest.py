@@ -117,7 +117,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     _sharing.update(item.path for item in items if _uses_repaired(item))
     for item in items:
         _kinds_of.setdefault(item.path, set()).update(KINDS.keys() & set(getattr(item, "fixturenames", ())))
-    items.sort(key=lambda item: places.get(item.path, len(places) + (item.path not in _sharing)))
+    items.sort(key=lambda item: places.get(item.path, len(places) + _turn(item)))
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a module comes, after the longest: those without servers last, because they never wait."""
+    if item.path in _sharing:
+        return 0
+    return 1 if item.path.is_relative_to(_SERVER_TESTS) else 2
 
 
 # The modules whose tests use repaired clusters, by any of the ways to get one.
