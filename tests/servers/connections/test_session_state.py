@@ -284,6 +284,7 @@ def test_what_set_transaction_sets_is_used_up_where_it_was_set(
 
 def test_a_read_has_the_isolation_level_that_was_set_for_it(cluster: Any, db: Any) -> None:
     Item.create(name="committed")
+    cluster.sync()  # the second read is served by a replica
     other = pymysql.connect(**cluster.parameters(cluster.primary))
     try:
         other.begin()
