@@ -60,7 +60,10 @@ class PlaceClasses(Generic[T]):
         if found is None:
             made = object.__new__(self._made.get(key) or self._make(key, attributes))
             made.__dict__ = database.__dict__
-            made.replaced = {}  # type: ignore[attr-defined]  # a slot, so it is this object's own
+            # Slots, so they are this object's own. Some releases of Python 3.13 and 3.14 take a database for
+            # garbage that is used only through its dictionary (python/cpython#130327), so a place keeps it.
+            made.shared_with = database  # type: ignore[attr-defined]
+            made.replaced = {}  # type: ignore[attr-defined]
             found = places.setdefault(key, made)
         return found
 
@@ -74,7 +77,7 @@ class PlaceClasses(Generic[T]):
             and (name in self._reading or not name.startswith("_"))
         }
         own = {
-            **methods, **attributes, "__slots__": ("replaced",), "placed_from": base,
+            **methods, **attributes, "__slots__": ("replaced", "shared_with"), "placed_from": base,
             "__module__": base.__module__,
         }  # fmt: skip
         return self._made.setdefault(key, type(base.__name__, (base,), own))
