@@ -42,7 +42,9 @@ def test_a_hung_replica_costs_many_threads_one_timeout(
 
     assert in_threads(8, work) == [1] * 8
     nodes.replicas[0].resume()
-    assert nodes_of(database)[0].unreached == 1  # one after the other they would have waited 8 times
+    # One after the other they would have waited 8 times. On a busy machine a thread whose next statement
+    # chooses the node before the first one has ejected it tries it as well.
+    assert 1 <= nodes_of(database)[0].unreached <= 3
     assert database.stats()["replica-1.ejections"] == 1
 
 
