@@ -178,10 +178,9 @@ def _make_holes(folder: Path) -> None:
     """Write the files of a folder anew without the blocks in which nothing is."""
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         if path.match(_SPARE_LOGS):
-            with path.open("r+b") as spare:
-                size = spare.seek(0, os.SEEK_END)
-                spare.truncate(0)
-                spare.truncate(size)
+            size = path.stat().st_size
+            for length in (0, size):
+                os.truncate(path, length)
             continue
         new = path.with_name(f"{path.name}.new")
         with path.open("rb") as file, new.open("wb") as copy:
