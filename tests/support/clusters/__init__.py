@@ -52,6 +52,11 @@ def as_in_another_process() -> Iterator[None]:
         yield
 
 
+def write_nothing(cluster: LocalCluster) -> None:
+    """Have the primary write what changes nothing. A `sync()` after it shows that replication works."""
+    cluster.primary.execute(f"DROP TABLE IF EXISTS {cluster.database_name}.never_made")
+
+
 def heal(cluster: LocalCluster) -> None:
     """Let all nodes run and replicate again, whatever a test has done to them."""
     for node in cluster.nodes:

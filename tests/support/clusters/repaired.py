@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymysql.err import MySQLError
-from support.clusters import as_in_another_process, own_cluster
+from support.clusters import as_in_another_process, own_cluster, write_nothing
 from support.clusters.promoting import Topology
 from support.databases.renewed import COUNTED
 
@@ -85,8 +85,7 @@ def _empty(shared: _Shared, models: list[Any]) -> None:
             for table, text in zip(reversed(tables), reversed(found), strict=False):
                 if COUNTED.search(text):
                     cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1")
-            # To delete no rows is not replicated. This is, so what follows shows that replication works.
-            cursor.execute(f"DROP TABLE IF EXISTS {schema}.never_made")
+            write_nothing(cluster)  # to delete no rows is not replicated
         else:
             cursor.execute(f"DROP DATABASE IF EXISTS {schema}")
             cursor.execute(f"CREATE DATABASE {schema}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from contextlib import AbstractContextManager, ExitStack
 
-from support.clusters import own_cluster
+from support.clusters import own_cluster, write_nothing
 from support.clusters.lagging import held_back
 from support.databases.nodes import stop_probers
 
@@ -36,7 +36,7 @@ def shared(kind: str, server: str) -> LocalCluster:
     if cluster.primary.state == "paused":
         _resume(cluster)
         # After a minute without a word its replicas connect anew. They have done so when they apply this.
-        cluster.primary.execute(f"DROP TABLE IF EXISTS {cluster.database_name}.never_made")
+        write_nothing(cluster)
         cluster.sync(60)
     return cluster
 
