@@ -20,7 +20,7 @@ from peewee_replicas.testing.cleanup import cleanup
 from peewee_replicas.testing.installations import Installation, cache_folder, numbers
 from peewee_replicas.testing.janitor import MARK
 
-_TEMPLATE_FORMAT = "5"
+_TEMPLATE_FORMAT = "6"
 # What `mariadb-install-db` sends before the scripts of the system tables.
 _TABLES_START = b"CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
 # As MySQL names its own.
@@ -28,6 +28,9 @@ _KEY, _CERTIFICATE, _AUTHORITY = "server-key.pem", "server-cert.pem", "ca.pem"
 _FROM_OLD_AUTHORITY = "ca-key.pem", "client-key.pem", "client-cert.pem"
 # Files that MySQL keeps ready for its redo log. What is in them is written anew before it is read.
 _SPARE_LOGS = "#innodb_redo/#ib_redo*_tmp"
+# What a node of MySQL makes for itself: its UUID, and the files to which pages are written first. A server
+# that finds such files at its start reads them, and keeps 48 MB more memory from then on.
+_OF_ONE_NODE = "auto.cnf", "#ib_*.dblwr"
 _PREPARE_SECONDS = 120.0
 _LOG_LINES = 12
 _BLOCK_BYTES = 4096
@@ -90,7 +93,12 @@ _COMMON = (
 )
 _OWN = {
     "mariadb": ("--innodb-log-file-size=8M", "--loose-aria-pagecache-buffer-size=1M"),
-    "mysql": ("--loose-innodb-redo-log-capacity=16M", "--loose-mysqlx=OFF"),
+    # With the usual 128 pages, writing pages twice takes 9 MB of memory, and 31 MB more after a restart.
+    "mysql": (
+        "--loose-innodb-redo-log-capacity=16M",
+        "--loose-innodb-doublewrite-pages=4",
+        "--loose-mysqlx=OFF",
+    ),
 }
 _REPLICATION = {
     "mariadb": ("--binlog-format=ROW", "--gtid-strict-mode=ON", "--skip-slave-start=ON"),
@@ -253,7 +261,9 @@ def _prepare(installation: Installation, target: Path) -> None:
         if _takes_key(installation):
             _make_key(datadir)
         _make_holes(datadir)
-        (datadir / "auto.cnf").unlink(missing_ok=True)  # holds the server's UUID; each node needs its own
+        for pattern in _OF_ONE_NODE:
+            for path in datadir.glob(pattern):
+                path.unlink()
         os.replace(datadir, target)
     finally:
         remove_folder(work)

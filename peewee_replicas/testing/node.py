@@ -414,7 +414,16 @@ class ClusterNode:
         if self.state == "paused":
             raise RuntimeError(f"{self.name} is paused and cannot answer: resume() it first")
         if self.state == "stopped":
-            raise RuntimeError(f"{self.name} is down and cannot answer: start() it first")
+            raise RuntimeError(f"{self.name} {self._how_it_went_down()}")
+
+    def _how_it_went_down(self) -> str:
+        remedy = "and cannot answer: start() it first"
+        code = self._process.returncode if self._process is not None else None
+        if code is None:  # by a method of this cluster, or it was never started
+            return f"is down {remedy}"
+        if code == -signal.SIGKILL:
+            return f"was killed, perhaps by the system because memory ran out, {remedy}"
+        return f"ended by itself with code {code} {remedy}\n{self.log_tail()}"
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:

@@ -63,6 +63,7 @@ def test_what_is_empty_in_a_data_directory_takes_no_room(cluster: LocalCluster, 
         for path in (largest, *spare):
             found = path.stat()
             assert found.st_blocks * 512 < 0.6 * found.st_size, path
+        assert not [*new.glob("auto.cnf"), *new.glob("*.dblwr")], "each node makes its own"
     finally:
         shutil.rmtree(new)
 

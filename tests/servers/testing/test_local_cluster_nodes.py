@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -210,10 +212,23 @@ def test_a_server_that_dies_by_itself_is_seen_to_be_down(cluster: LocalCluster) 
         cursor.execute("SHUTDOWN")
     until(lambda: node.pid is None, PATIENCE)
     assert node.state == "stopped"
+    with pytest.raises(RuntimeError, match=r"(?s)replica-1 ended by itself with code 0 .* first\n.*hutdown"):
+        node.execute("SELECT 1")
     node.start()
     insert(cluster, 1)
     cluster.sync(PATIENCE)
     assert ids(cluster, "replica-1") == [1]
+
+
+def test_a_server_that_somebody_killed_is_not_said_to_have_been_stopped(cluster: LocalCluster) -> None:
+    node = cluster.replicas[0]
+    assert node.pid is not None
+    os.kill(node.pid, signal.SIGKILL)
+    until(lambda: node.pid is None, PATIENCE)
+    with pytest.raises(RuntimeError, match=r"replica-1 was killed, perhaps .* because memory ran out"):
+        node.execute("SELECT 1")
+    node.start()
+    assert node.execute("SELECT 1") == [(1,)]
 
 
 def test_a_paused_node_says_nothing_until_it_is_resumed(cluster: LocalCluster) -> None:
