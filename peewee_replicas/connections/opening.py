@@ -32,7 +32,13 @@ _ENDED = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
 class TurnedAway(OperationalError):
-    """A node is not tried, because another thread has just failed to connect to it."""
+    """A node is not tried, because another thread has just failed to connect to it.
+
+    Attributes:
+        failure: the other thread's error, if that thread has not acted on it yet.
+    """
+
+    failure: Exception | None = None
 
 
 C = TypeVar("C", bound=ServerConnection)
@@ -171,7 +177,9 @@ class NodeOpening(Opening):
         Threads connect one at a time. Without this, a hung node would cost each of them a full time-out.
         """
         if self.node.unreached != state.unreached:
-            raise TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
+            turned_away = TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
+            turned_away.failure = self.node.failure
+            raise turned_away
         if self.node.is_resting():
             raise TurnedAway(_BUSY, f"gets no new connections for a moment: {self.node.backoff.cause}")
 
@@ -192,7 +200,7 @@ class NodeOpening(Opening):
         self._gave_up = False
 
     def failed(self, exc: BaseException) -> None:
-        """Mark the error, and count it if it means that the node is unreachable."""
+        """Mark the error, and record it if it means that the node is unreachable."""
         super().failed(exc)
         if getattr(exc, GIVEN_UP, False) and not self._gave_up:
             # Once, it may be due to a stop of this client. A proxy without servers gives up every attempt.
@@ -200,6 +208,8 @@ class NodeOpening(Opening):
             return
         if ejects(mysql_meaning(exc), in_use=self.node.has_connections()):
             self.node.unreached += 1
+            if self.watch is None and isinstance(exc, Exception):  # the prober judges for itself
+                self.node.failure = exc
 
 
 def open_connection(

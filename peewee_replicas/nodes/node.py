@@ -37,6 +37,7 @@ class Node:
         max_lag: the lag in seconds above which it is not used; None: no bound; ``"database"``: the
             database's own bound.
         unreached: how often connecting to it has failed.
+        failure: the error of the last time, until the node has left the rotation because of it.
         removed: whether `set_replicas` has removed it.
         unready: whether it accepted a connection and then refused to serve; it is asked before its next use.
         timed: whether to record `latency`, because the policy may use it.
@@ -83,6 +84,7 @@ class Node:
         self.booked_reads = 0
         self.connections = 0
         self.unreached = 0
+        self.failure: Exception | None = None
         self.ejections = 0
         self.restorations = 0
         self._read_faults = ReadFaults()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from support.load.faults import FAULTS
 from peewee_replicas import (
     PooledReplicatedDatabase,
 )
+from peewee_replicas.connections.opening import TurnedAway
+from peewee_replicas.connections.replica_connections import ReplicaConnections
 from peewee_replicas.nodes import breaker as health
 from peewee_replicas.nodes import probe_rounds
 
@@ -42,9 +45,36 @@ def test_a_hung_replica_costs_many_threads_one_timeout(
 
     assert in_threads(8, work) == [1] * 8
     nodes.replicas[0].resume()
-    # One after the other they would have waited 8 times. On a busy machine a thread whose next statement
-    # chooses the node before the first one has ejected it tries it as well.
-    assert 1 <= nodes_of(database)[0].unreached <= 3
+    # One after the other they would have waited 8 times.
+    assert nodes_of(database)[0].unreached == 1
+
+
+def test_a_thread_that_was_turned_away_does_not_try_the_node_next(
+    nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "FIRST_PAUSE", 600.0)
+    act, other_is_done = ReplicaConnections._not_opened, threading.Event()
+
+    def late(self: ReplicaConnections, node: Any, exc: BaseException) -> None:
+        if not isinstance(getattr(exc, "orig", exc), TurnedAway):
+            other_is_done.wait(10)
+        act(self, node, exc)
+
+    monkeypatch.setattr(ReplicaConnections, "_not_opened", late)
+    database = nodes.database(connect_timeout=1, consistency="eventual", probe_interval=None)
+    database.on_primary.execute_sql("SELECT 1")
+    nodes.replicas[0].pause()
+
+    def work() -> None:
+        for _ in range(2):
+            with database.connection_context():
+                database.execute_sql("SELECT 1").fetchone()
+        other_is_done.set()
+
+    in_threads(2, work)
+    nodes.replicas[0].resume()
+    (node,) = nodes_of(database)
+    assert (node.unreached, node.ejections) == (1, 1)
     assert database.stats()["replica-1.ejections"] == 1
 
 
