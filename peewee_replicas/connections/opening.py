@@ -14,6 +14,7 @@ from ..nodes.cluster import Cluster
 from ..nodes.node import Node, hang_up_unheard
 from ..nodes.probe_run import timed_out
 from ..nodes.replica import Replica
+from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
 from ..servers.wire import driver
 from ..servers.wire.system_errors import system_failure, tls_not_prepared
@@ -32,13 +33,7 @@ _ENDED = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
 class TurnedAway(OperationalError):
-    """A node is not tried, because another thread has just failed to connect to it.
-
-    Attributes:
-        failure: the other thread's error, if that thread has not acted on it yet.
-    """
-
-    failure: Exception | None = None
+    """A node is not tried, because another thread has just failed to connect to it."""
 
 
 C = TypeVar("C", bound=ServerConnection)
@@ -177,9 +172,7 @@ class NodeOpening(Opening):
         Threads connect one at a time. Without this, a hung node would cost each of them a full time-out.
         """
         if self.node.unreached != state.unreached:
-            turned_away = TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
-            turned_away.failure = self.node.failure
-            raise turned_away
+            raise TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
         if self.node.is_resting():
             raise TurnedAway(_BUSY, f"gets no new connections for a moment: {self.node.backoff.cause}")
 
@@ -200,7 +193,7 @@ class NodeOpening(Opening):
         self._gave_up = False
 
     def failed(self, exc: BaseException) -> None:
-        """Mark the error, and record it if it means that the node is unreachable."""
+        """Mark the error, and take the node out of rotation if it means that it is unreachable."""
         super().failed(exc)
         if getattr(exc, GIVEN_UP, False) and not self._gave_up:
             # Once, it may be due to a stop of this client. A proxy without servers gives up every attempt.
@@ -208,8 +201,8 @@ class NodeOpening(Opening):
             return
         if ejects(mysql_meaning(exc), in_use=self.node.has_connections()):
             self.node.unreached += 1
-            if self.watch is None and isinstance(exc, Exception):  # the prober judges for itself
-                self.node.failure = exc
+            if self.watch is None:  # the prober judges for itself
+                self.node.leave_untold(in_words(exc))
 
 
 def open_connection(

@@ -187,15 +187,10 @@ class ReplicaConnections:
     def _not_opened(self, node: Node, exc: BaseException) -> None:
         """Record a failure to connect to a node; the caller raises the error."""
         # peewee turns a `TurnedAway` into its base class, and keeps the original as `orig`.
-        original = getattr(exc, "orig", exc)
-        if isinstance(original, TurnedAway) and original.failure is not None:
-            # This thread does what the one that failed has not come to do yet. Otherwise its next statement
-            # might choose the node once more.
-            exc = original.failure
-        elif isinstance(original, TurnedAway) or not isinstance(exc, Exception):
+        turned_away = isinstance(getattr(exc, "orig", exc), TurnedAway)
+        if turned_away or not isinstance(exc, Exception):
             node.breaker.let_go()
             return
-        node.failure = None
         found = self.diagnosis.meaning(exc)
         cause = self.diagnosis.cause(exc)
         # A node that is already ejected stays out after any failed try.
