@@ -81,6 +81,7 @@ class ClusterNode:
         self._process: subprocess.Popen[bytes] | None = None
         self._inherited_pid: int | None = None
         self._reservation: socket.socket | None = None
+        self._ending = False
         self._paused = False
         self._frozen = False
         self._following = False
@@ -335,6 +336,7 @@ class ClusterNode:
         log, script = self._home / "error.log", self._home / "accounts.sql"
         log.unlink(missing_ok=True)
         self._control.since_reset.server_started()
+        self._ending = False
         self._process = start_server(
             self._settings.installation,
             folder=self._settings.folder,
@@ -366,6 +368,7 @@ class ClusterNode:
         if process.poll() is None:
             if not self._paused:
                 self._snapshot()
+            self._ending = True  # other threads may see its end before this one does
             self._control.close()  # or a shutdown would wait for it
             process.send_signal(how)
             if self._paused:
@@ -418,12 +421,12 @@ class ClusterNode:
 
     def _how_it_went_down(self) -> str:
         remedy = "and cannot answer: start() it first"
-        code = self._process.returncode if self._process is not None else None
-        if code is None:  # by a method of this cluster, or it was never started
+        process = self._process
+        if process is None or process.returncode is None or self._ending:
             return f"is down {remedy}"
-        if code == -signal.SIGKILL:
-            return f"was killed, perhaps by the system because memory ran out, {remedy}"
-        return f"ended by itself with code {code} {remedy}\n{self.log_tail()}"
+        if process.returncode == -signal.SIGKILL:
+            return f"was not stopped by its cluster, but killed, perhaps because memory ran out, {remedy}"
+        return f"has ended by itself with code {process.returncode} {remedy}\n{self.log_tail(20)}"
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
