@@ -18,17 +18,13 @@ from support.clusters import require
 from support.clusters.lagging import SHORT, Slot, bound, held_back, n_of, watched
 from support.proxies.relay import Relay
 
-from peewee_replicas.testing import available
-
 pytestmark = pytest.mark.once
 
 
 @contextmanager
 def behind_sockets(version: str | None) -> Iterator[Any]:
     """Start a MariaDB primary and two replicas that can be reached by Unix sockets only."""
-    require("mariadb")
-    if version is not None and (reason := available("mariadb", version)):
-        pytest.skip(reason)
+    require("mariadb", version)
     closed = {"skip_networking": True}
     with held_back(
         "mariadb", 2, version=version, options={"replica-1": closed, "replica-2": closed}

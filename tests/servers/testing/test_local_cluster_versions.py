@@ -1,6 +1,6 @@
 """Clusters of other versions than the system's, unpacked into folders of their own.
 
-The versions are those that `scripts/install-servers` can get from Debian; one that is not there is skipped.
+The versions are those that `scripts/test` has `scripts/install-servers` get from Debian.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from contextlib import closing
 
 import pymysql
 import pytest
+from support.clusters import require
 
-from peewee_replicas.testing import LocalCluster, available
+from peewee_replicas.testing import LocalCluster
 
 pytestmark = pytest.mark.once
 
 
 @pytest.mark.parametrize("version", ["10.5.23", "10.5.29", "11.8"])
 def test_an_unpacked_version_replicates(version: str) -> None:
-    reason = available("mariadb", version)
-    if reason is not None:
-        pytest.skip(reason)
+    require("mariadb", version)
     with LocalCluster(1, "mariadb", version=version) as cluster:
         assert f"{cluster.version}.".startswith(f"{version}.")
         cluster.primary.execute("CREATE TABLE app.t (n INT, name TEXT) CHARACTER SET utf8mb4")

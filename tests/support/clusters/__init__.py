@@ -21,11 +21,11 @@ SERVERS = tuple(os.environ.get("PEEWEE_REPLICAS_TEST_SERVERS", "mariadb mysql").
 T = TypeVar("T")
 
 
-def require(server: Any) -> None:
+def require(server: Any, version: str | None = None) -> None:
     """Skip the test where there is no such server, or fail it where servers are required."""
     if server not in SERVERS:
         pytest.skip(f"{server} is not among PEEWEE_REPLICAS_TEST_SERVERS")
-    reason = available(server)
+    reason = available(server, version)
     if reason is None:
         return
     if os.environ.get("PEEWEE_REPLICAS_REQUIRE_SERVERS") == "1":
