@@ -277,7 +277,8 @@ def test_a_different_isolation_level_is_said(make: Any, cluster: LocalCluster, c
 
 def test_equal_nodes_are_not_said_to_differ(make: Any, caplog: Any) -> None:
     _everywhere(make(), "SELECT 1")
-    assert caplog.records == []
+    # At its most talkative, peewee's logger has every statement.
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 # Replicas' own settings
