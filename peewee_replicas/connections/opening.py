@@ -10,11 +10,11 @@ from peewee import OperationalError
 
 from ..concurrency import Clock, Registry, chance, track_connection
 from ..errors import ConfigurationError
+from ..nodes.breaker import FIRST_PAUSE
 from ..nodes.cluster import Cluster
 from ..nodes.node import Node, hang_up_unheard
 from ..nodes.probe_run import timed_out
 from ..nodes.replica import Replica
-from ..servers.error_meanings import in_words
 from ..servers.protocols import ServerConnection
 from ..servers.wire import driver
 from ..servers.wire.system_errors import system_failure, tls_not_prepared
@@ -29,6 +29,10 @@ _BUSY = 1040  # ER_CON_COUNT_ERROR
 # that ends an attempt after so long has not failed: this client was stopped, or its interpreter or event loop
 # blocked.
 _GIVEN_UP_SECONDS = 5.0
+# For how long a thread that failed may be on its way to ejecting the node. That takes less than a millisecond
+# unless the machine is busy. A thread that is interrupted on the way does not eject it at all; then nobody
+# connects for no longer than if it had.
+_ON_THE_WAY_SECONDS = FIRST_PAUSE
 _ENDED = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
@@ -169,9 +173,11 @@ class NodeOpening(Opening):
     def before(self, state: ThreadState) -> None:
         """Raise `TurnedAway` if the node was found unreachable while this thread waited, or is busy.
 
-        Threads connect one at a time. Without this, a hung node would cost each of them a full time-out.
+        Threads connect one at a time. Without this, a hung node would cost each of them a full time-out. One
+        that was turned away may be back, for its next statement, before the one that failed has ejected the
+        node.
         """
-        if self.node.unreached != state.unreached:
+        if self.node.unreached != state.unreached or self._about_to_be_ejected():
             raise TurnedAway(_UNREACHABLE, "another thread has just found that it cannot be reached")
         if self.node.is_resting():
             raise TurnedAway(_BUSY, f"gets no new connections for a moment: {self.node.backoff.cause}")
@@ -193,7 +199,7 @@ class NodeOpening(Opening):
         self._gave_up = False
 
     def failed(self, exc: BaseException) -> None:
-        """Mark the error, and take the node out of rotation if it means that it is unreachable."""
+        """Mark the error, and count it if it means that the node is unreachable."""
         super().failed(exc)
         if getattr(exc, GIVEN_UP, False) and not self._gave_up:
             # Once, it may be due to a stop of this client. A proxy without servers gives up every attempt.
@@ -201,8 +207,15 @@ class NodeOpening(Opening):
             return
         if ejects(mysql_meaning(exc), in_use=self.node.has_connections()):
             self.node.unreached += 1
-            if self.watch is None:  # the prober judges for itself
-                self.node.leave_untold(in_words(exc))
+            # The prober judges for itself, and an attempt that the server gave up is made once more.
+            if self.watch is None and not getattr(exc, GIVEN_UP, False):
+                self.node.failed_at = Clock.monotonic()
+
+    def _about_to_be_ejected(self) -> bool:
+        failed_at = self.node.failed_at
+        if failed_at is None or self.watch is not None:
+            return False
+        return 0 <= Clock.monotonic() - failed_at < _ON_THE_WAY_SECONDS
 
 
 def open_connection(

@@ -141,7 +141,11 @@ class ReplicaConnections:
             elif once_more and self.diagnosis.given_up(exc):
                 self._open(node, database, patient, once_more=False)
                 return
-            self._not_opened(node, exc)
+            try:
+                self._not_opened(node, exc)
+            finally:
+                if not _turned_away(exc):  # then another thread's failure is the last
+                    node.failed_at = None
             raise
         node.connected(conn)
         if node.removed:
@@ -186,9 +190,7 @@ class ReplicaConnections:
 
     def _not_opened(self, node: Node, exc: BaseException) -> None:
         """Record a failure to connect to a node; the caller raises the error."""
-        # peewee turns a `TurnedAway` into its base class, and keeps the original as `orig`.
-        turned_away = isinstance(getattr(exc, "orig", exc), TurnedAway)
-        if turned_away or not isinstance(exc, Exception):
+        if _turned_away(exc) or not isinstance(exc, Exception):
             node.breaker.let_go()
             return
         found = self.diagnosis.meaning(exc)
@@ -379,3 +381,8 @@ class ReplicaConnections:
                     node.breaker.let_go()
                 except PeeweeException:
                     continue  # `open` has logged and recorded it
+
+
+def _turned_away(exc: BaseException) -> bool:
+    # peewee turns a `TurnedAway` into its base class, and keeps the original as `orig`.
+    return isinstance(getattr(exc, "orig", exc), TurnedAway)

@@ -37,6 +37,7 @@ class Node:
         max_lag: the lag in seconds above which it is not used; None: no bound; ``"database"``: the
             database's own bound.
         unreached: how often connecting to it has failed.
+        failed_at: when a thread last failed to connect, until that thread has told the node; None otherwise.
         removed: whether `set_replicas` has removed it.
         unready: whether it accepted a connection and then refused to serve; it is asked before its next use.
         timed: whether to record `latency`, because the policy may use it.
@@ -83,7 +84,7 @@ class Node:
         self.booked_reads = 0
         self.connections = 0
         self.unreached = 0
-        self._untold = False
+        self.failed_at: float | None = None
         self.ejections = 0
         self.restorations = 0
         self._read_faults = ReadFaults()
@@ -299,16 +300,6 @@ class Node:
         """Return whether new connections are paused now."""
         return self.backoff.holds(Clock.monotonic())
 
-    def leave_untold(self, cause: str) -> None:
-        """Take the node out of rotation, but leave it to `failed`, which follows, to tell the program.
-
-        Other threads wait for their turn to connect here, and the program's hooks must not hold them up. Yet
-        if the node stayed in rotation until then, the next statement of such a thread might choose it again.
-        """
-        if self.breaker.fail(Clock.monotonic(), cause):
-            self._untold = True
-            self.on_change()
-
     def failed(self, cause: str, *, refuses: bool = False) -> None:
         """Take the node out of rotation for a while, because it could not be reached.
 
@@ -373,8 +364,7 @@ class Node:
             )
 
     def _leave(self, cause: str, absence: float | None) -> None:
-        if self.breaker.fail(Clock.monotonic(), cause, absence) or self._untold:
-            self._untold = False
+        if self.breaker.fail(Clock.monotonic(), cause, absence):
             self.ejections += 1
             log_event("node_ejected", "%s ejected: %s", self.title, cause, node=self.name, cause=cause)
             self.on_change()
@@ -390,10 +380,6 @@ class Node:
     def works(self) -> None:
         """Bring the node back into rotation after a successful try."""
         if self.breaker.succeed():
-            if self._untold:  # then the program need not hear that it is back, either
-                self._untold = False
-                self.on_change()
-                return
             self.restorations += 1
             log_event("node_restored", "%s restored", self.title, node=self.name)
             self.on_change()

@@ -16,6 +16,7 @@ from support.load.faults import FAULTS
 from peewee_replicas import (
     PooledReplicatedDatabase,
 )
+from peewee_replicas.connections import opening
 from peewee_replicas.connections.opening import TurnedAway
 from peewee_replicas.connections.replica_connections import ReplicaConnections
 from peewee_replicas.nodes import breaker as health
@@ -52,6 +53,7 @@ def test_a_hung_replica_costs_many_threads_one_timeout(
 def test_a_thread_that_was_turned_away_does_not_try_the_node_next(
     nodes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(opening, "_ON_THE_WAY_SECONDS", 600.0)
     monkeypatch.setattr(health, "FIRST_PAUSE", 600.0)
     act, other_is_done = ReplicaConnections._not_opened, threading.Event()
 
