@@ -93,9 +93,10 @@ class ClusterNode:
     @property
     def pid(self) -> int | None:
         """The server's process id, ``None`` while it is down."""
-        if self._process is None:
+        process = self._process  # another thread may be about to end it
+        if process is None:
             return self._inherited_pid
-        return self._process.pid if self._process.poll() is None else None
+        return process.pid if process.poll() is None else None
 
     @property
     def state(self) -> Literal["running", "paused", "stopped"]:
@@ -282,6 +283,7 @@ class ClusterNode:
         with self._lock:
             if self._process is not None:
                 if self._process.poll() is None:
+                    self._ending = True
                     self._process.kill()
                 self._reap()
             self._free_port()
