@@ -112,7 +112,7 @@ def test_one_server_wraps_a_coroutine_function_in_its_own_loop(tmp_path: Path) -
     (tmp_path / "conftest.py").write_text(
         ONE_REPLICA
         + """
-import asyncio
+import asyncio, inspect
 from peewee_replicas.aio import AsyncReplicatedDatabase
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def pytest_pyfunc_call(pyfuncitem):
     async def run():
         names = pyfuncitem._fixtureinfo.argnames
         await pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
-    if asyncio.iscoroutinefunction(pyfuncitem.obj):
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
         asyncio.run(run())
         return True
 """
