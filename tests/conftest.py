@@ -123,8 +123,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 def _turn(item: pytest.Item) -> int:
     """Return when a module comes, after the longest: those without servers last, because they never wait."""
     if item.path in _sharing:
-        return 0
-    return 1 if item.path.is_relative_to(_SERVER_TESTS) else 2
+        return 0 if "pair" in _kinds_of[item.path] else 1
+    return 2 if item.path.is_relative_to(_SERVER_TESTS) else 3
 
 
 # The modules whose tests use repaired clusters, by any of the ways to get one.
@@ -163,9 +163,14 @@ def _stop_clusters() -> Iterator[None]:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Stop or pause the clusters that the module of the test does not use: they take memory and time."""
+    kinds = _kinds_of.get(item.path, set())
     if item.path not in _sharing:
         stop_all()
-    pause_others(_kinds_of.get(item.path, ()))
+    elif "pair" not in kinds:
+        stop_shared({"pair"})  # few modules use one, and now there are the repaired clusters as well
+    if not item.path.is_relative_to(_SERVER_TESTS):
+        stop_shared()  # these tests come last
+    pause_others(kinds)
 
 
 @pytest.fixture(autouse=True)
