@@ -15,6 +15,7 @@ from ..positions import Position, Unmeasured
 from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
 from ..servers.protocols import ServerConnection
+from .companions import companions_here, join, others_at
 from .debts import PLAIN_BEGIN, PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .delay import Since
 from .inquiry import Inquiry, PrimaryPositions, log_unanswered
@@ -104,6 +105,7 @@ class Consistency:
         self.catch_up_timeout = catch_up_timeout
         self.sticky_seconds = sticky_seconds
         self.counters = counters
+        self._here = here
         self._local = here.local()
         self._inquiry = Inquiry(counters, sticky_seconds, owner.waits_for_itself)
 
@@ -144,6 +146,7 @@ class Consistency:
             return self._local.session  # type: ignore[no-any-return]  # a thread-local has no types
         except AttributeError:
             self._local.session = session = Session()
+            session.company = companions_here(self._here)
             return session
 
     def session(self) -> Session:
@@ -237,8 +240,10 @@ class Consistency:
                 session.owe()
             # Reads here are not writes of the process. If each read that fell back to the primary made every
             # later unit of work wait for the primary's present position, those would fall back too.
-            if not (conn.executing == "read" or conn.guarded):
+            is_read = conn.executing == "read" or conn.guarded
+            if not is_read:
                 self.history.session.owe()
+            self._tell_companions(only_read=is_read)
 
     def _commit_covers_reads(self, conn: ServerConnection) -> bool:
         if not (conn.dialect.COMMIT_COVERS_READS and conn.transaction_has_read):
@@ -254,6 +259,7 @@ class Consistency:
                 session.written_at = now
                 if session.merges >= SHORT:
                     session.shorten(self._owner.known_positions())
+            self._tell_companions()
             return
         try:
             own: Session = self._local.session  # as `own_session` does, without a call for each write
@@ -261,6 +267,9 @@ class Consistency:
             own = self.own_session()
         saw_both(own, shared, position)
         own.written_at = shared.written_at = now
+        # If reads here have begun, one of them is this.
+        if own.company and (len(own.company) > 1 or not own.begun):
+            self._tell_companions()
         if own.merges >= SHORT:
             before = own.seen
             own.shorten(self._owner.known_positions())
@@ -273,6 +282,20 @@ class Consistency:
         """Record that a connection was closed inside a transaction; the program has seen its reads."""
         for session in self._concerned():
             session.owe()
+        self._tell_companions()
+
+    def _tell_companions(self, *, only_read: bool = False) -> None:
+        """Let this context's reads through other database objects see what it has just done through this one.
+
+        They begin anew, with what the process wrote: to hand the position to each of them would make a write
+        dearer by as much as there are such objects, and now the next one costs nothing.
+
+        Parameters:
+            only_read: whether it has read on the primary, which the process need not remember.
+        """
+        for other in others_at(companions_here(self._here), self):
+            for session in other._own_sessions():
+                session.owe() if only_read else session.begin_anew()
 
     @contextmanager
     def excusing(self, excused: bool) -> Iterator[None]:
@@ -401,6 +424,7 @@ class Consistency:
         for session in sessions:
             if not session.begun:
                 session.begin(earlier)
+        join(companions_here(self._here), self)
 
     def _stick(self, sessions: tuple[Session, ...]) -> bool:
         now = Clock.monotonic()

@@ -1,0 +1,150 @@
+"""Several database objects over the same servers: what a thread or task did through one, it sees through all.
+
+Members of this kind, found by following every place where a session learns of a statement: a write, a commit,
+a statement that reports no position, a read on the primary, and a transaction that is broken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+from support.clusters.lagging import Slot, elsewhere, frozen, impatient, n_of, watched
+from support.forms import threads_only
+
+from peewee_replicas import PooledReplicatedDatabase
+
+pytestmark = pytest.mark.usefixtures("form")
+
+
+def read(db: Any) -> int | None:
+    with db.bind_ctx([Slot]):
+        return n_of()
+
+
+def write(db: Any, n: int) -> None:
+    with db.bind_ctx([Slot]):
+        Slot.update(n=n).execute()
+
+
+def commit(db: Any, n: int) -> None:
+    with db.atomic():
+        write(db, n)
+
+
+def write_in_a_session(db: Any, n: int) -> None:
+    with db.causal_session():
+        write(db, n)
+
+
+def write_nothing(db: Any, n: int) -> None:
+    elsewhere_too(n)
+    with db.bind_ctx([Slot]):
+        Slot.update(n=0).where(Slot.n == -1).execute()
+
+
+def read_on_the_primary(db: Any, n: int) -> None:
+    elsewhere_too(n)
+    with db.primary():
+        assert read(db) == n
+
+
+def break_off(db: Any, n: int) -> None:
+    elsewhere_too(n)
+    db.execute_sql("BEGIN")
+    assert read(db) == n
+    db.close()
+
+
+ACTS = [write, commit, write_in_a_session, write_nothing, read_on_the_primary, break_off]
+elsewhere_too: Callable[[int], None]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(pair: Any) -> None:
+    global elsewhere_too
+
+    def elsewhere_too(n: int) -> None:
+        elsewhere(pair, f"UPDATE slot SET n = {n}")
+
+
+@pytest.mark.parametrize("scope", ["none", "readonly", "causal_session"])
+@pytest.mark.parametrize("act", ACTS)
+def test_what_was_done_through_one_is_seen_through_the_other(
+    pair: Any, act: Callable[[Any, int], None], scope: str
+) -> None:
+    def inside(db: Any) -> AbstractContextManager[Any]:
+        return nullcontext() if scope == "none" else getattr(db, scope)()
+
+    with impatient(pair) as one, impatient(pair) as other:
+        assert (read(one), read(other)) == (1, 1)
+        with inside(other), watched(other) as events:
+            assert read(other) == 1
+            assert [event.role for event in events] == ["replica"]
+            with frozen(pair):
+                act(one, 2)
+                assert read(other) == 2
+        with inside(one), frozen(pair):
+            act(other, 3)
+            assert read(one) == 3
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_one_that_has_read_nothing_is_heard_too(pair: Any, act: Callable[[Any, int], None]) -> None:
+    with impatient(pair) as one, impatient(pair) as other:
+        assert read(other) == 1
+        with frozen(pair):
+            act(one, 2)
+            assert read(other) == 2
+
+
+def test_each_of_many_sees_what_each_has_written(pair: Any) -> None:
+    with impatient(pair) as one, impatient(pair) as two, impatient(pair) as three:
+        found = [one, two, three]
+        with frozen(pair):
+            for n in range(2, 11):
+                write(found[n % 3], n)
+                assert [read(db) for db in found] == [n] * 3
+
+
+@threads_only("peewee's asyncio form has no other pool")
+def test_a_pool_and_a_plain_database_share_it_too(pair: Any) -> None:
+    with impatient(pair, PooledReplicatedDatabase) as pooled, impatient(pair) as plain:
+        assert (read(pooled), read(plain)) == (1, 1)
+        with frozen(pair):
+            write(pooled, 2)
+            assert read(plain) == 2
+            write(plain, 3)
+            assert read(pooled) == 3
+
+
+@threads_only("the sessions of tasks are kept in the same way")
+def test_the_units_of_work_of_other_threads_wait_for_their_own_writes_only(pair: Any) -> None:
+    with impatient(pair) as one, impatient(pair) as other, ThreadPoolExecutor(1) as thread:
+
+        def apart() -> tuple[int | None, str]:
+            with watched(other) as events:
+                return n_of(), events[-1].role
+
+        with other.bind_ctx([Slot]):
+            assert thread.submit(apart).result() == (1, "replica")
+            with frozen(pair):
+                one.execute_sql("UPDATE slot SET n = 2")
+                assert thread.submit(apart).result() == (1, "replica")
+                assert apart() == (2, "primary")
+            thread.submit(other.close).result()
+
+
+@threads_only("a read is as cheap in both forms")
+def test_where_nothing_was_written_through_another_no_read_waits(pair: Any) -> None:
+    with impatient(pair) as one, impatient(pair) as other:
+        write(one, 2)
+        pair.sync()
+        assert (read(one), read(other)) == (2, 2)
+        with frozen(pair), watched(one) as events, watched(other):
+            for _ in range(3):
+                assert (read(one), read(other)) == (2, 2)
+        assert {event.role for event in events} == {"replica"}
