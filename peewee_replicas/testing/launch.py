@@ -324,13 +324,13 @@ def _run(command: list[str], environment: dict[str, str], output: Path, script: 
         )
 
 
-def log_tail(log: Path, count: int = _LOG_LINES) -> str:
-    """Return the last lines of a server's log; only those with errors, if there are any."""
+def log_tail(log: Path, count: int = _LOG_LINES, *, errors_first: bool = True) -> str:
+    """Return the last lines of a server's log; if `errors_first`, only those with errors if there are any."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return "(the server wrote no log)"
-    errors = [line for line in lines if "[ERROR]" in line]
+    errors = [line for line in lines if errors_first and "[ERROR]" in line]
     return "\n".join((errors or lines)[-count:])
 
 

@@ -32,6 +32,8 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _SNAPSHOT_SECONDS = 2.0
 _PORT_ATTEMPTS = 5
+_PORT_PAUSE = 0.5
+_LAST_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -324,10 +326,12 @@ class ClusterNode:
                 self._launch()
                 return
             except RuntimeError as error:
-                taken = "ddress already in use" in str(error)
-                if not (taken and new_port) or attempt == _PORT_ATTEMPTS:
+                if "ddress already in use" not in str(error) or attempt == _PORT_ATTEMPTS:
                     raise
-                self.port = 0
+                if new_port:
+                    self.port = 0
+                else:
+                    time.sleep(_PORT_PAUSE)  # clients know this port, and whoever has it may not keep it
 
     def _free_port(self) -> None:
         if self._reservation is not None:
@@ -428,7 +432,9 @@ class ClusterNode:
             return f"is down {remedy}"
         if process.returncode == -signal.SIGKILL:
             return f"was not stopped by its cluster, but killed, perhaps because memory ran out, {remedy}"
-        return f"has ended by itself with code {process.returncode} {remedy}\n{self.log_tail(20)}"
+        # An older error, such as one of replication, would say nothing about its end.
+        log = log_tail(self._home / "error.log", _LAST_LINES, errors_first=False)
+        return f"has ended by itself with code {process.returncode} {remedy}\n{log}"
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:

@@ -206,6 +206,20 @@ def test_a_node_that_is_down_keeps_its_port(cluster: LocalCluster) -> None:
     assert refused(node.port)
 
 
+def test_a_node_waits_for_its_port_while_another_program_has_it(server: str) -> None:
+    with own_cluster(server, 0) as cluster, ThreadPoolExecutor(1) as thread:
+        node = cluster.primary
+        node.kill()
+        node._free_port()  # or nobody could take it
+        with socket.socket() as other:
+            other.bind((node.host, node.port))
+            other.listen()
+            starting = thread.submit(node.start)
+            until(lambda: "ddress already in use" in node.log_tail(), PATIENCE)
+        starting.result()
+        assert node.execute("SELECT 1") == [(1,)]
+
+
 def test_a_server_that_dies_by_itself_is_seen_to_be_down(cluster: LocalCluster) -> None:
     node = cluster.replicas[0]
     with client(cluster, "replica-1", user=cluster.admin_user) as cursor:
