@@ -15,7 +15,7 @@ from ..positions import Position, Unmeasured
 from ..scopes.frames import Frame, causal, pinning
 from ..scopes.frames import Owner as FrameOwner
 from ..servers.protocols import ServerConnection
-from .companions import companions_here, join, others_at
+from .companions import join
 from .debts import PLAIN_BEGIN, PLAIN_INSIDE, PLAIN_WRITES, left_by
 from .delay import Since
 from .inquiry import Inquiry, PrimaryPositions, log_unanswered
@@ -118,10 +118,12 @@ class Consistency:
         """
         self.primary = self._inquiry.primary = primary
         self.history = process_history(endpoint)
+        self.history.companions.count += 1
 
     def continue_from(self, before: Consistency) -> None:
         """Take over the sessions of another `Consistency`, when a database is initialised again."""
         self._local = before._local
+        join(self.history.companions.scoped, self)  # reads of other threads have begun through `before`
         if before.history is not self.history:
             # Reads at the new endpoint must also see what was written before.
             self.history.session.take_over(before.history.session)
@@ -132,6 +134,7 @@ class Consistency:
         if history is not self.history:
             # First, because units of work of other threads may begin at any moment.
             history.continue_from(self.history)
+            history.companions.count += 1
             self.history = history
 
     def primary_answered(self, server: str, position: Position | None) -> None:
@@ -146,7 +149,6 @@ class Consistency:
             return self._local.session  # type: ignore[no-any-return]  # a thread-local has no types
         except AttributeError:
             self._local.session = session = Session()
-            session.company = companions_here(self._here)
             return session
 
     def session(self) -> Session:
@@ -161,6 +163,7 @@ class Consistency:
             positions: what it begins with; None means the primary's present position.
             apart: whether it is its own unit of work, such as a request, and not part of this thread's.
         """
+        join(self.history.companions.scoped, self)
         outer = None if apart and causal(self._owner) is None else self.session()
         session = Session(outer=outer, begun=outer is not None and outer.begun)
         if outer is not None:
@@ -240,10 +243,9 @@ class Consistency:
                 session.owe()
             # Reads here are not writes of the process. If each read that fell back to the primary made every
             # later unit of work wait for the primary's present position, those would fall back too.
-            is_read = conn.executing == "read" or conn.guarded
-            if not is_read:
+            if not (conn.executing == "read" or conn.guarded):
                 self.history.session.owe()
-            self._tell_companions(only_read=is_read)
+                self._tell_companions()
 
     def _commit_covers_reads(self, conn: ServerConnection) -> bool:
         if not (conn.dialect.COMMIT_COVERS_READS and conn.transaction_has_read):
@@ -267,8 +269,7 @@ class Consistency:
             own = self.own_session()
         saw_both(own, shared, position)
         own.written_at = shared.written_at = now
-        # If reads here have begun, one of them is this.
-        if own.company and (len(own.company) > 1 or not own.begun):
+        if self.history.companions.count > 1 or self.history.others:
             self._tell_companions()
         if own.merges >= SHORT:
             before = own.seen
@@ -284,18 +285,21 @@ class Consistency:
             session.owe()
         self._tell_companions()
 
-    def _tell_companions(self, *, only_read: bool = False) -> None:
-        """Let this context's reads through other database objects see what it has just done through this one.
+    def _tell_companions(self) -> None:
+        """Let this context's reads through other database objects see what it has just written.
 
-        They begin anew, with what the process wrote: to hand the position to each of them would make a write
-        dearer by as much as there are such objects, and now the next one costs nothing.
-
-        Parameters:
-            only_read: whether it has read on the primary, which the process need not remember.
+        They begin anew, with what the process wrote. To hand each of them the position would make every write
+        dearer, and after the first there is nothing more to tell.
         """
-        for other in others_at(companions_here(self._here), self):
-            for session in other._own_sessions():
-                session.owe() if only_read else session.begin_anew()
+        for history in (self.history, *self.history.others):
+            history.companions.tell(self._here, self)
+
+    def hear(self) -> None:
+        """Let the reads of this context begin anew, because it has written through another object."""
+        own = getattr(self._local, "session", None)
+        for session in (*self._own_sessions(), own):
+            if session is not None and session.begun:
+                session.begin_anew()
 
     @contextmanager
     def excusing(self, excused: bool) -> Iterator[None]:
@@ -423,8 +427,11 @@ class Consistency:
             self._inquiry.pay_unless_refused(owing, self.history)
         for session in sessions:
             if not session.begun:
+                here = self.history.companions.here(self._here)
+                join(here, self)
                 session.begin(earlier)
-        join(companions_here(self._here), self)
+                if not join(here, self):  # a signal handler has written through another one meanwhile
+                    session.begin_anew()
 
     def _stick(self, sessions: tuple[Session, ...]) -> bool:
         now = Clock.monotonic()

@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from ..concurrency import new_lock
 from ..positions import Position
+from .companions import Companions
 from .sessions import Session
 
 # The loss of one server's writes is logged once in this many seconds, however many sessions discover it.
@@ -31,6 +32,7 @@ class ProcessHistory:
         server: the primary's identity, once known.
         others: the histories of other endpoints that lead to the same server, and until that is known, the
             history of the primary before.
+        companions: these database objects.
         warned_of: kinds of session state that were warned of, on connections of any database object.
     """
 
@@ -39,6 +41,7 @@ class ProcessHistory:
         self.session = Session(begun=True)
         self.server: str | None = None
         self.others: tuple[ProcessHistory, ...] = ()
+        self.companions = Companions()
         self.warned_of: set[str] = set()
         self._one_domain = False
         self._told_at = float("-inf")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 
 from ..concurrency import HAS_GIL, new_lock
 from ..positions import Position
@@ -36,12 +36,11 @@ class Session:
         checked_at: on a monotonic clock, when the primary was last asked whether it has `seen`.
         written_at: on a monotonic clock, when a write was last added to `seen`.
         asked_at, received_at: the same for what the primary has reported, and for what came from elsewhere.
-        company: the database objects through which the same thread or task reads, see `companions`.
     """
 
     __slots__ = (
-        "_shorten_at", "additions", "asked_at", "begun", "checked_at", "company", "debts", "lock", "merges",
-        "outer", "paid", "received_at", "restarts", "seen", "settled", "sticky_until", "written_at",
+        "_shorten_at", "additions", "asked_at", "begun", "checked_at", "debts", "lock", "merges", "outer",
+        "paid", "received_at", "restarts", "seen", "settled", "sticky_until", "written_at",
     )  # fmt: skip
 
     def __init__(
@@ -49,7 +48,6 @@ class Session:
     ) -> None:
         self.seen = seen
         self.outer = outer
-        self.company: Sized = ()
         self.begun = self.settled = begun
         self.debts = self.paid = self.merges = self.additions = self.restarts = 0
         self.sticky_until = 0.0

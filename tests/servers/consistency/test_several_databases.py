@@ -1,14 +1,17 @@
-"""Several database objects over the same servers: what a thread or task did through one, it sees through all.
+"""Several database objects over the same servers: what a thread or task wrote through one, all show it.
 
-Members of this kind, found by following every place where a session learns of a statement: a write, a commit,
-a statement that reports no position, a read on the primary, and a transaction that is broken off.
+Members of this kind, found by following every place where the process's session learns of a statement: a
+write, a commit, one in a `causal_session()`, a statement that reports no position, and a transaction that is
+broken off. What was only read on the primary is of no concern to other objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from support.clusters.lagging import Slot, elsewhere, frozen, impatient, n_of, w
 from support.forms import threads_only
 
 from peewee_replicas import PooledReplicatedDatabase
+from peewee_replicas.ext.jobs import in_session
 
 pytestmark = pytest.mark.usefixtures("form")
 
@@ -46,20 +50,14 @@ def write_nothing(db: Any, n: int) -> None:
         Slot.update(n=0).where(Slot.n == -1).execute()
 
 
-def read_on_the_primary(db: Any, n: int) -> None:
-    elsewhere_too(n)
-    with db.primary():
-        assert read(db) == n
-
-
 def break_off(db: Any, n: int) -> None:
-    elsewhere_too(n)
     db.execute_sql("BEGIN")
+    elsewhere_too(n)
     assert read(db) == n
     db.close()
 
 
-ACTS = [write, commit, write_in_a_session, write_nothing, read_on_the_primary, break_off]
+ACTS = [write, commit, write_in_a_session, write_nothing, break_off]
 elsewhere_too: Callable[[int], None]
 
 
@@ -144,7 +142,88 @@ def test_where_nothing_was_written_through_another_no_read_waits(pair: Any) -> N
         write(one, 2)
         pair.sync()
         assert (read(one), read(other)) == (2, 2)
-        with frozen(pair), watched(one) as events, watched(other):
+        with frozen(pair), watched(other) as events:
             for _ in range(3):
-                assert (read(one), read(other)) == (2, 2)
+                with one.primary():
+                    assert read(one) == 2
+                assert read(other) == 2
         assert {event.role for event in events} == {"replica"}
+
+
+@threads_only("contexts are copied in the same way")
+def test_a_session_that_another_context_shares_hears_of_it(pair: Any) -> None:
+    with impatient(pair) as one, impatient(pair) as other, ThreadPoolExecutor(1) as thread:
+
+        def apart() -> list[int | None]:
+            found = [read(other)]
+            write(one, 2)
+            found.append(read(other))
+            one.close()
+            other.close()
+            return found
+
+        with other.causal_session():
+            assert read(other) == 1
+            with frozen(pair):
+                assert thread.submit(copy_context().run, apart).result() == [1, 2]
+                assert read(other) == 2
+
+
+def test_what_was_written_in_a_session_of_its_own_is_seen_after_it(pair: Any) -> None:
+    with impatient(pair) as one, impatient(pair) as other:
+        assert read(other) == 1
+        with frozen(pair):
+            with other.causal_session():
+                assert read(other) == 1
+                write(one, 2)
+                assert read(other) == 2
+            assert read(other) == 2
+            write(one, 3)
+            assert read(other) == 3
+
+
+def test_what_was_written_while_a_job_ran_is_seen_after_it(pair: Any) -> None:
+    with impatient(pair) as one, impatient(pair) as other:
+
+        @in_session(other)
+        def job() -> None:
+            assert read(other) == 1
+            write(one, 2)
+
+        assert read(other) == 1
+        with frozen(pair):
+            job()
+            assert read(other) == 2
+
+
+@threads_only("tasks keep their sessions over init() in the same way")
+def test_one_that_is_initialised_again_hears_what_other_threads_write(pair: Any) -> None:
+    with impatient(pair) as one, impatient(pair) as other, ThreadPoolExecutor(1) as thread:
+        assert thread.submit(read, other).result() == 1
+        own = pair.parameters(pair.primary)
+        replicas = [{"host": node.host, "port": node.port} for node in pair.replicas]
+        other.init(own.pop("database"), **own, replicas=replicas, catch_up_timeout=0.05)
+        gc.collect()  # what the thread has read through before is no more
+        with frozen(pair):
+            thread.submit(write, one, 2).result()
+            assert thread.submit(read, other).result() == 2
+        for db in (one, other):
+            thread.submit(db.close).result()
+
+
+def test_a_generator_with_a_session_of_its_own_hears_what_is_written_in_it(pair: Any) -> None:
+    with impatient(pair) as one, impatient(pair) as other:
+
+        @other.causal_session()
+        def steps() -> Iterator[int | None]:
+            yield read(other)
+            write(one, 3)
+            yield read(other)
+
+        with frozen(pair):
+            going = steps()
+            assert next(going) == 1
+            write(one, 2)
+            assert read(other) == 2
+            assert next(going) == 3
+            assert list(going) == []

@@ -1,65 +1,80 @@
-"""Which database objects of a thread have to see what it does through one of them."""
+"""Which database objects hear what a thread writes through one of them."""
 
 from __future__ import annotations
 
 import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from peewee_replicas.concurrency import THREADS
-from peewee_replicas.consistency.companions import Companions, companions_here, join, others_at
-from peewee_replicas.consistency.process_history import ProcessHistory
+from peewee_replicas.consistency.companions import Companions, join
 
 
 class Reads:
-    """The consistency of a database object."""
+    """The consistency of a database object; counts how often it hears of a write."""
 
-    def __init__(self, history: ProcessHistory) -> None:
-        self.history = history
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def hear(self) -> None:
+        self.heard += 1
 
 
 @pytest.fixture
-def there() -> Companions[Reads]:
-    return []
+def companions() -> Companions:
+    return Companions()
 
 
-def test_each_is_there_once_and_only_those_at_the_same_servers_are_taken_out(
-    there: Companions[Reads],
-) -> None:
-    here, elsewhere = ProcessHistory("db:3306"), ProcessHistory("other:3306")
-    one, two, far = Reads(here), Reads(here), Reads(elsewhere)
-    for each in (one, two, far, two, one):
-        join(there, each)
-    assert len(there) == 3
-    assert list(others_at(there, one)) == [two]
-    assert list(others_at(there, one)) == []
-    assert [each() for each in there] == [one, far]
+def test_others_hear_once_until_their_reads_have_begun_again(companions: Companions) -> None:
+    one, two = Reads(), Reads()
+    for each in (one, two):
+        assert not join(companions.here(THREADS), each)
+    assert join(companions.here(THREADS), two)
+    for _ in range(3):
+        companions.tell(THREADS, one)
+    assert (one.heard, two.heard) == (0, 1)
+    join(companions.here(THREADS), two)
+    companions.tell(THREADS, one)
+    assert (one.heard, two.heard) == (0, 2)
 
 
-def test_two_endpoints_of_one_server_are_the_same_whichever_knows_it(there: Companions[Reads]) -> None:
-    before, after = ProcessHistory("db-1:3306"), ProcessHistory("db-2:3306")
-    after.others = (before,)
-    one, two = Reads(before), Reads(after)
-    for teller, told in ((one, two), (two, one)):
-        join(there, one)
-        join(there, two)
-        assert list(others_at(there, teller)) == [told]
-
-
-def test_those_that_are_gone_leave_nothing(there: Companions[Reads]) -> None:
-    history = ProcessHistory("db:3306")
-    for _ in range(20):
-        join(there, Reads(history))
-        gc.collect()
-    assert len(there) == 1
-    one = Reads(history)
-    assert list(others_at(there, one)) == []
-
-
-def test_threads_have_none_in_common() -> None:
+def test_those_of_other_threads_hear_nothing(companions: Companions) -> None:
+    one, two = Reads(), Reads()
     with ThreadPoolExecutor(1) as thread:
-        first = thread.submit(companions_here, THREADS).result()
-        assert thread.submit(companions_here, THREADS).result() is first
-    assert companions_here(THREADS) is companions_here(THREADS)
-    assert companions_here(THREADS) is not first
+        thread.submit(lambda: join(companions.here(THREADS), two)).result()
+        companions.tell(THREADS, one)
+        assert two.heard == 0
+        thread.submit(companions.tell, THREADS, one).result()
+        assert two.heard == 1
+
+
+def test_those_with_a_session_of_their_own_hear_everywhere_and_always(companions: Companions) -> None:
+    one, two = Reads(), Reads()
+    join(companions.scoped, two)
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(3):
+            thread.submit(companions.tell, THREADS, one).result()
+    companions.tell(THREADS, two)
+    assert (one.heard, two.heard) == (0, 3)
+
+
+def test_those_that_are_gone_leave_nothing(companions: Companions) -> None:
+    one = Reads()
+    here = companions.here(THREADS)
+    for _ in range(20):
+        here.append(_gone())
+        companions.scoped.append(_gone())
+    companions.tell(THREADS, one)
+    assert (here, companions.scoped) == ([], [])
+    here.extend(_gone() for _ in range(20))
+    join(here, one)
+    assert [each() for each in here] == [one]
+
+
+def _gone() -> weakref.ref[Reads]:
+    found = weakref.ref(Reads())
+    gc.collect()
+    assert found() is None
+    return found
