@@ -54,8 +54,8 @@ def test_a_write_whose_acknowledgement_was_lost(own_pair: Any, how: str, again: 
 
             def cut() -> None:
                 until(lambda: own_pair.primary.position() != before)
+                relay.drop()  # first, or the answer would not be late any more
                 relay.to_client = 0.0
-                relay.drop()
 
             with pytest.raises(peewee.OperationalError), soon(cut, 0.01):
                 yield
