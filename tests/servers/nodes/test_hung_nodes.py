@@ -46,8 +46,9 @@ def test_a_hung_replica_costs_many_threads_one_timeout(
 
     assert in_threads(8, work) == [1] * 8
     nodes.replicas[0].resume()
-    # One after the other they would have waited 8 times.
-    assert nodes_of(database)[0].unreached == 1
+    # One after the other they would have waited 8 times. On a busy machine one thread may have chosen the
+    # node before the first one's time-out, and come to connect after the node was ejected.
+    assert 1 <= nodes_of(database)[0].unreached <= 2
 
 
 def test_a_thread_that_was_turned_away_does_not_try_the_node_next(
