@@ -35,46 +35,42 @@ def write(db: Any, n: int) -> None:
         Slot.update(n=n).execute()
 
 
-def commit(db: Any, n: int) -> None:
+def commit(db: Any, n: int, _: Any) -> None:
     with db.atomic():
         write(db, n)
 
 
-def write_in_a_session(db: Any, n: int) -> None:
+def write_in_a_session(db: Any, n: int, _: Any) -> None:
     with db.causal_session():
         write(db, n)
 
 
-def write_nothing(db: Any, n: int) -> None:
-    elsewhere_too(n)
+def write_nothing(db: Any, n: int, pair: Any) -> None:
+    elsewhere(pair, f"UPDATE slot SET n = {n}")
     with db.bind_ctx([Slot]):
         Slot.update(n=0).where(Slot.n == -1).execute()
 
 
-def break_off(db: Any, n: int) -> None:
+def break_off(db: Any, n: int, pair: Any) -> None:
     db.execute_sql("BEGIN")
-    elsewhere_too(n)
+    elsewhere(pair, f"UPDATE slot SET n = {n}")
     assert read(db) == n
     db.close()
 
 
-ACTS = [write, commit, write_in_a_session, write_nothing, break_off]
-elsewhere_too: Callable[[int], None]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(pair: Any) -> None:
-    global elsewhere_too
-
-    def elsewhere_too(n: int) -> None:
-        elsewhere(pair, f"UPDATE slot SET n = {n}")
+ACTS: dict[str, Callable[[Any, int, Any], None]] = {
+    "write": lambda db, n, _: write(db, n),
+    "commit": commit,
+    "write_in_a_session": write_in_a_session,
+    "write_nothing": write_nothing,
+    "break_off": break_off,
+}
+"""What is done through a database object, after which others have to see the value that is given."""
 
 
 @pytest.mark.parametrize("scope", ["none", "readonly", "causal_session"])
 @pytest.mark.parametrize("act", ACTS)
-def test_what_was_done_through_one_is_seen_through_the_other(
-    pair: Any, act: Callable[[Any, int], None], scope: str
-) -> None:
+def test_what_was_done_through_one_is_seen_through_the_other(pair: Any, act: str, scope: str) -> None:
     def inside(db: Any) -> AbstractContextManager[Any]:
         return nullcontext() if scope == "none" else getattr(db, scope)()
 
@@ -84,19 +80,19 @@ def test_what_was_done_through_one_is_seen_through_the_other(
             assert read(other) == 1
             assert [event.role for event in events] == ["replica"]
             with frozen(pair):
-                act(one, 2)
+                ACTS[act](one, 2, pair)
                 assert read(other) == 2
         with inside(one), frozen(pair):
-            act(other, 3)
+            ACTS[act](other, 3, pair)
             assert read(one) == 3
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_one_that_has_read_nothing_is_heard_too(pair: Any, act: Callable[[Any, int], None]) -> None:
+def test_one_that_has_read_nothing_is_heard_too(pair: Any, act: str) -> None:
     with impatient(pair) as one, impatient(pair) as other:
         assert read(other) == 1
         with frozen(pair):
-            act(one, 2)
+            ACTS[act](one, 2, pair)
             assert read(other) == 2
 
 
